@@ -1,0 +1,262 @@
+"""config.yaml, the environment and .env as frozen dataclasses: the one truth for every setting.
+
+Precedence is command line, then environment, then .env beside the config file, then the file.
+Each attribute is documented in config.yaml, which lists them all with their defaults.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from pillsnap.configparse import Bound, parse_yaml
+from pillsnap.envfile import read_env_file
+from pillsnap.errors import ConfigError
+
+Mode = Literal["smoke", "coverage", "full"]
+Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
+Shape = tuple[int, int, int, int]
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Paths:
+    exp_dir: Path
+
+
+@dataclass(frozen=True)
+class Combo:
+    """Scenes for the detector."""
+
+    images: Path
+    labels: Path | None = None
+
+
+@dataclass(frozen=True)
+class Validation:
+    single: Path | None = None
+    combo: Combo | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    val: Validation = Validation()
+    class_map: Path | None = None
+    edi_map: Path | None = None
+
+
+@dataclass(frozen=True)
+class Detection:
+    model: str = "yolo11m"
+    num_classes: int = field(default=1, metadata=Bound(1, 100_000))
+
+
+@dataclass(frozen=True)
+class Classification:
+    backbone: str = "efficientnetv2_s"
+    num_classes: int = field(default=5000, metadata=Bound(2, 1_000_000))
+    mean: Channels | None = None
+    std: Channels | None = field(default=None, metadata=Bound(1e-6, 255.0))
+    interpolation: Interpolation | None = None
+    crop_pct: float | None = field(default=None, metadata=Bound(0.01, 1.0))
+    channels_last: bool = False
+
+
+@dataclass(frozen=True)
+class InputShape:
+    """NCHW. N is the example batch of the export; H and W are what every engine is fed."""
+
+    detection: Shape = field(default=(1, 3, 640, 640), metadata=Bound(1, 16384))
+    classification: Shape = field(default=(1, 3, 384, 384), metadata=Bound(1, 16384))
+
+
+@dataclass(frozen=True)
+class Nms:
+    conf_threshold: float = field(default=0.3, metadata=Bound(0.0, 1.0))
+    iou_threshold: float = field(default=0.5, metadata=Bound(0.0, 1.0))
+    max_detections: int = field(default=100, metadata=Bound(1, 100_000))
+    class_agnostic: bool = False
+
+
+@dataclass(frozen=True)
+class Postprocess:
+    nms: Nms = Nms()
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Largest value allowed for each figure; None is not judged.
+
+    Units: raw_box_err_px in input pixels, the rates and IoU deltas as fractions of 1.
+    """
+
+    mse_mean: float | None = field(default=None, metadata=Bound(0.0))
+    mse_p99: float | None = field(default=None, metadata=Bound(0.0))
+    top1_mismatch_rate: float | None = field(default=None, metadata=Bound(0.0, 1.0))
+    prob_err_max: float | None = field(default=None, metadata=Bound(0.0, 1.0))
+    raw_box_err_px: float | None = field(default=None, metadata=Bound(0.0))
+    raw_score_err: float | None = field(default=None, metadata=Bound(0.0, 1.0))
+    map_delta: float | None = field(default=0.01, metadata=Bound(0.0, 1.0))
+    iou_delta_p95: float | None = field(default=0.01, metadata=Bound(0.0, 1.0))
+    unmatched_rate: float | None = field(default=0.01, metadata=Bound(0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Tolerance profiles; `profile` names the one that fp32 cells are held to."""
+
+    profile: Literal["strict", "practical", "fp16", "int8"] = "strict"
+    strict: Tolerances = Tolerances(
+        mse_mean=1e-6,
+        mse_p99=5e-6,
+        top1_mismatch_rate=0.001,
+        prob_err_max=1e-4,
+        raw_box_err_px=0.05,
+        raw_score_err=1e-4,
+    )
+    practical: Tolerances = Tolerances(mse_mean=1e-4, mse_p99=5e-4, top1_mismatch_rate=0.01)
+    fp16: Tolerances = Tolerances(mse_mean=5e-4, top1_mismatch_rate=0.02, iou_delta_p95=0.02)
+    int8: Tolerances = Tolerances(
+        top1_mismatch_rate=0.03, map_delta=0.02, iou_delta_p95=0.08, unmatched_rate=0.03
+    )
+
+
+@dataclass(frozen=True)
+class Compare:
+    mode: Mode = "smoke"
+    sample_count: int = field(default=32, metadata=Bound(1))
+    per_class_k: int = field(default=1, metadata=Bound(1))
+    min_classes: int = field(default=1000, metadata=Bound(1))
+    max_total: int = field(default=5000, metadata=Bound(1))
+    stratify_by: tuple[Literal["class"], ...] = ("class",)
+    hardness_bins: tuple[float, ...] = field(
+        default=(0.0, 0.3, 0.6, 0.85, 1.0), metadata=Bound(0.0, 1.0)
+    )
+    # Sampling by hardness has its keys already; the sampler only takes 0 so far.
+    hard_per_bin: int = field(default=0, metadata=Bound(0, 0))
+    seed: int = field(default=0, metadata=Bound(0, 2**63 - 1))
+    batch_size: int = field(default=16, metadata=Bound(1, 65536))
+    shard_size: int = field(default=64, metadata=Bound(1))
+    reference_device: Literal["cpu", "cuda"] = "cpu"
+    tolerances: Profiles = Profiles()
+
+
+@dataclass(frozen=True)
+class Export:
+    out_dir: Path | None = None
+    opset: int = field(default=17, metadata=Bound(13, 22))
+    dynamic_axes: bool = True
+    exporter: Literal["torchscript"] = "torchscript"
+    input_shape: InputShape = InputShape()
+    postprocess: Postprocess = Postprocess()
+    compare: Compare = Compare()
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole, validated config.yaml."""
+
+    paths: Paths
+    demo: bool = False
+    data: Data = Data()
+    detection: Detection = Detection()
+    classification: Classification = Classification()
+    export: Export = Export()
+    source: Path = field(default=Path("config.yaml"), metadata={"internal": True})
+
+    @property
+    def exp_dir(self) -> Path:
+        return self.paths.exp_dir
+
+    @property
+    def out_dir(self) -> Path:
+        """Folder of exported models and reports."""
+        return self.export.out_dir or self.exp_dir / "export"
+
+    @property
+    def compare(self) -> Compare:
+        return self.export.compare
+
+    @property
+    def nms(self) -> Nms:
+        return self.export.postprocess.nms
+
+    def input_shape(self, stage: str) -> Shape:
+        shape: Shape = getattr(self.export.input_shape, stage)
+        return shape
+
+
+def find_config(option: str | None, environ: Mapping[str, str], start: Path) -> Path:
+    """Path of the config file: the option, else PILLSNAP_CONFIG, else start/config.yaml."""
+    for name, value in (("--config", option), ("PILLSNAP_CONFIG", environ.get("PILLSNAP_CONFIG"))):
+        if value is not None:
+            path = Path(value)
+            if value.startswith("~/"):  # from .ini files and YAML of CI, where no shell expands it
+                path = path.expanduser()
+            if not path.is_file():
+                raise ConfigError(
+                    "there is no such config file", where=name, got=value, hint="check the path"
+                )
+            return path.resolve()
+    path = start / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            "no config.yaml found",
+            where=start,
+            hint="run from a folder that holds one, or pass --config PATH or set PILLSNAP_CONFIG",
+        )
+    return path.resolve()
+
+
+def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Config:
+    """Read and validate a config file.
+
+    Args:
+        path: the YAML file; relative paths in it are relative to its folder.
+        environ: the environment, os.environ by default; wins over `.env` beside the file.
+
+    Raises:
+        ConfigError: unreadable file, unknown key, wrong type or bad value, naming all of them.
+    """
+    env = {**read_env_file(path.parent / ".env"), **(os.environ if environ is None else environ)}
+    config = replace(parse_yaml(Config, path, env), source=path)
+    opset = env.get("OPSET")
+    if opset:
+        config = replace(config, export=replace(config.export, opset=_opset(opset)))
+    _check(config, path)
+    return config
+
+
+def _opset(text: str) -> int:
+    if not text.isdecimal() or not 13 <= int(text) <= 22:
+        raise ConfigError(
+            "OPSET is not an opset this exporter can write",
+            where="environment variable OPSET",
+            got=text,
+            expected="a whole number from 13 to 22",
+        )
+    return int(text)
+
+
+def _check(config: Config, path: Path) -> None:
+    """What no single value can say: rules between keys."""
+    bins = config.compare.hardness_bins
+    if len(bins) < 2 or list(bins) != sorted(set(bins)):
+        raise ConfigError(
+            "hardness_bins must rise",
+            where=f"{path}: export.compare.hardness_bins",
+            got=list(bins),
+            expected="at least two edges between 0 and 1, in rising order",
+        )
+    for stage in ("detection", "classification"):
+        shape = config.input_shape(stage)
+        if shape[1] != 3 or (stage == "classification" and shape[2] != shape[3]):
+            raise ConfigError(
+                f"{stage} cannot take this input shape",
+                where=f"{path}: export.input_shape.{stage}",
+                got=list(shape),
+                expected="[N, 3, H, W]" if stage == "detection" else "[N, 3, S, S]",
+            )

@@ -1,0 +1,64 @@
+"""Errors that a user can act on: what, where, got, expected, and what to do next."""
+
+from __future__ import annotations
+
+
+class PillsnapError(Exception):
+    """Base of every error a user can cause and mend; shown as a message, never as a traceback.
+
+    Args:
+        what: the problem in one sentence.
+        where: the file, key or option it was found in.
+        got: what was found there.
+        expected: what would have been right, choices included.
+        hint: the next step.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        got: object = None,
+        expected: object = None,
+        hint: str | None = None,
+    ) -> None:
+        self.what = what
+        facts = (("where", where), ("got", got), ("expected", expected), ("try", hint))
+        lines = [
+            what,
+            *(f"  {name + ':':<10}{value}" for name, value in facts if value is not None),
+        ]
+        super().__init__("\n".join(lines))
+
+
+class ConfigError(PillsnapError):
+    """config.yaml, .env or an option is wrong. Exit code 4 under pytest."""
+
+
+class DataError(PillsnapError):
+    """Validation images, labels, manifests or maps are missing or broken."""
+
+
+class ImageError(DataError):
+    """One image cannot be read; the others go on."""
+
+
+class CheckpointError(PillsnapError):
+    """A .pt file is missing, damaged, refused or does not fit the configuration."""
+
+
+class MissingCheckpoint(CheckpointError):
+    """There is no checkpoint where one was looked for."""
+
+
+class ExportError(PillsnapError):
+    """The ONNX file could not be made, or is not what was asked for."""
+
+
+class EngineError(PillsnapError):
+    """An engine or provider cannot run the model it was given."""
+
+
+class EngineMissing(EngineError):
+    """The library behind an engine is not installed."""

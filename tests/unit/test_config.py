@@ -1,0 +1,166 @@
+"""The dataclasses of config.yaml, the file that documents them, and what wins over what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from pillsnap.config import Config, Paths, Profiles, Tolerances, find_config, load_config
+from pillsnap.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+
+def load(folder: Path, text: str = "", **environ: str) -> Config:
+    path = folder / "config.yaml"
+    path.write_text("paths: {exp_dir: out}\n" + text, encoding="utf-8")
+    return load_config(path, environ)
+
+
+def documented() -> Iterator[tuple[str, str, str]]:
+    """Dotted key, value and the comment directly above it of each line of config.yaml."""
+    above: list[str] = []
+    comment: list[str] = []
+    for line in (ROOT / "config.yaml").read_text(encoding="utf-8").splitlines():
+        match = re.fullmatch(r"( *)(\w+):(.*)", line)
+        if match is None:
+            comment = [*comment, line.strip(" #")] if line.strip() else []
+            continue
+        above = [*above[: len(match[1]) // 2], match[2]]
+        yield ".".join(above), match[3].strip(), " ".join(comment)
+        comment = []
+
+
+def leaves(cls: Any, prefix: str = "") -> Iterator[str]:
+    hints = get_type_hints(cls)
+    for item in fields(cls):
+        if item.metadata.get("internal"):
+            continue
+        hint = hints[item.name]
+        nested = next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None)
+        if nested is None:
+            yield prefix + item.name
+        else:
+            yield from leaves(nested, f"{prefix}{item.name}.")
+
+
+def test_config_yaml_has_every_key_and_no_other() -> None:
+    sections = {key for key, value, _ in documented() if not value}
+    assert {key for key, _, _ in documented()} - sections == set(leaves(Config))
+
+
+def test_every_key_of_config_yaml_says_its_default() -> None:
+    for key, value, comment in documented():
+        if value and not key.startswith("export.compare.tolerances."):
+            assert re.search(r"(Default: [^ ]|Required( within combo)?\.$)", comment), key
+
+
+def test_documented_defaults_are_the_defaults(tmp_path: Path) -> None:
+    lines = ["paths: {exp_dir: out}"]
+    for key, value, comment in documented():
+        if key.startswith(("paths", "data.val.combo")):
+            continue
+        name = key.rsplit(".", 1)[-1]
+        default = comment.partition("Default: ")[2] or value
+        lines.append("  " * key.count(".") + f"{name}: {default if value else ''}")
+    path = tmp_path / "config.yaml"
+    path.write_text("\n".join(lines))
+    expected = Config(paths=Paths(exp_dir=tmp_path / "out"), source=path)
+    assert load_config(path, {}) == expected
+    assert load(tmp_path) == expected
+
+
+def test_the_demo_config_of_the_repository() -> None:
+    config = load_config(ROOT / "config.yaml", {})
+    assert config.demo is True
+    assert config.exp_dir == ROOT / "exp"
+    assert config.out_dir == ROOT / "exp/export"
+    assert config.data.val.single == ROOT / "exp/demo_data/val/single"
+    assert config.data.val.combo is not None
+    assert config.data.val.combo.labels == ROOT / "exp/demo_data/val/combo/labels"
+    assert config.compare.per_class_k == 20
+    assert config.compare.tolerances == Profiles()
+
+
+def test_a_tolerance_profile_in_part_keeps_its_other_limits(tmp_path: Path) -> None:
+    config = load(tmp_path, "export: {compare: {tolerances: {strict: {mse_mean: 1e-5}}}}")
+    assert config.compare.tolerances.strict == replace(Profiles().strict, mse_mean=1e-5)
+    assert config.compare.tolerances.strict != Tolerances(mse_mean=1e-5)
+
+
+def test_opset_from_environment_over_env_file_over_config(tmp_path: Path) -> None:
+    assert load(tmp_path, "export: {opset: 15}").export.opset == 15
+    (tmp_path / ".env").write_text("OPSET=16\nOUT=from_file\n")
+    assert load(tmp_path, "export: {opset: 15}").export.opset == 16
+    assert load(tmp_path, "export: {opset: 15}", OPSET="18").export.opset == 18
+    text = "export: {out_dir: '${OUT}'}"
+    assert load(tmp_path, text).out_dir == tmp_path / "from_file"
+    assert load(tmp_path, text, OUT="from_environment").out_dir == tmp_path / "from_environment"
+
+
+def test_the_real_environment_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPSET", "19")
+    path = tmp_path / "config.yaml"
+    path.write_text("paths: {exp_dir: out}\n")
+    assert load_config(path).export.opset == 19
+
+
+@pytest.mark.parametrize("text", ["12", "23", "x", "1.7e1", "-17", "²", " 17"])
+def test_a_wrong_opset_in_the_environment(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="environment variable OPSET") as caught:
+        load(tmp_path, OPSET=text)
+    assert "a whole number from 13 to 22" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("export: {compare: {hardness_bins: [0.5]}}", "export.compare.hardness_bins"),
+        ("export: {compare: {hardness_bins: [0, 0.5, 0.5]}}", "export.compare.hardness_bins"),
+        ("export: {compare: {hardness_bins: [1, 0]}}", "export.compare.hardness_bins"),
+        ("export: {input_shape: {detection: [1, 1, 64, 64]}}", "export.input_shape.detection"),
+        ("export: {input_shape: {classification: [1, 3, 96, 64]}}", "input_shape.classification"),
+    ],
+)
+def test_rules_between_values(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        load(tmp_path, text)
+
+
+def test_a_detector_may_be_wider_than_high(tmp_path: Path) -> None:
+    config = load(tmp_path, "export: {input_shape: {detection: [2, 3, 320, 640]}}")
+    assert config.input_shape("detection") == (2, 3, 320, 640)
+
+
+def test_find_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    option, variable = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    for path in (option, variable, tmp_path / "config.yaml"):
+        path.touch()
+    environ = {"PILLSNAP_CONFIG": str(variable)}
+    assert find_config(str(option), environ, tmp_path) == option
+    assert find_config(None, environ, tmp_path) == variable
+    assert find_config(None, {}, tmp_path) == tmp_path / "config.yaml"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_config("~/a.yaml", {}, tmp_path) == option
+
+
+def test_find_config_names_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--config") as caught:
+        find_config("nowhere.yaml", {"PILLSNAP_CONFIG": "x"}, tmp_path)
+    assert "nowhere.yaml" in str(caught.value)
+    with pytest.raises(ConfigError, match="PILLSNAP_CONFIG"):
+        find_config(None, {"PILLSNAP_CONFIG": "~nosuchuser/x.yaml"}, tmp_path)
+    with pytest.raises(ConfigError, match=re.escape(str(tmp_path))):
+        find_config(None, {}, tmp_path)
+
+
+def test_env_example_names_only_variables_that_are_read() -> None:
+    names = set(re.findall(r"^# ([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert names == {"PILLSNAP_CONFIG", "OPSET", "CONFIG"}
