@@ -1,0 +1,63 @@
+"""Image files -> RGB arrays, the only decoding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pillsnap.errors import ImageError
+
+# Only what Pillow decodes itself: an EPS file named .jpg would otherwise start Ghostscript.
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Decode an image, turned upright by its EXIF orientation.
+
+    Alpha is dropped, not composited; 16-bit values keep their upper 8 bits; of several frames it
+    is the first.
+
+    Returns:
+        RGB, [H, W, 3], contiguous and writable.
+
+    Raises:
+        ImageError: missing, a folder, damaged, no image, grey of 32 bits, or too many pixels.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as opened:
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and opened.width * opened.height > limit:
+                # Pillow itself only warns up to twice the limit.
+                raise Image.DecompressionBombError
+            return _to_rgb(ImageOps.exif_transpose(opened))
+    except Exception as problem:  # Pillow raises a dozen types, SyntaxError among them
+        reason, hint = _explain(problem)
+        raise ImageError(f"this image cannot be read: {reason}", where=path, hint=hint) from problem
+
+
+def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode}: grey of 32 bits has no agreed white")
+    if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.stack([grey] * 3, axis=-1)
+    if image.mode == "P" and "transparency" in image.info:  # straight to RGB Pillow warns
+        image = image.convert("RGBA")
+    return np.array(image.convert("RGB"))
+
+
+def _explain(problem: Exception) -> tuple[str, str]:
+    """Reason and next step."""
+    if isinstance(problem, FileNotFoundError):
+        return "there is no such file", "check the path, or a link that leads nowhere"
+    if isinstance(problem, UnidentifiedImageError):
+        return "it is empty or no image", "replace it with one of: " + ", ".join(_FORMATS)
+    if isinstance(problem, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        limit = Image.MAX_IMAGE_PIXELS
+        return "it has too many pixels", f"scale it down to at most {limit} pixels"
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror.lower(), "make it a file that can be read"
+    return str(problem) or type(problem).__name__, "save it anew from its source, 8 bits a channel"

@@ -1,0 +1,392 @@
+"""Validation folders, manifests, maps and labels: names and labels, no image is opened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pillsnap.config import Classification, Combo, Config, Data, Detection, Paths, Validation
+from pillsnap.datasets import Sample, read_class_map, read_edi_map, read_samples
+from pillsnap.errors import DataError
+from pillsnap.labels import Box
+
+
+def touch(folder: Path, *names: str) -> None:
+    """Empty files: whoever opens one as an image fails."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def singles(folder: Path, class_map: Any = None, *, single: Path | None = None) -> list[Sample]:
+    map_path = folder / "class_map.json"
+    map_path.write_text(json.dumps({"K-1": 0, "K-2": 3} if class_map is None else class_map))
+    return read_samples(
+        Config(
+            paths=Paths(folder),
+            data=Data(Validation(single=single or folder / "val"), class_map=map_path),
+            classification=Classification(num_classes=4),
+        ),
+        "classification",
+    )
+
+
+def scenes(folder: Path, labels: str | None = "labels", num_classes: int = 2) -> list[Sample]:
+    combo = Combo(folder / "images", None if labels is None else folder / labels)
+    return read_samples(
+        Config(
+            paths=Paths(folder),
+            data=Data(Validation(combo=combo)),
+            detection=Detection(num_classes=num_classes),
+        ),
+        "detection",
+    )
+
+
+def refusal(read: Callable[[], object]) -> str:
+    with pytest.raises(DataError) as caught:
+        read()
+    return str(caught.value)
+
+
+# --- single photos ---------------------------------------------------------------------------
+
+
+def test_a_folder_of_class_folders(tmp_path: Path) -> None:
+    touch(tmp_path / "val", "K-2/b.JPG", "K-2/a.png", "K-1/z.tiff", "K-1/more/deep.webp")
+    touch(tmp_path / "val", "K-1/notes.txt", "readme.md", "K-9/Thumbs.db")  # no images
+    touch(tmp_path / "val", "K-1/._z.jpg", ".hidden/x.jpg")  # names with a dot first
+    samples = singles(tmp_path)
+    assert samples == [
+        Sample("K-1/more/deep.webp", tmp_path / "val/K-1/more/deep.webp", 0),
+        Sample("K-1/z.tiff", tmp_path / "val/K-1/z.tiff", 0),
+        Sample("K-2/a.png", tmp_path / "val/K-2/a.png", 3),
+        Sample("K-2/b.JPG", tmp_path / "val/K-2/b.JPG", 3),
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "TIFF"])
+def test_every_image_suffix(tmp_path: Path, suffix: str) -> None:
+    touch(tmp_path / "val", f"K-1/a.{suffix}")
+    assert [sample.id for sample in singles(tmp_path)] == [f"K-1/a.{suffix}"]
+
+
+def test_linked_class_folders_are_read_and_circles_named(tmp_path: Path) -> None:
+    touch(tmp_path / "store", "a.jpg")
+    touch(tmp_path / "val", "K-1/b.jpg")
+    (tmp_path / "val/K-2").symlink_to(tmp_path / "store")
+    assert [sample.id for sample in singles(tmp_path)] == ["K-1/b.jpg", "K-2/a.jpg"]
+    (tmp_path / "val/K-1/again").symlink_to(tmp_path / "val")
+    assert "leads back" in refusal(lambda: singles(tmp_path))
+
+
+def test_a_class_that_the_map_lacks(tmp_path: Path) -> None:
+    touch(tmp_path / "val", "K-1/a.jpg", "K-3/a.jpg", "K-3/b.jpg", "K-4/a.jpg")
+    message = refusal(lambda: singles(tmp_path))
+    assert str(tmp_path / "val/K-") in message
+    assert "'K-3'" in message
+    assert "'K-4'" in message
+    assert "'K-1'" not in message
+    assert f"one of the 2 names in {tmp_path / 'class_map.json'}" in message
+    assert "add them to the class map, or take these images out" in message
+
+
+def test_many_classes_that_the_map_lacks_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path / "val", *(f"X-{number}/a.jpg" for number in range(9)))
+    assert "and 4 more" in refusal(lambda: singles(tmp_path))
+
+
+def test_an_image_outside_of_the_class_folders(tmp_path: Path) -> None:
+    touch(tmp_path / "val", "K-1/a.jpg", "b.jpg")
+    assert str(tmp_path / "val/b.jpg") in refusal(lambda: singles(tmp_path))
+
+
+def test_several_names_may_share_an_index(tmp_path: Path) -> None:
+    touch(tmp_path / "val", "K-1/a.jpg", "other name/a.jpg")
+    samples = singles(tmp_path, {"K-1": 2, "other name": 2})
+    assert [sample.label for sample in samples] == [2, 2]
+
+
+def test_an_index_beyond_the_head(tmp_path: Path) -> None:
+    touch(tmp_path / "val", "K-1/a.jpg")
+    assert singles(tmp_path, {"K-1": 0, "K-5": 3})
+    message = refusal(lambda: singles(tmp_path, {"K-1": 0, "K-5": 4}))
+    assert "class_map.json: K-5" in message
+    assert "got:      4" in message
+    assert "classification.num_classes is 4" in message
+
+
+def test_no_data_and_no_images(tmp_path: Path) -> None:
+    bare = Config(paths=Paths(tmp_path))
+    assert "no validation data for detection" in refusal(lambda: read_samples(bare, "detection"))
+    message = refusal(lambda: read_samples(bare, "classification"))
+    assert "no validation data for classification" in message
+    assert "data.val.single" in message
+    assert "no such folder" in refusal(lambda: singles(tmp_path))
+    (tmp_path / "val/K-1").mkdir(parents=True)
+    assert "no validation image for classification" in refusal(lambda: singles(tmp_path))
+    (tmp_path / "images").mkdir()
+    assert "no validation image for detection" in refusal(lambda: scenes(tmp_path, None))
+    with pytest.raises(KeyError):
+        read_samples(bare, "detektion")
+
+
+def test_single_photos_without_a_class_map(tmp_path: Path) -> None:
+    touch(tmp_path / "val", "K-1/a.jpg")
+    config = Config(paths=Paths(tmp_path), data=Data(Validation(single=tmp_path / "val")))
+    assert "data.class_map" in refusal(lambda: read_samples(config, "classification"))
+
+
+# --- manifests -------------------------------------------------------------------------------
+
+
+def manifest(folder: Path, text: str | bytes) -> list[Sample]:
+    path = folder / "sub" / "manifest.csv"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return singles(folder, single=path)
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_manifest(tmp_path: Path, start: str, end: str) -> None:
+    lines = [
+        "weight, mapping_code ,image_path",
+        "1,K-2,./x/b.jpg",
+        "",
+        '2,K-1,"a, ""1"".heic"',
+        f"3,K-1,{tmp_path}/abs.png",
+    ]
+    samples = manifest(tmp_path, start + end.join(lines) + end)
+    assert samples == [
+        Sample(f"{tmp_path}/abs.png", tmp_path / "abs.png", 0),
+        Sample('a, "1".heic', tmp_path / 'sub/a, "1".heic', 0),
+        Sample("x/b.jpg", tmp_path / "sub/x/b.jpg", 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", ["lacks columns: image_path, mapping_code", "an empty file"]),
+        ("image_path,label\na.jpg,K-1\n", ["lacks columns: mapping_code", "image_path, label"]),
+        ("image_path;mapping_code\na.jpg;K-1\n", ["lacks columns: image_path, mapping_code"]),
+        ("image_path,mapping_code\n", ["no validation image"]),
+        ("image_path,mapping_code\na.jpg,\n", ["a broken row", "manifest.csv:2", "a.jpg,"]),
+        ("image_path,mapping_code\na.jpg,K-1\nb.jpg\n", ["a broken row", "manifest.csv:3"]),
+        ("image_path,mapping_code\na,K-1\n./a,K-2\n", ["line 2 has already", "manifest.csv:3"]),
+        ("image_path,mapping_code\na.jpg,K-7\n", ["'K-7'", "manifest.csv:2"]),
+        ('image_path,mapping_code\n"a.jpg"x,K-1\n', ["not CSV", "manifest.csv:2"]),
+        (b"image_path,mapping_code\n\xff.jpg,K-1\n", ["not UTF-8", "manifest.csv:2"]),
+    ],
+)
+def test_broken_manifests(tmp_path: Path, text: str | bytes, parts: list[str]) -> None:
+    message = refusal(lambda: manifest(tmp_path, text))
+    assert [part for part in parts if part not in message] == []
+
+
+# --- maps ------------------------------------------------------------------------------------
+
+
+def test_maps(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    path.write_text('\ufeff{"K-1": 0, "약": 7}', encoding="utf-8")
+    assert read_class_map(path) == {"K-1": 0, "약": 7}
+    path.write_text('{"K-1": "0123"}')
+    assert read_edi_map(path) == {"K-1": "0123"}
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "map.json:1:1"),
+        ('{"a": 1,\n}', "map.json:2:1"),
+        ('{"a": 1, "a": 2}', "the key 'a' is given twice"),
+        ('{"a": NaN}', "NaN is no JSON number"),
+        ("[" * 100_000, "this is not JSON"),
+        ("[]", "this file holds no map"),
+        ("{}", "this file holds no map"),
+        ('{"a": true}', "map.json: a\n  got:      true"),
+        ('{"a": -1}', "map.json: a\n  got:      -1"),
+        ('{"a": 1.0}', "map.json: a\n  got:      1.0"),
+        ('{"a": null}', "map.json: a\n  got:      null"),
+        ('{"a": [1]}', "map.json: a\n  got:      [1]"),
+    ],
+)
+def test_broken_maps(tmp_path: Path, text: str, part: str) -> None:
+    path = tmp_path / "map.json"
+    path.write_text(text)
+    assert part in refusal(lambda: read_class_map(path))
+    assert str(path) in refusal(lambda: read_edi_map(path))
+
+
+def test_missing_maps_and_numbers_for_codes(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    assert "cannot be read" in refusal(lambda: read_class_map(path))
+    path.write_text('{"K-1": 123}')
+    assert "leading zeros" in refusal(lambda: read_edi_map(path))
+
+
+# --- scenes ----------------------------------------------------------------------------------
+
+
+def test_yolo_labels(tmp_path: Path) -> None:
+    touch(tmp_path / "images", "b.jpg", "a.b.png", "sub/c.jpg")
+    touch(tmp_path / "labels", "b.txt", "sub/c.txt", "classes.txt", "no_image.txt")
+    (tmp_path / "labels/a.b.txt").write_text(
+        "\ufeff0 0.5 0.25 0.1 0.2\r\n\r\n1.0 1.0000005 -0.0000005 1 1\r\n", encoding="utf-8"
+    )
+    samples = scenes(tmp_path)
+    assert [sample.id for sample in samples] == ["a.b.png", "b.jpg", "sub/c.jpg"]
+    assert [sample.label for sample in samples] == [None] * 3
+    assert samples[0].path == tmp_path / "images/a.b.png"
+    assert samples[0].boxes == (Box(0, 0.5, 0.25, 0.1, 0.2), Box(1, 1.0, 0.0, 1.0, 1.0))
+    assert samples[1].boxes == ()
+
+
+def test_scenes_without_labels(tmp_path: Path) -> None:
+    touch(tmp_path / "images", "a.jpg")
+    assert scenes(tmp_path, None) == [Sample("a.jpg", tmp_path / "images/a.jpg", None, None)]
+
+
+def test_a_missing_label_file_is_no_empty_scene(tmp_path: Path) -> None:
+    touch(tmp_path / "images", "a.jpg", "b.jpg")
+    touch(tmp_path / "labels", "a.txt")
+    message = refusal(lambda: scenes(tmp_path))
+    assert str(tmp_path / "images/b.jpg") in message
+    assert str(tmp_path / "labels/b.txt") in message
+
+
+def test_a_missing_labels_folder(tmp_path: Path) -> None:
+    touch(tmp_path / "images", "a.jpg")
+    message = refusal(lambda: scenes(tmp_path))
+    assert str(tmp_path / "labels") in message
+    assert "cannot be read" in message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "0 0.5 0.5 0.1",
+        "0 0.5 0.5 0.1 0.1 0.9",
+        "x 0.5 0.5 0.1 0.1",
+        "0 0.5 0.5 0.1 big",
+        "0 0,5 0.5 0.1 0.1",
+        "2 0.5 0.5 0.1 0.1",
+        "-1 0.5 0.5 0.1 0.1",
+        "0.5 0.5 0.5 0.1 0.1",
+        "nan 0.5 0.5 0.1 0.1",
+        "0 nan 0.5 0.1 0.1",
+        "0 0.5 inf 0.1 0.1",
+        "0 1.00001 0.5 0.1 0.1",
+        "0 0.5 -0.00001 0.1 0.1",
+        "0 0.5 0.5 0 0.1",
+        "0 0.5 0.5 0.1 -0.1",
+        "0 320 240 64 64",
+    ],
+)
+def test_broken_yolo_lines(tmp_path: Path, line: str) -> None:
+    touch(tmp_path / "images", "a.jpg")
+    touch(tmp_path / "labels", "a.txt")
+    (tmp_path / "labels/a.txt").write_text(f"0 0.5 0.5 0.1 0.1\n  {line} \n")
+    message = refusal(lambda: scenes(tmp_path))
+    assert f"where:    {tmp_path / 'labels/a.txt'}:2\n" in message
+    assert f"got:      {line}\n" in message
+    assert "class 0 to 1" in message
+
+
+def test_label_files_that_are_no_text(tmp_path: Path) -> None:
+    touch(tmp_path / "images", "a.jpg")
+    touch(tmp_path / "labels", "a.txt")
+    (tmp_path / "labels/a.txt").write_bytes(b"\xff\xfe0\x00")
+    assert "not UTF-8" in refusal(lambda: scenes(tmp_path))
+
+
+def coco(folder: Path, **changes: Any) -> list[Sample]:
+    """A file of two images and three boxes, with some of its tables replaced."""
+    touch(folder / "images", "a.jpg", "sub/b.jpg")
+    tables = {
+        "info": {},
+        "images": [
+            {"id": 7, "file_name": "./sub/b.jpg", "width": 200, "height": 100},
+            {"id": 3, "file_name": "a.jpg", "width": 64, "height": 64},
+        ],
+        "categories": [{"id": 9, "name": "other"}, {"id": 1, "name": "pill"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 9, "bbox": [50, 20, 100, 60], "iscrowd": 0},
+            {"id": 2, "image_id": 7, "category_id": 1, "bbox": [0, 0, 200, 100.00001]},
+        ],
+        **changes,
+    }
+    (folder / "labels.json").write_text(json.dumps(tables))
+    return scenes(folder, "labels.json")
+
+
+def test_coco_labels(tmp_path: Path) -> None:
+    samples = coco(tmp_path)
+    assert [sample.id for sample in samples] == ["a.jpg", "sub/b.jpg"]
+    assert samples[0].boxes == ()
+    assert samples[1].path == tmp_path / "images/sub/b.jpg"
+    assert samples[1].boxes is not None
+    assert samples[1].boxes[0] == Box(1, 0.5, 0.5, 0.5, 0.6)
+    assert samples[1].boxes[1].class_id == 0
+    assert samples[1].boxes[1].h == 1.0
+
+
+def test_an_image_that_coco_lists_and_the_folder_lacks_is_kept_to_be_named(tmp_path: Path) -> None:
+    coco(tmp_path)
+    (tmp_path / "images/a.jpg").unlink()
+    assert [sample.id for sample in scenes(tmp_path, "labels.json")] == ["a.jpg", "sub/b.jpg"]
+
+
+def test_an_image_that_coco_does_not_list(tmp_path: Path) -> None:
+    touch(tmp_path / "images", "c.jpg")
+    message = refusal(lambda: coco(tmp_path))
+    assert str(tmp_path / "images/c.jpg") in message
+    assert str(tmp_path / "labels.json") in message
+
+
+IMAGE = {"id": 3, "file_name": "a.jpg", "width": 64, "height": 64}
+BOX = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [1, 1, 2, 2]}
+
+
+@pytest.mark.parametrize(
+    ("table", "entries", "part"),
+    [
+        ("images", None, "no list of images"),
+        ("annotations", [1], "no list of annotations"),
+        ("categories", {}, "no list of categories"),
+        ("images", [{**IMAGE, "width": 0}], "width and height in pixels"),
+        ("images", [{**IMAGE, "height": "64"}], "width and height in pixels"),
+        ("images", [{**IMAGE, "height": 10**400}], "width and height in pixels"),
+        ("images", [{**IMAGE, "file_name": ""}], "file_name"),
+        ("images", [{**IMAGE, "id": "3"}], "a whole number as id"),
+        ("images", [IMAGE, {**IMAGE, "id": 4}], "each file_name and each id once"),
+        ("images", [IMAGE, {**IMAGE, "file_name": "b"}], "each file_name and each id once"),
+        ("categories", [{"name": "pill"}], "a whole number as id"),
+        ("annotations", [{**BOX, "image_id": 8}], "a known image_id"),
+        ("annotations", [{**BOX, "image_id": [7]}], "a known image_id"),
+        ("annotations", [{**BOX, "category_id": 2}], "a known category_id"),
+        ("annotations", [{**BOX, "iscrowd": 1}], "no crowd regions"),
+        ("annotations", [{**BOX, "bbox": [1, 1, 2]}], "bbox [x, y, width, height]"),
+        ("annotations", [{**BOX, "bbox": None}], "bbox [x, y, width, height]"),
+        ("annotations", [{**BOX, "bbox": [1, 1, 10**400, 2]}], "bbox [x, y, width, height]"),
+        ("annotations", [{**BOX, "bbox": [1, 1, 0, 2]}], "bbox [x, y, width, height]"),
+        ("annotations", [{**BOX, "bbox": [190, 1, 40, 2]}], "bbox [x, y, width, height]"),
+        ("annotations", [{"image_id": 7, "category_id": 1}], "bbox [x, y, width, height]"),
+    ],
+)
+def test_broken_coco_files(tmp_path: Path, table: str, entries: Any, part: str) -> None:
+    message = refusal(lambda: coco(tmp_path, **{table: entries}))
+    assert part in message
+    assert str(tmp_path / "labels.json") in message
+
+
+def test_more_coco_categories_than_classes(tmp_path: Path) -> None:
+    coco(tmp_path)
+    message = refusal(lambda: scenes(tmp_path, "labels.json", num_classes=1))
+    assert "class 0 to 0" in message
