@@ -1,0 +1,144 @@
+"""Detections as rows of x1, y1, x2, y2, confidence, class: suppression, overlap and matching.
+
+Self-contained (numpy), so that its source can be shipped beside a model. It is what every engine's
+output goes through, so nothing here depends on the machine: IEEE arithmetic in a fixed order, ties
+broken by index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.float32]
+
+# Boxes that overlap less are different boxes, as in the loosest threshold of COCO's mAP.
+MATCH_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Matches:
+    """One-to-one pairs of two sets of boxes.
+
+    Attributes:
+        pairs: int64 [P, 2], index of the reference row and of the candidate row, by the former.
+        ious: float64 [P], IoU of each pair, MATCH_IOU..1.
+    """
+
+    pairs: NDArray[np.int64]
+    ious: NDArray[np.float64]
+
+
+def nms(
+    detections: Rows,
+    *,
+    conf_threshold: float,
+    iou_threshold: float,
+    max_detections: int,
+    class_agnostic: bool,
+) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression, keeping what torchvision and ultralytics keep.
+
+    The row of highest confidence stays and drops every later one that overlaps it by more than
+    the threshold, and so on. IoU is float32, in torchvision's order of operations, compared as
+    float64: the same rows on every machine, and the same as torchvision.ops.nms at exact ties.
+    Classes are kept apart by comparing them, not by moving boxes, which costs precision.
+
+    Args:
+        detections: float32 [A, 6]. Rows with a value that is not finite are never kept.
+        conf_threshold: rows stay in play with a confidence above it (compared as float32).
+        iou_threshold: rows go that overlap a kept one by more than it.
+        max_detections: most rows kept, over all classes.
+        class_agnostic: let boxes of different classes suppress each other.
+
+    Returns:
+        int64 [K], indices of the kept rows by falling confidence, equal ones by index.
+
+    Raises:
+        ValueError: detections is not [A, 6].
+    """
+    rows = _rows(detections)
+    valid = np.isfinite(rows).all(axis=1) & (rows[:, 4] > np.float32(conf_threshold))
+    left = np.flatnonzero(valid)
+    left = left[np.argsort(-rows[left, 4], kind="stable")]
+    boxes, classes = rows[left, :4], rows[left, 5]
+    kept: list[int] = []
+    # Boxes without area divide 0 by 0, huge ones overflow; neither compares as an overlap.
+    with np.errstate(all="ignore"):
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        while left.size and len(kept) < max_detections:
+            kept.append(int(left[0]))
+            sides = np.minimum(boxes[0, 2:], boxes[1:, 2:]) - np.maximum(
+                boxes[0, :2], boxes[1:, :2]
+            )
+            shared = np.maximum(sides, 0).prod(axis=1)
+            ious = shared / (areas[0] + areas[1:] - shared)
+            drop = ious.astype(np.float64) > iou_threshold
+            if not class_agnostic:
+                drop &= classes[1:] == classes[0]
+            stay = np.flatnonzero(~drop) + 1
+            left, boxes, classes, areas = left[stay], boxes[stay], classes[stay], areas[stay]
+    return np.array(kept, dtype=np.int64)
+
+
+def box_iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """Intersection over union of every pair of boxes.
+
+    Args:
+        a: [M, 4], x1, y1, x2, y2, finite.
+        b: [N, 4], likewise in the same units.
+
+    Returns:
+        float64 [M, N] in 0..1; 0 where neither box has an area. An inverted box has none.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
+    shared = np.maximum(sides, 0).prod(axis=2)
+    area_a, area_b = (np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1) for boxes in (a, b))
+    union = area_a[:, None] + area_b - shared
+    iou: NDArray[np.float64] = np.zeros_like(union)
+    np.divide(shared, union, out=iou, where=union > 0)
+    return iou
+
+
+def match_boxes(reference: Rows, candidate: Rows) -> Matches:
+    """Pair boxes of the same class that overlap by at least MATCH_IOU, each box at most once.
+
+    Greedy by falling IoU. Equal overlaps go by the smaller and then the larger index of the pair,
+    so that swapping the two sides swaps the pairs and changes nothing else. Rows without a partner
+    are the caller's to count.
+
+    Args:
+        reference: float32 [M, 6].
+        candidate: float32 [N, 6], finite like the reference.
+
+    Returns:
+        The pairs, by the reference's index.
+
+    Raises:
+        ValueError: an argument is not [K, 6].
+    """
+    reference, candidate = _rows(reference), _rows(candidate)
+    ious = box_iou(reference[:, :4], candidate[:, :4])
+    ious[reference[:, None, 5] != candidate[:, 5]] = 0.0
+    rows, columns = np.nonzero(ious >= MATCH_IOU)
+    smaller, larger = np.minimum(rows, columns), np.maximum(rows, columns)
+    partner: dict[int, int] = {}
+    taken: set[int] = set()
+    for index in np.lexsort((larger, smaller, -ious[rows, columns])):
+        row, column = int(rows[index]), int(columns[index])
+        if row not in partner and column not in taken:
+            partner[row] = column
+            taken.add(column)
+    pairs = np.array(sorted(partner.items()), dtype=np.int64).reshape(-1, 2)
+    return Matches(pairs, ious[pairs[:, 0], pairs[:, 1]])
+
+
+def _rows(detections: NDArray[Any]) -> Rows:
+    rows = np.asarray(detections, dtype=np.float32)
+    if rows.ndim != 2 or rows.shape[1] != 6:
+        raise ValueError(f"detections must be [K, 6], got {list(rows.shape)}")
+    return rows

@@ -1,0 +1,227 @@
+"""From an RGB image to a model's input tensor: the only implementation, whichever engine runs.
+
+Self-contained (numpy, Pillow, OpenCV), so that its source can be shipped beside a model. Both
+transforms repeat what the models were trained with, bit for bit: timm's evaluation transform
+(torchvision's Resize, CenterCrop, ToTensor and Normalize on a PIL image) and ultralytics'
+LetterBox followed by its predictor's scaling to 0..1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]
+Tensor = NDArray[np.float32]
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+}
+
+
+@dataclass(frozen=True)
+class ClassifyTransform:
+    """Resize the shorter side to size / crop_pct, cut the centre size x size, normalise.
+
+    Attributes:
+        size: side of the input in pixels.
+        mean: per channel (R, G, B), in units of 0..1; subtracted.
+        std: per channel (R, G, B), in units of 0..1; divided by.
+        interpolation: a Pillow filter: nearest, bilinear, bicubic, lanczos, box or hamming.
+        crop_pct: share of the resized shorter side that the cut keeps, above 0 and at most 1.
+
+    Raises:
+        ValueError: a value outside these bounds.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    crop_pct: float
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1, got {self.size}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(
+                f"mean and std need 3 values, std above 0, got {self.mean} and {self.std}"
+            )
+        if self.interpolation not in _FILTERS:
+            raise ValueError(f"interpolation is {self.interpolation!r}, not one of {[*_FILTERS]}")
+        if not 0 < self.crop_pct <= 1:
+            raise ValueError(f"crop_pct must be above 0 and at most 1, got {self.crop_pct}")
+
+
+@dataclass(frozen=True)
+class LetterboxTransform:
+    """Scale an image into height x width pixels, its aspect kept, and pad it there centred.
+
+    Attributes:
+        height, width: of the input in pixels.
+        pad_value: 0..255, in all channels.
+
+    Raises:
+        ValueError: a value outside these bounds.
+    """
+
+    height: int
+    width: int
+    pad_value: int = 114
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"height and width must be at least 1, got {self}")
+        if not 0 <= self.pad_value <= 255:
+            raise ValueError(f"pad_value must be from 0 to 255, got {self.pad_value}")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How an image was letterboxed, which is all that is needed to undo it.
+
+    Attributes:
+        ratio: input pixels per image pixel, before sides are rounded to whole pixels.
+        left, top: padding before the image, in input pixels.
+        width, height: of the original image in pixels.
+    """
+
+    ratio: float
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def preprocess(image: Pixels, transform: ClassifyTransform | LetterboxTransform) -> Tensor:
+    """The input tensor of an image.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        transform: what the model was trained with.
+
+    Returns:
+        float32 [3, H, W], C-contiguous.
+
+    Raises:
+        ValueError: the image is not such an array, or the transform is of no known type.
+    """
+    if isinstance(transform, ClassifyTransform):
+        return classify_tensor(image, transform)
+    if isinstance(transform, LetterboxTransform):
+        return letterbox_tensor(image, transform)[0]
+    raise ValueError(f"no preprocessing for a transform of type {type(transform).__name__}")
+
+
+def classify_tensor(image: Pixels, transform: ClassifyTransform) -> Tensor:
+    """A classifier's input, bit-equal to timm.data.create_transform(..., is_training=False).
+
+    The whole image is resized and then cut, like there. Cutting first, or resizing one axis at a
+    time, would be cheaper, but not the same bytes: Pillow rounds to 8 bits between its passes, and
+    from version 13 on their order depends on the sizes.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        transform: size, crop, filter and normalisation.
+
+    Returns:
+        float32 [3, size, size], C-contiguous.
+
+    Raises:
+        ValueError: the image is not such an array.
+    """
+    _check(image)
+    size, resample = transform.size, _FILTERS[transform.interpolation]
+    height, width = image.shape[:2]
+    short = math.floor(size / transform.crop_pct)
+    long = int(short * max(height, width) / min(height, width))
+    new_width, new_height = (short, long) if width <= height else (long, short)
+    left, top = (round((side - size) / 2.0) for side in (new_width, new_height))
+
+    resized = Image.fromarray(image).resize((new_width, new_height), resample)
+    tensor = _scaled(np.asarray(resized.crop((left, top, left + size, top + size))))
+    tensor -= np.asarray(transform.mean, np.float32)[:, None, None]
+    tensor /= np.asarray(transform.std, np.float32)[:, None, None]
+    return tensor
+
+
+def letterbox_tensor(image: Pixels, transform: LetterboxTransform) -> tuple[Tensor, Geometry]:
+    """A detector's input, bit-equal to ultralytics' LetterBox(auto=False, scaleup=True) and / 255.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        transform: size of the input and padding.
+
+    Returns:
+        The input, float32 [3, height, width] in 0..1, RGB, C-contiguous, and how to undo it.
+
+    Raises:
+        ValueError: the image is not such an array.
+    """
+    _check(image)
+    height, width = image.shape[:2]
+    ratio = min(transform.height / height, transform.width / width)
+    fit_width, fit_height = _fit(width, ratio), _fit(height, ratio)
+    # The 0.1 puts the odd pixel of padding on the right and at the bottom.
+    left = round((transform.width - fit_width) / 2 - 0.1)
+    top = round((transform.height - fit_height) / 2 - 0.1)
+    fitted = np.ascontiguousarray(image)
+    if (fit_width, fit_height) != (width, height):
+        fitted = cv2.resize(fitted, (fit_width, fit_height), interpolation=cv2.INTER_LINEAR)
+    canvas = np.full((transform.height, transform.width, 3), transform.pad_value, np.uint8)
+    canvas[top : top + fit_height, left : left + fit_width] = fitted
+    return _scaled(canvas), Geometry(ratio, left, top, width, height)
+
+
+def unletterbox(boxes: Tensor, geometry: Geometry) -> Tensor:
+    """Boxes in pixels of the original image, as ultralytics' ops.scale_boxes gives them.
+
+    The scale is taken per axis from the rounded sides, since that is how far the pixels moved.
+
+    Args:
+        boxes: float32 [K, 4], x1, y1, x2, y2 in input pixels.
+        geometry: what letterbox_tensor returned for the image.
+
+    Returns:
+        float32 [K, 4], x1, y1, x2, y2 in original pixels, clipped to the image.
+
+    Raises:
+        ValueError: boxes is not [K, 4].
+    """
+    boxes = np.asarray(boxes, np.float32)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes must be [K, 4], got {list(boxes.shape)}")
+    sides = (geometry.width, geometry.height)
+    gain = np.array([_fit(side, geometry.ratio) / side for side in sides] * 2, np.float32)
+    pad = np.array([geometry.left, geometry.top] * 2, np.float32)
+    # A broken model's huge box may overflow on its way to the clip.
+    with np.errstate(over="ignore"):
+        unpadded: Tensor = (boxes - pad) / gain
+    return unpadded.clip(np.float32(0), np.array(sides * 2, np.float32))
+
+
+def _fit(side: int, ratio: float) -> int:
+    """A letterboxed side in whole pixels; the thinnest image keeps one."""
+    return max(round(side * ratio), 1)
+
+
+def _scaled(pixels: Pixels) -> Tensor:
+    """uint8 [H, W, 3] to float32 [3, H, W] in 0..1."""
+    tensor = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
+    tensor /= np.float32(255)
+    return tensor
+
+
+def _check(image: Pixels) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"an image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
