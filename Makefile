@@ -1,0 +1,37 @@
+# Two commands on a fresh machine: `make gate` and `make test`. Both set everything up first.
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin/python -m
+
+# Nothing is ever downloaded at run time, nor installed behind the user's back.
+export YOLO_OFFLINE := true
+export YOLO_AUTOINSTALL := false
+
+.PHONY: gate test lint typecheck format clean
+
+gate: $(VENV)/.ready
+	$(RUN) pytest -m smoke -q
+
+test: $(VENV)/.ready
+	$(RUN) pytest -n 2 -q
+
+lint: $(VENV)/.ready
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+typecheck: $(VENV)/.ready
+	$(RUN) mypy
+
+format: $(VENV)/.ready
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+clean:
+	rm -rf $(VENV) exp
+
+# The mark is only set when everything is in place, so an interrupted set-up starts again.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"pillsnap needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,95 @@
+"""Records of the detector: raw drift of every anchor by stride, and boxes after the common NMS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pillsnap import noise
+from pillsnap.config import Nms
+from pillsnap.datasets import Sample
+from pillsnap.detections import nms
+from pillsnap.engines import Batch
+from pillsnap.preprocess import Geometry, unletterbox
+from pillsnap.records import Columns, ragged
+
+
+class DetectionRecorder:
+    """Columns per sample:
+
+    box_err_px and score_err float32 [S], the largest error over the anchors of each stride;
+    class_flips int64; width and height int64 of the original image; ref_boxes and cand_boxes
+    ragged [k,6] (x1,y1,x2,y2 in original pixels, conf, class_id); ref_strides int64 [S], kept boxes
+    of the reference by the stride they come from; ref_finite and cand_finite bool. Where either
+    side is not finite the errors are nan.
+    """
+
+    def __init__(self, strides: Sequence[int], shape: tuple[int, int], params: Nms) -> None:
+        height, width = shape
+        cells = [(height // stride) * (width // stride) for stride in strides]
+        self._ends = np.cumsum(cells)
+        self._starts = self._ends - cells
+        self._nms = params
+
+    def columns(
+        self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch
+    ) -> Columns:
+        with np.errstate(invalid="ignore", over="ignore"):
+            box_err = np.abs(cand[..., :4] - ref[..., :4]).max(axis=-1)
+            score_err = np.abs(cand[..., 4] - ref[..., 4])
+        # Nearer ties of the reference flip in healthy exports too.
+        flips = (cand[..., 5] != ref[..., 5]) & (ref[..., 6] > noise.SCORE)
+        kept = [keep_indices(rows, self._nms) for rows in ref]
+        cand_kept = [keep_indices(rows, self._nms) for rows in cand]
+        return {
+            "id": np.array([sample.id for sample in samples]),
+            "box_err_px": self._by_stride(box_err),
+            "score_err": self._by_stride(score_err),
+            "class_flips": flips.sum(axis=1).astype(np.int64),
+            "width": np.array([geometry.width for geometry in geometries], np.int64),
+            "height": np.array([geometry.height for geometry in geometries], np.int64),
+            "ref_strides": np.stack([self._count(indices) for indices in kept]),
+            "ref_finite": np.isfinite(ref[..., :6]).all(axis=(1, 2)),
+            "cand_finite": np.isfinite(cand).all(axis=(1, 2)),
+            **ragged("ref_boxes", _restore(ref, kept, geometries), 6),
+            **ragged("cand_boxes", _restore(cand, cand_kept, geometries), 6),
+        }
+
+    def _by_stride(self, errors: Batch) -> Batch:
+        """[N,A] errors of every anchor -> [N,S], the largest of each stride (nan wins)."""
+        parts = [
+            errors[:, start:end].max(axis=1)
+            for start, end in zip(self._starts, self._ends, strict=True)
+        ]
+        return np.stack(parts, axis=1)
+
+    def _count(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many of the kept anchors belong to each stride, [S]."""
+        stride = np.searchsorted(self._ends, indices, side="right")
+        return np.bincount(stride, minlength=len(self._ends)).astype(np.int64)
+
+
+def keep_indices(rows: Batch, params: Nms) -> NDArray[np.int64]:
+    """Indices of the anchors [A,6+] that the common NMS keeps."""
+    return nms(
+        rows[:, :6],
+        conf_threshold=params.conf_threshold,
+        iou_threshold=params.iou_threshold,
+        max_detections=params.max_detections,
+        class_agnostic=params.class_agnostic,
+    )
+
+
+def restore_boxes(rows: Batch, indices: NDArray[np.int64], geometry: Geometry) -> Batch:
+    """The kept anchors as [k,6], with boxes in pixels of the original image."""
+    boxes = rows[indices, :6].copy()
+    boxes[:, :4] = unletterbox(boxes[:, :4], geometry)
+    return boxes
+
+
+def _restore(
+    detections: Batch, kept: Sequence[NDArray[np.int64]], geometries: Sequence[Geometry]
+) -> list[Batch]:
+    return [restore_boxes(*image) for image in zip(detections, kept, geometries, strict=True)]

@@ -1,0 +1,102 @@
+"""The end of a run on the controller: judge, decide the exit code, publish the report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pillsnap.errors import PillsnapError
+from pillsnap.ledger import CellResult, Ledger
+from pillsnap.report import RunFacts, build_report, publish_report
+from pillsnap.run import GateRun
+
+log = logging.getLogger(__name__)
+
+# pytest's own codes that the gate never overrides, and its own for an incomplete run.
+INTERRUPTED, INTERNAL_ERROR, USAGE_ERROR, NO_TESTS = 2, 3, 4, 5
+INCOMPLETE = 3
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A judged run.
+
+    Attributes:
+        path: where export_report.json lies; None when it could not be written.
+        problem: why it could not.
+    """
+
+    results: Sequence[CellResult]
+    report: dict[str, Any]
+    exit_code: int
+    path: Path | None
+    problem: str | None = None
+
+
+def decide_exit_code(
+    *, pytest_code: int, complete: bool, failed: bool, asked: bool, measured: bool
+) -> int:
+    """The one place where a run's exit code is made.
+
+    Args:
+        pytest_code: what pytest would exit with.
+        complete: every collected shard reported.
+        failed: a cell breached or is inconclusive.
+        asked: the user asked for the gate by name.
+        measured: at least one cell was.
+    """
+    if pytest_code in (INTERRUPTED, INTERNAL_ERROR, USAGE_ERROR):
+        return pytest_code
+    if not complete:
+        return INCOMPLETE
+    if failed or (asked and not measured):
+        return 1
+    return pytest_code
+
+
+def finish(
+    run: GateRun,
+    ledger: Ledger,
+    *,
+    pytest_code: int,
+    asked: bool,
+    command: str,
+    started: datetime,
+    tag: str,
+) -> Finished:
+    """Judge every cell, decide the exit code and publish the report, also of a run that failed."""
+    results = ledger.results()
+    complete = not ledger.missing and pytest_code not in (INTERRUPTED, INTERNAL_ERROR)
+    code = decide_exit_code(
+        pytest_code=pytest_code,
+        complete=complete,
+        failed=any(result.verdict.failed for result in results),
+        asked=asked,
+        measured=any(result.columns is not None for result in results),
+    )
+
+    def report_of(exit_code: int) -> dict[str, Any]:
+        facts = RunFacts(
+            run=run.run_dir.name,
+            started=started,
+            command=command,
+            threads=run.threads,
+            exit_code=exit_code,
+            complete=complete,
+            missing=ledger.missing,
+            skipped=ledger.skipped(),
+        )
+        return build_report(results, run.config, facts)
+
+    report = report_of(code)
+    modes = "+".join(dict.fromkeys(result.cell.mode for result in results)) or "none"
+    name = f"{tag}-{modes}-{run.run_dir.name.rpartition('-')[2]}"
+    try:
+        return Finished(results, report, code, publish_report(report, run.config, name))
+    except PillsnapError as error:
+        code = code if code in (INTERRUPTED, USAGE_ERROR) else INCOMPLETE
+        return Finished(results, report_of(code), code, None, str(error))

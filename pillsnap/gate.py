@@ -1,0 +1,150 @@
+"""Figures and tolerances -> verdict. Pure: no files, no engines, no pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from pillsnap import noise
+from pillsnap.config import Profiles, Tolerances
+from pillsnap.figures import Figures, Metrics
+
+VerdictName = Literal["equivalent", "within_tolerance", "breach", "inconclusive"]
+
+# From fine to coarse: a breach names the first of these that would have held.
+LOOSER = ("practical", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Breach:
+    """One figure outside its tolerance, and where it was found (a stride, say)."""
+
+    figure: str
+    value: float
+    limit: float
+    where: str = ""
+
+    def __str__(self) -> str:
+        place = f" ({self.where})" if self.where else ""
+        return f"{self.figure} {self.value:.3g} > {self.limit:.3g}{place}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says of a cell.
+
+    Attributes:
+        name: equivalent, within_tolerance, breach or inconclusive.
+        breaches: every figure outside the profile.
+        reason: in words; empty when there is nothing to explain.
+        looser: the first looser profile that would have held, for a breach.
+    """
+
+    name: VerdictName
+    breaches: tuple[Breach, ...] = ()
+    reason: str = ""
+    looser: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.name in ("breach", "inconclusive")
+
+
+def profile_for(precision: str, profiles: Profiles) -> str:
+    """Name of the profile a cell is held to: fp32 the configured one, the others their own."""
+    return profiles.profile if precision == "fp32" else precision
+
+
+def judge(figures: Figures, profiles: Profiles, profile: str) -> Verdict:
+    """Judge a whole cell. The number of samples never changes the verdict."""
+    metrics = figures.metrics
+    breaches = find_breaches(metrics, getattr(profiles, profile))
+    if breaches:
+        looser = next(
+            (
+                name
+                for name in LOOSER
+                if name != profile and not find_breaches(metrics, getattr(profiles, name))
+            ),
+            None,
+        )
+        return Verdict("breach", breaches, "; ".join(map(str, breaches)), looser)
+    if figures.no_signal is not None:
+        return Verdict("inconclusive", reason=figures.no_signal)
+    return Verdict("within_tolerance" if _drifted(metrics) else "equivalent")
+
+
+def find_breaches(metrics: Metrics, tolerances: Tolerances) -> tuple[Breach, ...]:
+    """Every figure of `metrics` that lies outside `tolerances`.
+
+    A candidate that is not finite, or changes the class of an anchor whose reference is no near tie
+    while raw scores are judged, breaches whatever the profile says.
+    """
+    found = [Breach("non_finite", metrics["non_finite"], 0)] if metrics["non_finite"] else []
+    for item in fields(tolerances):
+        limit = getattr(tolerances, item.name)
+        if limit is None:
+            continue
+        for figure, value, where in _values(item.name, metrics):
+            if value is not None and value > limit:
+                found.append(Breach(figure, value, limit, where))
+    if tolerances.raw_score_err is not None and metrics.get("class_flips"):
+        found.append(Breach("class_flips", metrics["class_flips"], 0))
+    return tuple(found)
+
+
+def _values(tolerance: str, metrics: Metrics) -> Iterator[tuple[str, float | None, str]]:
+    """The figures a tolerance bounds: (name, value, where it was found)."""
+    if tolerance == "map_delta":
+        for name in ("map_0_5_delta", "map_0_5_0_95_delta"):
+            delta = metrics.get(name)
+            yield name, None if delta is None else abs(delta), ""
+    elif tolerance in ("raw_box_err_px", "raw_score_err"):
+        for row in metrics.get("per_stride", ()):
+            yield tolerance, row[tolerance], f"stride {row['stride']}"
+    else:
+        yield tolerance, metrics.get(tolerance), ""
+
+
+def _drifted(metrics: Metrics) -> bool:
+    """Whether a cell shows more than the numeric noise of a healthy float32 export."""
+    limits: Mapping[str, float] = {
+        "prob_err_max": noise.PROBABILITY,
+        "raw_box_err_px": noise.BOX_PX,
+        "raw_score_err": noise.SCORE,
+        "top1_mismatch_rate": 0,
+        "class_flips": 0,
+    }
+    return any((metrics.get(name) or 0) > limit for name, limit in limits.items())
+
+
+def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
+    """Where to look first, by the pattern of the figures. A hint, not a diagnosis."""
+    names = {breach.figure for breach in breaches}
+    if "non_finite" in names:
+        return ["conversion: overflow, most often float16 activations above 65504"]
+    flips: Any = metrics.get("top1_mismatch_rate")
+    causes = []
+    if flips is not None and flips > 0.2:
+        causes.append(
+            "normalisation: mean/std, RGB/BGR, resize or class order differ between the two sides"
+        )
+    per_stride = metrics.get("per_stride", ())
+    bad = [str(row["stride"]) for row in per_stride if _stride_broke(row)]
+    if bad and len(bad) < len(per_stride):
+        causes.append(f"operator: only the heads of stride {', '.join(bad)} drifted")
+    elif bad:
+        causes.append("operator or weights before the heads: every stride drifted")
+    if not names & {"raw_box_err_px", "raw_score_err", "prob_err_max"}:
+        causes.append("post-processing: raw outputs agree, thresholds or NMS may not")
+    if not causes:
+        causes.append(
+            "conversion: weights or arithmetic of lower precision (FP16, INT8), another "
+            "checkpoint, or an operator that the runtime computes differently"
+        )
+    return causes
+
+
+def _stride_broke(row: Mapping[str, Any]) -> bool:
+    return (row["raw_box_err_px"] or 0) > noise.BOX_PX or (row["raw_score_err"] or 0) > noise.SCORE

@@ -1,0 +1,83 @@
+"""Cells of the gate (what is compared with what) and their shards: ids, expansion, choices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+
+STAGES = ("detection", "classification")
+MODES = ("smoke", "coverage", "full")
+PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One comparison: what was requested, never what was found, so that every worker agrees."""
+
+    stage: str
+    engine: str
+    provider: str
+    precision: str
+    mode: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.stage}-{self.engine}-{self.provider}-{self.precision}-{self.mode}"
+
+
+@dataclass(frozen=True, order=True)
+class Shard:
+    """Part `index` (from 1) of `count` of a cell's samples: one test item."""
+
+    cell: Cell
+    index: int = 1
+    count: int = 1
+
+    @property
+    def id(self) -> str:
+        if self.count == 1:
+            return self.cell.id
+        return f"{self.cell.id}-s{self.index:03d}of{self.count:03d}"
+
+    def bounds(self, samples: int, shard_size: int) -> tuple[int, int]:
+        """Half-open range of this shard's samples among the cell's sorted samples."""
+        start = (self.index - 1) * shard_size
+        return start, min(start + shard_size, samples)
+
+
+def expand_cells(
+    *,
+    stages: Iterable[str],
+    engines: Iterable[str],
+    providers: Iterable[str],
+    precisions: Iterable[str],
+    modes: Iterable[str],
+) -> list[Cell]:
+    """Every combination once, in the order of STAGES, so that a stage's model stays loaded.
+
+    Engine tensorrt is ONNX Runtime with its own provider, whatever provider the others ask for.
+    """
+    cells = {
+        Cell(stage, engine, "tensorrt" if engine == "tensorrt" else provider, precision, mode)
+        for stage, engine, provider, precision, mode in product(
+            stages, engines, providers, precisions, modes
+        )
+    }
+    return sorted(cells, key=lambda cell: (STAGES.index(cell.stage), cell))
+
+
+def split_cell(cell: Cell, samples: int, shard_size: int) -> list[Shard]:
+    """Cut a cell into shards. Without samples it keeps one, which says so when it runs."""
+    count = max(1, -(-samples // shard_size))
+    return [Shard(cell, index, count) for index in range(1, count + 1)]
+
+
+def whole_batches(shard_size: int, batch_size: int) -> int:
+    """The shard size rounded up to whole batches.
+
+    Batches are cut by sample index; a batch cut in two by a shard's end could change the last bits
+    of its outputs, and the figures would depend on the sharding.
+    """
+    return -(-shard_size // batch_size) * batch_size

@@ -1,0 +1,312 @@
+"""pytest hooks of the gate. They parse and delegate; nothing is decided here."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pillsnap.artifacts import prepare_version_tag, utc_now
+from pillsnap.config import find_config, load_config
+from pillsnap.controller import Finished, finish
+from pillsnap.errors import ConfigError, PillsnapError
+from pillsnap.ledger import CellResult, Ledger
+from pillsnap.matrix import MODES, Shard
+from pillsnap.options import asks_for_gate, repeat_command, select, thread_count
+from pillsnap.report.table import explain, render
+from pillsnap.run import GateRun, Outcome
+
+PROPERTY = "pillsnap"
+GATE_OPTIONS = ("engine", "provider", "precision", "stage", "candidate", "fresh_export")
+
+
+@dataclass
+class State:
+    """What one process knows of the run; `ledger` is kept on the controller alone."""
+
+    run: GateRun
+    asked: bool
+    gate_only: bool
+    tag: str
+    started: datetime = field(default_factory=utc_now)
+    ledger: Ledger | None = None
+
+
+STATE = pytest.StashKey[State]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("pillsnap", "export gate (each of the first four repeats)")
+    add = group.addoption
+    add("--engine", action="append", help="candidate engine: onnx (default), tensorrt, torch")
+    add("--provider", action="append", help="auto (default; may fall back), cpu, cuda, tensorrt")
+    add("--precision", action="append", help="fp32 (default), fp16, int8: the profile to hold")
+    add("--stage", action="append", help="detection, classification (default: both)")
+    add("--config", metavar="PATH", help="config file (environment: PILLSNAP_CONFIG)")
+    add(
+        "--candidate",
+        action="append",
+        metavar="STAGE=PATH",
+        help="verify this .onnx file instead of an export",
+    )
+    add("--fresh-export", action="store_true", help="export again even if a matching file exists")
+    add("--threads", type=int, metavar="N", help="threads per process (default: cores / workers)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for mode, samples in zip(MODES, ("a few", "class-balanced", "all"), strict=True):
+        config.addinivalue_line("markers", f"{mode}: export gate over {samples} samples")
+    config.addinivalue_line("markers", "proof: the gate's own mutation score (slow)")
+    config.addinivalue_line("markers", "slow: takes minutes; not part of a plain run")
+    if config.option.help or config.option.version:
+        return
+    asked = asks_for_gate(config.option.markexpr)
+    gate_only = any(getattr(config.option, name) for name in GATE_OPTIONS)
+    try:
+        state = _state(config, asked=asked or gate_only, gate_only=gate_only)
+    except PillsnapError as error:
+        raise pytest.UsageError(str(error)) from None
+    if state is not None:
+        config.stash[STATE] = state
+
+
+def _state(config: pytest.Config, *, asked: bool, gate_only: bool) -> State | None:
+    """This process's state, or None where there is no config file and no gate was asked for."""
+    option = config.option
+    try:
+        path = find_config(option.config, os.environ, config.rootpath)
+    except ConfigError:
+        if asked or option.config is not None:
+            raise
+        return None
+    selection = select(
+        engines=option.engine,
+        providers=option.provider,
+        precisions=option.precision,
+        stages=option.stage,
+        candidates=option.candidate,
+        fresh_export=option.fresh_export,
+    )
+    settings = load_config(path)
+    worker: dict[str, Any] | None = getattr(config, "workerinput", {}).get(PROPERTY)
+    if worker is not None:
+        tag, threads, run_dir = worker["tag"], worker["threads"], Path(worker["run_dir"])
+    else:
+        tag = prepare_version_tag()
+        threads = thread_count(option.threads, getattr(option, "numprocesses", None) or 1)
+        run_dir = settings.exp_dir / "runs" / f"{tag}-{secrets.token_hex(3)}"
+    run = GateRun(settings, selection, threads=threads, run_dir=run_dir)
+    return State(run, asked, gate_only, tag)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist starts its workers, which must find the data
+def pytest_sessionstart(session: pytest.Session) -> None:
+    state = session.config.stash.get(STATE, None)
+    if state is None or not state.run.config.demo or _is_worker(session.config):
+        return
+    from pillsnap.demo.dataset import install
+
+    try:
+        install(state.run.config.exp_dir)
+    except PillsnapError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell an xdist worker what must be the same in all of them."""
+    state = node.config.stash.get(STATE, None)
+    if state is not None:
+        node.workerinput[PROPERTY] = {
+            "tag": state.tag,
+            "threads": state.run.threads,
+            "run_dir": str(state.run.run_dir),
+        }
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "gate_item" not in metafunc.fixturenames:
+        return
+    state = metafunc.config.stash.get(STATE, None)
+    shards = state.run.shards() if state is not None else []
+    params = [
+        pytest.param(shard, id=shard.id, marks=getattr(pytest.mark, shard.cell.mode))
+        for shard in shards
+    ]
+    metafunc.parametrize("gate_item", params, indirect=True)
+
+
+@dataclass(frozen=True)
+class GateItem:
+    """A shard bound to the test item that runs it."""
+
+    shard: Shard
+    run_state: GateRun
+    item: pytest.Item
+
+    def run(self) -> Outcome:
+        """Run the shard, hand the outcome to the controller; skip or fail when there is none."""
+        outcome = self.run_state.run(self.shard)
+        # Appended, not recorded: record_property warns under --junitxml.
+        self.item.user_properties.append((PROPERTY, outcome.as_dict()))
+        if outcome.failure is not None:
+            kind, message = outcome.failure
+            if kind == "skipped":
+                pytest.skip(message)
+            pytest.fail(message, pytrace=False)
+        return outcome
+
+
+@pytest.fixture
+def gate_item(request: pytest.FixtureRequest) -> GateItem:
+    """One shard of one cell, parametrised by the options and the configuration."""
+    state = request.config.stash[STATE]
+    return GateItem(request.param, state.run, request.node)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    state = config.stash.get(STATE, None)
+    if state is None or not state.gate_only:
+        return
+    others = [item for item in items if "gate_item" not in getattr(item, "fixturenames", ())]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    _expect(session.config, [item.nodeid for item in session.items])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: Sequence[str]) -> None:
+    _expect(node.config, ids)
+
+
+def _expect(config: pytest.Config, nodeids: Sequence[str]) -> None:
+    state = config.stash.get(STATE, None)
+    if state is None or _is_worker(config) or config.option.collectonly or not nodeids:
+        return
+    if state.ledger is None:
+        state.ledger = Ledger(state.run)
+        config.pluginmanager.register(Reporter(state.ledger), "pillsnap-reporter")
+    state.ledger.expect(nodeids)
+
+
+class Reporter:
+    """Feeds the ledger; registered on the controller only, once gate items are expected."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        shard = self._ledger.shard_of(report.nodeid)
+        # A lost worker's report has when="???": that shard never reported.
+        if shard is None or report.when not in ("setup", "call", "teardown"):
+            return
+        for name, value in report.user_properties:
+            if name == PROPERTY:
+                self._ledger.add(value)  # type: ignore[arg-type]  # plain builtins, by GateItem.run
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            message = report.longreprtext if crash is None else crash.message
+            self._ledger.add_failure(shard, message.strip().splitlines()[0])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
+    """Judge before everybody else's sessionfinish, so that the terminal and --junitxml see the
+    verdicts; print after it, so that the section is the last thing on the screen."""
+    config = session.config
+    state = config.stash.get(STATE, None)
+    finished = None
+    if state is not None and not _is_worker(config) and not config.option.collectonly:
+        finished = _finish(session, state)
+    result = yield
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if finished is not None and terminal is not None:
+        terminal.section("pillsnap gate", sep="=")
+        path = None if finished.path is None else str(finished.path)
+        for line in render(finished.report, path, finished.problem):
+            terminal.write_line(line)
+    return result
+
+
+def _finish(session: pytest.Session, state: State) -> Finished | None:
+    ledger = state.ledger
+    if session.exitstatus == pytest.ExitCode.USAGE_ERROR:
+        return None  # a wrong -m or -k, found after collection: nothing ran
+    if ledger is None or not ledger.expected:
+        if state.asked and session.exitstatus in (0, 5):
+            session.exitstatus = 1  # a gate that measured nothing has not passed
+        return None
+    markers = session.config.option.markexpr
+    command = repeat_command(
+        state.run.selection, markers, state.run.threads, state.run.config.source
+    )
+    finished = finish(
+        state.run,
+        ledger,
+        pytest_code=int(session.exitstatus),
+        asked=state.asked,
+        command=command,
+        started=state.started,
+        tag=state.tag,
+    )
+    for result, cell in zip(finished.results, finished.report["cells"], strict=True):
+        # An item that failed for itself has its line already.
+        if result.verdict.failed and not any(_failed(outcome) for outcome in result.outcomes):
+            _log_failure(session, result, cell)
+    session.exitstatus = finished.exit_code
+    return finished
+
+
+def _failed(outcome: Outcome) -> bool:
+    return bool(outcome.failure or outcome.unreadable or outcome.non_finite)
+
+
+class GateFailure(Exception):
+    """Carries a verdict into pytest's summary."""
+
+
+class VerdictReport(pytest.TestReport):
+    """A cell's verdict as a failed test. It has no word while it is logged, for the progress line
+    stands at 100 % by then, and gets one for the summary."""
+
+    word = ""
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    return ("failed", "", report.word) if isinstance(report, VerdictReport) else None
+
+
+def _log_failure(session: pytest.Session, result: CellResult, cell: dict[str, Any]) -> None:
+    """A breached cell appears as a failed test of its own."""
+    try:
+        raise GateFailure("\n".join([result.verdict.reason, *explain(cell)]))
+    except GateFailure as error:
+        longrepr = pytest.ExceptionInfo.from_exception(error).getrepr(style="value")
+    # What the short summary and --junitxml show, less the exception's name: lines are short.
+    longrepr.reprcrash.message = result.verdict.reason
+    report = VerdictReport(
+        nodeid=f"gate::{result.cell.id}",
+        location=("gate", None, result.cell.id),
+        keywords={},
+        outcome="failed",
+        longrepr=longrepr,
+        when="call",
+        duration=result.seconds,
+    )
+    session.testsfailed += 1
+    session.config.hook.pytest_runtest_logreport(report=report)
+    report.word = "FAILED"
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")

@@ -1,0 +1,228 @@
+"""export_report.json: built from the ledger's results, described by report.schema.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pillsnap.artifacts import canonical_json, get_git_sha, sha256_json, write_atomic
+from pillsnap.config import Config, Profiles
+from pillsnap.gate import likely_causes
+from pillsnap.ledger import CellResult
+from pillsnap.report.environment import describe_environment
+from pillsnap.report.policy import notes, sample_policy
+
+SCHEMA_VERSION = 1
+SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
+
+STAGE_KEYS = (
+    "backbone",
+    "num_classes",
+    "ckpt_path",
+    "onnx_path",
+    "exported_at_utc",
+    "git_sha",
+    "input_shape",
+    "opset",
+    "dynamic_axes",
+    "params_million",
+    "providers",
+    "postprocess",
+    "compare",
+)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the report says of the run as a whole.
+
+    Attributes:
+        command: repeats this run's cells, whatever the number of workers was.
+        missing: shards that were collected and never reported.
+        skipped: reason by shard.
+    """
+
+    run: str
+    started: datetime
+    command: str
+    threads: int
+    exit_code: int
+    complete: bool
+    missing: Sequence[str]
+    skipped: dict[str, str]
+
+
+def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts) -> dict[str, Any]:
+    """The whole report as plain builtins; numbers that are not finite are null and listed."""
+    stages = {
+        stage: _stage(_worst(results, stage), results, config)
+        for stage in ("detection", "classification")
+    }
+    breached = [result for result in results if result.verdict.failed]
+    worst = max(results, key=lambda result: result.severity, default=None)
+    report = {
+        "schema_version": SCHEMA_VERSION,
+        **(stages["classification"] or dict.fromkeys(STAGE_KEYS)),
+        "stages": stages,
+        "cells": [_cell(result, config.compare.tolerances) for result in results],
+        "gate": {
+            "verdict": worst.verdict.name if worst is not None else None,
+            "exit_code": facts.exit_code,
+            "complete": facts.complete,
+            "missing": list(facts.missing),
+            "skipped": facts.skipped,
+            "breaches": [f"{result.cell.id}: {result.verdict.reason}" for result in breached],
+        },
+        "environment": describe_environment(facts.threads),
+        "provenance": {
+            "run": facts.run,
+            "started_at_utc": f"{facts.started:%Y-%m-%dT%H:%M:%SZ}",
+            "git_sha": get_git_sha(config.source.parent),
+            "command": facts.command,
+            "config": str(config.source),
+            "config_sha256": sha256_json(json.loads(json.dumps(asdict(config), default=str))),
+            "checkpoints_sha256": _hashes(results, "reference", "checkpoint_sha256"),
+            "models_sha256": _hashes(results, "candidate", "sha256"),
+            "data_fingerprint": {result.cell.id: _fingerprint(result) for result in results},
+            "seed": config.compare.seed,
+        },
+    }
+    non_finite: dict[str, str] = {}
+    finite: dict[str, Any] = _finite(report, "", non_finite)
+    return {**finite, "non_finite": non_finite}
+
+
+def publish_report(report: dict[str, Any], config: Config, name: str) -> Path:
+    """Write reports/<name>.json and export_report.json, each whole or not; returns the latter."""
+    text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    latest = config.out_dir / "export_report.json"
+    for path in (config.out_dir / "reports" / f"{name}.json", latest):
+        write_atomic(path, text.encode())
+    return latest
+
+
+def _worst(results: Sequence[CellResult], stage: str) -> CellResult | None:
+    """The stage's cell that fares worst, the first of several alike."""
+    of_stage = [result for result in results if result.cell.stage == stage]
+    return max(of_stage, key=lambda result: result.severity, default=None)
+
+
+def _cell(result: CellResult, profiles: Profiles) -> dict[str, Any]:
+    return {
+        "id": result.cell.id,
+        **asdict(result.cell),
+        "verdict": result.verdict.name,
+        "profile": result.profile,
+        "reason": result.verdict.reason or None,
+        "metrics": result.metrics,
+        "tolerances": asdict(getattr(profiles, result.profile)),
+        "breaches": [asdict(breach) for breach in result.verdict.breaches],
+        "looser_profile": result.verdict.looser,
+        "likely_causes": (
+            likely_causes(result.verdict.breaches, result.metrics)
+            if result.verdict.breaches
+            else []
+        ),
+        "worst_samples": list(result.worst),
+        "unreadable": result.unreadable,
+        "samples": 0 if result.columns is None else len(result.columns["id"]),
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def _stage(
+    worst: CellResult | None, results: Sequence[CellResult], config: Config
+) -> dict[str, Any] | None:
+    """The stage's part of the report; None for a stage that was not run."""
+    if worst is None:
+        return None
+    stage = worst.cell.stage
+    outcome = next((o for o in worst.outcomes if o.failure is None), None)
+    reference = outcome.reference if outcome is not None else {}
+    candidate = outcome.candidate if outcome is not None else {}
+    names = {
+        "classification": (config.classification.backbone, config.classification.num_classes),
+        "detection": (config.detection.model, config.detection.num_classes),
+    }
+    backbone, num_classes = names[stage]
+    detection = _worst(results, "detection")
+    box_metrics = detection.metrics if detection is not None else {}
+    compare = config.compare
+    classes = {sample.label for sample in worst.samples if sample.label is not None}
+    classes |= {box.class_id for sample in worst.samples for box in sample.boxes or ()}
+    return {
+        "backbone": backbone,
+        "num_classes": num_classes,
+        "ckpt_path": reference.get("checkpoint"),
+        "onnx_path": candidate.get("path"),
+        # A file that was made elsewhere has empty ones.
+        **{key: candidate.get(key) or None for key in ("exported_at_utc", "git_sha")},
+        "input_shape": list(config.input_shape(stage)),
+        **{key: candidate.get(key) for key in ("opset", "dynamic_axes")},
+        "params_million": reference.get("params_million"),
+        "providers": candidate.get("providers"),
+        "postprocess": {"nms": asdict(config.nms), "applied_in": "python_common"},
+        "compare": {
+            "mode": worst.cell.mode,
+            "sample_policy": sample_policy(worst.cell, compare),
+            **{
+                key: getattr(compare, key)
+                for key in ("sample_count", "per_class_k", "min_classes", "max_total")
+            },
+            "sampled_classes": len(classes),
+            "sampled_images": len(worst.samples),
+            **{
+                key: worst.metrics.get(key)
+                for key in ("mse_mean", "mse_p99", "top1_match_rate", "top1_mismatch_count")
+            },
+            "failed": worst.verdict.failed,
+            "failure_reason": worst.verdict.reason if worst.verdict.failed else None,
+            "deltas": {
+                "map_0_5": box_metrics.get("map_0_5_delta"),
+                "map_0_5_0_95": box_metrics.get("map_0_5_0_95_delta"),
+            },
+            "notes": notes(worst, outcome),
+        },
+    }
+
+
+def _hashes(results: Sequence[CellResult], side: str, key: str) -> dict[str, str | None]:
+    found = {}
+    for result in results:
+        for outcome in result.outcomes:
+            if outcome.failure is None:
+                name = result.cell.stage if side == "reference" else result.cell.id
+                found[name] = getattr(outcome, side).get(key)
+    return found
+
+
+def _fingerprint(result: CellResult) -> str | None:
+    """SHA-256 over id, file content and labels of every sample that was measured."""
+    if result.columns is None:
+        return None
+    content = dict(
+        zip(result.columns["id"].tolist(), result.columns["content"].tolist(), strict=True)
+    )
+    digest = hashlib.sha256()
+    for sample in result.samples:
+        boxes = None if sample.boxes is None else [asdict(box) for box in sample.boxes]
+        line = canonical_json([sample.id, content.get(sample.id), sample.label, boxes])
+        digest.update(line.encode())
+    return digest.hexdigest()
+
+
+def _finite(value: Any, place: str, non_finite: dict[str, str]) -> Any:
+    """Replace nan and infinities by None, noting each by its place."""
+    if isinstance(value, dict):
+        return {key: _finite(item, f"{place}.{key}", non_finite) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item, f"{place}[{index}]", non_finite) for index, item in enumerate(value)]
+    if isinstance(value, float) and value - value != 0:  # only nan and infinities
+        non_finite[place.removeprefix(".")] = str(value)
+        return None
+    return value

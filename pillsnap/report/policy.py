@@ -1,0 +1,42 @@
+"""In words: how a cell's samples were chosen, and what a reader of its figures should know."""
+
+from __future__ import annotations
+
+from pillsnap.config import Compare
+from pillsnap.ledger import CellResult
+from pillsnap.matrix import Cell
+from pillsnap.run import Outcome
+
+
+def sample_policy(cell: Cell, compare: Compare) -> str:
+    by = ", ".join(compare.stratify_by)
+    if cell.mode == "full":
+        return "the whole validation set"
+    if cell.mode == "coverage":
+        return (
+            f"class-balanced: {compare.per_class_k} per class, at most {compare.max_total}, "
+            f"seed {compare.seed}"
+        )
+    return f"{compare.sample_count} at random, stratified by {by}, seed {compare.seed}"
+
+
+def notes(result: CellResult, outcome: Outcome | None) -> list[str]:
+    """What the figures do not show by themselves."""
+    found = []
+    metrics = result.metrics
+    if result.verdict.looser:
+        found.append(f"profile {result.verdict.looser} would have held")
+    if metrics.get("top1_near_ties"):
+        found.append(
+            f"{metrics['top1_near_ties']} flips are near ties of the reference and do not count "
+            "against the tolerance"
+        )
+    if metrics.get("map_reason"):
+        found.append(f"mAP is null: {metrics['map_reason']}")
+    if result.unreadable:
+        found.append(f"{len(result.unreadable)} images could not be read: see cells[].unreadable")
+    providers = outcome.candidate.get("providers") if outcome is not None else None
+    asked_auto = result.cell.engine == "onnx" and result.cell.provider == "auto"
+    if asked_auto and providers and "CUDAExecutionProvider" not in providers:
+        found.append(f"provider auto fell back to {', '.join(providers)}")
+    return found

@@ -1,0 +1,100 @@
+"""The terminal's section in 80 columns: breaches first and in words, then a row per cell."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+WIDTH = 80
+
+# Figures of a row by stage: (label, metric, tolerance); a metric of None is not shown.
+FIGURES = {
+    "classification": (
+        ("mse", "mse_mean", "mse_mean"),
+        ("p99", "mse_p99", "mse_p99"),
+        ("flips", "top1_mismatch_rate", "top1_mismatch_rate"),
+        ("prob err", "prob_err_max", "prob_err_max"),
+    ),
+    "detection": (
+        ("box px", "raw_box_err_px", "raw_box_err_px"),
+        ("score", "raw_score_err", "raw_score_err"),
+        ("mAP", "map_0_5_0_95_delta", "map_delta"),
+        ("IoU p95", "iou_delta_p95", "iou_delta_p95"),
+        ("unmatched", "unmatched_rate", "unmatched_rate"),
+    ),
+}
+
+
+def render(report: dict[str, Any], path: str | None, problem: str | None = None) -> list[str]:
+    """Lines of the section for a report.
+
+    Args:
+        path: where the report lies; None if it could not be written.
+        problem: why it could not.
+    """
+    gate = report["gate"]
+    lines = []
+    for cell in report["cells"]:
+        if cell["verdict"] in ("breach", "inconclusive"):
+            lines += _wrap(f"{cell['verdict'].upper()} {cell['id']}: {_one_line(cell['reason'])}")
+            lines += explain(cell)
+    for shard, reason in gate["skipped"].items():
+        lines += _wrap(f"SKIPPED {shard}: {_one_line(reason)}")
+    for shard in gate["missing"]:
+        lines += _wrap(f"MISSING {shard}: its worker never reported")
+    for cell in report["cells"]:
+        lines += _row(cell)
+    for stage in report["stages"].values():
+        for note in stage["compare"]["notes"] if stage is not None else ():
+            lines += _wrap(f"note: {note}")
+    lines.append(_verdict(gate))
+    if problem is not None:
+        lines += _wrap(f"report not written: {_one_line(problem)}")
+    if path is not None:
+        lines.append(f"report: {path}")
+    return lines
+
+
+def explain(cell: dict[str, Any]) -> list[str]:
+    """What to go on from after a breach: the tolerance it takes, where to look, the samples."""
+    if not cell["breaches"]:
+        return []
+    needed = ", ".join(
+        dict.fromkeys(f"{breach['figure']} {breach['value']:.3g}" for breach in cell["breaches"])
+    )
+    held = cell["looser_profile"]
+    looser = f"profile {held} would have held" if held else "no looser profile would have held"
+    return [
+        *_wrap(f"held to profile {cell['profile']}; {looser}; it would take {needed}", indent=2),
+        *_wrap("likely: " + "; ".join(cell["likely_causes"]), indent=2),
+        *_wrap("worst samples: " + ", ".join(cell["worst_samples"][:3]), indent=2),
+    ]
+
+
+def _row(cell: dict[str, Any]) -> list[str]:
+    head = f"{cell['id']:<46} {cell['samples']:>5} {cell['seconds']:>7.1f} s  {cell['verdict']}"
+    figures = []
+    for label, metric, tolerance in FIGURES[cell["stage"]]:
+        value, limit = cell["metrics"].get(metric), cell["tolerances"].get(tolerance)
+        if value is not None:
+            figures.append(f"{label} {value:.2g}" + ("" if limit is None else f"/{limit:.2g}"))
+    return [head, *_wrap("  ".join(figures), indent=2)] if figures else [head]
+
+
+def _verdict(gate: dict[str, Any]) -> str:
+    state = "complete" if gate["complete"] else "INCOMPLETE"
+    return f"gate: {gate['verdict'] or 'nothing measured'}, {state}, exit code {gate['exit_code']}"
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _wrap(text: str, indent: int = 0) -> list[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + 2),
+        break_on_hyphens=False,
+    )

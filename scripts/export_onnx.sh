@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Export both stages and run the gate in the mode of export.compare.mode.
+#
+#   bash scripts/export_onnx.sh
+#   CONFIG=path/to/config.yaml OPSET=18 bash scripts/export_onnx.sh
+#
+# Prints `[OK] Exported: <path>` per stage and `Report: <path>` and exits 0, or `[FAIL] …` with the
+# log's path and exits 1.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+CONFIG="${CONFIG:-${PILLSNAP_CONFIG:-$root/config.yaml}}"
+PYTHON="${PYTHON:-}"
+if [[ -z "$PYTHON" ]]; then
+    PYTHON=python3
+    [[ -x "$root/.venv/bin/python" ]] && PYTHON="$root/.venv/bin/python"
+fi
+
+fail() {
+    printf '[FAIL] %s\n' "$*" >&2
+    exit 1
+}
+
+command -v yq >/dev/null 2>&1 \
+    || fail "yq is not installed: apt-get install yq, or https://github.com/mikefarah/yq"
+[[ -f "$CONFIG" ]] || fail "no config file: $CONFIG"
+CONFIG="$(cd "$(dirname "$CONFIG")" && pwd)/$(basename "$CONFIG")"
+
+# Plain paths only, so that mikefarah's yq and the jq wrapper both understand; the wrapper quotes.
+setting() {
+    local value
+    value="$(yq "$1" "$CONFIG")" || fail "yq cannot read $1 in $CONFIG"
+    value="${value#\"}"
+    printf '%s' "${value%\"}"
+}
+
+# `~`, ${ENV} and paths relative to the config file, as the library expands them.
+resolve() {
+    "$PYTHON" -c 'import os, pathlib, sys
+base, text = sys.argv[1:]
+print((pathlib.Path(base) / os.path.expandvars(os.path.expanduser(text))).resolve())' \
+        "$(dirname "$CONFIG")" "$1"
+}
+
+exp_dir="$(setting .paths.exp_dir)"
+[[ -n "$exp_dir" && "$exp_dir" != null ]] || fail "paths.exp_dir is not set in $CONFIG"
+exp_dir="$(resolve "$exp_dir")"
+out_dir="$(setting .export.out_dir)"
+if [[ -z "$out_dir" || "$out_dir" == null ]]; then out_dir="$exp_dir/export"; else out_dir="$(resolve "$out_dir")"; fi
+mode="$(setting .export.compare.mode)"
+[[ -n "$mode" && "$mode" != null ]] || mode=smoke
+
+# The demo puts its own checkpoints in place.
+if [[ "$(setting .demo)" != true ]]; then
+    for stage in detection classification; do
+        [[ -f "$exp_dir/checkpoints/${stage}_best.pt" ]] \
+            || fail "no checkpoint: $exp_dir/checkpoints/${stage}_best.pt"
+    done
+fi
+mkdir -p "$out_dir" 2>/dev/null || fail "cannot make the folder $out_dir"
+[[ -w "$out_dir" ]] || fail "cannot write to $out_dir"
+
+log="$out_dir/export_onnx.log"
+cd "$root"
+code=0
+"$PYTHON" -m pytest tests/test_export_compare.py -m "$mode" --config "$CONFIG" -q 2>&1 \
+    | tee "$log" || code="${PIPESTATUS[0]}"
+[[ "$code" == 0 ]] || fail "exit code $code, log: $log"
+
+for stage in detection classification; do
+    model="$(readlink -f "$out_dir/latest_$stage.onnx")" || fail "no $stage model, log: $log"
+    printf '[OK] Exported: %s\n' "$model"
+done
+printf 'Report: %s\n' "$out_dir/export_report.json"
