@@ -1,0 +1,8 @@
+"""The embedded demo: twenty-four drawn drugs, two small trained checkpoints, validation images.
+
+Nothing is imported here, so that `import pillsnap.demo` costs nothing:
+
+- `pillsnap.demo.render` draws pills (Pillow and numpy only);
+- `pillsnap.demo.dataset` writes the validation images and installs the checkpoints;
+- `pillsnap.demo.train` retrains both checkpoints from nothing (torch, timm, ultralytics).
+"""

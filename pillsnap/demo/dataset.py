@@ -1,0 +1,120 @@
+"""Puts the demo in place: the checkpoints that come with the package, and validation images.
+
+The images are drawn at first use, in a few seconds, and are the same for everyone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from pillsnap.artifacts import make_folder
+from pillsnap.demo.drugs import DRUGS
+from pillsnap.demo.labels import yolo_label
+from pillsnap.demo.render import render_scene, render_single
+from pillsnap.errors import PillsnapError
+
+ASSETS = Path(__file__).parent / "assets"
+CHECKPOINTS = ("detection_best.pt", "classification_best.pt")
+SINGLES_PER_DRUG = 20
+SCENES = 150
+
+
+def install(exp_dir: Path) -> None:
+    """Adds what is missing of `checkpoints/` and `demo_data/` to exp_dir; replaces nothing."""
+    checkpoints = exp_dir / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    for name in CHECKPOINTS:
+        target = checkpoints / name
+        if target.exists():
+            continue
+        partial = _sibling(target)
+        try:
+            shutil.copyfile(ASSETS / name, partial)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+    write_validation(exp_dir / "demo_data")
+
+
+def write_validation(
+    root: Path, *, singles_per_drug: int = SINGLES_PER_DRUG, scenes: int = SCENES
+) -> None:
+    """Draws the validation images and maps below root, unless root exists.
+
+    root/val/single/<mapping code>/<n>.png       one pill
+    root/val/combo/images/<n>.png                none to five pills
+    root/val/combo/labels/<n>.txt                their boxes in YOLO's format; empty for none
+    root/class_map.json                          mapping code to class index
+    root/edi_map.json                            mapping code to edi_code
+
+    Raises:
+        PillsnapError: root cannot be written.
+    """
+    if root.exists():
+        return
+    make_folder(root.parent)
+    with _appearing_whole(root) as folder:
+        singles, images, labels = (
+            folder / "val" / "single",
+            folder / "val" / "combo" / "images",
+            folder / "val" / "combo" / "labels",
+        )
+        for made in (images, labels, *(singles / drug.code for drug in DRUGS)):
+            made.mkdir(parents=True)
+
+        def draw_singles(drug_index: int) -> None:
+            for number in range(singles_per_drug):
+                photo = render_single(drug_index, number, split="val")
+                name = f"{number:03d}.png"
+                photo.save(singles / DRUGS[drug_index].code / name, compress_level=1)
+
+        def draw_scene(number: int) -> None:
+            scene, boxes = render_scene(number, split="val")
+            scene.save(images / f"{number:04d}.png", compress_level=1)
+            text = yolo_label(boxes, scene.width, scene.height)
+            (labels / f"{number:04d}.txt").write_text(text, encoding="ascii")
+
+        # Pillow and numpy release the interpreter's lock for most of the work.
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            jobs = [pool.submit(draw_scene, number) for number in range(scenes)]
+            jobs += [pool.submit(draw_singles, index) for index in range(len(DRUGS))]
+            for job in jobs:
+                job.result()
+
+        _write_json(folder / "class_map.json", {d.code: i for i, d in enumerate(DRUGS)})
+        _write_json(folder / "edi_map.json", {d.code: d.edi_code for d in DRUGS})
+
+
+@contextmanager
+def _appearing_whole(root: Path) -> Iterator[Path]:
+    """A new folder beside root that takes its name at the end.
+
+    A killed run leaves no half of a root; of two runs at once the first one's stays.
+    """
+    # Unique without a look at the file system, also between machines that share a disk.
+    folder = root.with_name(f".{root.name}.{uuid.uuid4().hex}")
+    make_folder(folder)
+    try:
+        yield folder
+        folder.rename(root)
+    except OSError as error:
+        if not root.is_dir():  # not another run's, so a failure of our own
+            raise PillsnapError(
+                "the demo's images cannot be written",
+                where=root,
+                got=error.strerror,
+                hint="free some space there, or change paths.exp_dir",
+            ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_json(path: Path, content: dict[str, int] | dict[str, str]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")
