@@ -27,19 +27,15 @@ SCENES = 150
 
 
 def install(exp_dir: Path) -> None:
-    """Adds what is missing of `checkpoints/` and `demo_data/` to exp_dir; replaces nothing."""
-    checkpoints = exp_dir / "checkpoints"
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    """Adds what is missing of `checkpoints/` and `demo_data/` to exp_dir; replaces nothing.
+
+    Raises:
+        PillsnapError: exp_dir cannot be written.
+    """
     for name in CHECKPOINTS:
-        target = checkpoints / name
-        if target.exists():
-            continue
-        partial = _sibling(target)
-        try:
-            shutil.copyfile(ASSETS / name, partial)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        target = exp_dir / "checkpoints" / name
+        if not target.exists():
+            write_atomic(target, (ASSETS / name).read_bytes())
     write_validation(exp_dir / "demo_data")
 
 
