@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from pillsnap.artifacts import make_folder
+from pillsnap.artifacts import make_folder, write_atomic
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.labels import yolo_label
 from pillsnap.demo.render import render_scene, render_single
