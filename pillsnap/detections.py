@@ -97,7 +97,7 @@ def box_iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
     shared = np.maximum(sides, 0).prod(axis=2)
-    area_a, area_b = (np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1) for boxes in (a, b))
+    area_a, area_b = ((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b))
     union = area_a[:, None] + area_b - shared
     iou: NDArray[np.float64] = np.zeros_like(union)
     np.divide(shared, union, out=iou, where=union > 0)
@@ -107,9 +107,9 @@ def box_iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
 def match_boxes(reference: Rows, candidate: Rows) -> Matches:
     """Pair boxes of the same class that overlap by at least MATCH_IOU, each box at most once.
 
-    Greedy by falling IoU. Equal overlaps go by the smaller and then the larger index of the pair,
-    so that swapping the two sides swaps the pairs and changes nothing else. Rows without a partner
-    are the caller's to count.
+    Greedy by falling IoU. Of two pairs that overlap equally and share a box, the one with the
+    smaller index of the other box goes first, so that swapping the two sides swaps the pairs and
+    changes nothing else. Rows without a partner are the caller's to count.
 
     Args:
         reference: float32 [M, 6].
@@ -125,10 +125,9 @@ def match_boxes(reference: Rows, candidate: Rows) -> Matches:
     ious = box_iou(reference[:, :4], candidate[:, :4])
     ious[reference[:, None, 5] != candidate[:, 5]] = 0.0
     rows, columns = np.nonzero(ious >= MATCH_IOU)
-    smaller, larger = np.minimum(rows, columns), np.maximum(rows, columns)
     partner: dict[int, int] = {}
     taken: set[int] = set()
-    for index in np.lexsort((larger, smaller, -ious[rows, columns])):
+    for index in np.argsort(-ious[rows, columns], kind="stable"):
         row, column = int(rows[index]), int(columns[index])
         if row not in partner and column not in taken:
             partner[row] = column

@@ -10,6 +10,7 @@ import re
 import stat
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -127,12 +128,13 @@ def test_error_about_another_file_passes_through(tmp_path: Path) -> None:
 def test_unwritable_folder_is_named(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_bytes(b"")
-    for write in (
+    writes: list[Callable[[], None]] = [
         lambda: write_atomic(blocked / "a", b""),
         lambda: write_atomic(tmp_path, b""),
         lambda: point_latest(blocked / "a", tmp_path / "b"),
         lambda: file_lock(blocked / "lock").__enter__(),
-    ):
+    ]
+    for write in writes:
         with pytest.raises(PillsnapError, match="cannot write") as caught:
             write()
         assert str(tmp_path) in str(caught.value) and "try:" in str(caught.value)

@@ -326,6 +326,8 @@ def test_iou_is_exact_symmetric_and_at_most_one(a: Rows, b: Rows) -> None:
 def test_iou_of_boxes_without_area_is_zero() -> None:
     boxes = np.array([[5, 5, 5, 5], [10, 10, 0, 0], [0, 0, 10, 10]], np.float32)
     np.testing.assert_array_equal(box_iou(boxes, boxes), np.diag([0.0, 0.0, 1.0]))
+    mirrored = np.array([[8, 0, 2, 10]], np.float32)
+    np.testing.assert_array_equal(box_iou(mirrored, boxes), np.zeros((1, 3)))
 
 
 # Matching
@@ -386,6 +388,13 @@ def test_a_worked_match() -> None:
     np.testing.assert_allclose(matches.ious, [0.9, 0.5])
     candidate[1, 3] = 4.9
     assert match_boxes(reference, candidate).pairs.tolist() == [[0, 3]]
+
+
+def test_of_equal_overlaps_the_first_goes_first() -> None:
+    same = np.tile(np.array([0, 0, 10, 10, 0.9, 0], np.float32), (3, 1))
+    assert match_boxes(same[:1], same).pairs.tolist() == [[0, 0]]
+    assert match_boxes(same, same[:1]).pairs.tolist() == [[0, 0]]
+    assert match_boxes(same, same[:2]).pairs.tolist() == [[0, 0], [1, 1]]
 
 
 def test_nothing_to_match() -> None:

@@ -1,0 +1,48 @@
+"""Torch checkpoints to ONNX files that are checked, proven, named and published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pillsnap.config import Config
+from pillsnap.export.describe import Exported, describe_onnx
+from pillsnap.export.publish import export_once
+
+__all__ = ["Exported", "describe_onnx", "export_classification_onnx", "export_detection_onnx"]
+
+
+def export_detection_onnx(
+    config: Config, *, fresh: bool = False, marker: Path | None = None
+) -> Exported:
+    """Export exp_dir/checkpoints/detection_best.pt, or reuse an export of the same.
+
+    The file maps `images` [N,3,H,W] float32 in 0..1 to `detections` [N,boxes,6] float32: x1, y1,
+    x2, y2 in input pixels, score, class index; before NMS.
+
+    Args:
+        config: the whole configuration; export.opset, dynamic_axes and input_shape rule the file.
+        fresh: never reuse a file of an earlier run.
+        marker: a file of this run and stage. If it names an export of the same, that is returned,
+            also with `fresh`, so that several processes export once; else it is written.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or does not fit.
+        ExportError: the file cannot be made as asked.
+        PillsnapError: export.out_dir cannot be written.
+    """
+    from pillsnap.export.detector import trace_detector
+
+    return export_once(config, "detection", trace_detector, fresh=fresh, marker=marker)
+
+
+def export_classification_onnx(
+    config: Config, *, fresh: bool = False, marker: Path | None = None
+) -> Exported:
+    """Export exp_dir/checkpoints/classification_best.pt, or reuse an export of the same.
+
+    The file maps `input` [N,3,S,S] float32, normalised, to `logits` [N,num_classes] float32.
+    Arguments and errors are those of export_detection_onnx.
+    """
+    from pillsnap.export.classifier import trace_classifier
+
+    return export_once(config, "classification", trace_classifier, fresh=fresh, marker=marker)

@@ -1,0 +1,94 @@
+"""timm classifiers to ONNX."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pillsnap.checkpoints import build_classification_model, count_params
+from pillsnap.config import Config
+from pillsnap.errors import ExportError
+from pillsnap.export.tracing import Traced, exporting
+
+if TYPE_CHECKING:
+    import torch
+
+# How far from the size asked for a size that works is looked for, in pixels.
+_SEARCH_PX = 64
+
+
+def trace_classifier(config: Config, checkpoint: Path) -> Traced:
+    """Export a classifier: `input` [N,3,S,S] float32 to `logits` [N,classes] float32.
+
+    Raises:
+        CheckpointError: the checkpoint does not fit.
+        ExportError: it cannot take export.input_shape, or has an operator the opset lacks.
+    """
+    import onnx
+    import torch
+
+    module = build_classification_model(config, checkpoint).module
+    shape = config.input_shape("classification")
+    _require_size(module, shape[2])
+    opset = config.export.opset
+    dynamic = (
+        {"input": {0: "batch"}, "logits": {0: "batch"}} if config.export.dynamic_axes else None
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="pillsnap-") as folder,
+        exporting(checkpoint, opset),
+        torch.inference_mode(),
+    ):
+        file = Path(folder, "classifier.onnx")
+        torch.onnx.export(
+            module,
+            (torch.zeros(shape),),
+            file,
+            dynamo=False,
+            opset_version=opset,
+            do_constant_folding=True,
+            input_names=["input"],
+            output_names=["logits"],
+            dynamic_axes=dynamic,
+        )
+        model = onnx.load(file)
+    return Traced(model, count_params(module), config.classification.backbone)
+
+
+def _require_size(module: torch.nn.Module, size: int) -> None:
+    """Check that the network takes S x S images, on shapes alone (torch's meta device).
+
+    Raises:
+        ExportError: it does not; the nearest sizes that work are named.
+    """
+    import torch
+
+    shapes_only = copy.deepcopy(module).to("meta")
+
+    def problem(side: int) -> str | None:
+        try:
+            with torch.inference_mode():
+                shapes_only(torch.zeros((1, 3, side, side), device="meta"))
+        except NotImplementedError:
+            return None  # an operator without a meta kernel tells nothing of sizes
+        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return None
+
+    reason = problem(size)
+    if reason is None:
+        return
+    own = (getattr(module, "pretrained_cfg", None) or {}).get("input_size", (3, size, size))[-1]
+    below = (side for side in range(size - 1, max(0, size - _SEARCH_PX), -1) if not problem(side))
+    above = (side for side in range(size + 1, size + _SEARCH_PX) if not problem(side))
+    nearest = {next(below, None), next(above, None)} - {None}
+    sizes = sorted(side for side in nearest if side is not None) or [own]
+    raise ExportError(
+        "the classifier cannot take this input shape",
+        where="export.input_shape.classification",
+        got=f"{size} x {size}: {reason}",
+        expected=" or ".join(f"[1, 3, {side}, {side}]" for side in sizes),
+        hint="use the size the model was trained with, or a backbone for this size",
+    )

@@ -1,0 +1,203 @@
+"""What an .onnx file is: our metadata where it has some, its graph where it has none."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pillsnap.artifacts import sha256_file
+from pillsnap.errors import EngineError
+
+if TYPE_CHECKING:
+    import onnx
+
+PREFIX = "pillsnap."
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An ONNX file and where it came from.
+
+    A file that pillsnap did not export has "" for what only metadata could tell.
+
+    Attributes:
+        path: the file itself, not a link to it.
+        sha256: of the file.
+        opset: of the file's standard operators.
+        dynamic_axes: whether the batch size is free.
+        params_million: parameters of the trained model; of a foreign file, its weights.
+        version_tag: <UTC>-<sha7|nogit>.
+        exported_at_utc: ISO 8601 with Z.
+        git_sha: 7 hex digits or nogit.
+        checkpoint_sha256: of the .pt it was made from.
+        checkpoint: that .pt; None for a file that was only described.
+        metadata: all of the file's metadata, keys as they stand there.
+        reused: whether an earlier run had exported it.
+    """
+
+    path: Path
+    sha256: str
+    opset: int
+    dynamic_axes: bool
+    params_million: float
+    version_tag: str
+    exported_at_utc: str
+    git_sha: str
+    checkpoint_sha256: str
+    checkpoint: Path | None
+    metadata: dict[str, str]
+    reused: bool
+
+    def summary(self) -> dict[str, Any]:
+        """What a report says of the file, as plain builtins."""
+        return {
+            "path": str(self.path),
+            "sha256": self.sha256,
+            "opset": self.opset,
+            "dynamic_axes": self.dynamic_axes,
+            "params_million": self.params_million,
+            "version_tag": self.version_tag,
+            "exported_at_utc": self.exported_at_utc,
+            "git_sha": self.git_sha,
+            "checkpoint_sha256": self.checkpoint_sha256,
+            "reused": self.reused,
+        }
+
+
+def describe_onnx(path: Path, stage: str) -> Exported:
+    """Read what an .onnx file is, whoever wrote it.
+
+    Args:
+        path: the file, or a link to it.
+        stage: what it is meant to be, detection or classification.
+
+    Raises:
+        EngineError: missing, damaged, or a model of the other stage.
+    """
+    model = read_onnx(path)
+    _require_stage(model, stage, path)
+    return exported(path, sha256_file(path), model)
+
+
+def exported(
+    path: Path,
+    sha256: str,
+    model: onnx.ModelProto,
+    checkpoint: Path | None = None,
+    *,
+    reused: bool = False,
+) -> Exported:
+    """The facts about a file whose content is `model`."""
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    params = metadata.get(PREFIX + "params_million")
+    return Exported(
+        path=path.resolve(),
+        sha256=sha256,
+        opset=opset_of(model),
+        dynamic_axes=_shape(_inputs(model)[0])[0] is None,
+        params_million=_weights_million(model) if params is None else float(params),
+        version_tag=metadata.get(PREFIX + "version_tag", ""),
+        exported_at_utc=metadata.get(PREFIX + "exported_at_utc", ""),
+        git_sha=metadata.get(PREFIX + "git_sha", ""),
+        checkpoint_sha256=metadata.get(PREFIX + "checkpoint_sha256", ""),
+        checkpoint=checkpoint,
+        metadata=metadata,
+        reused=reused,
+    )
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Parse a model; weights kept in other files are not read.
+
+    Raises:
+        EngineError: the file is missing, unreadable, or no whole ONNX model.
+    """
+    import onnx
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except OSError as error:
+        raise EngineError("cannot read the model", where=path, got=error.strerror) from error
+    except Exception as error:  # protobuf's DecodeError has other bases in other versions
+        raise _damaged(path, str(error)) from error
+    if not (_inputs(model) and model.graph.output and model.graph.node):
+        raise _damaged(path, "a graph without nodes, inputs or outputs")
+    if not opset_of(model):
+        raise _damaged(path, "no opset")
+    return model
+
+
+def graph_sha256(model: onnx.ModelProto) -> str:
+    """SHA-256 of a model without its metadata, in hex."""
+    bare = type(model)()
+    bare.CopyFrom(model)
+    del bare.metadata_props[:]
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Opset of the standard operators; 0 when the file names none."""
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    return max(versions, default=0)
+
+
+def _require_stage(model: onnx.ModelProto, stage: str, path: Path) -> None:
+    """Check by metadata, and by shapes: [N,boxes,6] is a detector's, [N,classes] a classifier's.
+
+    Raises:
+        EngineError: it is a model of the other stage, or of neither.
+    """
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    ranks = len(_shape(_inputs(model)[0])), len(_shape(model.graph.output[0]))
+    found = entries.get(PREFIX + "stage") or {(4, 3): "detection", (4, 2): "classification"}.get(
+        ranks, "neither"
+    )
+    output = _shape(model.graph.output[0])
+    if found == "detection" and output[-1] not in (6, None):
+        found = "neither"
+    if found == stage:
+        return
+    outputs = {"detection": "[N,boxes,6]", "classification": "[N,classes]"}
+    hint = f"give it as --candidate {found}={path}" if found in outputs else None
+    raise EngineError(
+        f"this model is for {found}, not for {stage}"
+        if found in outputs
+        else f"this is not a model for {stage}",
+        where=path,
+        got=f"output {model.graph.output[0].name} {_text(output)}",
+        expected=f"one image input [N,3,H,W] and an output {outputs[stage]}",
+        hint=hint or f"give an .onnx that pillsnap exported for {stage}",
+    )
+
+
+def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Inputs that the caller feeds; old files list their weights among them."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    dims = value.type.tensor_type.shape.dim
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
+
+
+def _text(shape: tuple[int | None, ...]) -> str:
+    return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"
+
+
+def _weights_million(model: onnx.ModelProto) -> float:
+    """Elements of all weights, in millions."""
+    count: int = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
+    return round(count / 1e6, 6)
+
+
+def _damaged(path: Path, reason: str) -> EngineError:
+    return EngineError(
+        "this is not a whole ONNX model: the file is damaged or of another kind",
+        where=path,
+        got=reason.strip().splitlines()[0][:200] if reason.strip() else None,
+        hint="copy or export it again",
+    )

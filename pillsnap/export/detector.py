@@ -1,0 +1,135 @@
+"""Ultralytics detectors to ONNX, with the decoding of boxes in the graph."""
+
+from __future__ import annotations
+
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pillsnap.checkpoints import build_detection_model, count_params
+from pillsnap.config import Config
+from pillsnap.detector import architecture
+from pillsnap.errors import ExportError
+from pillsnap.export.tracing import Traced, exporting
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def trace_detector(config: Config, checkpoint: Path) -> Traced:
+    """Export a detector: `images` [N,3,H,W] to `detections` [N,boxes,6], both float32.
+
+    ultralytics' own exporter writes the network, from a model in memory whose path is a temporary
+    folder, since it writes beside the .pt; then the decoding is appended.
+
+    Raises:
+        CheckpointError: the checkpoint does not fit.
+        ExportError: it cannot take export.input_shape, or has an operator the opset lacks.
+    """
+    import onnx
+
+    loaded = build_detection_model(config, checkpoint)
+    shape = config.input_shape("detection")
+    _require_size(shape[2], shape[3], max(loaded.strides))
+    params_million = count_params(loaded.module)
+    exporter: Any = import_module("ultralytics.engine.exporter")
+    network: Any = loaded.module.model
+    options = {
+        "format": "onnx",
+        "imgsz": [shape[2], shape[3]],
+        "batch": shape[0],
+        "opset": config.export.opset,
+        "dynamic": config.export.dynamic_axes,
+        "simplify": False,
+        "device": "cpu",
+        # None keeps the one-to-many head without NMS; False would choose the one-to-one head.
+        "nms": None,
+    }
+    with (
+        tempfile.TemporaryDirectory(prefix="pillsnap-") as folder,
+        exporting(checkpoint, config.export.opset),
+    ):
+        network.pt_path = str(Path(folder, "detector.pt"))
+        network.task = "detect"
+        network.args = None  # of training, with paths of the machine it ran on
+        model = onnx.load(exporter.Exporter(overrides=options)(model=network))
+        del model.metadata_props[:]
+        _append_decoding(model, config.export.opset)
+    name = architecture(network) or config.detection.model
+    return Traced(model, params_million, name, loaded.strides)
+
+
+def _require_size(height: int, width: int, stride: int) -> None:
+    if height % stride == 0 and width % stride == 0:
+        return
+
+    def text(up: int) -> str:
+        sides = (max(1, side // stride + (up if side % stride else 0)) for side in (height, width))
+        rows, columns = (side * stride for side in sides)
+        return f"[1, 3, {rows}, {columns}]"
+
+    raise ExportError(
+        "the detector cannot take this input shape",
+        where="export.input_shape.detection",
+        got=f"height {height}, width {width}",
+        expected=f"multiples of its largest stride, {stride}: {text(0)} or {text(1)}",
+    )
+
+
+def _append_decoding(model: onnx.ModelProto, opset: int) -> None:
+    """Turn `output0` [N,4+classes,boxes] (centre, size, scores) into `detections` [N,boxes,6]."""
+    from onnx import TensorProto, helper
+
+    graph = model.graph
+    source = graph.output[0]
+    dims = source.type.tensor_type.shape.dim
+    batch, boxes = (dims[axis].dim_param or dims[axis].dim_value for axis in (0, 2))
+    prefix = "/decode"
+
+    def constant(name: str, kind: int, values: list[float] | list[int]) -> str:
+        full_name = f"{prefix}/{name}"
+        graph.initializer.append(helper.make_tensor(full_name, kind, [len(values)], values))
+        return full_name
+
+    def node(kind: str, name: str, inputs: list[str], **attributes: object) -> str:
+        output = f"{prefix}/{name}"
+        graph.node.append(
+            helper.make_node(kind, inputs, [output], name=f"{output}/{kind}", **attributes)
+        )
+        return output
+
+    def rows(name: str, start: int, end: int) -> str:
+        bounds = [
+            constant(f"{name}_start", TensorProto.INT64, [start]),
+            constant(f"{name}_end", TensorProto.INT64, [end]),
+            axis,
+        ]
+        return node("Slice", name, [source.name, *bounds])
+
+    axis = constant("axis", TensorProto.INT64, [1])
+    half = constant("half", TensorProto.FLOAT, [0.5])
+    centre, size = rows("centre", 0, 2), rows("size", 2, 4)
+    scores = rows("scores", 4, 2**31 - 1)
+    reach = node("Mul", "reach", [size, half])
+    low, high = node("Sub", "low", [centre, reach]), node("Add", "high", [centre, reach])
+    # From opset 18 on, ReduceMax takes its axes as an input.
+    best = (
+        node("ReduceMax", "best", [scores, axis], keepdims=1)
+        if opset >= 18
+        else node("ReduceMax", "best", [scores], axes=[1], keepdims=1)
+    )
+    index = node("ArgMax", "index", [scores], axis=1, keepdims=1)
+    class_id = node("Cast", "class_id", [index], to=TensorProto.FLOAT)
+    columns = node("Concat", "columns", [low, high, best, class_id], axis=1)
+    graph.node.append(
+        helper.make_node(
+            "Transpose", [columns], ["detections"], name=f"{prefix}/Transpose", perm=[0, 2, 1]
+        )
+    )
+    free = isinstance(boxes, str)
+    output = helper.make_tensor_value_info(
+        "detections", TensorProto.FLOAT, [batch, "boxes" if free else boxes, 6]
+    )
+    del graph.output[:]
+    graph.output.append(output)

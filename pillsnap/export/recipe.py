@@ -1,0 +1,100 @@
+"""Everything that decides what an exported file holds, and the metadata that says so."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pillsnap.classifier
+import pillsnap.detector
+import pillsnap.weights
+from pillsnap.artifacts import TIMESTAMP_FORMAT, canonical_json, sha256_file, sha256_json
+from pillsnap.checkpoints import letterbox_transform, resolve_classify_transform
+from pillsnap.config import Config
+from pillsnap.export.describe import PREFIX
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What goes into an export, known before anything heavy is loaded.
+
+    Attributes:
+        stage: detection or classification.
+        checkpoint: the .pt.
+        facts: metadata by key, without what only tracing or the moment of export can tell.
+        key: SHA-256 of all that can change the file, the version tag aside.
+    """
+
+    stage: str
+    checkpoint: Path
+    facts: dict[str, str]
+    key: str
+
+    def stamp(self, tag: str, traced: dict[str, str]) -> dict[str, str]:
+        """The file's whole metadata for a version tag."""
+        moment, git_sha = tag.rsplit("-", 1)
+        when = datetime.strptime(moment, TIMESTAMP_FORMAT)
+        entries = {
+            **self.facts,
+            **traced,
+            "export_key": self.key,
+            "version_tag": tag,
+            "exported_at_utc": when.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "git_sha": git_sha,
+        }
+        return {PREFIX + key: value for key, value in sorted(entries.items())}
+
+
+def read_recipe(config: Config, stage: str, checkpoint: Path) -> Recipe:
+    """The recipe of a stage's export.
+
+    Raises:
+        PillsnapError: the checkpoint or the class map cannot be read.
+        CheckpointError: timm does not know the backbone whose transform is wanted.
+    """
+    detection = stage == "detection"
+    model = config.detection if detection else config.classification
+    transform = letterbox_transform(config) if detection else resolve_classify_transform(config)
+    export = config.export
+    class_map = config.data.class_map
+    facts = {
+        "stage": stage,
+        "checkpoint_sha256": sha256_file(checkpoint),
+        "class_map_sha256": "" if class_map is None else sha256_file(class_map),
+        "preprocess": canonical_json(asdict(transform)),
+        "nms": canonical_json(asdict(config.nms)),
+        "num_classes": str(model.num_classes),
+        "input_shape": canonical_json(config.input_shape(stage)),
+        "opset": str(export.opset),
+        "exporter": export.exporter,
+        "dynamic_axes": canonical_json(export.dynamic_axes),
+        "versions": canonical_json(_versions(stage)),
+    }
+    key = sha256_json({"facts": facts, "model": asdict(model), "sources": _sources()})
+    return Recipe(stage, checkpoint, facts, key)
+
+
+def _versions(stage: str) -> dict[str, str]:
+    """Versions of what writes the file, read without importing it."""
+    trainer = "ultralytics" if stage == "detection" else "timm"
+    return {name: _version(name) for name in ("onnx", "pillsnap", "torch", trainer)}
+
+
+def _version(name: str) -> str:
+    # ultralytics is also distributed without libGL, under another name.
+    for distribution in (name, f"{name}-opencv-headless"):
+        try:
+            return metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+def _sources() -> list[str]:
+    """Hashes of the code that writes the file: an edited exporter must not reuse old exports."""
+    beside: tuple[Any, ...] = (pillsnap.classifier, pillsnap.detector, pillsnap.weights)
+    files = [*Path(__file__).parent.glob("*.py"), *(Path(module.__file__) for module in beside)]
+    return [sha256_file(file) for file in sorted(files)]

@@ -1,0 +1,85 @@
+"""Checkpoints of small models, and experiment folders that hold them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pillsnap.config import (
+    Classification,
+    Config,
+    Detection,
+    Export,
+    InputShape,
+    Paths,
+)
+from tests.models.small_models import (
+    DetectorFile,
+    Experiment,
+    make_classifier,
+    make_detector,
+    save_detector,
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    """Threads of small models only wait for each other on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def detector_file(tmp_path_factory: pytest.TempPathFactory) -> DetectorFile:
+    """A saved detector of an architecture and class count, made once."""
+    folder = tmp_path_factory.mktemp("detectors")
+
+    def get(name: str = "yolo11n", classes: int = 1) -> Path:
+        path = folder / f"{name}-{classes}.pt"
+        return path if path.exists() else save_detector(make_detector(name, classes), path)
+
+    return get
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, detector_file: DetectorFile) -> Experiment:
+    """An experiment folder with checkpoints in it, and the configuration for it."""
+
+    def make(
+        detector: str | None = None,
+        backbone: str | None = None,
+        *,
+        classes: int = 5,
+        boxes_of: int = 1,
+        size: int = 64,
+        image: tuple[int, int] = (64, 96),
+        **export: Any,
+    ) -> Config:
+        import torch
+
+        folder = tmp_path / "exp"
+        checkpoints = folder / "checkpoints"
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        if detector is not None:
+            shutil.copy(detector_file(detector, boxes_of), checkpoints / "detection_best.pt")
+        if backbone is not None:
+            state = make_classifier(backbone, classes).state_dict()
+            torch.save(state, checkpoints / "classification_best.pt")
+        shape = InputShape((1, 3, *image), (1, 3, size, size))
+        return Config(
+            paths=Paths(folder),
+            detection=Detection(detector or "yolo11n", boxes_of),
+            classification=Classification(backbone or "test_resnet", classes),
+            export=replace(Export(input_shape=shape), **export),
+        )
+
+    return make
