@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ from pillsnap.errors import ImageError
 
 # Only what Pillow decodes itself: an EPS file named .jpg would otherwise start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+
+# Pillow's own: once imported, ultralytics puts one in its place that installs a package when it
+# meets a file that is no image.
+_open = getattr(sys.modules.get("ultralytics.utils.patches"), "_image_open", Image.open)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -27,7 +32,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         ImageError: missing, a folder, damaged, no image, grey of 32 bits, or too many pixels.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as opened:
+        with _open(path, formats=_FORMATS) as opened:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and opened.width * opened.height > limit:
                 # Pillow itself only warns up to twice the limit.

@@ -22,16 +22,17 @@ from pillsnap.checkpoints import (
     letterbox_transform,
     resolve_classify_transform,
 )
+from pillsnap.compare import prepare
 from pillsnap.compare.classification import softmax
 from pillsnap.compare.detection import keep_indices, restore_boxes
 from pillsnap.config import Config, find_config, load_config
-from pillsnap.datasets import read_class_map, read_edi_map
+from pillsnap.datasets import Sample, read_class_map, read_edi_map
 from pillsnap.engines import Batch, Engine
-from pillsnap.errors import DataError, ImageError, PillsnapError
-from pillsnap.images import read_image
-from pillsnap.matrix import PROVIDERS, STAGES
+from pillsnap.errors import DataError, PillsnapError
+from pillsnap.matrix import PROVIDERS
 from pillsnap.options import thread_count
-from pillsnap.preprocess import Geometry, LetterboxTransform, classify_tensor, letterbox_tensor
+from pillsnap.preprocess import Geometry
+from pillsnap.weights import checkpoint_stage
 
 Result = dict[str, Any]
 
@@ -42,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", choices=("torch", "onnx"), default="onnx")
     parser.add_argument("--model", type=Path, required=True, help=".onnx file, or .pt for torch")
     parser.add_argument("--inputs", required=True, help="an image, or a quoted glob (** too)")
-    parser.add_argument("--stage", choices=STAGES, help="needed for a .pt; an .onnx knows it")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--provider", choices=PROVIDERS, default="auto")
     parser.add_argument("--config", help="config file (environment: PILLSNAP_CONFIG)")
@@ -50,8 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.batch < 1:
         parser.error(f"--batch must be 1 or more, got {arguments.batch}")
-    if arguments.engine == "torch" and arguments.stage is None:
-        parser.error("--engine torch needs --stage: a .pt does not say what it is for")
     try:
         unreadable = 0
         for result in infer(arguments):
@@ -75,31 +73,22 @@ def infer(arguments: argparse.Namespace) -> Iterator[Result]:
     )
     names = _Names(config)
     for start in range(0, len(paths), arguments.batch):
-        results: dict[Path, Result] = {}
-        readable, arrays, geometries = [], [], []
-        for path in paths[start : start + arguments.batch]:
-            try:
-                image = read_image(path)
-            except ImageError as error:
-                results[path] = {"image": str(path), "error": " ".join(str(error).split())}
-                continue
-            readable.append(path)
-            if isinstance(transform, LetterboxTransform):
-                array, geometry = letterbox_tensor(image, transform)
-                geometries.append(geometry)
+        samples = [Sample(str(path), path, None) for path in paths[start : start + arguments.batch]]
+        unreadable: dict[str, str] = {}
+        batch = prepare(samples, transform, unreadable)
+        answers: dict[str, Result] = {
+            name: {"error": " ".join(reason.split())} for name, reason in unreadable.items()
+        }
+        if batch.samples:
+            output = engine.run(np.stack(batch.arrays))
+            if stage == "detection":
+                described = _boxes(output, batch.geometries, config)
             else:
-                array = classify_tensor(image, transform)
-            arrays.append(array)
-        if arrays:
-            output = engine.run(np.stack(arrays))
-            described = (
-                _boxes(output, geometries, config)
-                if stage == "detection"
-                else [names.describe(row) for row in softmax(output)]
-            )
-            for path, answer in zip(readable, described, strict=True):
-                results[path] = {"image": str(path), **answer}
-        yield from (results[path] for path in paths[start : start + arguments.batch])
+                described = [names.describe(row) for row in softmax(output)]
+            readable = (sample.id for sample in batch.samples)
+            answers |= dict(zip(readable, described, strict=True))
+        for sample in samples:
+            yield {"image": sample.id, **answers[sample.id]}
 
 
 def find_inputs(pattern: str) -> list[Path]:
@@ -122,13 +111,15 @@ def _open(arguments: argparse.Namespace, config: Config) -> tuple[str, Engine]:
         from pillsnap.engines.torch_engine import TorchEngine
 
         torch.set_num_threads(threads)
-        detection = arguments.stage == "detection"
-        build = build_detection_model if detection else build_classification_model
-        return arguments.stage, TorchEngine(build(config, arguments.model).module, {}, "cpu")
+        stage = checkpoint_stage(arguments.model)
+        build = build_detection_model if stage == "detection" else build_classification_model
+        return stage, TorchEngine(build(config, arguments.model).module, {}, "cpu")
     from pillsnap.engines.onnx_engine import OnnxEngine, open_session
-    from pillsnap.export import describe_onnx
+    from pillsnap.export import describe_onnx, read_onnx, stage_of
 
-    stage = describe_onnx(arguments.model, arguments.stage).metadata["pillsnap.stage"]
+    stage = stage_of(read_onnx(arguments.model))
+    if stage == "neither":
+        describe_onnx(arguments.model, "classification")  # says what is wrong with it
     session = open_session(arguments.model, arguments.provider, threads)
     return stage, OnnxEngine(session, {})
 

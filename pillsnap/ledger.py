@@ -99,12 +99,10 @@ class Ledger:
         }
 
     def results(self) -> list[CellResult]:
-        """Judge every expected cell that was not skipped, in the order of collection."""
-        cells = dict.fromkeys(
-            shard.cell for shard in self._shards.values() if shard.id in self._expected
-        )
-        skipped = {self._shards[key].cell for key in self.skipped()}
-        return [self._judge(cell) for cell in cells if cell not in skipped]
+        """Judge every expected cell that was not skipped as a whole, in the order of collection."""
+        ran = self._expected - self.skipped().keys()
+        cells = dict.fromkeys(shard.cell for shard in self._shards.values() if shard.id in ran)
+        return [self._judge(cell) for cell in cells]
 
     def _judge(self, cell: Cell) -> CellResult:
         shards = [shard for shard in self._shards.values() if shard.cell == cell]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import os
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +13,18 @@ from pillsnap.errors import ConfigError
 from pillsnap.matrix import MODES, PRECISIONS, PROVIDERS, STAGES
 from pillsnap.run import Selection
 
-DEFAULT_MARKERS = "not (coverage or full or slow)"
-"""What pytest.ini passes as -m when the user passes none."""
-
 
 def asks_for_gate(marker_expression: str) -> bool:
-    """Whether a -m of the user names a gate mode."""
-    words = re.findall(r"\w+", marker_expression)
-    return marker_expression != DEFAULT_MARKERS and any(mode in words for mode in MODES)
+    """Whether a -m picks a gate mode and leaves out tests without a mark.
+
+    `smoke` and `coverage and not slow` do. `not slow` and `not smoke` do not, nor does the default
+    of pytest.ini: they are about the project's tests as well.
+    """
+    try:
+        tree = ast.parse(marker_expression.strip(), mode="eval").body
+    except SyntaxError:
+        return False  # pytest refuses it, with a message of its own
+    return any(_matches(tree, mode) for mode in MODES) and not _matches(tree, None)
 
 
 def select(
@@ -43,7 +47,7 @@ def select(
         engines=_choices("--engine", engines, engine_names()) or default.engines,
         providers=_choices("--provider", providers, PROVIDERS) or default.providers,
         precisions=_choices("--precision", precisions, PRECISIONS) or default.precisions,
-        candidates=dict(_candidate(text) for text in candidates or ()),
+        candidates=_candidates(candidates or ()),
         fresh_export=fresh_export,
     )
     other = [name for name in providers or () if name != "tensorrt"]
@@ -55,6 +59,22 @@ def select(
             expected="tensorrt, or no --provider",
             hint=f"use --engine onnx --provider {other[0]}",
         )
+    for stage in chosen.candidates:
+        if chosen.engines == ("torch",):
+            raise ConfigError(
+                "engine torch compares the checkpoint with itself and takes no candidate",
+                where="--candidate",
+                got=f"{stage}={chosen.candidates[stage]}",
+                hint="use --engine onnx, or leave the candidate out",
+            )
+        if stage not in chosen.stages:
+            raise ConfigError(
+                f"--stage leaves out the candidate of {stage}",
+                where="--candidate",
+                got=f"{stage}={chosen.candidates[stage]}",
+                expected=", ".join(chosen.stages),
+                hint=f"add --stage {stage}, or leave the candidate out",
+            )
     for stage in chosen.stages:
         made = [name for name in chosen.precisions if name != "fp32"]
         if made and stage not in chosen.candidates:
@@ -96,8 +116,19 @@ def repeat_command(selection: Selection, markers: str, threads: int, config: Pat
             # TensorRT's provider goes without saying, and saying another is refused.
             if not (option == "--provider" and "tensorrt" in selection.engines):
                 words += [option, value]
-    words += ["--threads", str(threads), "--config", str(config)]
+    # With "=": pytest takes a separate path for a place to look for tests, and its own ini file.
+    words += ["--threads", str(threads), f"--config={config}"]
     return shlex.join(words)
+
+
+def _matches(expression: ast.expr, mark: str | None) -> bool:
+    """Whether a test with this one mark, or with none, satisfies the expression of a -m."""
+    if isinstance(expression, ast.BoolOp):
+        combine = all if isinstance(expression.op, ast.And) else any
+        return combine(_matches(value, mark) for value in expression.values)
+    if isinstance(expression, ast.UnaryOp):
+        return not _matches(expression.operand, mark)
+    return isinstance(expression, ast.Name) and expression.id == mark
 
 
 def _choices(
@@ -109,6 +140,22 @@ def _choices(
                 f"{option} has no such choice", where=option, got=value, expected=", ".join(choices)
             )
     return tuple(dict.fromkeys(values)) if values else None
+
+
+def _candidates(texts: Sequence[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for text in texts:
+        stage, path = _candidate(text)
+        if stage in found:
+            raise ConfigError(
+                f"there are two candidates of {stage}",
+                where="--candidate",
+                got=text,
+                expected="one file for a stage",
+                hint="verify the other in a run of its own",
+            )
+        found[stage] = path
+    return found
 
 
 def _candidate(text: str) -> tuple[str, Path]:

@@ -48,7 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--provider", action="append", help="auto (default; may fall back), cpu, cuda, tensorrt")
     add("--precision", action="append", help="fp32 (default), fp16, int8: the profile to hold")
     add("--stage", action="append", help="detection, classification (default: both)")
-    add("--config", metavar="PATH", help="config file (environment: PILLSNAP_CONFIG)")
+    # A path outside the project needs "=": pytest looks for its ini file beside separate paths.
+    add("--config", metavar="PATH", help="--config=PATH, config file (also: PILLSNAP_CONFIG)")
     add(
         "--candidate",
         action="append",
@@ -293,6 +294,7 @@ def _log_failure(session: pytest.Session, result: CellResult, cell: dict[str, An
     except GateFailure as error:
         longrepr = pytest.ExceptionInfo.from_exception(error).getrepr(style="value")
     # What the short summary and --junitxml show, less the exception's name: lines are short.
+    assert longrepr.reprcrash is not None  # an exception that was raised has a place
     longrepr.reprcrash.message = result.verdict.reason
     report = VerdictReport(
         nodeid=f"gate::{result.cell.id}",

@@ -7,6 +7,7 @@ import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from pickletools import genops
 from typing import TYPE_CHECKING, NoReturn
 
 from pillsnap.errors import CheckpointError, MissingCheckpoint
@@ -63,6 +64,25 @@ def require_checkpoint(path: Path) -> None:
             expected="a .pt file written by torch.save",
             hint="give the .pt that training saved",
         )
+
+
+def checkpoint_stage(path: Path) -> str:
+    """What a .pt is for: detection when it pickles an Ultralytics model, else classification.
+
+    Nothing is unpickled.
+
+    Raises:
+        MissingCheckpoint, CheckpointError: as require_checkpoint.
+    """
+    require_checkpoint(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            names = [str(value) for _, value, _ in genops(archive.read(name))]
+    except (zipfile.BadZipFile, StopIteration, ValueError):
+        return "classification"  # its loader says what is wrong with the file
+    pickled = any(name.startswith("ultralytics.") for name in names)
+    return "detection" if pickled else "classification"
 
 
 def refuse_unreadable(path: Path, error: Exception) -> NoReturn:

@@ -63,7 +63,7 @@ mkdir -p "$out_dir" 2>/dev/null || fail "cannot make the folder $out_dir"
 log="$out_dir/export_onnx.log"
 cd "$root"
 code=0
-"$PYTHON" -m pytest tests/test_export_compare.py -m "$mode" --config "$CONFIG" -q 2>&1 \
+"$PYTHON" -m pytest tests/test_export_compare.py -m "$mode" --config="$CONFIG" -q 2>&1 \
     | tee "$log" || code="${PIPESTATUS[0]}"
 [[ "$code" == 0 ]] || fail "exit code $code, log: $log"
 

@@ -17,7 +17,7 @@ from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.detection import DetectionRecorder
 from pillsnap.config import Nms
 from pillsnap.datasets import Sample
-from pillsnap.engines import Batch, Engine, Reference
+from pillsnap.engines.protocol import Batch, Engine, Reference, Transform
 from pillsnap.errors import ImageError, PillsnapError
 from pillsnap.images import read_image
 from pillsnap.preprocess import Geometry, LetterboxTransform, classify_tensor, letterbox_tensor
@@ -38,12 +38,11 @@ class Recorder(Protocol):
 
 @dataclass
 class Prepared:
-    """A batch of the samples that were read: float32 [3,H,W] arrays as both engines see them, the
-    SHA-256 of each file, and for scenes how to get back to the photo's pixels."""
+    """A batch of the samples that were read: float32 [3,H,W] arrays as every engine sees them, and
+    for scenes how to get back to the photo's pixels."""
 
     samples: list[Sample] = field(default_factory=list)
     arrays: list[Batch] = field(default_factory=list)
-    contents: list[str] = field(default_factory=list)
     geometries: list[Geometry] = field(default_factory=list)
 
 
@@ -57,7 +56,7 @@ class Compared:
 
 
 def prepare(
-    samples: Sequence[Sample], reference: Reference, unreadable: dict[str, str]
+    samples: Sequence[Sample], transform: Transform, unreadable: dict[str, str]
 ) -> Prepared:
     """Read and preprocess a batch; what cannot be read goes into `unreadable` with its reason."""
     batch = Prepared()
@@ -67,13 +66,12 @@ def prepare(
         except ImageError as error:
             unreadable[sample.id] = str(error)
             continue
-        if isinstance(reference.transform, LetterboxTransform):
-            array, geometry = letterbox_tensor(image, reference.transform)
+        if isinstance(transform, LetterboxTransform):
+            array, geometry = letterbox_tensor(image, transform)
             batch.geometries.append(geometry)
         else:
-            array = classify_tensor(image, reference.transform)
+            array = classify_tensor(image, transform)
         batch.samples.append(sample)
-        batch.contents.append(sha256_file(sample.path))
         batch.arrays.append(array)
     return batch
 
@@ -103,7 +101,7 @@ def compare_samples(
     unreadable: dict[str, str] = {}
     parts: list[Columns] = []
     for start in range(0, len(samples), batch_size):
-        batch = prepare(samples[start : start + batch_size], reference, unreadable)
+        batch = prepare(samples[start : start + batch_size], reference.transform, unreadable)
         if not batch.samples:
             continue
         array = np.stack(batch.arrays)
@@ -111,11 +109,13 @@ def compare_samples(
         cand = candidate.run(array)
         _check_shapes(ref, cand, detection=bool(batch.geometries))
         columns = record.columns(batch.samples, batch.geometries, ref, cand)
-        parts.append({**columns, "content": np.array(batch.contents)})
+        contents = [sha256_file(sample.path) for sample in batch.samples]
+        parts.append({**columns, "content": np.array(contents)})
     if not parts:
         return Compared(None, unreadable, [])
     columns = concatenate(parts)
-    return Compared(columns, unreadable, columns["id"][~columns["cand_finite"]].tolist())
+    broken = columns["ref_finite"] & ~columns["cand_finite"]
+    return Compared(columns, unreadable, columns["id"][broken].tolist())
 
 
 def _check_shapes(ref: Batch, cand: Batch, *, detection: bool) -> None:

@@ -12,6 +12,7 @@ from pillsnap.config import Nms
 from pillsnap.datasets import Sample
 from pillsnap.detections import nms
 from pillsnap.engines import Batch
+from pillsnap.errors import PillsnapError
 from pillsnap.preprocess import Geometry, unletterbox
 from pillsnap.records import Columns, ragged
 
@@ -28,6 +29,7 @@ class DetectionRecorder:
 
     def __init__(self, strides: Sequence[int], shape: tuple[int, int], params: Nms) -> None:
         height, width = shape
+        self._strides = strides
         cells = [(height // stride) * (width // stride) for stride in strides]
         self._ends = np.cumsum(cells)
         self._starts = self._ends - cells
@@ -36,6 +38,13 @@ class DetectionRecorder:
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch
     ) -> Columns:
+        if ref.shape[1] != self._ends[-1]:
+            raise PillsnapError(
+                "the detector's boxes do not fit its strides",
+                got=f"{ref.shape[1]} boxes",
+                expected=f"{self._ends[-1]}, one per cell of strides {list(self._strides)}",
+                hint="set export.input_shape.detection to multiples of the largest stride",
+            )
         with np.errstate(invalid="ignore", over="ignore"):
             box_err = np.abs(cand[..., :4] - ref[..., :4]).max(axis=-1)
             score_err = np.abs(cand[..., 4] - ref[..., 4])

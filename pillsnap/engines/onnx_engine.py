@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.engines import Batch, Engine, Reference, Request
+from pillsnap.engines.protocol import Batch, Engine, Reference, Request
 from pillsnap.engines.providers import check_provider, select_onnx_providers
 from pillsnap.errors import EngineError, EngineMissing
 

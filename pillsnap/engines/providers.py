@@ -31,7 +31,14 @@ def select_onnx_providers(provider: str = "auto") -> list[str]:
     `auto` may fall back to the CPU and logs it. The others are asked for whatever the machine has,
     so that `check_provider` can refuse; ort.get_available_providers() lists what the wheel was
     built with, not what can run.
+
+    Raises:
+        EngineError: no provider of that name.
     """
+    if provider != "auto" and provider not in NAMES:
+        raise EngineError(
+            "there is no such provider", got=provider, expected=f"auto, {', '.join(NAMES)}"
+        )
     if provider == "auto":
         if has_nvidia_driver():
             return [NAMES["cuda"], CPU]

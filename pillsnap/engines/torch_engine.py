@@ -15,7 +15,7 @@ from pillsnap.checkpoints import (
     letterbox_transform,
     resolve_classify_transform,
 )
-from pillsnap.engines import Batch, Engine, Reference, Request
+from pillsnap.engines.protocol import Batch, Engine, Reference, Request, Transform
 from pillsnap.errors import EngineError
 
 if TYPE_CHECKING:
@@ -32,27 +32,29 @@ def infer_torch(module: torch.nn.Module, batch: Batch, device: str = "cpu") -> B
 
 
 class TorchEngine:
-    """A torch module. `one_by_one` runs every image as a batch of its own: the same arithmetic in
-    another blocking, which is what the noise floor is made of."""
+    """A torch module on a device."""
 
-    def __init__(
-        self,
-        module: torch.nn.Module,
-        info: dict[str, Any],
-        device: str,
-        *,
-        one_by_one: bool = False,
-    ) -> None:
-        self.info = info
+    def __init__(self, module: torch.nn.Module, info: dict[str, Any], device: str) -> None:
+        self.info = {**info, "device": device, "providers": [f"torch:{device}"]}
         self._module = module.to(device)
         self._device = device
-        self._one_by_one = one_by_one
 
     def run(self, batch: Batch) -> Batch:
-        if not self._one_by_one:
-            return infer_torch(self._module, batch, self._device)
-        images = (batch[index : index + 1] for index in range(len(batch)))
-        return np.concatenate([infer_torch(self._module, image, self._device) for image in images])
+        return infer_torch(self._module, batch, self._device)
+
+
+class OneByOne:
+    """Every image as a batch of its own: the same arithmetic in another blocking, which is what the
+    noise floor is made of. As a candidate it gives six columns of boxes, like every other."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.info = engine.info
+        self._engine = engine
+
+    def run(self, batch: Batch) -> Batch:
+        parts = [self._engine.run(batch[index : index + 1]) for index in range(len(batch))]
+        output = np.concatenate(parts)
+        return output[..., :6] if output.ndim == 3 else output
 
 
 def _device(wanted: str, where: str) -> str:
@@ -71,6 +73,11 @@ def _device(wanted: str, where: str) -> str:
 
 def open_reference(request: Request) -> Reference:
     """The checkpoint of the request's stage; what every engine of pillsnap is compared with."""
+    setting = "export.compare.reference_device"
+    return _open(request, request.config.compare.reference_device, setting)
+
+
+def _open(request: Request, wanted_device: str, setting: str) -> Reference:
     config, stage = request.config, request.cell.stage
     checkpoint = find_best_checkpoint(config.exp_dir, stage)  # before the slow import of torch
     import torch
@@ -79,20 +86,18 @@ def open_reference(request: Request) -> Reference:
     # TF32 keeps ten bits of mantissa: an fp32 reference must not use it.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    device = _device(config.compare.reference_device, "export.compare.reference_device")
+    device = _device(wanted_device, setting)
     if stage == "detection":
+        transform: Transform = letterbox_transform(config)
         loaded = build_detection_model(config, checkpoint)
     else:
+        transform = resolve_classify_transform(config)
         loaded = build_classification_model(config, checkpoint)
     info = {
         "checkpoint": str(checkpoint),
         "checkpoint_sha256": sha256_file(checkpoint),
         "params_million": count_params(loaded.module),
-        "device": device,
     }
-    transform = (
-        letterbox_transform(config) if stage == "detection" else resolve_classify_transform(config)
-    )
     return Reference(TorchEngine(loaded.module, info, device), transform, loaded.strides)
 
 
@@ -110,8 +115,5 @@ class TorchBackend:
                 where=request.cell.id,
                 hint="use --engine onnx for other providers and precisions",
             )
-        engine = open_reference(request).engine
-        assert isinstance(engine, TorchEngine)
-        device = _device("cuda" if provider == "cuda" else "cpu", "--provider")
-        info = {**engine.info, "device": device, "providers": [f"torch:{device}"]}
-        return TorchEngine(engine._module, info, device, one_by_one=True)
+        device = "cuda" if provider == "cuda" else "cpu"
+        return OneByOne(_open(request, device, "--provider").engine)

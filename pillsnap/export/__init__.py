@@ -5,10 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from pillsnap.config import Config
-from pillsnap.export.describe import Exported, describe_onnx
+from pillsnap.export.describe import Exported, describe_onnx, read_onnx, stage_of
 from pillsnap.export.publish import export_once
 
-__all__ = ["Exported", "describe_onnx", "export_classification_onnx", "export_detection_onnx"]
+__all__ = [
+    "Exported",
+    "describe_onnx",
+    "export_classification_onnx",
+    "export_detection_onnx",
+    "read_onnx",
+    "stage_of",
+]
 
 
 def export_detection_onnx(

@@ -144,20 +144,20 @@ def opset_of(model: onnx.ModelProto) -> int:
     return max(versions, default=0)
 
 
-def _require_stage(model: onnx.ModelProto, stage: str, path: Path) -> None:
-    """Check by metadata, and by shapes: [N,boxes,6] is a detector's, [N,classes] a classifier's.
-
-    Raises:
-        EngineError: it is a model of the other stage, or of neither.
-    """
+def stage_of(model: onnx.ModelProto) -> str:
+    """detection, classification or neither: by metadata, else by shapes, since [N,boxes,6] is a
+    detector's output and [N,classes] a classifier's."""
     entries = {entry.key: entry.value for entry in model.metadata_props}
-    ranks = len(_shape(_inputs(model)[0])), len(_shape(model.graph.output[0]))
-    found = entries.get(PREFIX + "stage") or {(4, 3): "detection", (4, 2): "classification"}.get(
-        ranks, "neither"
-    )
     output = _shape(model.graph.output[0])
-    if found == "detection" and output[-1] not in (6, None):
-        found = "neither"
+    ranks = len(_shape(_inputs(model)[0])), len(output)
+    by_shape = {(4, 3): "detection", (4, 2): "classification"}.get(ranks, "neither")
+    found = entries.get(PREFIX + "stage") or by_shape
+    return "neither" if found == "detection" and output[-1] not in (6, None) else found
+
+
+def _require_stage(model: onnx.ModelProto, stage: str, path: Path) -> None:
+    """Raises EngineError for a model of the other stage, or of neither."""
+    found, output = stage_of(model), _shape(model.graph.output[0])
     if found == stage:
         return
     outputs = {"detection": "[N,boxes,6]", "classification": "[N,classes]"}

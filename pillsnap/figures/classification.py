@@ -30,7 +30,8 @@ def classification_figures(columns: Columns, num_classes: int) -> Figures:
     asked = int(labelled.sum())
     metrics = {
         "samples": len(finite),
-        "non_finite": int((~columns["cand_finite"]).sum()),
+        # Where the reference is not finite either, it is the reference that has no signal.
+        "non_finite": int((columns["ref_finite"] & ~columns["cand_finite"]).sum()),
         "mse_mean": mean(good["mse"]),
         "mse_p99": quantile(good["mse"], 0.99),
         "mse_max": largest(good["mse"]),
@@ -80,15 +81,18 @@ def _no_signal(columns: Columns, num_classes: int, correct: int, asked: int) -> 
     if classes > 1 and len(np.unique(columns["ref_top1"])) == 1:
         return f"the reference names one class for samples of {classes} classes: is it trained?"
     median = float(np.median(columns["ref_prob"]))
-    if median <= 2 / num_classes:
+    chance = 1 / num_classes
+    # Twice chance; among few classes, where that comes near certainty, a tenth of the way there.
+    if median <= chance + min(chance, (1 - chance) / 10):
         return (
             f"the reference's probabilities are near uniform: median top-1 {median:.2g}, "
-            f"chance {1 / num_classes:.2g}: is it trained?"
+            f"chance {chance:.2g}: is it trained?"
         )
-    if asked and binomial_tail(correct, asked, 1 / num_classes) > CHANCE:
+    if asked and binomial_tail(correct, asked, chance) > CHANCE:
         return (
             f"the reference is right on {correct} of {asked} samples, no better than guessing "
-            f"among {num_classes} classes: do class_map, mean, std and the checkpoint belong together?"
+            f"among {num_classes} classes: do class_map, mean, std and the checkpoint belong "
+            "together?"
         )
     return None
 

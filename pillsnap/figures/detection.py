@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pillsnap import noise
 from pillsnap.coco import MeanAP, average_precision
 from pillsnap.detections import match_boxes
 from pillsnap.figures import Figures, largest, mean, quantile, worst_samples
@@ -53,7 +54,8 @@ def detection_figures(
     maps, reason = _mean_ap(columns, truth, ref, cand, max_detections)
     metrics: dict[str, Any] = {
         "samples": len(finite),
-        "non_finite": int((~columns["cand_finite"]).sum()),
+        # Where the reference is not finite either, it is the reference that has no signal.
+        "non_finite": int((columns["ref_finite"] & ~columns["cand_finite"]).sum()),
         "raw_box_err_px": largest(box_err),
         "raw_score_err": largest(score_err),
         "per_stride": [
@@ -80,7 +82,8 @@ def detection_figures(
         **_map_metrics(maps),
         "map_reason": reason,
     }
-    drift = np.where(finite, columns["box_err_px"].max(axis=1), np.inf)
+    in_noise = np.maximum(columns["box_err_px"] / noise.BOX_PX, columns["score_err"] / noise.SCORE)
+    drift = np.where(finite, in_noise.max(axis=1), np.inf)
     return Figures(
         metrics, _no_signal(columns, ref_count, maps), worst_samples(columns["id"], drift)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -102,7 +103,8 @@ def publish_report(report: dict[str, Any], config: Config, name: str) -> Path:
     text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     latest = config.out_dir / "export_report.json"
     for path in (config.out_dir / "reports" / f"{name}.json", latest):
-        write_atomic(path, text.encode())
+        # Names of files need not be Unicode; the replacement is JSON's own escape.
+        write_atomic(path, text.encode(errors="backslashreplace"))
     return latest
 
 
@@ -125,7 +127,7 @@ def _cell(result: CellResult, profiles: Profiles) -> dict[str, Any]:
         "looser_profile": result.verdict.looser,
         "likely_causes": (
             likely_causes(result.verdict.breaches, result.metrics)
-            if result.verdict.breaches
+            if result.verdict.name == "breach" and result.verdict.breaches
             else []
         ),
         "worst_samples": list(result.worst),
@@ -212,7 +214,7 @@ def _fingerprint(result: CellResult) -> str | None:
     for sample in result.samples:
         boxes = None if sample.boxes is None else [asdict(box) for box in sample.boxes]
         line = canonical_json([sample.id, content.get(sample.id), sample.label, boxes])
-        digest.update(line.encode())
+        digest.update(line.encode(errors="surrogatepass"))
     return digest.hexdigest()
 
 
@@ -222,7 +224,7 @@ def _finite(value: Any, place: str, non_finite: dict[str, str]) -> Any:
         return {key: _finite(item, f"{place}.{key}", non_finite) for key, item in value.items()}
     if isinstance(value, list):
         return [_finite(item, f"{place}[{index}]", non_finite) for index, item in enumerate(value)]
-    if isinstance(value, float) and value - value != 0:  # only nan and infinities
+    if isinstance(value, float) and not math.isfinite(value):
         non_finite[place.removeprefix(".")] = str(value)
         return None
     return value

@@ -9,7 +9,6 @@ from pillsnap.run import Outcome
 
 
 def sample_policy(cell: Cell, compare: Compare) -> str:
-    by = ", ".join(compare.stratify_by)
     if cell.mode == "full":
         return "the whole validation set"
     if cell.mode == "coverage":
@@ -17,7 +16,8 @@ def sample_policy(cell: Cell, compare: Compare) -> str:
             f"class-balanced: {compare.per_class_k} per class, at most {compare.max_total}, "
             f"seed {compare.seed}"
         )
-    return f"{compare.sample_count} at random, stratified by {by}, seed {compare.seed}"
+    by = "".join(f", stratified by {key}" for key in compare.stratify_by)
+    return f"{compare.sample_count} at random{by}, seed {compare.seed}"
 
 
 def notes(result: CellResult, outcome: Outcome | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from typing import Any
 
@@ -34,19 +35,20 @@ def render(report: dict[str, Any], path: str | None, problem: str | None = None)
     """
     gate = report["gate"]
     lines = []
-    for cell in report["cells"]:
-        if cell["verdict"] in ("breach", "inconclusive"):
-            lines += _wrap(f"{cell['verdict'].upper()} {cell['id']}: {_one_line(cell['reason'])}")
-            lines += explain(cell)
+    for verdict in ("breach", "inconclusive"):
+        for cell in report["cells"]:
+            if cell["verdict"] == verdict:
+                lines += _wrap(f"{verdict.upper()} {cell['id']}: {_one_line(cell['reason'])}")
+                lines += explain(cell)
     for shard, reason in gate["skipped"].items():
         lines += _wrap(f"SKIPPED {shard}: {_one_line(reason)}")
     for shard in gate["missing"]:
         lines += _wrap(f"MISSING {shard}: its worker never reported")
     for cell in report["cells"]:
         lines += _row(cell)
-    for stage in report["stages"].values():
-        for note in stage["compare"]["notes"] if stage is not None else ():
-            lines += _wrap(f"note: {note}")
+    stages = [stage for stage in report["stages"].values() if stage is not None]
+    for note in dict.fromkeys(note for stage in stages for note in stage["compare"]["notes"]):
+        lines += _wrap(f"note: {note}")
     lines.append(_verdict(gate))
     if problem is not None:
         lines += _wrap(f"report not written: {_one_line(problem)}")
@@ -57,10 +59,14 @@ def render(report: dict[str, Any], path: str | None, problem: str | None = None)
 
 def explain(cell: dict[str, Any]) -> list[str]:
     """What to go on from after a breach: the tolerance it takes, where to look, the samples."""
-    if not cell["breaches"]:
+    if cell["verdict"] != "breach" or not cell["breaches"]:
         return []
     needed = ", ".join(
-        dict.fromkeys(f"{breach['figure']} {breach['value']:.3g}" for breach in cell["breaches"])
+        # A number that is not finite is null in the report.
+        dict.fromkeys(
+            f"{breach['figure']} {math.inf if breach['value'] is None else breach['value']:.3g}"
+            for breach in cell["breaches"]
+        )
     )
     held = cell["looser_profile"]
     looser = f"profile {held} would have held" if held else "no looser profile would have held"
@@ -72,7 +78,8 @@ def explain(cell: dict[str, Any]) -> list[str]:
 
 
 def _row(cell: dict[str, Any]) -> list[str]:
-    head = f"{cell['id']:<46} {cell['samples']:>5} {cell['seconds']:>7.1f} s  {cell['verdict']}"
+    samples = f"{cell['samples']:>{max(0, 51 - len(cell['id']))}}"
+    head = f"{cell['id']} {samples} {cell['seconds']:>7.1f} s  {cell['verdict']}"
     figures = []
     for label, metric, tolerance in FIGURES[cell["stage"]]:
         value, limit = cell["metrics"].get(metric), cell["tolerances"].get(tolerance)

@@ -1,4 +1,4 @@
-"""How runs go: equal reports however they are spread, lost workers, interruptions, wrong options."""
+"""How runs go: equal reports however spread, lost workers, interruptions, wrong options."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Project, check_schema
 
-Workers = tuple[str, ...]
+from tests.plugin.project import Project, Workers, check_schema
 
 
 def without_times(report: dict[str, Any]) -> dict[str, Any]:
@@ -44,8 +42,7 @@ def fault(stage, batch, output):
     assert reports[2] == reports[0]
 
 
-def test_figures_do_not_depend_on_the_shards(make: Callable[..., Project]) -> None:
-    project = make(shard_size=4)
+def test_figures_do_not_depend_on_the_shards(project: Project) -> None:
     reports = []
     for size in (1, 4, 100):
         project.settings["export"]["compare"]["shard_size"] = size

@@ -7,10 +7,9 @@ import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 import pytest
-from conftest import Project
 from PIL import Image
 
-Workers = tuple[str, ...]
+from tests.plugin.project import Project, Workers
 
 SCALED_LOGITS = """
 def fault(stage, batch, output):
@@ -123,7 +122,6 @@ def fault(stage, batch, output):
 def test_swapped_channels_on_one_side_breach(project: Project, workers: Workers) -> None:
     project.write_fault(
         """
-from numpy_engine import NumpyEngine
 def fault(stage, batch, output):
     return NumpyEngine(stage).run(batch[:, ::-1])[..., :6]
 """

@@ -1,0 +1,124 @@
+"""The gate on the demo's models through real pytest runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from pillsnap.report import SCHEMA_PATH
+from tests.e2e.demo_project import DemoProject
+
+CLASSIFIER = ("pytest", "-m", "smoke", "--stage", "classification", "-q")
+
+
+def report_of(project: DemoProject) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((project.out_dir / "export_report.json").read_text())
+    jsonschema.Draft202012Validator(json.loads(SCHEMA_PATH.read_text())).validate(report)
+    return report
+
+
+def without_times(report: dict[str, Any]) -> dict[str, Any]:
+    for cell in report["cells"]:
+        del cell["seconds"]
+    for key in ("run", "started_at_utc"):
+        del report["provenance"][key]
+    return report
+
+
+def test_equal_reports_on_one_export_without_ultralytics(project: DemoProject) -> None:
+    # A classifier's team does without ultralytics: importing it would fail here.
+    project.hide_module("ultralytics")
+    project.settings["export"]["compare"].update(batch_size=8, shard_size=8)
+    project.write_config()
+    reports = []
+    for spread in ((), ("-n", "0"), ("-n", "2")):
+        done = project.run(*CLASSIFIER, "--threads", "1", *spread)
+        assert done.returncode == 0, done.stdout + done.stderr
+        reports.append(without_times(report_of(project)))
+    assert reports[0] == reports[1] == reports[2]
+    exports = [path.name for path in project.out_dir.glob("classification-*.onnx")]
+    assert len(exports) == 1
+    link = project.out_dir / "latest_classification.onnx"
+    assert link.readlink().name == exports[0]
+    assert len(list((project.out_dir / "reports").glob("*-smoke-*.json"))) == 3
+    report = reports[0]
+    assert report["stages"]["detection"] is None
+    assert report["onnx_path"] == str(project.out_dir / exports[0])
+    assert (report["opset"], report["dynamic_axes"]) == (17, True)
+    assert report["compare"]["sampled_images"] == 32
+    assert report["providers"][-1] == "CPUExecutionProvider"
+
+
+def test_both_stages_export_once_for_two_workers(project: DemoProject) -> None:
+    project.settings["export"]["compare"].update(sample_count=8, batch_size=4, shard_size=4)
+    project.write_config()
+    done = project.run("pytest", "-m", "smoke", "--fresh-export", "-n", "2", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(project.out_dir.glob("detection-*.onnx"))) == 1
+    assert len(list(project.out_dir.glob("classification-*.onnx"))) == 1
+    report = report_of(project)
+    assert report["gate"]["verdict"] == "equivalent"
+    assert report["stages"]["detection"]["compare"]["deltas"]["map_0_5"] == 0
+
+
+def test_gate_skips_without_onnxruntime(project: DemoProject) -> None:
+    project.hide_module("onnxruntime")
+    done = project.run("pytest", "-m", "smoke", "-q")
+    assert done.returncode == 1  # asked for, and nothing was measured
+    assert "2 skipped" in done.stdout
+    assert "onnxruntime is not installed" in done.stdout
+    assert project.run("pytest", "-q").returncode == 0  # not asked for
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (("--engine", "tensorrt"), "TensorrtExecutionProvider"),
+        (("--provider", "cuda"), "CUDAExecutionProvider"),
+    ],
+)
+def test_provider_that_is_not_there_is_refused(
+    project: DemoProject, options: tuple[str, str], name: str
+) -> None:
+    from pillsnap.engines.providers import has_nvidia_driver
+
+    if has_nvidia_driver():
+        pytest.skip("this machine may have the provider")
+    done = project.run(*CLASSIFIER, *options)
+    assert done.returncode == 1
+    output = " ".join(done.stdout.split())
+    assert "was asked for and does not run" in output
+    assert f"expected: {name}" in output
+    assert "pip install" in output
+    assert "Traceback" not in done.stdout + done.stderr
+    (cell,) = report_of(project)["cells"]
+    assert cell["verdict"] == "inconclusive"
+
+
+def test_damaged_candidate_and_checkpoint_are_named(project: DemoProject) -> None:
+    broken = project.path / "broken.onnx"
+    broken.write_bytes(b"\x08\x07 not a model")
+    done = project.run(*CLASSIFIER, f"--candidate=classification={broken}")
+    assert done.returncode == 1
+    assert str(broken) in done.stdout
+    checkpoint = project.exp_dir / "checkpoints" / "classification_best.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
+    done = project.run(*CLASSIFIER)
+    assert done.returncode == 1
+    assert "truncated" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    (cell,) = report_of(project)["cells"]
+    assert cell["verdict"] == "inconclusive"
+
+
+def test_folder_that_cannot_hold_the_export_is_exit_3(project: DemoProject) -> None:
+    project.out_dir.write_text("a file where the folder should be")
+    done = project.run(*CLASSIFIER)
+    assert done.returncode == 3
+    assert str(project.out_dir) in " ".join(done.stdout.split()).replace(" ", "") or (
+        "export" in done.stdout
+    )
+    assert "Traceback" not in done.stdout + done.stderr

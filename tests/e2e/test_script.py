@@ -1,0 +1,107 @@
+"""scripts/export_onnx.sh, with both kinds of yq."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.demo_project import ROOT, DemoProject
+
+# Both print a scalar of a YAML file; mikefarah's plainly, the jq wrapper in JSON.
+YQ = """#!{python}
+import json, sys, yaml
+value = yaml.safe_load(open(sys.argv[2]))
+for key in sys.argv[1].strip(".").split("."):
+    value = (value or {{}}).get(key)
+plain = value if isinstance(value, str) else json.dumps(value)
+print({answer})
+"""
+ANSWERS = {"mikefarah": "plain", "jq-wrapper": "json.dumps(value)"}
+
+
+def run_script(
+    project: DemoProject, tools: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(ROOT / "scripts" / "export_onnx.sh")],
+        env={
+            **os.environ,
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "PYTHON": sys.executable,
+            "CONFIG": str(project.config),
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def make_yq(folder: Path, answer: str) -> Path:
+    folder.mkdir()
+    tool = folder / "yq"
+    tool.write_text(YQ.format(python=sys.executable, answer=answer))
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    return folder
+
+
+@pytest.fixture
+def small(project: DemoProject) -> DemoProject:
+    project.settings["export"]["compare"]["sample_count"] = 8
+    project.write_config()
+    return project
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_exports_and_reports(small: DemoProject, tmp_path: Path, answer: str) -> None:
+    tools = make_yq(tmp_path / "bin", answer)
+    done = run_script(small, tools, OPSET="18")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    exported = [line.removeprefix("[OK] Exported: ") for line in lines if line.startswith("[OK]")]
+    assert [Path(path).name.split("-")[0] for path in exported] == ["detection", "classification"]
+    assert all(Path(path).is_file() for path in exported)
+    assert lines[-1] == f"Report: {small.out_dir / 'export_report.json'}"
+    import onnx
+
+    assert onnx.load(exported[1]).opset_import[0].version == 18
+
+
+def test_breach_fails_with_the_log(small: DemoProject, tmp_path: Path) -> None:
+    tools = make_yq(tmp_path / "bin", ANSWERS["mikefarah"])
+    small.settings["export"]["compare"]["tolerances"] = {"strict": {"prob_err_max": 0.0}}
+    small.write_config()
+    done = run_script(small, tools)
+    assert done.returncode == 1
+    log = small.out_dir / "export_onnx.log"
+    assert f"[FAIL] exit code 1, log: {log}" in done.stderr
+    assert "prob_err_max" in log.read_text()
+
+
+def test_what_is_missing_is_named(small: DemoProject, tmp_path: Path) -> None:
+    tools = make_yq(tmp_path / "bin", ANSWERS["mikefarah"])
+    (small.exp_dir / "checkpoints" / "detection_best.pt").unlink()
+    done = run_script(small, tools)
+    assert done.returncode == 1
+    assert done.stderr.startswith("[FAIL] no checkpoint: ")
+    done = run_script(small, tools, CONFIG=str(tmp_path / "nowhere.yaml"))
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"[FAIL] no config file: {tmp_path / 'nowhere.yaml'}\n",
+    )
+
+
+def test_without_yq_the_script_says_how_to_get_it(small: DemoProject, tmp_path: Path) -> None:
+    tools = tmp_path / "few"
+    tools.mkdir()
+    for name in ("bash", "dirname", "basename", "cat"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    done = run_script(small, tools, PATH=str(tools))
+    assert done.returncode == 1
+    assert "yq is not installed: apt-get install yq" in done.stderr

@@ -1,0 +1,689 @@
+"""Figures against plain formulas, through the real recorders, on made-up logits and boxes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pillsnap.compare.classification import ClassificationRecorder
+from pillsnap.compare.detection import DetectionRecorder
+from pillsnap.config import Nms, Profiles
+from pillsnap.datasets import Sample
+from pillsnap.figures import Figures, mean, quantile
+from pillsnap.figures.classification import binomial_tail, classification_figures
+from pillsnap.figures.detection import detection_figures
+from pillsnap.gate import judge
+from pillsnap.labels import Box
+from pillsnap.preprocess import Geometry, LetterboxTransform, letterbox_tensor
+from pillsnap.records import Columns, concatenate
+
+laws = settings(max_examples=60, deadline=None, database=None)
+
+Logits = NDArray[np.float32]
+
+
+def close(value: float, rel: float = 1e-9) -> Any:
+    return pytest.approx(value, rel=rel, abs=1e-15)
+
+
+# ---------------------------------------------------------------------------- classification
+
+
+def one_hot(classes: Sequence[int], num_classes: int, height: float = 60.0) -> Logits:
+    """Logits that name these classes, by default with probability 1."""
+    logits = np.zeros((len(classes), num_classes), np.float32)
+    logits[np.arange(len(classes)), classes] = height
+    return logits
+
+
+def record(
+    ref: Logits, cand: Logits, labels: Sequence[int | None] | None = None, start: int = 0
+) -> Columns:
+    labels = labels if labels is not None else [None] * len(ref)
+    samples = [
+        Sample(f"{start + index:04}.png", Path("x"), label) for index, label in enumerate(labels)
+    ]
+    return ClassificationRecorder().columns(samples, [], ref, cand)
+
+
+def classify(ref: Logits, cand: Logits, labels: Sequence[int | None] | None = None) -> Figures:
+    return classification_figures(record(ref, cand, labels), ref.shape[1])
+
+
+def softmax_by_hand(logits: Sequence[float]) -> list[float]:
+    powers = [math.exp(value - max(logits)) for value in logits]
+    return [power / sum(powers) for power in powers]
+
+
+def drifted_pair(samples: int, classes: int, seed: int = 0) -> tuple[Logits, Logits]:
+    rng = np.random.default_rng(seed)
+    ref = rng.normal(scale=3, size=(samples, classes)).astype(np.float32)
+    drift = rng.normal(scale=rng.uniform(0, 1, size=(samples, 1)), size=ref.shape)
+    return ref, (ref + drift).astype(np.float32)
+
+
+def test_classification_figures_are_the_plain_formulas() -> None:
+    ref, cand = drifted_pair(41, 7)
+    rng = np.random.default_rng(1)
+    labels = [int(label) if label else None for label in rng.integers(0, 7, size=41)]
+    squares, sums, errors, kl, raw = [], [], [], [], []
+    signal = noise = 0.0
+    flips = right_ref = right_cand = 0
+    for a, b, label in zip(ref.tolist(), cand.tolist(), labels, strict=True):
+        p, q = softmax_by_hand(a), softmax_by_hand(b)
+        square = [(y - x) ** 2 for x, y in zip(p, q, strict=True)]
+        squares.append(sum(square) / 7)
+        sums.append(sum(square))
+        errors.append(max(abs(y - x) for x, y in zip(p, q, strict=True)))
+        kl.append(sum(x * math.log(x / y) for x, y in zip(p, q, strict=True)))
+        drift = [y - x for x, y in zip(a, b, strict=True)]
+        raw.append(max(map(abs, drift)))
+        signal += sum((x - sum(a) / 7) ** 2 for x in a)
+        noise += sum((x - sum(drift) / 7) ** 2 for x in drift)
+        top = (a.index(max(a)), b.index(max(b)))
+        flips += top[0] != top[1]
+        right_ref += top[0] == label
+        right_cand += top[1] == label
+    ordered = sorted(squares)
+    # The 99th percentile of 41 lies at place 0.99 * 40 = 39.6.
+    metrics = classify(ref, cand, labels).metrics
+    assert metrics["samples"] == 41
+    assert metrics["non_finite"] == 0
+    assert metrics["mse_mean"] == close(sum(squares) / 41)
+    assert metrics["mse_p99"] == close(0.4 * ordered[39] + 0.6 * ordered[40])
+    assert metrics["mse_max"] == close(ordered[40])
+    assert metrics["sse_mean"] == close(sum(sums) / 41)
+    assert metrics["sse_mean"] == close(7 * metrics["mse_mean"])
+    assert metrics["prob_err_max"] == close(max(errors))
+    assert metrics["logit_err_max"] == close(max(raw))
+    assert metrics["kl_mean"] == close(sum(kl) / 41)
+    assert metrics["logit_snr_db"] == close(10 * math.log10(signal / noise))
+    assert 0 < flips < 41
+    assert metrics["top1_mismatch_count"] == flips
+    assert metrics["top1_match_rate"] == close((41 - flips) / 41)
+    assert metrics["top1_mismatch_rate"] == close(flips / 41)
+    known = sum(label is not None for label in labels)
+    assert known < 41
+    assert metrics["reference_top1"] == close(right_ref / known)
+    assert metrics["candidate_top1"] == close(right_cand / known)
+    assert all(type(value) in (int, float, dict) for value in metrics.values())
+
+
+def test_equal_outputs_have_no_error() -> None:
+    ref, _ = drifted_pair(20, 5)
+    metrics = classify(ref, ref.copy()).metrics
+    for name in ("mse_mean", "mse_p99", "mse_max", "sse_mean", "prob_err_max", "kl_mean"):
+        assert metrics[name] == 0, name
+    assert metrics["logit_snr_db"] is None  # there is no noise to compare with
+    assert metrics["top1_match_rate"] == 1
+    assert metrics["flips_per_class"] == {}
+
+
+def test_a_shift_of_all_logits_is_no_noise() -> None:
+    ref, _ = drifted_pair(20, 5)
+    metrics = classify(ref, ref + np.float32(2)).metrics
+    assert metrics["mse_max"] < 1e-12
+    assert metrics["logit_err_max"] == pytest.approx(2, abs=1e-5)
+    assert metrics["logit_snr_db"] > 100
+
+
+@pytest.mark.parametrize("classes", [2, 24, 5000])
+def test_a_complete_flip_costs_two_parts_of_the_classes(classes: int) -> None:
+    ref, cand = one_hot([0, 1], classes), one_hot([0, 0], classes)
+    metrics = classify(ref, cand).metrics
+    assert metrics["mse_max"] == close(2 / classes)
+    assert metrics["mse_mean"] == close(1 / classes)
+    assert metrics["sse_mean"] == close(1.0)
+    assert metrics["prob_err_max"] == close(1.0)
+    assert metrics["top1_mismatch_rate"] == 0.5
+
+
+def test_near_ties_of_the_reference_are_counted_apart() -> None:
+    # With the third class out of the race, a gap d of two logits is a margin of tanh(d / 2).
+    gaps = [1e-4, 1e-3, 3.0]
+    ref = np.array([[0, gap, -60] for gap in gaps], np.float32)
+    cand = np.array([[gap, 0, -60] for gap in gaps], np.float32)
+    columns = record(ref, cand)
+    assert columns["ref_margin"] == pytest.approx([math.tanh(gap / 2) for gap in gaps], rel=1e-3)
+    metrics = classification_figures(columns, 3).metrics
+    assert metrics["top1_mismatch_count"] == 3
+    assert metrics["top1_match_rate"] == 0
+    assert metrics["top1_near_ties"] == 1
+    assert metrics["top1_mismatch_rate"] == close(2 / 3)
+    # A near tie that did not flip is none of these.
+    assert classify(ref, ref).metrics["top1_near_ties"] == 0
+
+
+def test_the_margin_of_a_near_tie_is_at_most_the_drift_limit() -> None:
+    columns = record(one_hot([0, 1], 4), one_hot([2, 3], 4))
+    for margin, near_ties in ((1e-4, 2), (math.nextafter(1e-4, 1), 0), (0.0, 2)):
+        columns["ref_margin"][:] = margin
+        metrics = classification_figures(columns, 4).metrics
+        assert metrics["top1_near_ties"] == near_ties
+        assert metrics["top1_mismatch_rate"] == (2 - near_ties) / 2
+
+
+def test_flips_per_class_are_the_ten_with_most() -> None:
+    # Class c flips c + 1 times, but for class 3, which ties with class 8.
+    counts = {c: 9 if c == 3 else c + 1 for c in range(12)}
+    ref = [c for c, count in counts.items() for _ in range(count)]
+    cand = [(c + 1) % 12 for c in ref]
+    steady = [5] * 7
+    metrics = classify(one_hot(ref + steady, 12), one_hot(cand + steady, 12)).metrics
+    assert list(metrics["flips_per_class"].items()) == [
+        ("11", 12),
+        ("10", 11),
+        ("9", 10),
+        ("3", 9),
+        ("8", 9),
+        ("7", 8),
+        ("6", 7),
+        ("5", 6),
+        ("4", 5),
+        ("2", 3),
+    ]
+
+
+def test_samples_that_are_not_finite_are_counted_and_left_out() -> None:
+    ref, cand = drifted_pair(12, 6)
+    keep = np.ones(12, bool)
+    keep[[2, 5, 9]] = False
+    broken = cand.copy()
+    broken[2, 1], broken[5, 0], broken[9] = np.nan, np.inf, -np.inf
+    found = classify(ref, broken, [0] * 12)
+    alone = classify(ref[keep], cand[keep], [0] * 9)
+    assert found.metrics == {**alone.metrics, "samples": 12, "non_finite": 3}
+    assert set(found.worst[:3]) == {"0002.png", "0005.png", "0009.png"}
+
+
+def test_a_candidate_that_is_never_finite_has_no_figures() -> None:
+    ref, _ = drifted_pair(4, 6)
+    metrics = classify(ref, np.full_like(ref, np.nan), [0] * 4).metrics
+    assert metrics["non_finite"] == 4
+    for name in ("mse_mean", "mse_p99", "mse_max", "prob_err_max", "kl_mean", "logit_snr_db"):
+        assert metrics[name] is None, name
+    for name in ("top1_match_rate", "top1_mismatch_rate", "reference_top1", "candidate_top1"):
+        assert metrics[name] is None, name
+
+
+def test_the_worst_samples_come_first() -> None:
+    ref = one_hot([0] * 8, 3, height=2)
+    cand = ref.copy()
+    for index, drift in ((3, 0.5), (6, 0.9), (1, 0.1), (4, 0.2)):
+        cand[index, 1] += drift
+    assert classify(ref, cand).worst == ("0006.png", "0003.png", "0004.png", "0001.png", "0000.png")
+
+
+def probabilities(top: float, classes: Sequence[int], num_classes: int) -> Logits:
+    """Logits whose top-1 is these classes with probability `top`, the rest spread evenly."""
+    rest = (1 - top) / (num_classes - 1)
+    return one_hot(classes, num_classes, height=math.log(top / rest))
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 4, 24, 5000])
+def test_a_trained_reference_has_signal(num_classes: int) -> None:
+    labels = [index % num_classes for index in range(32)]
+    ref = probabilities(0.9, labels, num_classes)
+    assert classify(ref, ref, labels).no_signal is None
+    # Also one that is seldom sure, or has only unlabelled or few samples to show.
+    unsure = probabilities(max(0.3, 1.4 / num_classes), labels, num_classes)
+    assert classify(unsure, unsure, labels).no_signal is None
+    assert classify(ref, ref).no_signal is None
+
+
+def test_a_constant_top1_over_several_classes_is_no_signal() -> None:
+    ref = probabilities(0.9, [3] * 16, 8)
+    reason = classify(ref, ref, [index % 8 for index in range(16)]).no_signal
+    assert reason is not None
+    assert "names one class for samples of 8 classes" in reason
+    # Rightly so where there is one class only.
+    assert classify(ref, ref, [3] * 16).no_signal is None
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "limit"), [(2, 0.55), (4, 0.325), (24, 2 / 24), (5000, 4e-4)]
+)
+def test_near_uniform_probabilities_are_no_signal(num_classes: int, limit: float) -> None:
+    labels = [index % num_classes for index in range(32)]
+    chance = 1 / num_classes
+    for top in (chance * 1.001, chance + (limit - chance) * 0.99):
+        ref = probabilities(top, labels, num_classes)
+        reason = classify(ref, ref, labels).no_signal
+        assert reason is not None
+        assert "near uniform" in reason
+    ref = probabilities(chance + (limit - chance) * 1.01, labels, num_classes)
+    assert classify(ref, ref, labels).no_signal is None
+
+
+def test_the_median_decides_whether_probabilities_are_near_uniform() -> None:
+    labels = [index % 24 for index in range(31)]
+    flat, sure = probabilities(0.05, labels, 24), probabilities(0.9, labels, 24)
+    for uniform, expected in ((15, None), (16, "near uniform")):
+        ref = np.concatenate([flat[:uniform], sure[uniform:]])
+        reason = classify(ref, ref, labels).no_signal
+        assert (reason is None) if expected is None else (reason is not None and expected in reason)
+
+
+def test_no_better_than_guessing_is_no_signal() -> None:
+    truth = [index % 24 for index in range(48)]
+    for right in (0, 1, 2, 4, 5, 48):
+        # Sure of itself, and wrong: the class map or the normalisation is another's.
+        named = [label if index < right else (label + 1) % 24 for index, label in enumerate(truth)]
+        ref = probabilities(0.9, named, 24)
+        reason = classify(ref, ref, truth).no_signal
+        tail = sum(
+            comb(48, k) * Fraction(1, 24) ** k * Fraction(23, 24) ** (48 - k)
+            for k in range(right, 49)
+        )
+        assert (reason is not None) is (tail > Fraction(5, 100)), right
+        if reason is not None:
+            assert f"right on {right} of 48 samples, no better than guessing among 24" in reason
+
+
+def test_a_reference_that_is_not_finite_is_no_signal() -> None:
+    ref = probabilities(0.9, [0, 1, 2], 8)
+    broken = ref.copy()
+    broken[1, 1] = np.nan
+    found = classify(broken, ref, [0, 1, 2])
+    assert found.no_signal == "the reference's output is not finite for 1 samples"
+    assert found.metrics["non_finite"] == 0
+
+
+@settings(max_examples=250, deadline=None, database=None)
+@given(data=st.data(), trials=st.integers(1, 200), classes=st.integers(2, 600))
+def test_binomial_tail_is_the_exact_one(data: st.DataObject, trials: int, classes: int) -> None:
+    successes = data.draw(st.integers(0, trials))
+    exact = Fraction(
+        sum(comb(trials, k) * (classes - 1) ** (trials - k) for k in range(successes, trials + 1)),
+        classes**trials,
+    )
+    found = binomial_tail(successes, trials, 1 / classes)
+    if successes * classes < trials or successes == 0:
+        assert found == 1.0
+        assert exact >= Fraction(1, 2)
+    elif successes * classes == trials:  # at the mean, on either side of a rounding error
+        assert found == 1.0 or found == close(float(exact), rel=1e-8)
+    else:
+        assert found == pytest.approx(float(exact), rel=1e-8, abs=1e-290)
+
+
+@pytest.mark.parametrize("trials", [10**5, 10**6])
+def test_binomial_tail_of_many_samples(trials: int) -> None:
+    # The normal approximation is good to a few per cent this far out.
+    mean, sigma = trials / 24, math.sqrt(trials * 23) / 24
+    for z in (1.0, 2.0):
+        successes = math.ceil(mean + z * sigma)
+        expected = math.erfc((successes - 0.5 - mean) / sigma / math.sqrt(2)) / 2
+        assert binomial_tail(successes, trials, 1 / 24) == pytest.approx(expected, rel=0.05)
+    assert binomial_tail(trials, trials, 1 / 24) == 0.0
+
+
+def test_repeating_every_sample_changes_no_verdict() -> None:
+    labels = [index % 24 for index in range(24)]
+    ref = probabilities(0.9, labels, 24)
+    scaled = ref * np.float32(1.001)
+    flipped = ref.copy()
+    flipped[:6] = probabilities(0.9, [7] * 6, 24)
+    names = set()
+    for cand in (ref, scaled, flipped, ref * np.float32(0.5)):
+        for profile in ("strict", "practical"):
+            verdicts = {
+                judge(
+                    classify(*(np.tile(x, (n, 1)) for x in (ref, cand)), labels * n),
+                    Profiles(),
+                    profile,
+                ).name
+                for n in (1, 3, 20)
+            }
+            assert len(verdicts) == 1
+            names |= verdicts
+    assert names == {"equivalent", "within_tolerance", "breach"}
+
+
+@laws
+@given(edges=st.sets(st.integers(1, 40)))
+def test_classification_figures_do_not_depend_on_the_shards(edges: set[int]) -> None:
+    ref, cand = drifted_pair(41, 7)
+    cand[7, 0] = np.nan
+    labels = [index % 7 for index in range(41)]
+    parts = [
+        record(ref[a:b], cand[a:b], labels[a:b], start=a)
+        for a, b in pairwise(sorted({0, *edges, 41}))
+    ]
+    assert classification_figures(concatenate(parts), 7) == classify(ref, cand, labels)
+
+
+def test_means_are_exactly_rounded_in_any_order() -> None:
+    values = np.array([1e16, 1.0, -1e16, 1.0] * 3)
+    for order in (values, values[::-1], np.sort(values)):
+        assert mean(order) == 0.5
+    assert mean(np.array([])) is None
+
+
+@laws
+@given(
+    values=st.lists(st.floats(0, 1e6), min_size=1, max_size=50),
+    q=st.sampled_from([0.5, 0.95, 0.99]),
+)
+def test_quantiles_interpolate_between_neighbours(values: list[float], q: float) -> None:
+    ordered = sorted(values)
+    place = q * (len(ordered) - 1)
+    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
+    expected = low + (high - low) * (place - math.floor(place))
+    assert quantile(np.array(values), q) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+# --------------------------------------------------------------------------------- detection
+
+STRIDES = (8, 16, 32)
+SIDE = 64
+FIRST = {8: 0, 16: 64, 32: 80}  # 8 x 8, 4 x 4 and 2 x 2 anchors
+ANCHORS = 84
+NMS = Nms()
+SAME = Geometry(ratio=1.0, left=0, top=0, width=SIDE, height=SIDE)
+
+Rows = NDArray[np.float32]
+Found = tuple[int, Sequence[float]]
+
+
+def scene(*boxes: Found) -> Rows:
+    """[A,7] of an image: (anchor, (x1, y1, x2, y2, conf, class_id)) and quiet anchors elsewhere."""
+    rows = np.tile(np.array([1, 1, 2, 2, 0.01, 0, 0.5], np.float32), (ANCHORS, 1))
+    for anchor, values in boxes:
+        rows[anchor, :6] = values
+    return rows
+
+
+def at(stride: int, place: int = 0) -> int:
+    return FIRST[stride] + place
+
+
+def record_scenes(
+    ref: Sequence[Rows], cand: Sequence[Rows], geometry: Geometry = SAME, start: int = 0
+) -> Columns:
+    samples = [Sample(f"{start + i:02}.png", Path("x"), None) for i in range(len(ref))]
+    recorder = DetectionRecorder(STRIDES, (SIDE, SIDE), NMS)
+    return recorder.columns(
+        samples, [geometry] * len(ref), np.stack(ref), np.stack(cand)[..., :6].copy()
+    )
+
+
+Truth = Mapping[str, tuple[Box, ...] | None]
+
+
+def detect(
+    ref: Sequence[Rows], cand: Sequence[Rows], truth: Truth | None = None, geometry: Geometry = SAME
+) -> Figures:
+    columns = record_scenes(ref, cand, geometry)
+    return detection_figures(columns, truth or {}, STRIDES, NMS.max_detections)
+
+
+def label(x1: float, y1: float, x2: float, y2: float, class_id: int = 0, side: int = SIDE) -> Box:
+    return Box(
+        class_id, (x1 + x2) / 2 / side, (y1 + y2) / 2 / side, (x2 - x1) / side, (y2 - y1) / side
+    )
+
+
+A, B, C = (4, 4, 24, 24), (30, 4, 60, 30), (4, 32, 60, 62)
+REF = [
+    scene((at(8, 3), (*A, 0.9, 0)), (at(16, 2), (*B, 0.8, 0))),
+    scene((at(32, 3), (*C, 0.7, 0))),
+    scene(),
+]
+TRUTH: Truth = {"00.png": (label(*A), label(*B)), "01.png": (label(*C),), "02.png": ()}
+
+
+def changed(change: Callable[[list[Rows]], None]) -> list[Rows]:
+    cand = [rows.copy() for rows in REF]
+    change(cand)
+    return cand
+
+
+def test_a_perfect_match() -> None:
+    found = detect(REF, REF, TRUTH)
+    assert found.no_signal is None
+    metrics = found.metrics
+    assert metrics["samples"] == 3
+    zero = [
+        *("non_finite", "raw_box_err_px", "raw_score_err", "class_flips"),
+        *("reference_only", "candidate_only", "unmatched_rate"),
+        *("iou_delta_p50", "iou_delta_p95", "iou_delta_max"),
+        *("conf_delta_mean", "conf_delta_max", "map_0_5_delta", "map_0_5_0_95_delta"),
+    ]
+    assert {name: metrics[name] for name in zero} == dict.fromkeys(zero, 0)
+    counts = ("reference_boxes", "candidate_boxes", "matched_boxes")
+    assert {name: metrics[name] for name in counts} == dict.fromkeys(counts, 3)
+    for side in ("reference", "candidate"):
+        assert metrics[f"{side}_map_0_5"] == close(1.0)
+        assert metrics[f"{side}_map_0_5_0_95"] == close(1.0)
+    assert metrics["map_reason"] is None
+    assert [row["stride"] for row in metrics["per_stride"]] == [8, 16, 32]
+    assert [row["reference_boxes"] for row in metrics["per_stride"]] == [1, 1, 1]
+    assert all(type(v) in (int, float, list, type(None)) for v in metrics.values())
+    assert all(type(v) in (int, float) for row in metrics["per_stride"] for v in row.values())
+
+
+def test_extra_boxes_of_either_side_count() -> None:
+    def extra(cand: list[Rows]) -> None:
+        cand[2][at(16, 5)] = (10, 10, 30, 30, 0.6, 0, 0.5)
+
+    more = changed(extra)
+    metrics = detect(REF, more, TRUTH).metrics
+    assert (metrics["reference_only"], metrics["candidate_only"]) == (0, 1)
+    assert (metrics["matched_boxes"], metrics["candidate_boxes"]) == (3, 4)
+    assert metrics["unmatched_rate"] == close(1 / 7)
+    metrics = detect(more, REF, TRUTH).metrics
+    assert (metrics["reference_only"], metrics["candidate_only"]) == (1, 0)
+    assert metrics["unmatched_rate"] == close(1 / 7)
+
+
+def test_a_box_of_another_class_or_place_lacks_on_both_sides() -> None:
+    def other_class(cand: list[Rows]) -> None:
+        cand[1][at(32, 3), 5] = 1
+
+    def other_place(cand: list[Rows]) -> None:
+        cand[1][at(32, 3), :4] = (4, 2, 60, 20)
+
+    for change in (other_class, other_place):
+        metrics = detect(REF, changed(change), TRUTH).metrics
+        assert (metrics["reference_only"], metrics["candidate_only"]) == (1, 1)
+        assert metrics["unmatched_rate"] == close(2 / 6)
+        assert metrics["matched_boxes"] == 2
+
+
+def test_iou_deltas_are_one_minus_iou() -> None:
+    # A box of 20 px moved by s sideways overlaps its old place by (20 - s) / (20 + s).
+    shifts = [0, 0, 1, 2, 1, 0, 5, 3]
+    box = (20, 20, 40, 40)
+    ref = [scene((at(16), (*box, 0.9, 0))) for _ in shifts]
+    cand = [scene((at(16), (20 + s, 20, 40 + s, 40, 0.9 - s / 100, 0))) for s in shifts]
+    deltas = sorted(1 - (20 - s) / (20 + s) for s in shifts)
+    metrics = detect(ref, cand).metrics
+    # The 95th percentile of eight lies at place 0.95 * 7 = 6.65.
+    assert metrics["iou_delta_p95"] == close(deltas[6] + 0.65 * (deltas[7] - deltas[6]))
+    assert metrics["iou_delta_p50"] == close((deltas[3] + deltas[4]) / 2)
+    assert metrics["iou_delta_max"] == close(deltas[7])
+    assert metrics["conf_delta_max"] == pytest.approx(0.05, abs=1e-6)
+    assert metrics["conf_delta_mean"] == pytest.approx(0.12 / 8, abs=1e-6)
+
+
+def test_drift_is_told_by_stride() -> None:
+    def drift(cand: list[Rows]) -> None:
+        cand[0][at(8, 63), 2] += 0.25  # an anchor that no box comes from
+        cand[2][at(8, 0), 0] -= 0.125
+        cand[1][at(32, 0), 4] += 0.0625
+        cand[1][at(16, 0), 3] -= 2
+
+    metrics = detect(REF, changed(drift), TRUTH).metrics
+    rows = {row["stride"]: row for row in metrics["per_stride"]}
+    assert {s: row["raw_box_err_px"] for s, row in rows.items()} == {8: 0.25, 16: 2.0, 32: 0.0}
+    assert [rows[s]["raw_score_err"] for s in STRIDES] == [0, 0, pytest.approx(0.0625, abs=1e-7)]
+    assert metrics["raw_box_err_px"] == 2.0
+    assert metrics["raw_score_err"] == rows[32]["raw_score_err"]
+    assert metrics["matched_boxes"] == 3
+
+
+@pytest.mark.parametrize(
+    ("stride", "place"), [(8, 0), (8, 63), (16, 0), (16, 15), (32, 0), (32, 3)]
+)
+def test_the_first_and_last_anchor_of_a_stride_are_its_own(stride: int, place: int) -> None:
+    ref = scene((at(stride, place), (*A, 0.9, 0)))
+    cand = ref.copy()
+    cand[at(stride, place), 0] += 1
+    rows = detect([ref], [cand]).metrics["per_stride"]
+    for row in rows:
+        here = row["stride"] == stride
+        assert row["raw_box_err_px"] == (1.0 if here else 0.0)
+        assert row["reference_boxes"] == (1 if here else 0)
+
+
+def test_a_changed_class_counts_unless_it_is_a_near_tie() -> None:
+    ref = scene()
+    ref[:4, 6] = (0.0, 1e-4, 1.1e-4, np.inf)
+    cand = ref.copy()
+    cand[:4, 5] = 1
+    assert detect([ref], [cand]).metrics["class_flips"] == 2
+    assert detect([ref], [ref]).metrics["class_flips"] == 0
+
+
+def test_a_lost_box_costs_map() -> None:
+    def lose(cand: list[Rows]) -> None:
+        cand[1][at(32, 3), 4] = 0.1
+
+    metrics = detect(REF, changed(lose), TRUTH).metrics
+    assert metrics["reference_map_0_5"] == close(1.0)
+    # Two of three boxes are found at full precision: recall points 0 to 0.66 of 101.
+    assert metrics["candidate_map_0_5"] == close(67 / 101)
+    assert metrics["map_0_5_delta"] == close(67 / 101 - 1)
+    assert metrics["map_0_5_0_95_delta"] == close(67 / 101 - 1)
+    # The other way round it is a gain.
+    gain = detect(changed(lose), REF, TRUTH).metrics
+    assert gain["map_0_5_delta"] == close(1 - 67 / 101)
+
+
+def test_boxes_are_compared_in_pixels_of_the_photo() -> None:
+    # A photo of 128 x 64 goes into 64 x 64 at half its size, 16 px below the top.
+    _, geometry = letterbox_tensor(np.zeros((64, 128, 3), np.uint8), LetterboxTransform(64, 64))
+    ref = [scene((at(16), (10, 21, 40, 41, 0.9, 0)))]
+    columns = record_scenes(ref, ref, geometry)
+    assert columns["ref_boxes"][0, :4].tolist() == [20, 10, 80, 50]
+    assert (columns["width"][0], columns["height"][0]) == (128, 64)
+    truth = {"00.png": (Box(0, 50 / 128, 30 / 64, 60 / 128, 40 / 64),)}
+    assert detect(ref, ref, truth, geometry).metrics["reference_map_0_5_0_95"] == close(1.0)
+
+
+MAP_NAMES = [
+    *(
+        f"{side}_{name}"
+        for side in ("reference", "candidate")
+        for name in ("map_0_5", "map_0_5_0_95")
+    ),
+    "map_0_5_delta",
+    "map_0_5_0_95_delta",
+]
+
+
+@pytest.mark.parametrize(
+    ("truth", "reason"),
+    [
+        ({}, "no labels"),
+        (dict.fromkeys(TRUTH), "no labels"),
+        (dict.fromkeys(TRUTH, ()), "no labelled box in these images"),
+        ({"elsewhere.png": (label(*A),)}, "no labels"),
+    ],
+)
+def test_without_labelled_boxes_map_is_null(truth: Truth, reason: str) -> None:
+    found = detect(REF, REF, truth)
+    assert {name: found.metrics[name] for name in MAP_NAMES} == dict.fromkeys(MAP_NAMES)
+    assert found.metrics["map_reason"] == reason
+    assert found.no_signal is None  # the engines still have boxes to compare
+    assert found.metrics["matched_boxes"] == 3
+
+
+def test_images_without_labels_do_not_count_in_map() -> None:
+    truth = {**TRUTH, "01.png": None}
+    wrong = [REF[0], scene((at(32, 3), (50, 2, 60, 10, 0.95, 0))), REF[2]]
+    metrics = detect(wrong, wrong, truth).metrics
+    assert metrics["reference_map_0_5"] == close(1.0)
+    assert detect(wrong, wrong, TRUTH).metrics["reference_map_0_5"] < 0.8
+
+
+def test_a_reference_that_finds_nothing_labelled_is_no_signal() -> None:
+    elsewhere = [scene((at(8), (50, 50, 60, 60, 0.9, 0))), scene(), scene()]
+    for ref in (elsewhere, [scene()] * 3):
+        reason = detect(ref, REF, TRUTH).no_signal
+        assert reason is not None
+        assert reason.startswith("the reference's mAP@0.5 on labelled images is 0")
+    # What the candidate finds plays no part.
+    assert detect(REF, [scene()] * 3, TRUTH).no_signal is None
+
+
+def test_a_reference_without_any_box_is_no_signal() -> None:
+    for truth in ({}, dict.fromkeys(TRUTH, ())):
+        found = detect([scene()] * 3, REF, truth)
+        assert found.no_signal == "the reference finds no box in any image: nothing to compare"
+    metrics = detect([scene()] * 3, [scene()] * 3, {}).metrics
+    for name in ("unmatched_rate", "iou_delta_p95", "iou_delta_max", "conf_delta_mean"):
+        assert metrics[name] is None, name
+
+
+def test_scenes_that_are_not_finite_are_counted_and_left_out_of_drift() -> None:
+    def broken(cand: list[Rows]) -> None:
+        cand[1][at(8, 1), 0] = np.nan
+        cand[2][at(16, 1), 4] = np.inf
+        cand[0][at(8, 1), 0] += 0.5
+
+    cand = changed(broken)
+    found = detect(REF, cand, TRUTH)
+    assert found.metrics["non_finite"] == 2
+    assert found.metrics["raw_box_err_px"] == 0.5
+    assert found.metrics["raw_score_err"] == 0
+    assert found.worst == ("01.png", "02.png", "00.png")
+    found = detect(cand, REF, TRUTH)
+    assert found.no_signal == "the reference's output is not finite for 2 samples"
+    assert found.metrics["non_finite"] == 0
+    everything = [np.full_like(rows, np.nan) for rows in REF]
+    metrics = detect(REF, everything, TRUTH).metrics
+    assert metrics["non_finite"] == 3
+    assert metrics["raw_box_err_px"] is None
+    assert metrics["per_stride"][0]["raw_score_err"] is None
+    assert metrics["unmatched_rate"] == 1
+
+
+def test_the_worst_scenes_are_those_of_box_or_score_drift() -> None:
+    ref = [scene() for _ in range(4)]
+    cand = [rows.copy() for rows in ref]
+    cand[3][5, 4] += 0.01  # 100 times the noise of a score
+    cand[1][5, 0] += 0.5  # 10 times that of a box
+    assert detect(ref, cand).worst == ("03.png", "01.png", "00.png", "02.png")
+
+
+@laws
+@given(edges=st.sets(st.integers(1, 11)))
+def test_detection_figures_do_not_depend_on_the_shards(edges: set[int]) -> None:
+    rng = np.random.default_rng(3)
+    ref = [*REF, REF[0]] * 3
+    cand = [(rows + rng.normal(scale=0.2, size=rows.shape)).astype(np.float32) for rows in ref]
+    for rows in cand:
+        rows[:, 5] = 0
+    cand[4][3, 1] = np.nan
+    truth = {f"{index:02}.png": boxes for index, boxes in enumerate([*TRUTH.values(), None] * 3)}
+    truth["03.png"] = TRUTH["00.png"]
+    parts = [
+        record_scenes(ref[a:b], cand[a:b], start=a) for a, b in pairwise(sorted({0, *edges, 12}))
+    ]
+    found = detection_figures(concatenate(parts), truth, STRIDES, NMS.max_detections)
+    expected = detect(ref, cand, truth)
+    assert expected.metrics["candidate_only"] > 0
+    assert found == expected

@@ -1,0 +1,366 @@
+"""Verdicts: every tolerance by itself, their order, hints, and the exit code of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from itertools import product
+from typing import Any
+
+import pytest
+
+from pillsnap import noise
+from pillsnap.config import Profiles, Tolerances
+from pillsnap.controller import decide_exit_code
+from pillsnap.figures import Figures, Metrics
+from pillsnap.gate import (
+    Breach,
+    Verdict,
+    VerdictName,
+    find_breaches,
+    judge,
+    likely_causes,
+    profile_for,
+)
+
+UNJUDGED = Tolerances(**{item.name: None for item in fields(Tolerances)})
+DEFAULT = Profiles()
+
+
+def classification(**changes: Any) -> Metrics:
+    """Figures of a classification cell without any drift."""
+    return {
+        "samples": 32,
+        "non_finite": 0,
+        "mse_mean": 0.0,
+        "mse_p99": 0.0,
+        "top1_mismatch_rate": 0.0,
+        "prob_err_max": 0.0,
+        **changes,
+    }
+
+
+def detection(
+    per_stride: Mapping[int, tuple[float | None, float | None]], **changes: Any
+) -> Metrics:
+    """Figures of a detection cell; `per_stride` gives (box error, score error) by stride."""
+    rows = [
+        {"stride": stride, "raw_box_err_px": box, "raw_score_err": score}
+        for stride, (box, score) in per_stride.items()
+    ]
+    return {
+        "samples": 32,
+        "non_finite": 0,
+        "per_stride": rows,
+        "raw_box_err_px": max((row["raw_box_err_px"] or 0 for row in rows), default=None),
+        "raw_score_err": max((row["raw_score_err"] or 0 for row in rows), default=None),
+        "class_flips": 0,
+        "map_0_5_delta": 0.0,
+        "map_0_5_0_95_delta": 0.0,
+        "iou_delta_p95": 0.0,
+        "unmatched_rate": 0.0,
+        **changes,
+    }
+
+
+QUIET = {8: (0.0, 0.0), 16: (0.0, 0.0), 32: (0.0, 0.0)}
+
+
+def figures(metrics: Metrics, no_signal: str | None = None) -> Figures:
+    return Figures(metrics, no_signal, ())
+
+
+def verdict(metrics: Metrics, profile: str = "strict", no_signal: str | None = None) -> VerdictName:
+    return judge(figures(metrics, no_signal), DEFAULT, profile).name
+
+
+# The figures that each tolerance bounds: (name in the breach, how to set it).
+BOUNDED: dict[str, list[tuple[str, Any]]] = {
+    **{
+        key: [(key, lambda value, key=key: classification(**{key: value}))]
+        for key in ("mse_mean", "mse_p99", "top1_mismatch_rate", "prob_err_max")
+    },
+    **{
+        key: [(key, lambda value, key=key: detection(QUIET, **{key: value}))]
+        for key in ("iou_delta_p95", "unmatched_rate")
+    },
+    "map_delta": [
+        (name, lambda value, name=name, sign=sign: detection(QUIET, **{name: sign * value}))
+        for name, sign in product(("map_0_5_delta", "map_0_5_0_95_delta"), (1, -1))
+    ],
+    "raw_box_err_px": [("raw_box_err_px", lambda value: detection({**QUIET, 16: (value, 0.0)}))],
+    "raw_score_err": [("raw_score_err", lambda value: detection({**QUIET, 16: (0.0, value)}))],
+}
+LIMIT = 0.0123
+
+
+def test_every_tolerance_is_tested_here() -> None:
+    assert BOUNDED.keys() == {item.name for item in fields(Tolerances)}
+
+
+@pytest.mark.parametrize("key", BOUNDED)
+def test_a_tolerance_alone_breaches_just_above_its_limit(key: str) -> None:
+    tolerances = replace(UNJUDGED, **{key: LIMIT})
+    above = math.nextafter(LIMIT, 1)
+    for name, metrics_of in BOUNDED[key]:
+        assert find_breaches(metrics_of(LIMIT), tolerances) == ()
+        (breach,) = find_breaches(metrics_of(above), tolerances)
+        assert (breach.figure, breach.value, breach.limit) == (name, above, LIMIT)
+        assert breach.where == ("stride 16" if key.startswith("raw_") else "")
+
+
+@pytest.mark.parametrize("key", BOUNDED)
+def test_null_is_not_judged(key: str) -> None:
+    for _, metrics_of in BOUNDED[key]:
+        assert find_breaches(metrics_of(1e9), UNJUDGED) == ()
+        # Nor is another figure's tolerance.
+        others = Tolerances(**{item.name: 0.0 for item in fields(Tolerances)})
+        assert find_breaches(metrics_of(1e9), replace(others, **{key: None})) == ()
+
+
+@pytest.mark.parametrize("key", BOUNDED)
+def test_a_figure_that_does_not_exist_is_not_judged(key: str) -> None:
+    zero = Tolerances(**{item.name: 0.0 for item in fields(Tolerances)})
+    absent = {name: None for name, _ in BOUNDED[key]}
+    nothing = {8: (None, None)}
+    for metrics in (classification(**absent), detection(nothing, **absent)):
+        assert find_breaches(metrics, zero) == ()
+
+
+def test_every_stride_is_judged_by_itself() -> None:
+    metrics = detection({8: (0.06, 0.0), 16: (0.0, 0.0), 32: (0.5, 2e-4)})
+    found = find_breaches(metrics, DEFAULT.strict)
+    assert [(breach.figure, breach.where) for breach in found] == [
+        ("raw_box_err_px", "stride 8"),
+        ("raw_box_err_px", "stride 32"),
+        ("raw_score_err", "stride 32"),
+    ]
+    assert str(found[1]) == "raw_box_err_px 0.5 > 0.05 (stride 32)"
+    assert str(Breach("mse_mean", 2.5e-6, 1e-6)) == "mse_mean 2.5e-06 > 1e-06"
+
+
+def test_output_that_is_not_finite_breaches_whatever_the_profile() -> None:
+    for metrics in (classification(non_finite=1), detection(QUIET, non_finite=1)):
+        assert find_breaches(metrics, UNJUDGED) == (Breach("non_finite", 1, 0),)
+
+
+def test_changed_classes_breach_where_raw_scores_are_judged() -> None:
+    metrics = detection(QUIET, class_flips=2)
+    assert find_breaches(metrics, DEFAULT.strict) == (Breach("class_flips", 2, 0),)
+    assert find_breaches(metrics, DEFAULT.practical) == ()
+    assert verdict(metrics, "practical") == "within_tolerance"
+
+
+def test_the_default_limits_are_those_of_the_contract() -> None:
+    strict, practical, fp16, int8 = (
+        getattr(DEFAULT, name) for name in ("strict", "practical", "fp16", "int8")
+    )
+    assert (strict.mse_mean, strict.mse_p99, strict.top1_mismatch_rate) == (1e-6, 5e-6, 0.001)
+    assert (strict.prob_err_max, strict.raw_box_err_px, strict.raw_score_err) == (1e-4, 0.05, 1e-4)
+    assert (practical.mse_mean, practical.mse_p99) == (1e-4, 5e-4)
+    assert practical.top1_mismatch_rate == 0.01
+    assert (fp16.mse_mean, fp16.top1_mismatch_rate, int8.top1_mismatch_rate) == (5e-4, 0.02, 0.03)
+    boxes = [(p.map_delta, p.iou_delta_p95, p.unmatched_rate) for p in (strict, practical)]
+    assert boxes == [(0.01, 0.01, 0.01)] * 2
+    assert (fp16.map_delta, fp16.iou_delta_p95, fp16.unmatched_rate) == (0.01, 0.02, 0.01)
+    assert (int8.map_delta, int8.iou_delta_p95, int8.unmatched_rate) == (0.02, 0.08, 0.03)
+
+
+DRIFTED: dict[str, tuple[Metrics, Metrics]] = {
+    # By figure: at the limit of numeric noise, and just above it.
+    "probability": (
+        classification(prob_err_max=noise.PROBABILITY),
+        classification(prob_err_max=math.nextafter(noise.PROBABILITY, 1)),
+    ),
+    "box": (
+        detection({**QUIET, 8: (noise.BOX_PX, 0.0)}),
+        detection({**QUIET, 8: (math.nextafter(noise.BOX_PX, 1), 0.0)}),
+    ),
+    "score": (
+        detection({**QUIET, 8: (0.0, noise.SCORE)}),
+        detection({**QUIET, 8: (0.0, math.nextafter(noise.SCORE, 1))}),
+    ),
+    "flip": (classification(), classification(top1_mismatch_rate=1 / 300)),
+    "class": (detection(QUIET), detection(QUIET, class_flips=1)),
+}
+
+
+@pytest.mark.parametrize("key", DRIFTED)
+def test_drift_beyond_noise_is_within_tolerance_only(key: str) -> None:
+    quiet, drifted = DRIFTED[key]
+    assert verdict(quiet, "practical") == "equivalent"
+    assert verdict(drifted, "practical") == "within_tolerance"
+    # Under strict the same drift is a breach.
+    assert verdict(quiet, "strict") == "equivalent"
+    assert verdict(drifted, "strict") == "breach"
+
+
+def test_without_signal_in_the_reference_nothing_is_proved() -> None:
+    reason = "is it trained?"
+    found = judge(figures(classification(), reason), DEFAULT, "strict")
+    assert found == Verdict("inconclusive", reason=reason)
+    assert verdict(classification(prob_err_max=0.5), "int8", reason) == "inconclusive"
+    # What lies outside the profile is named all the same.
+    found = judge(figures(classification(mse_mean=1.0), reason), DEFAULT, "strict")
+    assert (found.name, found.looser) == ("inconclusive", None)
+    assert found.reason == "is it trained?; outside its profile: mse_mean 1 > 1e-06"
+    assert found.breaches == (Breach("mse_mean", 1.0, 1e-6),)
+
+
+def test_breach_and_inconclusive_fail() -> None:
+    assert [Verdict(name).failed for name in ("equivalent", "within_tolerance")] == [False, False]
+    assert [Verdict(name).failed for name in ("breach", "inconclusive")] == [True, True]
+
+
+def test_all_breaches_are_named() -> None:
+    metrics = classification(mse_mean=1.0, mse_p99=2.0, non_finite=3)
+    found = judge(figures(metrics), DEFAULT, "strict")
+    assert [breach.figure for breach in found.breaches] == ["non_finite", "mse_mean", "mse_p99"]
+    assert found.reason == "non_finite 3 > 0; mse_mean 1 > 1e-06; mse_p99 2 > 5e-06"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "profile", "looser"),
+    [
+        (classification(mse_mean=1e-5), "strict", "practical"),
+        (classification(mse_mean=2e-4), "strict", "fp16"),
+        (classification(mse_mean=1e-3), "strict", "int8"),
+        (classification(top1_mismatch_rate=0.5), "strict", None),
+        (classification(non_finite=1), "strict", None),
+        (classification(mse_mean=2e-4), "practical", "fp16"),
+        (classification(mse_mean=1e-3), "fp16", "int8"),
+        (classification(top1_mismatch_rate=0.031), "int8", None),
+        (detection(QUIET, iou_delta_p95=0.015), "strict", "fp16"),
+        (detection(QUIET, map_0_5_delta=-0.015), "strict", "int8"),
+    ],
+)
+def test_a_breach_names_the_looser_profile_that_holds(
+    metrics: Metrics, profile: str, looser: str | None
+) -> None:
+    found = judge(figures(metrics), DEFAULT, profile)
+    assert (found.name, found.looser) == ("breach", looser)
+
+
+def test_the_profile_of_a_precision() -> None:
+    for configured in ("strict", "practical", "int8"):
+        profiles = replace(DEFAULT, profile=configured)
+        assert profile_for("fp32", profiles) == configured
+        assert profile_for("fp16", profiles) == "fp16"
+        assert profile_for("int8", profiles) == "int8"
+
+
+@pytest.mark.parametrize("profile", ["strict", "practical", "fp16", "int8"])
+def test_the_number_of_samples_never_changes_a_verdict(profile: str) -> None:
+    for metrics in (
+        classification(),
+        classification(mse_mean=1e-5, prob_err_max=0.02),
+        classification(top1_mismatch_rate=0.25),
+        detection({**QUIET, 8: (0.4, 0.2)}, unmatched_rate=0.02),
+    ):
+        for no_signal in (None, "is it trained?"):
+            expected = judge(figures({**metrics, "samples": 1}, no_signal), DEFAULT, profile)
+            for samples in (32, 299, 2995, 10**6):
+                again = figures({**metrics, "samples": samples}, no_signal)
+                assert judge(again, DEFAULT, profile) == expected
+
+
+def causes(metrics: Metrics, profile: str = "strict") -> str:
+    breaches = find_breaches(metrics, getattr(DEFAULT, profile))
+    assert breaches
+    return "; ".join(likely_causes(breaches, metrics))
+
+
+def test_likely_causes_follow_the_pattern() -> None:
+    assert causes(classification(non_finite=1)).startswith("conversion: overflow")
+    assert "RGB/BGR" in causes(classification(top1_mismatch_rate=0.5, prob_err_max=0.9))
+    assert "only the heads of stride 8, 32" in causes(
+        detection({8: (1.0, 0.0), 16: (0.01, 1e-6), 32: (0.0, 0.1)})
+    )
+    assert "every stride drifted" in causes(
+        detection({8: (1.0, 0.0), 16: (0.2, 0.1), 32: (0.0, 0.1)})
+    )
+    assert causes(detection(QUIET, unmatched_rate=0.5)).startswith("post-processing")
+    for metrics in (
+        classification(mse_mean=1e-5, prob_err_max=0.01),
+        detection(QUIET, class_flips=1),
+    ):
+        assert causes(metrics).startswith("conversion: weights or arithmetic")
+
+
+def test_likely_causes_go_by_the_figures_not_by_what_the_profile_judges() -> None:
+    # practical judges no raw figure; that does not make the raw outputs agree.
+    found = causes(classification(mse_mean=1e-3, prob_err_max=0.5), "practical")
+    assert "post-processing" not in found
+    assert "conversion" in found
+    found = causes(
+        detection({8: (9.0, 0.0), 16: (9.0, 0.1), 32: (9.0, 0.1)}, unmatched_rate=0.5), "practical"
+    )
+    assert "every stride drifted" in found
+    assert "post-processing" not in found
+
+
+def expected_exit_code(
+    pytest_code: int, complete: bool, failed: bool, asked: bool, measured: bool
+) -> int:
+    """The contract: 4 and 2 stay pytest's; else 3 if the run is incomplete; else 1 for a breach, a
+    failed test, or a gate that was asked for and measured nothing; else 0."""
+    if pytest_code in (2, 4):
+        return pytest_code
+    if pytest_code == 3 or not complete:  # an internal error ends the run before its end
+        return 3
+    if failed or pytest_code == 1 or (asked and not measured):
+        return 1
+    return pytest_code  # 0; pytest's own 5 stays where nobody asked for the gate
+
+
+FLAGS = tuple(product((True, False), repeat=4))
+
+
+@pytest.mark.parametrize("pytest_code", range(6))
+def test_exit_codes(pytest_code: int) -> None:
+    for complete, failed, asked, measured in FLAGS:
+        found = decide_exit_code(
+            pytest_code=pytest_code,
+            complete=complete,
+            failed=failed,
+            asked=asked,
+            measured=measured,
+        )
+        assert found == expected_exit_code(pytest_code, complete, failed, asked, measured)
+
+
+@pytest.mark.parametrize(
+    ("pytest_code", "complete", "failed", "asked", "measured", "expected"),
+    [
+        (0, True, False, True, True, 0),  # a healthy gate
+        (0, True, False, False, True, 0),  # the same as part of a plain run
+        (0, True, True, True, True, 1),  # a breach, or inconclusive
+        (0, True, True, False, True, 1),
+        (1, True, False, True, True, 1),  # another test failed
+        (0, True, False, True, False, 1),  # all skipped
+        (0, True, False, False, False, 0),  # all skipped in a plain run
+        (5, True, False, True, False, 1),
+        (0, False, False, True, True, 3),  # a lost worker
+        (1, False, True, True, True, 3),
+        (2, False, True, True, True, 2),  # interrupted
+        (2, True, True, True, True, 2),
+        (4, False, True, True, False, 4),  # wrong options
+        (3, True, False, True, True, 3),
+    ],
+)
+def test_exit_codes_of_the_contract_by_hand(
+    pytest_code: int, complete: bool, failed: bool, asked: bool, measured: bool, expected: int
+) -> None:
+    flags = (complete, failed, asked, measured)
+    assert expected_exit_code(pytest_code, *flags) == expected
+    assert (
+        decide_exit_code(
+            pytest_code=pytest_code,
+            complete=complete,
+            failed=failed,
+            asked=asked,
+            measured=measured,
+        )
+        == expected
+    )

@@ -1,0 +1,214 @@
+"""The gate's options: what they select, and what they refuse."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pillsnap.errors import ConfigError
+from pillsnap.options import asks_for_gate, repeat_command, select, thread_count
+from pillsnap.run import Selection
+
+
+def choose(**options: Any) -> Selection:
+    given: dict[str, Any] = dict.fromkeys(
+        ("engines", "providers", "precisions", "stages", "candidates")
+    )
+    return select(**{**given, "fresh_export": False, **options})
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"")
+    return path
+
+
+def test_without_options_both_stages_in_onnx_auto_fp32() -> None:
+    chosen = choose()
+    assert chosen == Selection()
+    assert chosen.stages == ("detection", "classification")
+    assert (chosen.engines, chosen.providers, chosen.precisions) == (
+        ("onnx",),
+        ("auto",),
+        ("fp32",),
+    )
+    assert not chosen.candidates
+    assert not chosen.fresh_export
+
+
+def test_options_repeat_and_repetitions_fall_away(model: Path) -> None:
+    chosen = choose(
+        engines=["torch", "onnx", "torch"],
+        providers=["cuda", "cpu", "cuda"],
+        precisions=["int8", "fp32", "int8"],
+        stages=["classification", "classification"],
+        candidates=[f"classification={model}"],
+        fresh_export=True,
+    )
+    assert chosen.engines == ("torch", "onnx")
+    assert chosen.providers == ("cuda", "cpu")
+    assert chosen.precisions == ("int8", "fp32")
+    assert chosen.stages == ("classification",)
+    assert chosen.candidates == {"classification": model}
+    assert chosen.fresh_export
+
+
+def test_torch_alone_takes_no_candidate(model: Path) -> None:
+    with pytest.raises(ConfigError, match="takes no candidate"):
+        choose(engines=["torch"], candidates=[f"classification={model}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "choices"),
+    [
+        ("engines", "--engine", ("onnx", "tensorrt", "torch")),
+        ("providers", "--provider", ("auto", "cpu", "cuda", "tensorrt")),
+        ("precisions", "--precision", ("fp32", "fp16", "int8")),
+        ("stages", "--stage", ("detection", "classification")),
+    ],
+)
+def test_an_unknown_choice_is_refused_with_the_choices(
+    name: str, option: str, choices: Sequence[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        choose(**{name: [choices[0], "wrong"]})
+    message = str(caught.value)
+    assert option in message
+    assert "wrong" in message
+    assert all(choice in message for choice in choices)
+
+
+def test_engine_tensorrt_refuses_another_provider() -> None:
+    for providers in (None, ["tensorrt"]):
+        assert choose(engines=["tensorrt"], providers=providers).engines == ("tensorrt",)
+    for providers in (["cpu"], ["tensorrt", "cuda"]):
+        with pytest.raises(ConfigError, match=r"(?s)tensorrt alone.*--provider"):
+            choose(engines=["tensorrt"], providers=providers)
+    assert choose(engines=["onnx"], providers=["cpu", "tensorrt"])
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_precision_without_a_file_is_refused(precision: str, model: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        choose(precisions=["fp32", precision], candidates=[f"detection={model}"])
+    assert f"no {precision} file of classification" in str(caught.value)
+    assert "--candidate classification=PATH" in str(caught.value)
+    chosen = choose(precisions=[precision], stages=["detection"], candidates=[f"detection={model}"])
+    assert chosen.precisions == (precision,)
+
+
+@pytest.mark.parametrize("text", ["model.onnx", "pose=model.onnx", "=model.onnx", ""])
+def test_a_candidate_must_name_its_stage(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)STAGE=PATH.*detection, classification"):
+        choose(candidates=[text])
+
+
+def test_a_candidate_must_be_a_file(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "gone.onnx", ""):
+        with pytest.raises(ConfigError, match="no such candidate"):
+            choose(candidates=[f"detection={path}"])
+
+
+def test_a_candidates_path_is_made_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a=b.onnx").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for text in ("detection=a=b.onnx", "detection=~/a=b.onnx"):
+        assert choose(candidates=[text]).candidates == {"detection": tmp_path / "a=b.onnx"}
+
+
+def test_a_candidate_that_would_not_be_verified_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="leaves out the candidate of classification"):
+        choose(stages=["detection"], candidates=[f"classification={model}"])
+    other = tmp_path / "other.onnx"
+    other.write_bytes(b"")
+    with pytest.raises(ConfigError, match="two candidates of detection"):
+        choose(candidates=[f"detection={model}", f"detection={other}"])
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("smoke", True),
+        ("coverage", True),
+        ("full", True),
+        ("smoke or coverage", True),
+        ("smoke and not slow", True),
+        ("slow or full", True),
+        (" (smoke) ", True),
+        ("", False),
+        ("not (coverage or full or slow)", False),
+        ("not smoke", False),
+        ("not smoke and not coverage and not full", False),
+        ("not slow", False),
+        ("slow", False),
+        ("proof", False),
+        ("smoked or fullness", False),
+        ("smoke and coverage", False),
+        ("smoke and not (smoke or slow)", False),
+        ("smoke or not smoke", False),
+        ("smoke and", False),
+        ("slow(reason='smoke')", False),
+    ],
+)
+def test_a_marker_expression_asks_for_the_gate(expression: str, expected: bool) -> None:
+    assert asks_for_gate(expression) is expected
+
+
+def test_threads_are_the_option_or_a_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    assert [thread_count(None, workers) for workers in (0, 1, 2, 3, 8, 20)] == [8, 8, 4, 2, 1, 1]
+    assert thread_count(3, 8) == 3
+    for wrong in (0, -1):
+        with pytest.raises(ConfigError, match=r"(?s)--threads must be a positive number.*1 or mor"):
+            thread_count(wrong, 1)
+
+
+def test_the_command_repeats_the_selection(tmp_path: Path) -> None:
+    folder = tmp_path / "two words"
+    folder.mkdir()
+    model = folder / "model.onnx"
+    model.write_bytes(b"")
+    chosen = choose(
+        engines=["torch", "onnx"],
+        providers=["cpu"],
+        precisions=["fp32", "int8"],
+        stages=["detection"],
+        candidates=[f"detection={model}"],
+    )
+    words = shlex.split(repeat_command(chosen, "smoke and not slow", 3, folder / "config.yaml"))
+    assert words[:3] == ["pytest", "-m", "smoke and not slow"]
+    # A path by itself would be a place to look for tests.
+    assert f"--config={folder / 'config.yaml'}" in words
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config")
+    parser.add_argument("--threads", type=int)
+    for option in ("--stage", "--engine", "--provider", "--precision", "--candidate"):
+        parser.add_argument(option, action="append")
+    found = parser.parse_args(words[3:])
+    assert (found.config, found.threads) == (str(folder / "config.yaml"), 3)
+    again = choose(
+        engines=found.engine,
+        providers=found.provider,
+        precisions=found.precision,
+        stages=found.stage,
+        candidates=found.candidate,
+    )
+    assert again == chosen
+
+
+@pytest.mark.parametrize("engines", [["tensorrt"], ["onnx", "tensorrt"]])
+def test_the_command_repeats_tensorrt(engines: list[str]) -> None:
+    chosen = choose(engines=engines, providers=None)
+    words = shlex.split(repeat_command(chosen, "smoke", 1, Path("config.yaml")))
+    assert "--provider" not in words
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--engine"] == engines
