@@ -15,8 +15,9 @@ from pillsnap.figures import Figures, largest, mean, quantile, worst_samples
 from pillsnap.labels import Box
 from pillsnap.records import Columns, unragged
 
-# Below this the reference finds next to nothing that is labelled.
-MAP_FLOOR = 0.01
+# Below this mAP@0.5 the reference finds next to nothing that is labelled. Random weights had up to
+# 0.0495, by one lucky box in eight images.
+MAP_FLOOR = 0.05
 
 
 def detection_figures(
