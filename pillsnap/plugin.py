@@ -23,16 +23,21 @@ from pillsnap.report.table import explain, render
 from pillsnap.run import GateRun, Outcome
 
 PROPERTY = "pillsnap"
+FIXTURE = "gate_item"
 GATE_OPTIONS = ("engine", "provider", "precision", "stage", "candidate", "fresh_export")
 
 
 @dataclass
 class State:
-    """What one process knows of the run; `ledger` is kept on the controller alone."""
+    """What one process knows of the run.
+
+    Attributes:
+        asked: the user asked for the gate by -m or an option, so its items run alone.
+        ledger: kept on the controller alone.
+    """
 
     run: GateRun
     asked: bool
-    gate_only: bool
     tag: str
     started: datetime = field(default_factory=utc_now)
     ledger: Ledger | None = None
@@ -67,17 +72,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; not part of a plain run")
     if config.option.help or config.option.version:
         return
-    asked = asks_for_gate(config.option.markexpr)
-    gate_only = any(getattr(config.option, name) for name in GATE_OPTIONS)
+    by_option = any(getattr(config.option, name) for name in GATE_OPTIONS)
     try:
-        state = _state(config, asked=asked or gate_only, gate_only=gate_only)
+        state = _state(config, asked=by_option or asks_for_gate(config.option.markexpr))
     except PillsnapError as error:
         raise pytest.UsageError(str(error)) from None
     if state is not None:
         config.stash[STATE] = state
 
 
-def _state(config: pytest.Config, *, asked: bool, gate_only: bool) -> State | None:
+def _state(config: pytest.Config, *, asked: bool) -> State | None:
     """This process's state, or None where there is no config file and no gate was asked for."""
     option = config.option
     try:
@@ -103,7 +107,7 @@ def _state(config: pytest.Config, *, asked: bool, gate_only: bool) -> State | No
         threads = thread_count(option.threads, getattr(option, "numprocesses", None) or 1)
         run_dir = settings.exp_dir / "runs" / f"{tag}-{secrets.token_hex(3)}"
     run = GateRun(settings, selection, threads=threads, run_dir=run_dir)
-    return State(run, asked, gate_only, tag)
+    return State(run, asked, tag)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist starts its workers, which must find the data
@@ -131,8 +135,17 @@ def pytest_configure_node(node: Any) -> None:
         }
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the files of a project's other tests: the gate need not wait for their imports,
+    nor fail by them."""
+    state = config.stash.get(STATE, None)
+    if state is None or not state.asked or collection_path.suffix != ".py":
+        return None
+    return None if FIXTURE.encode() in collection_path.read_bytes() else True
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "gate_item" not in metafunc.fixturenames:
+    if FIXTURE not in metafunc.fixturenames:
         return
     state = metafunc.config.stash.get(STATE, None)
     shards = state.run.shards() if state is not None else []
@@ -140,7 +153,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         pytest.param(shard, id=shard.id, marks=getattr(pytest.mark, shard.cell.mode))
         for shard in shards
     ]
-    metafunc.parametrize("gate_item", params, indirect=True)
+    metafunc.parametrize(FIXTURE, params, indirect=True)
 
 
 @dataclass(frozen=True)
@@ -173,9 +186,9 @@ def gate_item(request: pytest.FixtureRequest) -> GateItem:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     state = config.stash.get(STATE, None)
-    if state is None or not state.gate_only:
+    if state is None or not state.asked:
         return
-    others = [item for item in items if "gate_item" not in getattr(item, "fixturenames", ())]
+    others = [item for item in items if FIXTURE not in getattr(item, "fixturenames", ())]
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in set(others)]

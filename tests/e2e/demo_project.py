@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import yaml
 
 from pillsnap.config import load_config
 from pillsnap.demo.dataset import install
+from pillsnap.report import SCHEMA_PATH
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,6 +57,12 @@ class DemoProject:
 
     def write_config(self) -> None:
         self.config.write_text(yaml.safe_dump(self.settings))
+
+    def report(self) -> dict[str, Any]:
+        """The run's report, held to its schema."""
+        report: dict[str, Any] = json.loads((self.out_dir / "export_report.json").read_text())
+        jsonschema.Draft202012Validator(json.loads(SCHEMA_PATH.read_text())).validate(report)
+        return report
 
     def hide_module(self, name: str) -> None:
         """Make importing a module fail in the project's runs, as if it were not installed."""

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-import jsonschema
 import pytest
 
-from pillsnap.report import SCHEMA_PATH
 from tests.e2e.demo_project import DemoProject
 
 CLASSIFIER = ("pytest", "-m", "smoke", "--stage", "classification", "-q")
-
-
-def report_of(project: DemoProject) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads((project.out_dir / "export_report.json").read_text())
-    jsonschema.Draft202012Validator(json.loads(SCHEMA_PATH.read_text())).validate(report)
-    return report
 
 
 def without_times(report: dict[str, Any]) -> dict[str, Any]:
@@ -37,7 +28,7 @@ def test_equal_reports_on_one_export_without_ultralytics(project: DemoProject) -
     for spread in ((), ("-n", "0"), ("-n", "2")):
         done = project.run(*CLASSIFIER, "--threads", "1", *spread)
         assert done.returncode == 0, done.stdout + done.stderr
-        reports.append(without_times(report_of(project)))
+        reports.append(without_times(project.report()))
     assert reports[0] == reports[1] == reports[2]
     exports = [path.name for path in project.out_dir.glob("classification-*.onnx")]
     assert len(exports) == 1
@@ -59,7 +50,7 @@ def test_both_stages_export_once_for_two_workers(project: DemoProject) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(project.out_dir.glob("detection-*.onnx"))) == 1
     assert len(list(project.out_dir.glob("classification-*.onnx"))) == 1
-    report = report_of(project)
+    report = project.report()
     assert report["gate"]["verdict"] == "equivalent"
     assert report["stages"]["detection"]["compare"]["deltas"]["map_0_5"] == 0
 
@@ -94,7 +85,7 @@ def test_provider_that_is_not_there_is_refused(
     assert f"expected: {name}" in output
     assert "pip install" in output
     assert "Traceback" not in done.stdout + done.stderr
-    (cell,) = report_of(project)["cells"]
+    (cell,) = project.report()["cells"]
     assert cell["verdict"] == "inconclusive"
 
 
@@ -110,7 +101,7 @@ def test_damaged_candidate_and_checkpoint_are_named(project: DemoProject) -> Non
     assert done.returncode == 1
     assert "truncated" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-    (cell,) = report_of(project)["cells"]
+    (cell,) = project.report()["cells"]
     assert cell["verdict"] == "inconclusive"
 
 

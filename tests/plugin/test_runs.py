@@ -130,9 +130,12 @@ def test_plain_run_without_checkpoints_is_no_failure(project: Project, workers: 
 
 
 def test_gate_option_runs_gate_items_alone(project: Project, workers: Workers) -> None:
-    (project.path / "tests" / "test_other.py").write_text("def test_other(): assert False\n")
+    other = project.path / "tests" / "test_other.py"
+    other.write_text("import a_module_that_the_gate_does_not_need\n")
     assert project.run(*workers).ret == 0  # --engine numpy, no -m
     assert len(project.report()["cells"]) == 2
+    assert project.run("-m", "smoke", *workers).ret == 0
+    other.write_text("def test_other(): assert False\n")
     assert project.run(*workers, engine=None).ret == 1  # plain: test_other runs, and fails
 
 

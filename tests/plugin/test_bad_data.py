@@ -1,0 +1,107 @@
+"""Broken validation data through whole runs: exit code 1, a message that names it, no traceback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.plugin.project import Project, Workers
+
+
+def remove_label(project: Project) -> None:
+    (project.path / "combo/labels/03.txt").unlink()
+
+
+def break_label(project: Project) -> None:
+    (project.path / "combo/labels/03.txt").write_text("0 0.5 0.5 0.2\n")
+
+
+def label_of_another_class(project: Project) -> None:
+    (project.path / "combo/labels/03.txt").write_text("7 0.5 0.5 0.2 0.2\n")
+
+
+def add_unmapped_class(project: Project) -> None:
+    shutil.copytree(project.path / "single/K-0", project.path / "single/K-77")
+
+
+def drop_column(project: Project) -> None:
+    (project.path / "manifest.csv").write_text("image_path,drug\nsingle/K-0/0.png,K-0\n")
+    project.settings["data"]["val"]["single"] = "manifest.csv"
+
+
+def break_class_map(project: Project) -> None:
+    (project.path / "class_map.json").write_text("{")
+
+
+def map_beyond_classes(project: Project) -> None:
+    codes = {f"K-{index}": index + 3 for index in range(4)}
+    (project.path / "class_map.json").write_text(json.dumps(codes))
+
+
+def remove_images(project: Project) -> None:
+    shutil.rmtree(project.path / "single")
+
+
+def leave_out_data(project: Project) -> None:
+    del project.settings["data"]["val"]["combo"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "damage", "message"),
+    [
+        ("detection", remove_label, "03.png"),
+        ("detection", break_label, "0 0.5 0.5 0.2"),
+        ("detection", label_of_another_class, "03.txt"),
+        ("detection", leave_out_data, "no validation data for detection"),
+        ("classification", add_unmapped_class, "K-77"),
+        ("classification", drop_column, "mapping_code"),
+        ("classification", break_class_map, "class_map.json"),
+        ("classification", map_beyond_classes, "class_map.json"),
+        ("classification", remove_images, "single"),
+    ],
+)
+def test_broken_data_is_inconclusive_and_named(
+    project: Project, stage: str, damage: Callable[[Project], None], message: str
+) -> None:
+    damage(project)
+    project.write_config()
+    result = project.run("-m", "smoke", "--stage", stage)
+    assert result.ret == 1
+    (cell,) = project.report()["cells"]
+    assert cell["verdict"] == "inconclusive"
+    assert message in cell["reason"]
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
+def test_images_of_every_kind_are_read_or_named(project: Project, workers: Workers) -> None:
+    folder = project.path / "single" / "K-0"
+    source = Image.open(folder / "0.png")
+    source.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    source.convert("RGBA").save(folder / "alpha.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    source.save(folder / "turned.jpg", exif=turned, quality=95)
+    Image.new("RGB", (1, 1), (230, 26, 26)).save(folder / "one_pixel.png")
+    Image.new("I;16", (20, 20), 40_000).save(project.path / "single" / "K-3" / "deep.png")
+    spoil(folder / "empty.png", b"")
+    spoil(folder / "text.jpg", b"these are words")
+    spoil(folder / "cut.png", (folder / "0.png").read_bytes()[:50])
+    (folder / "folder.png").mkdir()
+    result = project.run("-m", "full", "--stage", "classification", *workers)
+    assert result.ret == 1
+    (cell,) = project.report()["cells"]
+    named = {"K-0/empty.png", "K-0/text.jpg", "K-0/cut.png"}
+    assert set(cell["unreadable"]) == named
+    assert cell["samples"] == 24 + 5
+    assert cell["reason"] == f"3 of {24 + 8} images could not be read"
+    for sample in named:
+        assert str(project.path / "single" / sample) in cell["unreadable"][sample]
+
+
+def spoil(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
