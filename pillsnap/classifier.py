@@ -13,7 +13,7 @@ import numpy as np
 
 from pillsnap.config import Classification
 from pillsnap.errors import CheckpointError
-from pillsnap.weights import LoadedModel, refuse_unreadable, require_checkpoint, require_finite
+from pillsnap.weights import LoadedModel, checkpoint_stage, refuse_unreadable, require_finite
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,13 @@ def load_classifier(settings: Classification, path: Path) -> LoadedModel:
     """
     import torch
 
-    require_checkpoint(path)
+    if checkpoint_stage(path) == "detection":
+        raise CheckpointError(
+            "this is an Ultralytics detector, not a classifier",
+            where=path,
+            expected=f"the state dict of a timm {settings.backbone}",
+            hint="was one checkpoint copied over the other?",
+        )
     require_backbone(settings.backbone)
     state = _read_state(path)
     module = _create(settings)

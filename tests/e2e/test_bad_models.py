@@ -87,7 +87,7 @@ def size_it_cannot_take(project: DemoProject, stage: str) -> None:
         ("classification", foreign, "a text file"),
         ("classification", malicious, "is refused"),
         ("classification", malicious_old_format, "is refused"),
-        ("classification", of_the_other_stage, "ultralytics.nn"),
+        ("classification", of_the_other_stage, "an Ultralytics detector, not a classifier"),
         ("classification", other_head, "24 classes"),
         ("classification", other_architecture, "missing"),
     ],
