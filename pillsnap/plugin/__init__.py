@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pillsnap.artifacts import prepare_version_tag, utc_now
-from pillsnap.config import find_config, load_config
 from pillsnap.controller import Finished, finish
-from pillsnap.errors import ConfigError, PillsnapError
-from pillsnap.ledger import CellResult, Ledger
+from pillsnap.errors import PillsnapError
+from pillsnap.ledger import Ledger
 from pillsnap.matrix import MODES, Shard
-from pillsnap.options import asks_for_gate, repeat_command, select, thread_count
-from pillsnap.report.table import explain, render
+from pillsnap.options import asks_for_gate, repeat_command
+from pillsnap.plugin.state import PROPERTY, STATE, State, is_worker, make_state
+from pillsnap.plugin.verdicts import VerdictReport, log_failure
+from pillsnap.report.table import render
 from pillsnap.run import GateRun, Outcome
 
-PROPERTY = "pillsnap"
 FIXTURE = "gate_item"
 GATE_OPTIONS = ("engine", "provider", "precision", "stage", "candidate", "fresh_export")
-
-
-@dataclass
-class State:
-    """What one process knows of the run.
-
-    Attributes:
-        asked: the user asked for the gate by -m or an option, so its items run alone.
-        ledger: kept on the controller alone.
-    """
-
-    run: GateRun
-    asked: bool
-    tag: str
-    started: datetime = field(default_factory=utc_now)
-    ledger: Ledger | None = None
-
-
-STATE = pytest.StashKey[State]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,46 +51,17 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     by_option = any(getattr(config.option, name) for name in GATE_OPTIONS)
     try:
-        state = _state(config, asked=by_option or asks_for_gate(config.option.markexpr))
+        state = make_state(config, asked=by_option or asks_for_gate(config.option.markexpr))
     except PillsnapError as error:
         raise pytest.UsageError(str(error)) from None
     if state is not None:
         config.stash[STATE] = state
 
 
-def _state(config: pytest.Config, *, asked: bool) -> State | None:
-    """This process's state, or None where there is no config file and no gate was asked for."""
-    option = config.option
-    try:
-        path = find_config(option.config, os.environ, config.rootpath)
-    except ConfigError:
-        if asked or option.config is not None:
-            raise
-        return None
-    selection = select(
-        engines=option.engine,
-        providers=option.provider,
-        precisions=option.precision,
-        stages=option.stage,
-        candidates=option.candidate,
-        fresh_export=option.fresh_export,
-    )
-    settings = load_config(path)
-    worker: dict[str, Any] | None = getattr(config, "workerinput", {}).get(PROPERTY)
-    if worker is not None:
-        tag, threads, run_dir = worker["tag"], worker["threads"], Path(worker["run_dir"])
-    else:
-        tag = prepare_version_tag()
-        threads = thread_count(option.threads, getattr(option, "numprocesses", None) or 1)
-        run_dir = settings.exp_dir / "runs" / f"{tag}-{secrets.token_hex(3)}"
-    run = GateRun(settings, selection, threads=threads, run_dir=run_dir)
-    return State(run, asked, tag)
-
-
 @pytest.hookimpl(tryfirst=True)  # before xdist starts its workers, which must find the data
 def pytest_sessionstart(session: pytest.Session) -> None:
     state = session.config.stash.get(STATE, None)
-    if state is None or not state.run.config.demo or _is_worker(session.config):
+    if state is None or not state.run.config.demo or is_worker(session.config):
         return
     from pillsnap.demo.dataset import install
 
@@ -161,12 +109,12 @@ class GateItem:
     """A shard bound to the test item that runs it."""
 
     shard: Shard
-    run_state: GateRun
+    gate_run: GateRun
     item: pytest.Item
 
     def run(self) -> Outcome:
         """Run the shard, hand the outcome to the controller; skip or fail when there is none."""
-        outcome = self.run_state.run(self.shard)
+        outcome = self.gate_run.run(self.shard)
         # Appended, not recorded: record_property warns under --junitxml.
         self.item.user_properties.append((PROPERTY, outcome.as_dict()))
         if outcome.failure is not None:
@@ -191,7 +139,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     others = [item for item in items if FIXTURE not in getattr(item, "fixturenames", ())]
     if others:
         config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in set(others)]
+        items[:] = [item for item in items if FIXTURE in getattr(item, "fixturenames", ())]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -205,7 +153,7 @@ def pytest_xdist_node_collection_finished(node: Any, ids: Sequence[str]) -> None
 
 def _expect(config: pytest.Config, nodeids: Sequence[str]) -> None:
     state = config.stash.get(STATE, None)
-    if state is None or _is_worker(config) or config.option.collectonly or not nodeids:
+    if state is None or is_worker(config) or config.option.collectonly or not nodeids:
         return
     if state.ledger is None:
         state.ledger = Ledger(state.run)
@@ -240,7 +188,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     config = session.config
     state = config.stash.get(STATE, None)
     finished = None
-    if state is not None and not _is_worker(config) and not config.option.collectonly:
+    if state is not None and not is_worker(config) and not config.option.collectonly:
         finished = _finish(session, state)
     result = yield
     terminal = config.pluginmanager.get_plugin("terminalreporter")
@@ -276,7 +224,7 @@ def _finish(session: pytest.Session, state: State) -> Finished | None:
     for result, cell in zip(finished.results, finished.report["cells"], strict=True):
         # An item that failed for itself has its line already.
         if result.verdict.failed and not any(_failed(outcome) for outcome in result.outcomes):
-            _log_failure(session, result, cell)
+            log_failure(session, result, cell)
     session.exitstatus = finished.exit_code
     return finished
 
@@ -285,43 +233,5 @@ def _failed(outcome: Outcome) -> bool:
     return bool(outcome.failure or outcome.unreadable or outcome.non_finite)
 
 
-class GateFailure(Exception):
-    """Carries a verdict into pytest's summary."""
-
-
-class VerdictReport(pytest.TestReport):
-    """A cell's verdict as a failed test. It has no word while it is logged, for the progress line
-    stands at 100 % by then, and gets one for the summary."""
-
-    word = ""
-
-
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
     return ("failed", "", report.word) if isinstance(report, VerdictReport) else None
-
-
-def _log_failure(session: pytest.Session, result: CellResult, cell: dict[str, Any]) -> None:
-    """A breached cell appears as a failed test of its own."""
-    try:
-        raise GateFailure("\n".join([result.verdict.reason, *explain(cell)]))
-    except GateFailure as error:
-        longrepr = pytest.ExceptionInfo.from_exception(error).getrepr(style="value")
-    # What the short summary and --junitxml show, less the exception's name: lines are short.
-    assert longrepr.reprcrash is not None  # an exception that was raised has a place
-    longrepr.reprcrash.message = result.verdict.reason
-    report = VerdictReport(
-        nodeid=f"gate::{result.cell.id}",
-        location=("gate", None, result.cell.id),
-        keywords={},
-        outcome="failed",
-        longrepr=longrepr,
-        when="call",
-        duration=result.seconds,
-    )
-    session.testsfailed += 1
-    session.config.hook.pytest_runtest_logreport(report=report)
-    report.word = "FAILED"
-
-
-def _is_worker(config: pytest.Config) -> bool:
-    return hasattr(config, "workerinput")

@@ -1,0 +1,75 @@
+"""What one process of a run knows, kept under one key of pytest's config."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pillsnap.artifacts import prepare_version_tag, utc_now
+from pillsnap.config import find_config, load_config
+from pillsnap.errors import ConfigError
+from pillsnap.ledger import Ledger
+from pillsnap.options import select, thread_count
+from pillsnap.run import GateRun
+
+# Key of what the plugin puts into user_properties and into a worker's input.
+PROPERTY = "pillsnap"
+
+
+@dataclass
+class State:
+    """What one process knows of the run.
+
+    Attributes:
+        asked: the user asked for the gate by -m or an option, so its items run alone.
+        ledger: kept on the controller alone.
+    """
+
+    run: GateRun
+    asked: bool
+    tag: str
+    started: datetime = field(default_factory=utc_now)
+    ledger: Ledger | None = None
+
+
+STATE = pytest.StashKey[State]()
+
+
+def make_state(config: pytest.Config, *, asked: bool) -> State | None:
+    """This process's state, or None where there is no config file and no gate was asked for."""
+    option = config.option
+    try:
+        path = find_config(option.config, os.environ, config.rootpath)
+    except ConfigError:
+        if asked or option.config is not None:
+            raise
+        return None
+    selection = select(
+        engines=option.engine,
+        providers=option.provider,
+        precisions=option.precision,
+        stages=option.stage,
+        candidates=option.candidate,
+        fresh_export=option.fresh_export,
+    )
+    settings = load_config(path)
+    worker: dict[str, Any] | None = getattr(config, "workerinput", {}).get(PROPERTY)
+    if worker is not None:
+        tag, threads, run_dir = worker["tag"], worker["threads"], Path(worker["run_dir"])
+    else:
+        tag = prepare_version_tag()
+        threads = thread_count(option.threads, getattr(option, "numprocesses", None) or 1)
+        run_dir = settings.exp_dir / "runs" / f"{tag}-{secrets.token_hex(3)}"
+    run = GateRun(settings, selection, threads=threads, run_dir=run_dir)
+    return State(run, asked, tag)
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this is a worker of xdist, which reports to a controller."""
+    return hasattr(config, "workerinput")
