@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pillsnap.classifier import load_classifier, require_backbone
 from pillsnap.config import Config
-from pillsnap.detector import load_detector
+from pillsnap.detector import load_detector, require_size
 from pillsnap.errors import MissingCheckpoint
 from pillsnap.preprocess import ClassifyTransform, LetterboxTransform
 from pillsnap.weights import LoadedModel
@@ -51,8 +51,11 @@ def find_best_checkpoint(exp_dir: Path, stage: str) -> Path:
 
 
 def build_detection_model(config: Config, ckpt: Path) -> LoadedModel:
-    """The detector in `ckpt`; see LoadedModel, and load_detector for the errors."""
-    return load_detector(config.detection, ckpt)
+    """The detector in `ckpt`; see LoadedModel; errors are load_detector's and require_size's."""
+    loaded = load_detector(config.detection, ckpt)
+    _, _, height, width = config.input_shape("detection")
+    require_size(height, width, max(loaded.strides))
+    return loaded
 
 
 def build_classification_model(config: Config, ckpt: Path) -> LoadedModel:

@@ -111,6 +111,28 @@ def read_detection_model(path: Path) -> Any:
     return model.float().eval()
 
 
+def require_size(height: int, width: int, stride: int) -> None:
+    """Check that a detector can take images of a size: its heads see whole cells.
+
+    Raises:
+        CheckpointError: a side is no multiple of the largest stride; names the nearest that are.
+    """
+    if height % stride == 0 and width % stride == 0:
+        return
+
+    def text(up: int) -> str:
+        sides = (max(1, side // stride + (up if side % stride else 0)) for side in (height, width))
+        rows, columns = (side * stride for side in sides)
+        return f"[1, 3, {rows}, {columns}]"
+
+    raise CheckpointError(
+        "the detector cannot take this input shape",
+        where="export.input_shape.detection",
+        got=f"height {height}, width {width}",
+        expected=f"multiples of its largest stride, {stride}: {text(0)} or {text(1)}",
+    )
+
+
 def architecture(model: Any) -> str:
     """Name of the model's yaml file without suffix, as "yolo11n"; "" when it is not known."""
     yaml = getattr(model, "yaml", None)

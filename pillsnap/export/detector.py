@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from pillsnap.checkpoints import build_detection_model, count_params
 from pillsnap.config import Config
 from pillsnap.detector import architecture
-from pillsnap.errors import ExportError
 from pillsnap.export.tracing import Traced, exporting
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ def trace_detector(config: Config, checkpoint: Path) -> Traced:
 
     loaded = build_detection_model(config, checkpoint)
     shape = config.input_shape("detection")
-    _require_size(shape[2], shape[3], max(loaded.strides))
     params_million = count_params(loaded.module)
     exporter: Any = import_module("ultralytics.engine.exporter")
     network: Any = loaded.module.model
@@ -58,23 +56,6 @@ def trace_detector(config: Config, checkpoint: Path) -> Traced:
         _append_decoding(model, config.export.opset)
     name = architecture(network) or config.detection.model
     return Traced(model, params_million, name, loaded.strides)
-
-
-def _require_size(height: int, width: int, stride: int) -> None:
-    if height % stride == 0 and width % stride == 0:
-        return
-
-    def text(up: int) -> str:
-        sides = (max(1, side // stride + (up if side % stride else 0)) for side in (height, width))
-        rows, columns = (side * stride for side in sides)
-        return f"[1, 3, {rows}, {columns}]"
-
-    raise ExportError(
-        "the detector cannot take this input shape",
-        where="export.input_shape.detection",
-        got=f"height {height}, width {width}",
-        expected=f"multiples of its largest stride, {stride}: {text(0)} or {text(1)}",
-    )
 
 
 def _append_decoding(model: onnx.ModelProto, opset: int) -> None:

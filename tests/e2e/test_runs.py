@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
@@ -113,3 +114,23 @@ def test_folder_that_cannot_hold_the_export_is_exit_3(project: DemoProject) -> N
         "export" in done.stdout
     )
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_demo_is_in_place_before_the_workers_look_for_it(project: DemoProject) -> None:
+    shutil.rmtree(project.exp_dir)
+    project.settings["demo"] = True
+    data = project.exp_dir / "demo_data"
+    project.settings["data"] = {
+        "val": {"single": str(data / "val/single")},
+        "class_map": str(data / "class_map.json"),
+    }
+    project.write_config()
+    done = project.run(*CLASSIFIER, "-n", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(path.name for path in project.exp_dir.iterdir()) == [
+        "checkpoints",
+        "demo_data",
+        "export",
+        "runs",
+    ]
+    assert len(list((data / "val" / "single").rglob("*.png"))) == 480

@@ -21,7 +21,13 @@ from pillsnap import artifacts
 from pillsnap.artifacts import sha256_file
 from pillsnap.checkpoints import build_classification_model, build_detection_model
 from pillsnap.config import Config, Data, Nms, Postprocess
-from pillsnap.errors import EngineError, ExportError, MissingCheckpoint, PillsnapError
+from pillsnap.errors import (
+    CheckpointError,
+    EngineError,
+    ExportError,
+    MissingCheckpoint,
+    PillsnapError,
+)
 from pillsnap.export import (
     Exported,
     describe_onnx,
@@ -327,10 +333,10 @@ def test_no_checkpoint(experiment: Experiment) -> None:
 
 def test_image_sizes_the_detector_cannot_take(experiment: Experiment) -> None:
     config = experiment("yolo11n", image=(64, 90))
-    with pytest.raises(ExportError, match="cannot take this input shape") as caught:
+    with pytest.raises(CheckpointError, match="cannot take this input shape") as caught:
         export_detection_onnx(config)
     assert "32: [1, 3, 64, 64] or [1, 3, 64, 96]" in str(caught.value)
-    with pytest.raises(ExportError, match=r"\[1, 3, 32, 64\] or \[1, 3, 32, 64\]"):
+    with pytest.raises(CheckpointError, match=r"\[1, 3, 32, 64\] or \[1, 3, 32, 64\]"):
         export_detection_onnx(experiment("yolo11n", image=(20, 64)))
 
 
