@@ -24,7 +24,7 @@ from pillsnap.config import Config, load_config
 from pillsnap.demo.dataset import install
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.render import render_scene, render_single
-from pillsnap.ledger import Ledger
+from pillsnap.ledger import judge_mode
 from pillsnap.preprocess import ClassifyTransform, LetterboxTransform, preprocess
 from pillsnap.run import GateRun, Selection
 
@@ -92,12 +92,7 @@ def measure(config: Config, stage: str, name: str) -> None:
         run = GateRun(
             config, Selection(stages=(stage,)), threads=threads, run_dir=Path(folder) / "run"
         )
-        ledger = Ledger(run)
-        shards = [shard for shard in run.shards() if shard.cell.mode == "smoke"]
-        ledger.expect(f"[{shard.id}]" for shard in shards)
-        for shard in shards:
-            ledger.add(run.run(shard).as_dict())
-        (result,) = ledger.results()
+        (result,) = judge_mode(run, "smoke")
     figures = {key: result.metrics[key] for key in FIGURES if key in result.metrics}
     line = {
         "model": name,

@@ -155,6 +155,16 @@ class Ledger:
         return columns, figures, samples
 
 
+def judge_mode(run: GateRun, mode: str) -> list[CellResult]:
+    """Run and judge every cell of a mode here and now, shard after shard, without pytest."""
+    ledger = Ledger(run)
+    shards = [shard for shard in run.shards() if shard.cell.mode == mode]
+    ledger.expect(f"[{shard.id}]" for shard in shards)
+    for shard in shards:
+        ledger.add(run.run(shard).as_dict())
+    return ledger.results()
+
+
 def _unjudged(shards: Sequence[Shard], outcomes: Sequence[Outcome]) -> Verdict | None:
     """The verdict of a cell whose figures cannot stand, or None where they can."""
     failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]

@@ -25,6 +25,7 @@ command -v yq >/dev/null 2>&1 \
     || fail "yq is not installed: apt-get install yq, or https://github.com/mikefarah/yq"
 [[ -f "$CONFIG" ]] || fail "no config file: $CONFIG"
 CONFIG="$(cd "$(dirname "$CONFIG")" && pwd)/$(basename "$CONFIG")"
+cd "$root"
 
 # Plain paths only, so that mikefarah's yq and the jq wrapper both understand; the wrapper quotes.
 setting() {
@@ -34,19 +35,23 @@ setting() {
     printf '%s' "${value%\"}"
 }
 
-# `~`, ${ENV} and paths relative to the config file, as the library expands them.
-resolve() {
-    "$PYTHON" -c 'import os, pathlib, sys
-base, text = sys.argv[1:]
-print((pathlib.Path(base) / os.path.expandvars(os.path.expanduser(text))).resolve())' \
-        "$(dirname "$CONFIG")" "$1"
+# A folder of the config as the library reads it: `~`, ${ENV} and relative paths expand there.
+folder() {
+    "$PYTHON" -c 'import sys
+from pathlib import Path
+from pillsnap.config import load_config
+from pillsnap.errors import PillsnapError
+try:
+    print(getattr(load_config(Path(sys.argv[1])), sys.argv[2]))
+except PillsnapError as error:
+    sys.exit(str(error))' "$CONFIG" "$1" || fail "config: $CONFIG"
 }
 
 exp_dir="$(setting .paths.exp_dir)"
 [[ -n "$exp_dir" && "$exp_dir" != null ]] || fail "paths.exp_dir is not set in $CONFIG"
-exp_dir="$(resolve "$exp_dir")"
+exp_dir="$(folder exp_dir)"
 out_dir="$(setting .export.out_dir)"
-if [[ -z "$out_dir" || "$out_dir" == null ]]; then out_dir="$exp_dir/export"; else out_dir="$(resolve "$out_dir")"; fi
+if [[ -z "$out_dir" || "$out_dir" == null ]]; then out_dir="$exp_dir/export"; else out_dir="$(folder out_dir)"; fi
 mode="$(setting .export.compare.mode)"
 [[ -n "$mode" && "$mode" != null ]] || mode=smoke
 
@@ -61,7 +66,6 @@ mkdir -p "$out_dir" 2>/dev/null || fail "cannot make the folder $out_dir"
 [[ -w "$out_dir" ]] || fail "cannot write to $out_dir"
 
 log="$out_dir/export_onnx.log"
-cd "$root"
 code=0
 "$PYTHON" -m pytest tests/test_export_compare.py -m "$mode" --config="$CONFIG" -q 2>&1 \
     | tee "$log" || code="${PIPESTATUS[0]}"

@@ -73,6 +73,17 @@ def test_exports_and_reports(small: DemoProject, tmp_path: Path, answer: str) ->
     assert onnx.load(exported[1]).opset_import[0].version == 18
 
 
+def test_broken_config_is_a_message(small: DemoProject, tmp_path: Path) -> None:
+    tools = make_yq(tmp_path / "bin", ANSWERS["mikefarah"])
+    small.settings["paths"]["exp_dir"] = "${NO_SUCH_VARIABLE}/exp"
+    small.write_config()
+    done = run_script(small, tools)
+    assert done.returncode == 1
+    assert "NO_SUCH_VARIABLE" in done.stderr
+    assert f"[FAIL] config: {small.config}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_breach_fails_with_the_log(small: DemoProject, tmp_path: Path) -> None:
     tools = make_yq(tmp_path / "bin", ANSWERS["mikefarah"])
     small.settings["export"]["compare"]["tolerances"] = {"strict": {"prob_err_max": 0.0}}

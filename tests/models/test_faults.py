@@ -15,7 +15,7 @@ from pillsnap.config import Config, load_config
 from pillsnap.demo.dataset import install
 from pillsnap.engines import Batch, Engine, Reference, Request, backend, register
 from pillsnap.export import export_classification_onnx, export_detection_onnx
-from pillsnap.ledger import CellResult, Ledger
+from pillsnap.ledger import CellResult, judge_mode
 from pillsnap.matrix import STAGES
 from pillsnap.run import GateRun, Selection
 
@@ -38,12 +38,7 @@ def judge(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Callable[
         candidates = {} if candidate is None else {stage: candidate}
         selection = Selection(stages=(stage,), engines=(engine,), candidates=candidates)
         run = GateRun(config, selection, threads=2, run_dir=tmp_path_factory.mktemp("run"))
-        ledger = Ledger(run)
-        shards = [shard for shard in run.shards() if shard.cell.mode == "smoke"]
-        ledger.expect(f"test[{shard.id}]" for shard in shards)
-        for shard in shards:
-            ledger.add(run.run(shard).as_dict())
-        (result,) = ledger.results()
+        (result,) = judge_mode(run, "smoke")
         return result
 
     return judge

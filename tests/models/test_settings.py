@@ -13,7 +13,7 @@ import torch
 from pillsnap.artifacts import utc_now
 from pillsnap.config import Config, load_config
 from pillsnap.demo.dataset import install
-from pillsnap.ledger import Ledger
+from pillsnap.ledger import judge_mode
 from pillsnap.report import RunFacts, build_report
 from pillsnap.run import GateRun, Selection
 from tests.models.small_models import make_classifier, make_detector, save_detector
@@ -31,11 +31,7 @@ def test_other_sizes_and_class_counts_take_effect(
     run = GateRun(
         config, Selection(stages=(stage,)), threads=1, run_dir=tmp_path / "runs" / "run-1"
     )
-    ledger = Ledger(run)
-    (shard,) = [shard for shard in run.shards() if shard.cell.mode == "smoke"]
-    ledger.expect([f"test[{shard.id}]"])
-    ledger.add(run.run(shard).as_dict())
-    (result,) = ledger.results()
+    (result,) = judge_mode(run, "smoke")
     assert result.columns is not None, result.verdict.reason
     facts = RunFacts("run-1", utc_now(), "pytest", 1, 1, True, [], {})
     report = build_report([result], config, facts)["stages"][stage]
