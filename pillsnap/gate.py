@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from pillsnap import noise
+from pillsnap.certify import Certified, certify, in_words
 from pillsnap.config import Profiles, Tolerances
 from pillsnap.figures import Figures, Metrics
 
@@ -14,6 +15,20 @@ VerdictName = Literal["equivalent", "within_tolerance", "breach", "inconclusive"
 
 # From fine to coarse: a breach names the first of these that would have held.
 LOOSER = ("practical", "fp16", "int8")
+
+# Ends the name of a figure that breaches for want of samples.
+CERTIFIED = "_certified"
+
+# Rates of which a sample certifies a bound: the counts of failures and trials that add up to each.
+# Boxes are no independent trials, since they share images and a pair counts on both sides: take
+# their bound as a lower limit of what the sample leaves open.
+RATES = {
+    "top1_mismatch_rate": (("top1_judged_flips",), ("top1_judged_samples",)),
+    "unmatched_rate": (
+        ("reference_only", "candidate_only"),
+        ("reference_boxes", "candidate_boxes"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -57,8 +72,11 @@ def profile_for(precision: str, profiles: Profiles) -> str:
     return profiles.profile if precision == "fp32" else precision
 
 
-def judge(figures: Figures, profiles: Profiles, profile: str) -> Verdict:
-    """Judge a whole cell. The number of samples never changes the verdict.
+def judge(
+    figures: Figures, profiles: Profiles, profile: str, *, gate_strict: bool = False
+) -> Verdict:
+    """Judge a whole cell. The number of samples never changes the verdict, but for `gate_strict`:
+    then the sample of a cell that would pass must also certify the tolerances of its rates.
 
     Without signal in the reference, drift proves nothing of the export: an untrained network can
     blow rounding up to any size. Its figures are named all the same. Only a candidate that is not
@@ -69,13 +87,51 @@ def judge(figures: Figures, profiles: Profiles, profile: str) -> Verdict:
     if figures.no_signal is not None and not metrics["non_finite"]:
         outside = f"; outside its profile: {_listed(breaches)}" if breaches else ""
         return Verdict("inconclusive", breaches, figures.no_signal + outside)
+
+    def uncertified(name: str) -> tuple[tuple[Breach, str], ...]:
+        return find_uncertified(metrics, getattr(profiles, name)) if gate_strict else ()
+
+    reason = _listed(breaches)
+    if not breaches and (lacking := uncertified(profile)):
+        breaches = tuple(breach for breach, _ in lacking)
+        reason = "; ".join(f"{breach} ({words})" for breach, words in lacking)
     if breaches:
         looser = next(
-            (name for name in LOOSER if not find_breaches(metrics, getattr(profiles, name))),
+            (
+                name
+                for name in LOOSER
+                if not find_breaches(metrics, getattr(profiles, name)) and not uncertified(name)
+            ),
             None,
         )
-        return Verdict("breach", breaches, _listed(breaches), looser)
+        return Verdict("breach", breaches, reason, looser)
     return Verdict("within_tolerance" if _drifted(metrics) else "equivalent")
+
+
+def certified(metrics: Metrics, tolerances: Tolerances) -> dict[str, Certified]:
+    """What the sample certifies of every rate that was measured, by the name of its figure."""
+    found = {}
+    for figure, (failures, trials) in RATES.items():
+        if metrics.keys() >= {*failures, *trials}:
+            found[figure] = certify(
+                sum(metrics[name] for name in failures),
+                sum(metrics[name] for name in trials),
+                getattr(tolerances, figure),
+            )
+    return found
+
+
+def find_uncertified(metrics: Metrics, tolerances: Tolerances) -> tuple[tuple[Breach, str], ...]:
+    """Every rate whose tolerance the sample does not certify, with what it would take in words."""
+    return tuple(
+        (
+            # Of nothing, any rate is possible.
+            Breach(f"{figure}{CERTIFIED}", 1.0 if found.upper is None else found.upper, limit),
+            in_words(figure, found),
+        )
+        for figure, found in certified(metrics, tolerances).items()
+        if (limit := found.tolerance) is not None and not found.certifies
+    )
 
 
 def _listed(breaches: tuple[Breach, ...]) -> str:
@@ -129,6 +185,8 @@ def _drifted(metrics: Metrics) -> bool:
 def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
     """Where to look first, by the pattern of the figures. A hint, not a diagnosis."""
     names = {breach.figure for breach in breaches}
+    if names and all(name.endswith(CERTIFIED) for name in names):
+        return ["too few samples for --gate-strict: the figures are inside their tolerances"]
     if "non_finite" in names:
         return ["conversion: overflow, most often float16 activations above 65504"]
     flips: Any = metrics.get("top1_mismatch_rate")

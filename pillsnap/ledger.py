@@ -117,8 +117,9 @@ class Ledger:
         except PillsnapError as error:
             verdict = Verdict("inconclusive", reason=str(error))
             return CellResult(cell, verdict, profile, outcomes)
-        verdict = judge(figures, profiles, profile)
         unreadable = sum(len(outcome.unreadable) for outcome in outcomes)
+        strict = self._run.selection.gate_strict and not unreadable
+        verdict = judge(figures, profiles, profile, gate_strict=strict)
         if unreadable and not verdict.failed:
             reason = f"{unreadable} of {len(samples)} images could not be read"
             verdict = Verdict("inconclusive", reason=reason)

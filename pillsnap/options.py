@@ -35,6 +35,7 @@ def select(
     stages: Sequence[str] | None,
     candidates: Sequence[str] | None,
     fresh_export: bool,
+    gate_strict: bool,
 ) -> Selection:
     """The selection that the options ask for; None means not given.
 
@@ -49,6 +50,7 @@ def select(
         precisions=_choices("--precision", precisions, PRECISIONS) or default.precisions,
         candidates=_candidates(candidates or ()),
         fresh_export=fresh_export,
+        gate_strict=gate_strict,
     )
     other = [name for name in providers or () if name != "tensorrt"]
     if "tensorrt" in chosen.engines and other:
@@ -116,6 +118,8 @@ def repeat_command(selection: Selection, markers: str, threads: int, config: Pat
             # TensorRT's provider goes without saying, and saying another is refused.
             if not (option == "--provider" and "tensorrt" in selection.engines):
                 words += [option, value]
+    if selection.gate_strict:
+        words.append("--gate-strict")
     # With "=": pytest takes a separate path for a place to look for tests, and its own ini file.
     words += ["--threads", str(threads), f"--config={config}"]
     return shlex.join(words)

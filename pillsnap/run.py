@@ -26,7 +26,11 @@ FailureKind = Literal["skipped", "breach", "unmeasured"]
 
 @dataclass(frozen=True)
 class Selection:
-    """What the options of a run ask for; the modes come from pytest's markers."""
+    """What the options of a run ask for; the modes come from pytest's markers.
+
+    Attributes:
+        gate_strict: the sample must also certify the tolerances.
+    """
 
     stages: tuple[str, ...] = ("detection", "classification")
     engines: tuple[str, ...] = ("onnx",)
@@ -34,6 +38,7 @@ class Selection:
     precisions: tuple[str, ...] = ("fp32",)
     candidates: Mapping[str, Path] = field(default_factory=dict)
     fresh_export: bool = False
+    gate_strict: bool = False
 
 
 @dataclass(frozen=True)

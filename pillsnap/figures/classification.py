@@ -24,7 +24,7 @@ def classification_figures(columns: Columns, num_classes: int) -> Figures:
     good = {name: column[finite] for name, column in columns.items()}
     flipped = good["ref_top1"] != good["cand_top1"]
     near_tie = flipped & (good["ref_margin"] <= noise.PROBABILITY)
-    count = int(finite.sum())
+    judged, count = int((flipped & ~near_tie).sum()), int(finite.sum())
     labelled = good["label"] >= 0
     correct = int((good["ref_top1"] == good["label"])[labelled].sum())
     asked = int(labelled.sum())
@@ -43,7 +43,9 @@ def classification_figures(columns: Columns, num_classes: int) -> Figures:
         "top1_match_rate": (count - int(flipped.sum())) / count if count else None,
         "top1_mismatch_count": int(flipped.sum()),
         "top1_near_ties": int(near_tie.sum()),
-        "top1_mismatch_rate": int((flipped & ~near_tie).sum()) / count if count else None,
+        "top1_judged_flips": judged,
+        "top1_judged_samples": count,
+        "top1_mismatch_rate": judged / count if count else None,
         "flips_per_class": _flips_per_class(good["ref_top1"][flipped]),
         "reference_top1": correct / asked if asked else None,
         "candidate_top1": (

@@ -20,7 +20,15 @@ from pillsnap.report.table import render
 from pillsnap.run import GateRun, Outcome
 
 FIXTURE = "gate_item"
-GATE_OPTIONS = ("engine", "provider", "precision", "stage", "candidate", "fresh_export")
+GATE_OPTIONS = (
+    "engine",
+    "provider",
+    "precision",
+    "stage",
+    "candidate",
+    "fresh_export",
+    "gate_strict",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="verify this .onnx file instead of an export",
     )
     add("--fresh-export", action="store_true", help="export again even if a matching file exists")
+    add("--gate-strict", action="store_true", help="the sample must also certify the tolerance")
     add("--threads", type=int, metavar="N", help="threads per process (default: cores / workers)")
 
 

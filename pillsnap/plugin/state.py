@@ -57,6 +57,7 @@ def make_state(config: pytest.Config, *, asked: bool) -> State | None:
         stages=option.stage,
         candidates=option.candidate,
         fresh_export=option.fresh_export,
+        gate_strict=option.gate_strict,
     )
     settings = load_config(path)
     worker: dict[str, Any] | None = getattr(config, "workerinput", {}).get(PROPERTY)

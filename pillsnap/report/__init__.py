@@ -13,7 +13,7 @@ from typing import Any
 
 from pillsnap.artifacts import canonical_json, get_git_sha, sha256_json, write_atomic
 from pillsnap.config import Config, Profiles
-from pillsnap.gate import likely_causes
+from pillsnap.gate import certified, likely_causes
 from pillsnap.ledger import CellResult
 from pillsnap.report.environment import describe_environment
 from pillsnap.report.policy import notes, sample_policy
@@ -115,6 +115,7 @@ def _worst(results: Sequence[CellResult], stage: str) -> CellResult | None:
 
 
 def _cell(result: CellResult, profiles: Profiles) -> dict[str, Any]:
+    tolerances = getattr(profiles, result.profile)
     return {
         "id": result.cell.id,
         **asdict(result.cell),
@@ -122,7 +123,10 @@ def _cell(result: CellResult, profiles: Profiles) -> dict[str, Any]:
         "profile": result.profile,
         "reason": result.verdict.reason or None,
         "metrics": result.metrics,
-        "tolerances": asdict(getattr(profiles, result.profile)),
+        "tolerances": asdict(tolerances),
+        "certified": {
+            figure: asdict(found) for figure, found in certified(result.metrics, tolerances).items()
+        },
         "breaches": [asdict(breach) for breach in result.verdict.breaches],
         "looser_profile": result.verdict.looser,
         "likely_causes": (

@@ -6,6 +6,8 @@ import math
 import textwrap
 from typing import Any
 
+from pillsnap.certify import Certified, in_words
+
 WIDTH = 80
 
 # Figures of a row by stage: (label, metric, tolerance); a metric of None is not shown.
@@ -85,7 +87,10 @@ def _row(cell: dict[str, Any]) -> list[str]:
         value, limit = cell["metrics"].get(metric), cell["tolerances"].get(tolerance)
         if value is not None:
             figures.append(f"{label} {value:.2g}" + ("" if limit is None else f"/{limit:.2g}"))
-    return [head, *_wrap("  ".join(figures), indent=2)] if figures else [head]
+    lines = [head, *_wrap("  ".join(figures), indent=2)]
+    for figure, found in cell["certified"].items():
+        lines += _wrap(in_words(figure, Certified(**found)), indent=2)
+    return lines
 
 
 def _verdict(gate: dict[str, Any]) -> str:

@@ -50,6 +50,55 @@ def test_healthy_candidate_passes(project: Project, workers: Workers) -> None:
     assert result.outlines[-1] == f"report: {project.report_path}"
 
 
+def words(lines: list[str]) -> str:
+    """The terminal's lines as one, since its section wraps."""
+    return " ".join(" ".join(lines).split())
+
+
+FLIPS = "0 of 12 flipped: certifies 22 %"
+BOXES = "0 of 22 boxes unmatched: certifies 13 %"
+
+
+def test_what_the_sample_certifies_is_said(project: Project, workers: Workers) -> None:
+    result = project.run("-m", "smoke", *workers)
+    assert result.ret == 0
+    assert f"  {FLIPS}; 0.1 % needs 2,995" in result.outlines
+    assert f"  {BOXES}; 1 % needs 299 boxes" in result.outlines
+    found = cells(project.report())["detection-numpy-auto-fp32-smoke"]["certified"]
+    assert found["unmatched_rate"]["trials"] == 22
+    assert found["unmatched_rate"]["upper"] == pytest.approx(1 - 0.05 ** (1 / 22))
+    assert found["unmatched_rate"]["certifies"] is False
+
+
+def test_gate_strict_wants_more_samples(project: Project, workers: Workers) -> None:
+    result = project.run("--gate-strict", *workers)
+    assert result.ret == 1
+    report = project.report()
+    assert {cell["verdict"] for cell in report["cells"]} == {"breach"}
+    assert {breach["figure"] for cell in report["cells"] for breach in cell["breaches"]} == {
+        "unmatched_rate_certified",
+        "top1_mismatch_rate_certified",
+    }
+    said = words(result.outlines)
+    assert f"top1_mismatch_rate_certified 0.221 > 0.001 ({FLIPS}; 0.1 % needs 2,995)" in said
+    assert f"unmatched_rate_certified 0.127 > 0.01 ({BOXES}; 1 % needs 299 boxes)" in said
+    assert "likely: too few samples for --gate-strict" in said
+    result.stdout.fnmatch_lines(["FAILED gate::classification-numpy-auto-fp32-smoke - *"])
+    assert "--gate-strict" in report["provenance"]["command"].split()
+
+
+def test_gate_strict_passes_where_the_sample_suffices(project: Project, workers: Workers) -> None:
+    project.settings["export"]["compare"]["tolerances"] = {
+        "strict": {"top1_mismatch_rate": 0.5, "unmatched_rate": 0.5}
+    }
+    project.write_config()
+    result = project.run("-m", "smoke", "--gate-strict", *workers)
+    assert result.ret == 0
+    assert {cell["verdict"] for cell in project.report()["cells"]} == {"equivalent"}
+    assert f"  {FLIPS}, within 50 %" in result.outlines
+    assert f"  {BOXES}, within 50 %" in result.outlines
+
+
 def test_breach_is_a_failed_test_with_a_reason(project: Project, workers: Workers) -> None:
     project.write_fault(SCALED_LOGITS)
     result = project.run("-m", "smoke", "--junitxml=junit.xml", *workers)
@@ -180,6 +229,10 @@ def test_unreadable_image_is_named_and_fails(project: Project, workers: Workers)
     assert cell["verdict"] == "inconclusive"
     assert cell["reason"] == "1 of 24 images could not be read"
     result.stdout.fnmatch_lines([f"*{broken}*"])
+    # Nor do too few samples hide it.
+    project.run("-m", "full", "--stage", "classification", "--gate-strict", *workers)
+    (cell,) = project.report()["cells"]
+    assert (cell["verdict"], cell["reason"]) == ("inconclusive", "1 of 24 images could not be read")
 
 
 def test_crash_inside_an_item_is_inconclusive(project: Project, workers: Workers) -> None:

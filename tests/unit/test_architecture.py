@@ -19,7 +19,7 @@ ROOT = Path(pillsnap.__file__).parent
 # Every module belongs to one layer, by its name or by its package's; arrows only point to lower
 # layers, or stay within a package. A new module goes where its imports allow.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "noise", "preprocess", "detections", "coco", "matrix"),
+    ("errors", "noise", "preprocess", "detections", "coco", "matrix", "certify"),
     ("textfiles", "artifacts", "images", "weights"),
     ("configparse", "envfile", "labels", "records", "demo"),
     ("config",),

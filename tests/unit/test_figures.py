@@ -161,6 +161,7 @@ def test_near_ties_of_the_reference_are_counted_apart() -> None:
     assert metrics["top1_match_rate"] == 0
     assert metrics["top1_near_ties"] == 1
     assert metrics["top1_mismatch_rate"] == close(2 / 3)
+    assert (metrics["top1_judged_flips"], metrics["top1_judged_samples"]) == (2, 3)
     # A near tie that did not flip is none of these.
     assert classify(ref, ref).metrics["top1_near_ties"] == 0
 
@@ -204,6 +205,7 @@ def test_samples_that_are_not_finite_are_counted_and_left_out() -> None:
     found = classify(ref, broken, [0] * 12)
     alone = classify(ref[keep], cand[keep], [0] * 9)
     assert found.metrics == {**alone.metrics, "samples": 12, "non_finite": 3}
+    assert found.metrics["top1_judged_samples"] == 9
     assert set(found.worst[:3]) == {"0002.png", "0005.png", "0009.png"}
 
 

@@ -18,6 +18,7 @@ from pillsnap.gate import (
     Breach,
     Verdict,
     VerdictName,
+    certified,
     find_breaches,
     judge,
     likely_causes,
@@ -263,6 +264,99 @@ def test_the_number_of_samples_never_changes_a_verdict(profile: str) -> None:
             for samples in (32, 299, 2995, 10**6):
                 again = figures({**metrics, "samples": samples}, no_signal)
                 assert judge(again, DEFAULT, profile) == expected
+
+
+def flips(failures: int, trials: int, **changes: Any) -> Metrics:
+    rate = failures / trials if trials else None
+    counts = {"top1_judged_flips": failures, "top1_judged_samples": trials}
+    return classification(top1_mismatch_rate=rate, **counts, **changes)
+
+
+def boxes(only: tuple[int, int], sides: tuple[int, int], **changes: Any) -> Metrics:
+    counts = {
+        "reference_only": only[0],
+        "candidate_only": only[1],
+        "reference_boxes": sides[0],
+        "candidate_boxes": sides[1],
+    }
+    return detection(QUIET, unmatched_rate=sum(only) / sum(sides), **counts, **changes)
+
+
+def test_what_the_sample_certifies_stands_beside_the_rates() -> None:
+    (found,) = certified(flips(0, 32), DEFAULT.strict).items()
+    assert (found[0], found[1].failures, found[1].trials) == ("top1_mismatch_rate", 0, 32)
+    assert (found[1].tolerance, found[1].certifies, found[1].samples_needed) == (0.001, False, 2995)
+    (found,) = certified(boxes((1, 2), (100, 101)), DEFAULT.int8).items()
+    assert (found[0], found[1].failures, found[1].trials) == ("unmatched_rate", 3, 201)
+    assert (found[1].tolerance, found[1].certifies) == (0.03, False)
+    assert certified(flips(0, 32), UNJUDGED)["top1_mismatch_rate"].certifies is None
+    assert certified({}, DEFAULT.strict) == {}
+
+
+PASSES = [flips(0, 2994), flips(5, 10_000, prob_err_max=5e-5), boxes((0, 0), (149, 149))]
+PASSES_STRICT = [flips(0, 2995), flips(5, 11_000), boxes((0, 0), (149, 150))]
+
+
+@pytest.mark.parametrize("metrics", PASSES)
+def test_gate_strict_wants_the_tolerance_certified(metrics: Metrics) -> None:
+    assert not judge(figures(metrics), DEFAULT, "strict").failed
+    found = judge(figures(metrics), DEFAULT, "strict", gate_strict=True)
+    ((figure, evidence),) = certified(metrics, DEFAULT.strict).items()
+    assert evidence.upper is not None
+    assert evidence.tolerance is not None
+    assert found.name == "breach"
+    assert found.breaches == (Breach(f"{figure}_certified", evidence.upper, evidence.tolerance),)
+    assert f"needs {evidence.samples_needed:,}" in found.reason
+    assert "too few samples" in "".join(likely_causes(found.breaches, metrics))
+
+
+@pytest.mark.parametrize("metrics", PASSES_STRICT)
+def test_gate_strict_passes_what_is_certified(metrics: Metrics) -> None:
+    expected = judge(figures(metrics), DEFAULT, "strict")
+    assert not expected.failed
+    assert judge(figures(metrics), DEFAULT, "strict", gate_strict=True) == expected
+
+
+def test_gate_strict_says_how_many_samples_it_takes() -> None:
+    found = judge(figures(flips(0, 32)), DEFAULT, "strict", gate_strict=True)
+    assert found.reason == (
+        "top1_mismatch_rate_certified 0.0894 > 0.001 "
+        "(0 of 32 flipped: certifies 8.9 %; 0.1 % needs 2,995)"
+    )
+    assert found.looser is None
+    # The looser profile must be certified too.
+    assert judge(figures(flips(0, 299)), DEFAULT, "strict", gate_strict=True).looser == "practical"
+    assert judge(figures(flips(0, 298)), DEFAULT, "strict", gate_strict=True).looser == "fp16"
+
+
+def test_gate_strict_judges_no_rate_without_a_tolerance() -> None:
+    profiles = replace(DEFAULT, strict=UNJUDGED)
+    for metrics in (flips(0, 32), boxes((0, 0), (5, 5)), classification()):
+        found = judge(figures(metrics), profiles, "strict", gate_strict=True)
+        assert found == Verdict("equivalent")
+    # Where there was nothing to count, nothing is certified.
+    found = judge(figures(flips(0, 0)), DEFAULT, "strict", gate_strict=True)
+    assert found.breaches == (Breach("top1_mismatch_rate_certified", 1.0, 0.001),)
+
+
+def test_gate_strict_leaves_other_verdicts_as_they_are() -> None:
+    broken = figures(flips(16, 32, mse_mean=1.0))
+    found = judge(broken, DEFAULT, "strict", gate_strict=True)
+    assert found.breaches == judge(broken, DEFAULT, "strict").breaches
+    assert found.reason == judge(broken, DEFAULT, "strict").reason
+    blank = figures(flips(0, 32), "is it trained?")
+    assert judge(blank, DEFAULT, "strict", gate_strict=True) == judge(blank, DEFAULT, "strict")
+    # A looser profile that the figures hold and the sample does not certify would not have held.
+    drifted = figures(flips(0, 32, mse_mean=1e-5))
+    assert judge(drifted, DEFAULT, "strict").looser == "practical"
+    assert judge(drifted, DEFAULT, "strict", gate_strict=True).looser is None
+
+
+@pytest.mark.parametrize("profile", ["strict", "practical", "fp16", "int8"])
+def test_without_the_option_what_is_certified_changes_no_verdict(profile: str) -> None:
+    for few, many in ((flips(0, 1), flips(0, 10**6)), (flips(1, 2), flips(10**5, 2 * 10**5))):
+        expected = judge(figures(few), DEFAULT, profile)
+        assert judge(figures(many), DEFAULT, profile) == expected
 
 
 def causes(metrics: Metrics, profile: str = "strict") -> str:

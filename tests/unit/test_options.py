@@ -20,7 +20,7 @@ def choose(**options: Any) -> Selection:
     given: dict[str, Any] = dict.fromkeys(
         ("engines", "providers", "precisions", "stages", "candidates")
     )
-    return select(**{**given, "fresh_export": False, **options})
+    return select(**{**given, "fresh_export": False, "gate_strict": False, **options})
 
 
 @pytest.fixture
@@ -41,6 +41,7 @@ def test_without_options_both_stages_in_onnx_auto_fp32() -> None:
     )
     assert not chosen.candidates
     assert not chosen.fresh_export
+    assert not chosen.gate_strict
 
 
 def test_options_repeat_and_repetitions_fall_away(model: Path) -> None:
@@ -184,6 +185,7 @@ def test_the_command_repeats_the_selection(tmp_path: Path) -> None:
         precisions=["fp32", "int8"],
         stages=["detection"],
         candidates=[f"detection={model}"],
+        gate_strict=True,
     )
     words = shlex.split(repeat_command(chosen, "smoke and not slow", 3, folder / "config.yaml"))
     assert words[:3] == ["pytest", "-m", "smoke and not slow"]
@@ -192,6 +194,7 @@ def test_the_command_repeats_the_selection(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--config")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--gate-strict", action="store_true")
     for option in ("--stage", "--engine", "--provider", "--precision", "--candidate"):
         parser.add_argument(option, action="append")
     found = parser.parse_args(words[3:])
@@ -202,8 +205,10 @@ def test_the_command_repeats_the_selection(tmp_path: Path) -> None:
         precisions=found.precision,
         stages=found.stage,
         candidates=found.candidate,
+        gate_strict=found.gate_strict,
     )
     assert again == chosen
+    assert "--gate-strict" not in repeat_command(choose(), "smoke", 3, folder / "config.yaml")
 
 
 @pytest.mark.parametrize("engines", [["tensorrt"], ["onnx", "tensorrt"]])

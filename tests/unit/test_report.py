@@ -380,7 +380,13 @@ def busy_report(config: Config) -> dict[str, Any]:
             mode="coverage",
             engine="tensorrt",
             provider="tensorrt",
-            metrics={**CLASSIFICATION, "top1_mismatch_rate": 0.25, "top1_near_ties": 3},
+            metrics={
+                **CLASSIFICATION,
+                "top1_mismatch_rate": 0.25,
+                "top1_near_ties": 3,
+                "top1_judged_flips": 5,
+                "top1_judged_samples": 10**9,
+            },
             breaches=breaches,
             reason="; ".join(map(str, breaches)),
             looser="int8",
@@ -449,6 +455,45 @@ def test_the_section_starts_with_the_breaches_in_words(config: Config) -> None:
     assert "held to profile strict; profile int8 would have held; it would take mse_mean" in flat
     assert "likely: normalisation" in flat
     assert "note: 3 flips are near ties" in flat
+
+
+COUNTED = {"top1_judged_flips": 0, "top1_judged_samples": 32}
+COUNTED_BOXES = {
+    "reference_only": 0,
+    "candidate_only": 0,
+    "reference_boxes": 86,
+    "candidate_boxes": 86,
+}
+
+
+def test_what_a_sample_certifies_stands_in_report_and_table(config: Config) -> None:
+    results = [
+        make_result("detection", metrics={**DETECTION, **COUNTED_BOXES}),
+        make_result(metrics={**CLASSIFICATION, **COUNTED}),
+        make_result("detection", mode="full", metrics={}),
+    ]
+    report = build_report(results, config, facts())
+    check(report)
+    boxes, flips, nothing = (cell["certified"] for cell in report["cells"])
+    assert boxes["unmatched_rate"]["trials"] == 172
+    assert flips == {
+        "top1_mismatch_rate": {
+            "failures": 0,
+            "trials": 32,
+            "upper": pytest.approx(0.0893682),
+            "tolerance": 0.001,
+            "certifies": False,
+            "samples_needed": 2995,
+        }
+    }
+    assert nothing == {}
+    lines = render(report, "report.json")
+    assert "  0 of 32 flipped: certifies 8.9 %; 0.1 % needs 2,995" in lines
+    assert "  0 of 172 boxes unmatched: certifies 1.7 %; 1 % needs 299 boxes" in lines
+    assert report["gate"]["verdict"] == "equivalent"
+    report["cells"][1]["certified"]["top1_mismatch_rate"]["upper"] = 1.5
+    with pytest.raises(jsonschema.ValidationError):
+        check(report)
 
 
 def test_every_cell_has_a_row_with_its_figures_against_their_limits(config: Config) -> None:
