@@ -144,6 +144,21 @@ def test_weights_of_half_precision_are_a_breach(
     assert judge(stage, save(model)).verdict.name == "breach"
 
 
+@pytest.mark.filterwarnings("ignore:the float32 number")  # tiny weights become the tiniest half
+def test_fp16_file_is_a_breach_though_practical_would_hold(
+    judge: Callable[..., CellResult],
+    healthy: dict[str, onnx.ModelProto],
+    save: Callable[[onnx.ModelProto], Path],
+) -> None:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    half = convert_float_to_float16(
+        copy_of(healthy["classification"]), keep_io_types=True, disable_shape_infer=True
+    )
+    verdict = judge("classification", save(half)).verdict
+    assert (verdict.name, verdict.looser) == ("breach", "practical")
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_int8_weights_are_a_breach(
     judge: Callable[..., CellResult],
