@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
 
 from pillsnap.config import Config
 from pillsnap.errors import DataError
 from pillsnap.labels import Box, read_coco_boxes, read_yolo_boxes
-from pillsnap.textfiles import read_json, read_text
+from pillsnap.maps import read_class_map
+from pillsnap.textfiles import read_text
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Files with other suffixes, and names that start with a dot, are no images."""
@@ -55,46 +54,6 @@ def read_samples(config: Config, stage: str) -> list[Sample]:
             expected="files ending in " + ", ".join(IMAGE_SUFFIXES),
         )
     return sorted(samples, key=lambda sample: sample.id)
-
-
-def read_class_map(path: Path) -> dict[str, int]:
-    """Class index by class name (mapping_code). Several names may share an index.
-
-    Raises:
-        DataError: unreadable, no JSON object, or an index that is no whole number from 0.
-    """
-    class_map: dict[str, int] = {}
-    for name, index in _read_map(path, "{mapping_code: class index}"):
-        if type(index) is not int or index < 0:
-            _refuse(path, name, index, "a whole number from 0")
-        class_map[name] = index
-    return class_map
-
-
-def read_edi_map(path: Path) -> dict[str, str]:
-    """EDI code by class name (mapping_code).
-
-    Raises:
-        DataError: unreadable, no JSON object, or a code that is no text.
-    """
-    edi_map: dict[str, str] = {}
-    for name, code in _read_map(path, "{mapping_code: edi_code}"):
-        if not isinstance(code, str) or not code:
-            _refuse(path, name, code, "text in quotes (a number would lose its leading zeros)")
-        edi_map[name] = code
-    return edi_map
-
-
-def _read_map(path: Path, expected: str) -> Iterable[tuple[str, Any]]:
-    content = read_json(path, DataError)
-    if not isinstance(content, dict) or not content:
-        raise DataError("this file holds no map", where=path, expected=f"JSON {expected}")
-    return content.items()
-
-
-def _refuse(path: Path, name: str, value: object, expected: str) -> NoReturn:
-    shown = json.dumps(value)[:200]
-    raise DataError("a bad value in the map", where=f"{path}: {name}", got=shown, expected=expected)
 
 
 def _singles(config: Config) -> list[Sample] | None:

@@ -26,9 +26,10 @@ from pillsnap.compare import prepare
 from pillsnap.compare.classification import softmax
 from pillsnap.compare.detection import keep_indices, restore_boxes
 from pillsnap.config import Config, find_config, load_config
-from pillsnap.datasets import Sample, read_class_map, read_edi_map
+from pillsnap.datasets import Sample
 from pillsnap.engines import Batch, Engine
 from pillsnap.errors import DataError, PillsnapError
+from pillsnap.maps import read_class_map, read_edi_map
 from pillsnap.matrix import PROVIDERS
 from pillsnap.options import thread_count
 from pillsnap.preprocess import Geometry

@@ -75,5 +75,5 @@ def check_provider(provider: str, actual: Sequence[str]) -> None:
             got=", ".join(actual),
             expected=NAMES[provider],
             hint=f"{INSTALL.get(provider, 'reinstall onnxruntime')}; "
-            "or --provider auto, which may fall back and says so",
+            "or --engine onnx --provider auto, which may fall back and says so",
         )

@@ -21,7 +21,7 @@ ROOT = Path(pillsnap.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "noise", "preprocess", "detections", "coco", "matrix", "certify"),
     ("textfiles", "artifacts", "images", "weights"),
-    ("configparse", "envfile", "labels", "records", "demo"),
+    ("configparse", "envfile", "labels", "maps", "records", "demo"),
     ("config",),
     ("datasets", "classifier", "detector", "figures"),
     ("samples", "checkpoints", "gate"),

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from pillsnap.config import Classification, Combo, Config, Data, Detection, Paths, Validation
-from pillsnap.datasets import Sample, read_class_map, read_edi_map, read_samples
+from pillsnap.datasets import Sample, read_samples
 from pillsnap.errors import DataError
 from pillsnap.labels import Box
+from pillsnap.maps import read_class_map, read_edi_map
 
 
 def touch(folder: Path, *names: str) -> None:
