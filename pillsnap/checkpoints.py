@@ -19,11 +19,13 @@ __all__ = [
     "LoadedModel",
     "build_classification_model",
     "build_detection_model",
+    "build_model",
     "count_params",
     "find_best_checkpoint",
     "letterbox_transform",
     "list_checkpoints",
     "resolve_classify_transform",
+    "stage_transform",
 ]
 
 
@@ -61,6 +63,19 @@ def build_detection_model(config: Config, ckpt: Path) -> LoadedModel:
 def build_classification_model(config: Config, ckpt: Path) -> LoadedModel:
     """The classifier in `ckpt`; see LoadedModel, and load_classifier for the errors."""
     return load_classifier(config.classification, ckpt)
+
+
+def build_model(config: Config, stage: str, ckpt: Path) -> LoadedModel:
+    """The model of a stage, "detection" or "classification", in `ckpt`."""
+    build = build_detection_model if stage == "detection" else build_classification_model
+    return build(config, ckpt)
+
+
+def stage_transform(config: Config, stage: str) -> ClassifyTransform | LetterboxTransform:
+    """The preprocessing of a stage; errors are resolve_classify_transform's."""
+    return (
+        letterbox_transform(config) if stage == "detection" else resolve_classify_transform(config)
+    )
 
 
 def count_params(module: torch.nn.Module) -> float:

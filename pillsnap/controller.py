@@ -17,7 +17,7 @@ from pillsnap.run import GateRun
 log = logging.getLogger(__name__)
 
 # pytest's own codes that the gate never overrides, and its own for an incomplete run.
-INTERRUPTED, INTERNAL_ERROR, USAGE_ERROR, NO_TESTS = 2, 3, 4, 5
+INTERRUPTED, INTERNAL_ERROR, USAGE_ERROR = 2, 3, 4
 INCOMPLETE = 3
 
 

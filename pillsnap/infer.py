@@ -16,12 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pillsnap.checkpoints import (
-    build_classification_model,
-    build_detection_model,
-    letterbox_transform,
-    resolve_classify_transform,
-)
+from pillsnap.checkpoints import build_model, stage_transform
 from pillsnap.compare import prepare
 from pillsnap.compare.classification import softmax
 from pillsnap.compare.detection import keep_indices, restore_boxes
@@ -69,9 +64,7 @@ def infer(arguments: argparse.Namespace) -> Iterator[Result]:
     config = load_config(find_config(arguments.config, os.environ, Path.cwd()))
     paths = find_inputs(arguments.inputs)
     stage, engine = _open(arguments, config)
-    transform = (
-        letterbox_transform(config) if stage == "detection" else resolve_classify_transform(config)
-    )
+    transform = stage_transform(config, stage)
     names = _Names(config)
     for start in range(0, len(paths), arguments.batch):
         samples = [Sample(str(path), path, None) for path in paths[start : start + arguments.batch]]
@@ -113,8 +106,7 @@ def _open(arguments: argparse.Namespace, config: Config) -> tuple[str, Engine]:
 
         torch.set_num_threads(threads)
         stage = checkpoint_stage(arguments.model)
-        build = build_detection_model if stage == "detection" else build_classification_model
-        return stage, TorchEngine(build(config, arguments.model).module, {}, "cpu")
+        return stage, TorchEngine(build_model(config, stage, arguments.model).module, {}, "cpu")
     from pillsnap.engines.onnx_engine import OnnxEngine, open_session
     from pillsnap.export import describe_onnx, read_onnx, stage_of
 

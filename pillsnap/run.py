@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,6 +89,7 @@ class GateRun:
         self.selection = selection
         self.threads = threads
         self.run_dir = run_dir
+        self._data: dict[str, list[Sample]] = {}
         self._samples: dict[tuple[str, str], list[Sample]] = {}
         self._references: dict[tuple[str, str], Reference] = {}
         self._candidate: tuple[Cell, Engine] | None = None
@@ -127,8 +128,9 @@ class GateRun:
         """The cell's samples in the order of their ids; raises DataError."""
         key = (cell.stage, cell.mode)
         if key not in self._samples:
-            everything = read_samples(self.config, cell.stage)
-            self._samples[key] = select(everything, self.config.compare, cell.mode)
+            if cell.stage not in self._data:  # every mode draws from the same data
+                self._data[cell.stage] = read_samples(self.config, cell.stage)
+            self._samples[key] = select(self._data[cell.stage], self.config.compare, cell.mode)
         return self._samples[key]
 
     def run(self, shard: Shard) -> Outcome:
@@ -142,7 +144,7 @@ class GateRun:
             outcome = Outcome(shard.id, ("breach", str(error)))
         except PillsnapError as error:
             outcome = Outcome(shard.id, ("unmeasured", str(error)))
-        return Outcome(**{**asdict(outcome), "seconds": time.perf_counter() - started})
+        return replace(outcome, seconds=time.perf_counter() - started)
 
     def _run(self, shard: Shard) -> Outcome:
         cell = shard.cell

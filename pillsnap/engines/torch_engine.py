@@ -8,14 +8,12 @@ import numpy as np
 
 from pillsnap.artifacts import sha256_file
 from pillsnap.checkpoints import (
-    build_classification_model,
-    build_detection_model,
+    build_model,
     count_params,
     find_best_checkpoint,
-    letterbox_transform,
-    resolve_classify_transform,
+    stage_transform,
 )
-from pillsnap.engines.protocol import Batch, Engine, Reference, Request, Transform
+from pillsnap.engines.protocol import Batch, Engine, Reference, Request
 from pillsnap.errors import EngineError
 
 if TYPE_CHECKING:
@@ -87,18 +85,14 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     device = _device(wanted_device, setting)
-    if stage == "detection":
-        transform: Transform = letterbox_transform(config)
-        loaded = build_detection_model(config, checkpoint)
-    else:
-        transform = resolve_classify_transform(config)
-        loaded = build_classification_model(config, checkpoint)
+    loaded = build_model(config, stage, checkpoint)
     info = {
         "checkpoint": str(checkpoint),
         "checkpoint_sha256": sha256_file(checkpoint),
         "params_million": count_params(loaded.module),
     }
-    return Reference(TorchEngine(loaded.module, info, device), transform, loaded.strides)
+    engine = TorchEngine(loaded.module, info, device)
+    return Reference(engine, stage_transform(config, stage), loaded.strides)
 
 
 class TorchBackend:

@@ -12,7 +12,7 @@ import pillsnap.classifier
 import pillsnap.detector
 import pillsnap.weights
 from pillsnap.artifacts import TIMESTAMP_FORMAT, canonical_json, sha256_file, sha256_json
-from pillsnap.checkpoints import letterbox_transform, resolve_classify_transform
+from pillsnap.checkpoints import stage_transform
 from pillsnap.config import Config
 from pillsnap.export.describe import PREFIX
 
@@ -55,9 +55,8 @@ def read_recipe(config: Config, stage: str, checkpoint: Path) -> Recipe:
         PillsnapError: the checkpoint or the class map cannot be read.
         CheckpointError: timm does not know the backbone whose transform is wanted.
     """
-    detection = stage == "detection"
-    model = config.detection if detection else config.classification
-    transform = letterbox_transform(config) if detection else resolve_classify_transform(config)
+    model = config.detection if stage == "detection" else config.classification
+    transform = stage_transform(config, stage)
     export = config.export
     class_map = config.data.class_map
     facts = {
