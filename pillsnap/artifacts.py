@@ -117,10 +117,13 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def replace_atomic(path: Path) -> Iterator[Path]:
+def replace_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the same folder that becomes `path` when the block ends well.
 
     The temporary file is hidden and is removed when the block or the renaming fails.
+
+    Args:
+        sync: wait until the disk has it; without, a power cut may leave a file of no content.
 
     Raises:
         PillsnapError: the folder cannot be made, or the file cannot be written or renamed.
@@ -129,7 +132,8 @@ def replace_atomic(path: Path) -> Iterator[Path]:
     try:
         make_folder(path.parent)
         yield temp
-        _sync(temp)
+        if sync:
+            _sync(temp)
         temp.replace(path)
     except OSError as error:
         # An error that names another file was about something else than this writing.
@@ -139,8 +143,9 @@ def replace_atomic(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temp.unlink()
-    with suppress(OSError):  # some file systems cannot sync a folder
-        _sync(path.parent)
+    if sync:
+        with suppress(OSError):  # some file systems cannot sync a folder
+            _sync(path.parent)
 
 
 def make_folder(folder: Path) -> None:

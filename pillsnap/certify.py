@@ -1,14 +1,15 @@
-"""What a sample certifies of a rate: the exact one-sided upper bound of a binomial proportion.
+"""What a sample certifies: the one-sided 95 % upper bound of a figure, and what it would take.
 
-Clopper & Pearson, "The use of confidence or fiducial limits illustrated in the case of the
-binomial", Biometrika 26 (1934). Pure: numbers in, numbers and words out.
+Rates have the exact bound of a binomial proportion: Clopper & Pearson, "The use of confidence or
+fiducial limits illustrated in the case of the binomial", Biometrika 26 (1934). mAP deltas bring
+theirs along, by resampling images. Pure: numbers in, numbers and words out.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 CONFIDENCE = 0.95
@@ -20,38 +21,48 @@ MOST_TRIALS = 10**9
 _TINY = 1e-300
 
 # By figure: what a failure is, and of what many are needed.
-WORDS = {"top1_mismatch_rate": ("flipped", ""), "unmatched_rate": ("boxes unmatched", " boxes")}
+WORDS = {
+    "top1_mismatch_rate": ("flipped", ""),
+    "unmatched_rate": ("boxes unmatched", " boxes"),
+    "map_0_5_delta": ("mAP@0.5 delta", ""),
+    "map_0_5_0_95_delta": ("mAP@0.5:0.95 delta", ""),
+}
 
 
 @dataclass(frozen=True)
 class Certified:
-    """What the sample of a cell supports of one rate, whatever the verdict.
+    """What the sample of a cell supports of one figure, whatever the verdict.
 
     Attributes:
-        upper: the rate that is not exceeded, at 95 % confidence; None without trials.
+        certified_upper: what is not exceeded, at 95 % confidence; None without trials.
         tolerance: what the profile allows; None where it is not judged.
         certifies: the bound is within the tolerance.
+        trials: boxes, samples or, of an mAP delta, images.
+        failures: of them, that failed; None for an mAP delta.
         samples_needed: the fewest trials, with no further failure, that would certify it; None
-            where the rate found is above the tolerance, or no sample does.
+            where the rate found is above the tolerance, or nobody can tell.
     """
 
-    failures: int
-    trials: int
-    upper: float | None
+    certified_upper: float | None
     tolerance: float | None
     certifies: bool | None
-    samples_needed: int | None
+    trials: int
+    failures: int | None = None
+    samples_needed: int | None = None
 
 
 def certify(failures: int, trials: int, tolerance: float | None) -> Certified:
     """What `failures` in `trials` say of a rate that may be `tolerance` at most."""
-    upper = upper_bound(failures, trials)
-    if tolerance is None:
-        return Certified(failures, trials, upper, None, None, None)
-    certifies = (1.0 if upper is None else upper) <= tolerance
-    possible = not failures or failures / trials <= tolerance
-    needed = samples_needed(tolerance, failures) if possible else None
-    return Certified(failures, trials, upper, tolerance, certifies, needed)
+    found = certify_bound(upper_bound(failures, trials), trials, tolerance)
+    possible = tolerance is not None and (not failures or failures / trials <= tolerance)
+    needed = samples_needed(tolerance, failures) if possible and tolerance is not None else None
+    return replace(found, failures=failures, samples_needed=needed)
+
+
+def certify_bound(upper: float | None, trials: int, tolerance: float | None) -> Certified:
+    """What a bound that was found in another way says of a figure; of nothing, all is possible."""
+    certifies = None if tolerance is None else (1.0 if upper is None else upper) <= tolerance
+    return Certified(upper, tolerance, certifies, trials)
 
 
 def upper_bound(failures: int, trials: int, confidence: float = CONFIDENCE) -> float | None:
@@ -123,14 +134,20 @@ def _log_lower_tail(k: int, n: int, p: float) -> tuple[float, float]:
 
 def in_words(figure: str, found: Certified) -> str:
     """Such as "0 of 32 flipped: certifies 8.9 %; 0.1 % needs 2,995"."""
-    failed, unit = WORDS[figure]
-    text = f"{found.failures:,} of {found.trials:,} {failed}: certifies "
-    text += "nothing" if found.upper is None else f"{_shown(found.upper, found.tolerance)} %"
+    name, unit = WORDS[figure]
+    if found.failures is None:
+        text = f"{name} over {found.trials:,} images: certifies "
+    else:
+        text = f"{found.failures:,} of {found.trials:,} {name}: certifies "
+    upper = found.certified_upper
+    text += "nothing" if upper is None else f"{_shown(upper, found.tolerance)} %"
     if found.tolerance is None:
         return text
     limit = f"{_percent(found.tolerance, 6)} %"
     if found.certifies:
         return f"{text}, within {limit}"
+    if found.failures is None:
+        return f"{text}, not {limit}"
     if found.samples_needed is None:
         return f"{text}; no sample of that rate certifies {limit}"
     more = " and no further one" if found.failures else ""

@@ -6,12 +6,14 @@ Each attribute is documented in config.yaml, which lists them all with their def
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from pillsnap.artifacts import sha256_json
 from pillsnap.configparse import Bound, parse_yaml
 from pillsnap.envfile import read_env_file
 from pillsnap.errors import ConfigError
@@ -130,17 +132,19 @@ class Compare:
     sample_count: int = field(default=32, metadata=Bound(1))
     per_class_k: int = field(default=1, metadata=Bound(1))
     min_classes: int = field(default=1000, metadata=Bound(1))
+    min_classes_required: bool = False
     max_total: int = field(default=5000, metadata=Bound(1))
     stratify_by: tuple[Literal["class"], ...] = ("class",)
     hardness_bins: tuple[float, ...] = field(
         default=(0.0, 0.3, 0.6, 0.85, 1.0), metadata=Bound(0.0, 1.0)
     )
-    # Sampling by hardness has its keys already; the sampler only takes 0 so far.
-    hard_per_bin: int = field(default=0, metadata=Bound(0, 0))
+    hard_per_bin: int = field(default=0, metadata=Bound(0))
+    hard_pool: int = field(default=5000, metadata=Bound(1))
     seed: int = field(default=0, metadata=Bound(0, 2**63 - 1))
     batch_size: int = field(default=16, metadata=Bound(1, 65536))
     shard_size: int = field(default=64, metadata=Bound(1))
     reference_device: Literal["cpu", "cuda"] = "cpu"
+    reference_cache_gib: float = field(default=20.0, metadata=Bound(0.0))
     tolerances: Profiles = Profiles()
 
 
@@ -187,6 +191,14 @@ class Config:
     def input_shape(self, stage: str) -> Shape:
         shape: Shape = getattr(self.export.input_shape, stage)
         return shape
+
+
+def config_sha256(config: Config) -> str:
+    """SHA-256 of everything in a config that can change a result; how samples are cut into shards
+    cannot."""
+    compare = replace(config.compare, shard_size=1)
+    content = asdict(replace(config, export=replace(config.export, compare=compare)))
+    return sha256_json(json.loads(json.dumps(content, default=str)))
 
 
 def find_config(option: str | None, environ: Mapping[str, str], start: Path) -> Path:

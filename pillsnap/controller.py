@@ -76,7 +76,7 @@ def finish(
         complete=complete,
         failed=any(result.verdict.failed for result in results),
         asked=asked,
-        measured=any(result.columns is not None for result in results),
+        measured=any(result.measured for result in results),
     )
 
     def report_of(exit_code: int) -> dict[str, Any]:

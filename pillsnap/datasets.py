@@ -19,17 +19,29 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Files with other suffixes, and names that start with a dot, are no images."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """One validation image."""
+    """One validation image. A million of them are held in memory, so the folder is shared."""
 
     id: str
     """Unique in its stage and the same on every machine: the path within the data, as posix."""
-    path: Path
+    folder: Path
+    """Where ids start."""
     label: int | None
     """Class index of a single photo; None for scenes."""
     boxes: tuple[Box, ...] | None = None
     """Ground truth of a scene; () is a scene without pills, None one without labels."""
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.id
+
+    @property
+    def classes(self) -> frozenset[int]:
+        """Classes that are labelled in the image."""
+        if self.label is not None:
+            return frozenset((self.label,))
+        return frozenset(box.class_id for box in self.boxes or ())
 
 
 def read_samples(config: Config, stage: str) -> list[Sample]:
@@ -80,14 +92,14 @@ def _singles(config: Config) -> list[Sample] | None:
     rows = _manifest_rows(source) if source.is_file() else _folder_rows(source)
     samples = []
     strangers: dict[str, str] = {}
+    # A manifest's paths are relative to its folder.
+    folder = source if source.is_dir() else source.parent
     for sample_id, class_name, place in rows:
         label = class_map.get(class_name)
         if label is None:
             strangers.setdefault(class_name, place)
         else:
-            # A manifest's paths are relative to its folder.
-            folder = source if source.is_dir() else source.parent
-            samples.append(Sample(sample_id, folder / sample_id, label))
+            samples.append(Sample(sample_id, folder, label))
     if strangers:
         shown = ", ".join(repr(name) for name in list(strangers)[:5])
         more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
@@ -155,12 +167,12 @@ def _scenes(config: Config) -> list[Sample] | None:
     images, labels, count = combo.images, combo.labels, config.detection.num_classes
     image_ids = _image_ids(images)
     if labels is None:
-        return [Sample(image_id, images / image_id, None) for image_id in image_ids]
+        return [Sample(image_id, images, None) for image_id in image_ids]
     if labels.is_dir():
         return [
             Sample(
                 image_id,
-                images / image_id,
+                images,
                 None,
                 _yolo_boxes((labels / image_id).with_suffix(".txt"), images / image_id, count),
             )
@@ -176,7 +188,7 @@ def _scenes(config: Config) -> list[Sample] | None:
                 hint="add it (without annotations if there is no pill), or take the image out",
             )
     # An image that is listed but not there becomes a sample too: reading it will name it.
-    return [Sample(image_id, images / image_id, None, found) for image_id, found in boxes.items()]
+    return [Sample(image_id, images, None, found) for image_id, found in boxes.items()]
 
 
 def _yolo_boxes(path: Path, image: Path, num_classes: int) -> tuple[Box, ...]:

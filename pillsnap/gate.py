@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from pillsnap import noise
-from pillsnap.certify import Certified, certify, in_words
+from pillsnap.certify import Certified, certify, certify_bound, in_words
 from pillsnap.config import Profiles, Tolerances
 from pillsnap.figures import Figures, Metrics
 
@@ -19,6 +19,9 @@ LOOSER = ("practical", "fp16", "int8")
 # Ends the name of a figure that breaches for want of samples.
 CERTIFIED = "_certified"
 
+# So many classes that always flip, or more, are no fault of single classes.
+ALWAYS = 5
+
 # Rates of which a sample certifies a bound: the counts of failures and trials that add up to each.
 # Boxes are no independent trials, since they share images and a pair counts on both sides: take
 # their bound as a lower limit of what the sample leaves open.
@@ -28,6 +31,12 @@ RATES = {
         ("reference_only", "candidate_only"),
         ("reference_boxes", "candidate_boxes"),
     ),
+}
+
+# Figures whose bound was found by resampling: the tolerance, the bound, and of how many images.
+RESAMPLED = {
+    name: ("map_delta", f"{name}_upper", "map_images")
+    for name in ("map_0_5_delta", "map_0_5_0_95_delta")
 }
 
 
@@ -73,43 +82,51 @@ def profile_for(precision: str, profiles: Profiles) -> str:
 
 
 def judge(
-    figures: Figures, profiles: Profiles, profile: str, *, gate_strict: bool = False
+    figures: Figures,
+    profiles: Profiles,
+    profile: str,
+    *,
+    gate_strict: bool = False,
+    classes_required: bool = False,
 ) -> Verdict:
     """Judge a whole cell. The number of samples never changes the verdict, but for `gate_strict`:
-    then the sample of a cell that would pass must also certify the tolerances of its rates.
+    then the sample of a cell that would pass must also certify its tolerances.
 
     Without signal in the reference, drift proves nothing of the export: an untrained network can
     blow rounding up to any size. Its figures are named all the same. Only a candidate that is not
     finite where the reference is breaches even then.
+
+    Args:
+        classes_required: classes that coverage asked for and did not find are a breach.
     """
     metrics = figures.metrics
-    breaches = find_breaches(metrics, getattr(profiles, profile))
-    if figures.no_signal is not None and not metrics["non_finite"]:
-        outside = f"; outside its profile: {_listed(breaches)}" if breaches else ""
-        return Verdict("inconclusive", breaches, figures.no_signal + outside)
+    missing = metrics.get("classes_missing") if classes_required else None
+
+    def outside(name: str) -> tuple[Breach, ...]:
+        lacking = (Breach("classes_missing", missing, 0),) if missing else ()
+        return find_breaches(metrics, getattr(profiles, name)) + lacking
 
     def uncertified(name: str) -> tuple[tuple[Breach, str], ...]:
         return find_uncertified(metrics, getattr(profiles, name)) if gate_strict else ()
 
+    breaches = outside(profile)
+    if figures.no_signal is not None and not metrics["non_finite"]:
+        named = f"; outside its profile: {_listed(breaches)}" if breaches else ""
+        return Verdict("inconclusive", breaches, figures.no_signal + named)
     reason = _listed(breaches)
     if not breaches and (lacking := uncertified(profile)):
         breaches = tuple(breach for breach, _ in lacking)
         reason = "; ".join(f"{breach} ({words})" for breach, words in lacking)
     if breaches:
         looser = next(
-            (
-                name
-                for name in LOOSER
-                if not find_breaches(metrics, getattr(profiles, name)) and not uncertified(name)
-            ),
-            None,
+            (name for name in LOOSER if not outside(name) and not uncertified(name)), None
         )
         return Verdict("breach", breaches, reason, looser)
     return Verdict("within_tolerance" if _drifted(metrics) else "equivalent")
 
 
 def certified(metrics: Metrics, tolerances: Tolerances) -> dict[str, Certified]:
-    """What the sample certifies of every rate that was measured, by the name of its figure."""
+    """What the sample certifies of every rate and mAP delta that was measured, by figure."""
     found = {}
     for figure, (failures, trials) in RATES.items():
         if metrics.keys() >= {*failures, *trials}:
@@ -118,15 +135,23 @@ def certified(metrics: Metrics, tolerances: Tolerances) -> dict[str, Certified]:
                 sum(metrics[name] for name in trials),
                 getattr(tolerances, figure),
             )
+    for figure, (tolerance, upper, images) in RESAMPLED.items():
+        if metrics.get(figure) is not None:
+            limit = getattr(tolerances, tolerance)
+            found[figure] = certify_bound(metrics[upper], metrics[images], limit)
     return found
 
 
 def find_uncertified(metrics: Metrics, tolerances: Tolerances) -> tuple[tuple[Breach, str], ...]:
-    """Every rate whose tolerance the sample does not certify, with what it would take in words."""
+    """Every figure whose tolerance the sample does not certify, and in words what it would take."""
     return tuple(
         (
             # Of nothing, any rate is possible.
-            Breach(f"{figure}{CERTIFIED}", 1.0 if found.upper is None else found.upper, limit),
+            Breach(
+                f"{figure}{CERTIFIED}",
+                1.0 if found.certified_upper is None else found.certified_upper,
+                limit,
+            ),
             in_words(figure, found),
         )
         for figure, found in certified(metrics, tolerances).items()
@@ -187,6 +212,8 @@ def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
     names = {breach.figure for breach in breaches}
     if names and all(name.endswith(CERTIFIED) for name in names):
         return ["too few samples for --gate-strict: the figures are inside their tolerances"]
+    if names == {"classes_missing"}:
+        return ["the validation data have too few classes for export.compare.min_classes"]
     if "non_finite" in names:
         return ["conversion: overflow, most often float16 activations above 65504"]
     flips: Any = metrics.get("top1_mismatch_rate")
@@ -194,6 +221,15 @@ def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
     if flips is not None and flips > 0.2:
         causes.append(
             "normalisation: mean/std, RGB/BGR, resize or class order differ between the two sides"
+        )
+    always = [
+        str(row["class_index"])
+        for row in metrics.get("worst_classes", ())
+        if row["rate"] == 1 and row["samples"] > 1
+    ]
+    if always and len(always) < ALWAYS:
+        causes.append(
+            f"class order or class rows: class {', '.join(always)} flips on all of its samples"
         )
     per_stride = metrics.get("per_stride", ())
     bad = [str(row["stride"]) for row in per_stride if _stride_broke(row)]

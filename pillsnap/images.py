@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
@@ -20,27 +21,56 @@ _open = getattr(sys.modules.get("ultralytics.utils.patches"), "_image_open", Ima
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read and decode an image file; see decode_image.
+
+    Raises:
+        ImageError: missing, a folder, damaged, no image, grey of 32 bits, or too many pixels.
+    """
+    return decode_image(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        ImageError: missing, a folder, or not to be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise _refusal(problem, path) from problem
+
+
+def decode_image(data: bytes, path: Path) -> NDArray[np.uint8]:
     """Decode an image, turned upright by its EXIF orientation.
 
     Alpha is dropped, not composited; 16-bit values keep their upper 8 bits; of several frames it
     is the first.
 
+    Args:
+        data: the whole file.
+        path: where it came from, for the error.
+
     Returns:
         RGB, [H, W, 3], contiguous and writable.
 
     Raises:
-        ImageError: missing, a folder, damaged, no image, grey of 32 bits, or too many pixels.
+        ImageError: damaged, no image, grey of 32 bits, or too many pixels.
     """
     try:
-        with _open(path, formats=_FORMATS) as opened:
+        with _open(io.BytesIO(data), formats=_FORMATS) as opened:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and opened.width * opened.height > limit:
                 # Pillow itself only warns up to twice the limit.
                 raise Image.DecompressionBombError
             return _to_rgb(ImageOps.exif_transpose(opened))
     except Exception as problem:  # Pillow raises a dozen types, SyntaxError among them
-        reason, hint = _explain(problem)
-        raise ImageError(f"this image cannot be read: {reason}", where=path, hint=hint) from problem
+        raise _refusal(problem, path) from problem
+
+
+def _refusal(problem: Exception, path: Path) -> ImageError:
+    reason, hint = _explain(problem)
+    return ImageError(f"this image cannot be read: {reason}", where=path, hint=hint)
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:

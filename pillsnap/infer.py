@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from pillsnap.checkpoints import build_model, stage_transform
-from pillsnap.compare import prepare
 from pillsnap.compare.classification import softmax
 from pillsnap.compare.detection import keep_indices, restore_boxes
+from pillsnap.compare.loading import prepare
 from pillsnap.config import Config, find_config, load_config
 from pillsnap.datasets import Sample
 from pillsnap.engines import Batch, Engine
@@ -67,14 +67,15 @@ def infer(arguments: argparse.Namespace) -> Iterator[Result]:
     transform = stage_transform(config, stage)
     names = _Names(config)
     for start in range(0, len(paths), arguments.batch):
-        samples = [Sample(str(path), path, None) for path in paths[start : start + arguments.batch]]
-        unreadable: dict[str, str] = {}
-        batch = prepare(samples, transform, unreadable)
+        samples = [
+            Sample(str(path), Path(), None) for path in paths[start : start + arguments.batch]
+        ]
+        batch = prepare(samples, transform)
         answers: dict[str, Result] = {
-            name: {"error": " ".join(reason.split())} for name, reason in unreadable.items()
+            name: {"error": " ".join(reason.split())} for name, reason in batch.unreadable.items()
         }
         if batch.samples:
-            output = engine.run(np.stack(batch.arrays))
+            output = engine.run(batch.array)
             if stage == "detection":
                 described = _boxes(output, batch.geometries, config)
             else:
@@ -100,13 +101,11 @@ def find_inputs(pattern: str) -> list[Path]:
 def _open(arguments: argparse.Namespace, config: Config) -> tuple[str, Engine]:
     threads = thread_count(arguments.threads, workers=1)
     if arguments.engine == "torch":
-        import torch
-
         from pillsnap.engines.torch_engine import TorchEngine
 
-        torch.set_num_threads(threads)
         stage = checkpoint_stage(arguments.model)
-        return stage, TorchEngine(build_model(config, stage, arguments.model).module, {}, "cpu")
+        model = build_model(config, stage, arguments.model)
+        return stage, TorchEngine(lambda: model, {}, device="cpu", threads=threads)
     from pillsnap.engines.onnx_engine import OnnxEngine, open_session
     from pillsnap.export import describe_onnx, read_onnx, stage_of
 

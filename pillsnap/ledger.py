@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pillsnap.datasets import Sample
+from pillsnap.artifacts import sha256_json
 from pillsnap.errors import PillsnapError
 from pillsnap.figures import Figures, Metrics
 from pillsnap.figures.classification import classification_figures
 from pillsnap.figures.detection import detection_figures
 from pillsnap.gate import Verdict, judge, profile_for
 from pillsnap.matrix import Cell, Shard
-from pillsnap.records import Columns, concatenate, read_records
+from pillsnap.records import Records
 from pillsnap.run import GateRun, Outcome
 
 SEVERITY = ("equivalent", "within_tolerance", "inconclusive", "breach")
@@ -25,23 +26,34 @@ class CellResult:
     """A judged cell.
 
     Attributes:
-        columns: the records in sample order; None when nothing was measured.
         profile: the tolerance profile it was held to.
         outcomes: of its shards, in order.
+        measured: samples that both engines answered for; 0 where there are no figures.
+        fingerprint: SHA-256 over ids, files and labels of those samples, in order.
     """
 
     cell: Cell
     verdict: Verdict
     profile: str
     outcomes: tuple[Outcome, ...]
-    samples: tuple[Sample, ...] = ()
-    columns: Columns | None = None
+    measured: int = 0
+    fingerprint: str | None = None
     metrics: Metrics = field(default_factory=dict)
     worst: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
         return sum(outcome.seconds for outcome in self.outcomes)
+
+    @property
+    def samples(self) -> int:
+        """How many were looked at, readable or not."""
+        return sum(outcome.samples for outcome in self.outcomes)
+
+    @property
+    def noise_floor(self) -> dict[str, Any] | None:
+        floors = (outcome.noise_floor for outcome in self.outcomes)
+        return next((floor for floor in floors if floor is not None), None)
 
     @property
     def unreadable(self) -> dict[str, str]:
@@ -113,47 +125,75 @@ class Ledger:
         if unjudged is not None:
             return CellResult(cell, unjudged, profile, outcomes)
         try:
-            columns, figures, samples = self._measure(cell, outcomes)
+            records, figures = self._measure(cell, outcomes)
         except PillsnapError as error:
             verdict = Verdict("inconclusive", reason=str(error))
             return CellResult(cell, verdict, profile, outcomes)
         unreadable = sum(len(outcome.unreadable) for outcome in outcomes)
-        strict = self._run.selection.gate_strict and not unreadable
-        verdict = judge(figures, profiles, profile, gate_strict=strict)
+        verdict = judge(
+            figures,
+            profiles,
+            profile,
+            gate_strict=self._run.selection.gate_strict and not unreadable,
+            classes_required=self._run.config.compare.min_classes_required,
+        )
         if unreadable and not verdict.failed:
-            reason = f"{unreadable} of {len(samples)} images could not be read"
+            count = sum(outcome.samples for outcome in outcomes)
+            reason = f"{unreadable} of {count} images could not be read"
             verdict = Verdict("inconclusive", reason=reason)
         return CellResult(
             cell,
             verdict,
             profile,
             outcomes,
-            tuple(samples),
-            columns,
+            figures.metrics["samples"],
+            _fingerprint(records),
             figures.metrics,
             figures.worst,
         )
 
-    def _measure(
-        self, cell: Cell, outcomes: Sequence[Outcome]
-    ) -> tuple[Columns, Figures, list[Sample]]:
-        parts = [
-            read_records(Path(outcome.file), outcome.sha256)
+    def _measure(self, cell: Cell, outcomes: Sequence[Outcome]) -> tuple[Records, Figures]:
+        files = [
+            (Path(outcome.file), outcome.sha256)
             for outcome in outcomes
             if outcome.file is not None and outcome.sha256 is not None
         ]
-        if not parts:
-            raise PillsnapError("not one image could be read")
-        columns = concatenate(parts)
-        samples = self._run.samples(cell)
+        if not files:
+            raise PillsnapError(
+                "no image of the pool has a probability inside export.compare.hardness_bins"
+                if cell.hard and not any(outcome.samples for outcome in outcomes)
+                else "not one image could be read"
+            )
+        records = Records(files)
         config = self._run.config
         if cell.stage == "classification":
-            classes = config.classification.num_classes
-            return columns, classification_figures(columns, classes), samples
-        truth = {sample.id: sample.boxes for sample in samples}
-        strides = outcomes[0].strides
-        figures = detection_figures(columns, truth, strides, config.nms.max_detections)
-        return columns, figures, samples
+            figures = classification_figures(records, config.classification.num_classes)
+        else:
+            figures = detection_figures(
+                records, outcomes[0].strides, config.nms.max_detections, config.compare.seed
+            )
+        if not cell.hard:
+            figures.metrics.update(self._classes(cell))
+        return records, figures
+
+    def _classes(self, cell: Cell) -> dict[str, int | None]:
+        """How many classes coverage asks for, the data have, and the cell's samples cover."""
+        config = self._run.config
+        asked = None
+        if cell.mode == "coverage":
+            asked = config.compare.min_classes
+            if cell.stage == "detection":  # a detector may well know one class alone
+                asked = min(asked, config.detection.num_classes)
+        available, covered = (
+            len({label for sample in samples for label in sample.classes})
+            for samples in (self._run.data(cell.stage), self._run.samples(cell))
+        )
+        return {
+            "classes_asked": asked,
+            "classes_available": available,
+            "classes_covered": covered,
+            "classes_missing": None if asked is None else max(0, asked - covered),
+        }
 
 
 def judge_mode(run: GateRun, mode: str) -> list[CellResult]:
@@ -178,3 +218,18 @@ def _unjudged(shards: Sequence[Shard], outcomes: Sequence[Outcome]) -> Verdict |
         reason = f"{len(outcomes)} of {len(shards)} shards reported"
         return Verdict("inconclusive", reason=reason)
     return None
+
+
+def _fingerprint(records: Records) -> str:
+    """SHA-256 over ids, files and labels of all samples: the same however they are sharded."""
+    labels = ("labelled", "truth_count", "truth") if "truth" in records else ("label",)
+    names = ("id", "content", *labels)
+    digests = {name: hashlib.sha256() for name in names}
+    for columns in records.chunks(*names):
+        for name, column in zip(names, columns, strict=True):
+            # Ids are as wide in memory as the longest of their shard.
+            data = (
+                "".join(map(ascii, column.tolist())).encode() if name == "id" else column.tobytes()
+            )
+            digests[name].update(data)
+    return sha256_json([digest.hexdigest() for digest in digests.values()])

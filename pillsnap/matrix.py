@@ -14,17 +14,23 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One comparison: what was requested, never what was found, so that every worker agrees."""
+    """One comparison: what was requested, never what was found, so that every worker agrees.
+
+    Attributes:
+        hard: over samples that the reference is less and less sure of, in place of the population.
+    """
 
     stage: str
     engine: str
     provider: str
     precision: str
     mode: str
+    hard: bool = False
 
     @property
     def id(self) -> str:
-        return f"{self.stage}-{self.engine}-{self.provider}-{self.precision}-{self.mode}"
+        parts = (self.stage, self.engine, self.provider, self.precision, self.mode)
+        return "-".join((*parts, "hard") if self.hard else parts)
 
 
 @dataclass(frozen=True, order=True)

@@ -10,8 +10,13 @@ from pathlib import Path
 
 from pillsnap.engines import engine_names
 from pillsnap.errors import ConfigError
+from pillsnap.hardware import gpu_free_mib
 from pillsnap.matrix import MODES, PRECISIONS, PROVIDERS, STAGES
 from pillsnap.run import Selection
+
+# GPU memory of one worker: a CUDA context, cuDNN's workspace, a detector's and a classifier's
+# weights, and their activations for a batch of 16 at 640 px. Not measured on many cards: generous.
+MIB_PER_GPU_WORKER = 4096
 
 
 def asks_for_gate(marker_expression: str) -> bool:
@@ -36,6 +41,7 @@ def select(
     candidates: Sequence[str] | None,
     fresh_export: bool,
     gate_strict: bool,
+    reference_cache: bool = True,
 ) -> Selection:
     """The selection that the options ask for; None means not given.
 
@@ -51,6 +57,7 @@ def select(
         candidates=_candidates(candidates or ()),
         fresh_export=fresh_export,
         gate_strict=gate_strict,
+        reference_cache=reference_cache,
     )
     other = [name for name in providers or () if name != "tensorrt"]
     if "tensorrt" in chosen.engines and other:
@@ -102,6 +109,18 @@ def thread_count(option: int | None, workers: int) -> int:
             expected="1 or more",
         )
     return option
+
+
+def workers_for_gpu(providers: Sequence[str] | None, engines: Sequence[str] | None) -> int | None:
+    """Most workers whose models fit into the GPU's free memory and that have a core each; None
+    where no candidate will run on one."""
+    chosen = set(providers or ("auto",))
+    if "tensorrt" not in (engines or ()) and chosen == {"cpu"}:
+        return None
+    free = gpu_free_mib()
+    if free is None:
+        return None
+    return max(1, min(len(os.sched_getaffinity(0)), free // MIB_PER_GPU_WORKER))
 
 
 def repeat_command(selection: Selection, markers: str, threads: int, config: Path) -> str:

@@ -6,20 +6,27 @@ What the controller must know of it comes back as plain builtins, since xdist ca
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pillsnap.compare import Compared, ShapeMismatch, compare_samples
-from pillsnap.config import Config
+from pillsnap import journal
+from pillsnap.artifacts import sha256_file, sha256_json
+from pillsnap.cache import ArrayCache
+from pillsnap.compare import ShapeMismatch, compare_batches, make_recorder
+from pillsnap.compare.loading import Load, Prepared, load_batches
+from pillsnap.compare.remembered import RememberedReference
+from pillsnap.config import Config, config_sha256
 from pillsnap.datasets import Sample, read_samples
-from pillsnap.engines import Engine, Reference, Request, backend
+from pillsnap.engines import Batch, Engine, Request, backend
 from pillsnap.errors import DataError, EngineMissing, MissingCheckpoint, PillsnapError
 from pillsnap.matrix import MODES, Cell, Shard, expand_cells, split_cell, whole_batches
-from pillsnap.records import write_records
-from pillsnap.samples import select
+from pillsnap.records import Columns, write_records
+from pillsnap.samples import hard_pool, select, select_hard
+from pillsnap.versions import PACKAGES, package_version
 
 FailureKind = Literal["skipped", "breach", "unmeasured"]
 
@@ -30,6 +37,7 @@ class Selection:
 
     Attributes:
         gate_strict: the sample must also certify the tolerances.
+        reference_cache: whether what the reference answered may be remembered.
     """
 
     stages: tuple[str, ...] = ("detection", "classification")
@@ -39,6 +47,7 @@ class Selection:
     candidates: Mapping[str, Path] = field(default_factory=dict)
     fresh_export: bool = False
     gate_strict: bool = False
+    reference_cache: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,16 +57,21 @@ class Outcome:
     Attributes:
         shard: id of the shard.
         failure: why there are no records: (kind, message).
+        samples: how many the shard has, readable or not.
+        inputs: SHA-256 of their ids, labels and files; None where one could not be read.
         file, sha256: the records on disk.
         unreadable: reason by sample id.
         non_finite: ids of samples for which the candidate's output is not finite.
         reference, candidate: what the engines say of themselves.
         transform, strides: the preprocessing in force and the detector's strides.
+        noise_floor: how far the reference is from itself; of a cell's first shard.
         seconds: wall time, opening the models included.
     """
 
     shard: str
     failure: tuple[FailureKind, str] | None = None
+    samples: int = 0
+    inputs: str | None = None
     file: str | None = None
     sha256: str | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -66,6 +80,7 @@ class Outcome:
     candidate: dict[str, Any] = field(default_factory=dict)
     transform: dict[str, Any] = field(default_factory=dict)
     strides: list[int] = field(default_factory=list)
+    noise_floor: dict[str, Any] | None = None
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,19 +95,56 @@ class GateRun:
         selection: what to compare with what.
         threads: intra-op threads of every engine in this process.
         run_dir: this run's own folder; the same for every worker.
+        resume: take over what an earlier, unfinished part of this run has yielded.
+        load: where batches come from.
     """
 
     def __init__(
-        self, config: Config, selection: Selection, *, threads: int, run_dir: Path
+        self,
+        config: Config,
+        selection: Selection,
+        *,
+        threads: int,
+        run_dir: Path,
+        resume: bool = False,
+        load: Load = load_batches,
     ) -> None:
         self.config = config
         self.selection = selection
         self.threads = threads
         self.run_dir = run_dir
+        self.resume = resume
+        self._load = load
+        limit = int(config.compare.reference_cache_gib * 2**30)
+        wanted = selection.reference_cache and limit
+        self._cache = ArrayCache(config.exp_dir / "cache" / "reference", limit) if wanted else None
         self._data: dict[str, list[Sample]] = {}
         self._samples: dict[tuple[str, str], list[Sample]] = {}
-        self._references: dict[tuple[str, str], Reference] = {}
+        self._hard: dict[str, list[Sample]] = {}
+        self._references: dict[tuple[str, str], RememberedReference] = {}
         self._candidate: tuple[Cell, Engine] | None = None
+
+    def key(self, markers: str) -> str:
+        """SHA-256 of all that this run's outcomes depend on, the images aside: a run that was cut
+        off is gone on with by one of the same key only."""
+        stages = {
+            stage: self.config.exp_dir / "checkpoints" / f"{stage}_best.pt"
+            for stage in self.selection.stages
+        }
+        models = {**stages, **{f"candidate {k}": v for k, v in self.selection.candidates.items()}}
+        code = Path(__file__).parent.rglob("*.py")
+        return sha256_json(
+            {
+                "config": config_sha256(self.config),
+                "shard_size": self.shard_size,
+                "selection": repr(self.selection),
+                "markers": markers,
+                "threads": self.threads,
+                "models": {k: sha256_file(v) for k, v in models.items() if v.is_file()},
+                "versions": {name: package_version(name) for name in PACKAGES},
+                "code": [sha256_file(path) for path in sorted(code)],
+            }
+        )
 
     @property
     def shard_size(self) -> int:
@@ -102,13 +154,20 @@ class GateRun:
     def cells(self) -> list[Cell]:
         """Every cell of the selection, in every mode."""
         chosen = self.selection
-        return expand_cells(
+        cells = expand_cells(
             stages=chosen.stages,
             engines=chosen.engines,
             providers=chosen.providers,
             precisions=chosen.precisions,
             modes=MODES,
         )
+        return [each for cell in cells for each in (cell, *self._hard_cell(cell))]
+
+    def _hard_cell(self, cell: Cell) -> tuple[Cell, ...]:
+        """A classifier's coverage also looks where it is unsure, if the configuration says so."""
+        wanted = self.config.compare.hard_per_bin > 0
+        fits = (cell.stage, cell.mode) == ("classification", "coverage")
+        return (replace(cell, hard=True),) if wanted and fits else ()
 
     def shards(self) -> list[Shard]:
         """Every shard of every cell; reads names and labels only."""
@@ -119,24 +178,34 @@ class GateRun:
         ]
 
     def _count(self, cell: Cell) -> int:
+        compare = self.config.compare
+        if cell.hard:  # which they are is found out when they are run
+            return compare.hard_per_bin * (len(compare.hardness_bins) - 1)
         try:
             return len(self.samples(cell))
         except DataError:
             return 0  # the cell's one shard says why when it runs
 
+    def data(self, stage: str) -> list[Sample]:
+        """All validation samples of a stage, which every mode draws from; raises DataError."""
+        if stage not in self._data:
+            self._data[stage] = read_samples(self.config, stage)
+        return self._data[stage]
+
     def samples(self, cell: Cell) -> list[Sample]:
-        """The cell's samples in the order of their ids; raises DataError."""
+        """The samples of a cell that is not of hard ones, sorted by id; raises DataError."""
         key = (cell.stage, cell.mode)
         if key not in self._samples:
-            if cell.stage not in self._data:  # every mode draws from the same data
-                self._data[cell.stage] = read_samples(self.config, cell.stage)
-            self._samples[key] = select(self._data[cell.stage], self.config.compare, cell.mode)
+            self._samples[key] = select(self.data(cell.stage), self.config.compare, cell.mode)
         return self._samples[key]
 
     def run(self, shard: Shard) -> Outcome:
         """Run one shard and write its records; a problem comes back as the outcome's failure."""
         started = time.perf_counter()
         try:
+            outcome = self._recall(shard) if self.resume else None
+            if outcome is not None:
+                return outcome
             outcome = self._run(shard)
         except (MissingCheckpoint, EngineMissing) as error:
             outcome = Outcome(shard.id, ("skipped", str(error)))
@@ -144,24 +213,36 @@ class GateRun:
             outcome = Outcome(shard.id, ("breach", str(error)))
         except PillsnapError as error:
             outcome = Outcome(shard.id, ("unmeasured", str(error)))
-        return replace(outcome, seconds=time.perf_counter() - started)
+        outcome = replace(outcome, seconds=time.perf_counter() - started)
+        if outcome.inputs is not None:
+            journal.write_outcome(self.run_dir, shard.id, outcome.as_dict())
+        return outcome
 
     def _run(self, shard: Shard) -> Outcome:
         cell = shard.cell
-        reference = self._reference(cell)
-        samples = self.samples(cell)
-        start, end = shard.bounds(len(samples), self.shard_size)
+        remembered = self._reference(cell)
+        reference = remembered.reference
+        samples = self._of_shard(shard, remembered)
         candidate = self._open_candidate(cell)
-        compared = compare_samples(
-            samples[start:end],
-            reference,
-            candidate,
-            nms=self.config.nms,
-            batch_size=self.config.compare.batch_size,
-        )
-        file, digest = self._write(shard, compared)
+        recorder = make_recorder(reference, self.config.nms)
+        floor: dict[str, Any] | None = None
+
+        def outputs(batch: Prepared) -> Batch:
+            nonlocal floor
+            output = remembered.outputs(batch)
+            if floor is None and shard.index == 1:
+                floor = remembered.noise_floor(batch, output, recorder)
+            return output
+
+        batches = self._load(samples, reference.transform, self.config.compare.batch_size)
+        compared = compare_batches(batches, outputs, candidate, recorder)
+        file, digest = self._write(shard, compared.columns)
+        whole = compared.columns is not None and not compared.unreadable
+        contents = compared.columns["content"] if compared.columns is not None else ()
         return Outcome(
             shard.id,
+            samples=len(samples),
+            inputs=_inputs(samples, [row.tobytes().hex() for row in contents]) if whole else None,
             file=file,
             sha256=digest,
             unreadable=compared.unreadable,
@@ -170,13 +251,49 @@ class GateRun:
             candidate=candidate.info,
             transform=asdict(reference.transform),
             strides=list(reference.strides),
+            noise_floor=floor,
         )
 
-    def _write(self, shard: Shard, compared: Compared) -> tuple[str, str] | tuple[None, None]:
-        if compared.columns is None:
+    def _of_shard(self, shard: Shard, remembered: RememberedReference) -> Sequence[Sample]:
+        cell = shard.cell
+        if cell.hard and cell.stage not in self._hard:
+            compare = self.config.compare
+            pool = hard_pool(self.data(cell.stage), compare)
+            top = remembered.top_probabilities(
+                pool,
+                self._load,
+                compare.batch_size,
+                first=(shard.index - 1) * len(pool) // shard.count,
+            )
+            self._hard[cell.stage] = select_hard(pool, top, compare)
+        samples = self._hard[cell.stage] if cell.hard else self.samples(cell)
+        start, end = shard.bounds(len(samples), self.shard_size)
+        return samples[start:end]
+
+    def _recall(self, shard: Shard) -> Outcome | None:
+        """What this shard yielded before the run was cut off, if all of it still stands.
+
+        Hard samples are found anew: which they are takes the reference, which remembers them.
+        """
+        content = None if shard.cell.hard else journal.read_outcome(self.run_dir, shard.id)
+        if content is None:
+            return None
+        outcome = Outcome(**content)
+        all_samples = self.samples(shard.cell)
+        start, end = shard.bounds(len(all_samples), self.shard_size)
+        samples = all_samples[start:end]
+        try:
+            inputs = _inputs(samples, [sha256_file(sample.path) for sample in samples])
+            same = outcome.file is not None and sha256_file(Path(outcome.file)) == outcome.sha256
+        except PillsnapError:
+            return None
+        return outcome if same and inputs == outcome.inputs else None
+
+    def _write(self, shard: Shard, columns: Columns | None) -> tuple[str, str] | tuple[None, None]:
+        if columns is None:
             return None, None
-        path = self.run_dir / "records" / f"{shard.id}.npz"
-        return str(path), write_records(path, compared.columns)
+        path = self.run_dir / "records" / f"{shard.id}.records"
+        return str(path), write_records(path, columns)
 
     def _request(self, cell: Cell) -> Request:
         return Request(
@@ -186,18 +303,29 @@ class GateRun:
             run_dir=self.run_dir,
             candidate=self.selection.candidates.get(cell.stage),
             fresh_export=self.selection.fresh_export,
+            cache=self._cache,
         )
 
-    def _reference(self, cell: Cell) -> Reference:
+    def _reference(self, cell: Cell) -> RememberedReference:
         key = (cell.stage, cell.engine)
         if key not in self._references:
-            self._references[key] = backend(cell.engine).open_reference(self._request(cell))
+            opened = backend(cell.engine).open_reference(self._request(cell))
+            self._references[key] = RememberedReference(opened, self._cache)
         return self._references[key]
 
     def _open_candidate(self, cell: Cell) -> Engine:
         # One at a time: consecutive shards are of one cell, and models are large.
-        if self._candidate is None or self._candidate[0] != cell:
+        model = replace(cell, mode="", hard=False)  # which samples it answers changes nothing
+        if self._candidate is None or self._candidate[0] != model:
             self._candidate = None
             opened = backend(cell.engine).open_candidate(self._request(cell))
-            self._candidate = (cell, opened)
+            self._candidate = (model, opened)
         return self._candidate[1]
+
+
+def _inputs(samples: Sequence[Sample], contents: Sequence[str]) -> str:
+    """SHA-256 of what a shard's figures come from: ids, labels and files, in order."""
+    digest = hashlib.sha256()
+    for sample, content in zip(samples, contents, strict=True):
+        digest.update(repr((sample.id, content, sample.label, sample.boxes)).encode())
+    return digest.hexdigest()

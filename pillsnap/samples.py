@@ -30,7 +30,7 @@ def select(samples: Sequence[Sample], compare: Compare, mode: str) -> list[Sampl
     ordered = sorted(samples, key=lambda sample: sample.id)
     if mode == "full" or not ordered:
         return ordered
-    rng = np.random.default_rng(np.random.SeedSequence([compare.seed]))
+    rng = _rng(compare)
     if mode == "smoke":
         by_class = "class" in compare.stratify_by
         strata = _strata(ordered) if by_class else np.zeros(len(ordered), np.int64)
@@ -48,6 +48,39 @@ def select(samples: Sequence[Sample], compare: Compare, mode: str) -> list[Sampl
     return [ordered[index] for index in chosen]
 
 
+def hard_pool(samples: Sequence[Sample], compare: Compare) -> list[Sample]:
+    """The samples that are scored to find hard ones: compare.hard_pool drawn at random, by id."""
+    ordered = sorted(samples, key=lambda sample: sample.id)
+    drawn = _rng(compare).permutation(len(ordered))[: compare.hard_pool]
+    return [ordered[index] for index in np.sort(drawn)]
+
+
+def select_hard(
+    pool: Sequence[Sample], top_probability: NDArray[np.float64], compare: Compare
+) -> list[Sample]:
+    """compare.hard_per_bin samples, or all there are, of each bin of compare.hardness_bins.
+
+    Args:
+        pool: what was scored.
+        top_probability: [N], the reference's top-1 probability. A bin holds its lower edge, and
+            the last one its upper edge too, as in numpy.histogram.
+
+    Returns:
+        The samples, sorted by id.
+    """
+    edges = compare.hardness_bins
+    bins = np.searchsorted(edges, top_probability, side="right") - 1
+    bins[top_probability == edges[-1]] = len(edges) - 2
+    inside = np.flatnonzero((bins >= 0) & (bins < len(edges) - 1))
+    places = _places(bins[inside], _rng(compare))
+    chosen = inside[places < compare.hard_per_bin]
+    return [pool[index] for index in chosen]
+
+
+def _rng(compare: Compare) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence([compare.seed]))
+
+
 def _strata(ordered: Sequence[Sample]) -> _Ints:
     """Number of the stratum of each sample, counted as they appear. [N]"""
     numbers: dict[Hashable, int] = {}
@@ -62,6 +95,8 @@ def _stratum(sample: Sample) -> Hashable:
 
 def _places(strata: _Ints, rng: np.random.Generator) -> _Ints:
     """Place of each sample in its shuffled stratum, from 0. [N]"""
+    if not len(strata):
+        return strata
     sizes = np.bincount(strata)
     order = np.lexsort((rng.permutation(len(strata)), strata))
     starts = np.cumsum(sizes) - sizes

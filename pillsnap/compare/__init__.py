@@ -6,22 +6,25 @@ here; what could not be read is named, never dropped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
-from pillsnap.artifacts import sha256_file
 from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.detection import DetectionRecorder
+from pillsnap.compare.loading import Prepared
 from pillsnap.config import Nms
 from pillsnap.datasets import Sample
-from pillsnap.engines.protocol import Batch, Engine, Reference, Transform
-from pillsnap.errors import ImageError, PillsnapError
-from pillsnap.images import read_image
-from pillsnap.preprocess import Geometry, LetterboxTransform, classify_tensor, letterbox_tensor
-from pillsnap.records import Columns, concatenate
+from pillsnap.engines.protocol import Batch, Engine, Reference
+from pillsnap.errors import PillsnapError
+from pillsnap.preprocess import Geometry, LetterboxTransform
+from pillsnap.records import Array, Columns, concatenate
+
+# Outputs wait until so many bytes are worth a pass of the recorder: with few classes, a call of
+# numpy costs more than its work.
+_PENDING_BYTES = 1 << 20
 
 
 class ShapeMismatch(PillsnapError):
@@ -29,7 +32,7 @@ class ShapeMismatch(PillsnapError):
 
 
 class Recorder(Protocol):
-    """Turns one batch of outputs into columns, one row a sample."""
+    """Turns outputs into columns, one row a sample."""
 
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch
@@ -37,46 +40,43 @@ class Recorder(Protocol):
 
 
 @dataclass
-class Prepared:
-    """A batch of the samples that were read: float32 [3,H,W] arrays as every engine sees them, and
-    for scenes how to get back to the photo's pixels."""
-
-    samples: list[Sample] = field(default_factory=list)
-    arrays: list[Batch] = field(default_factory=list)
-    geometries: list[Geometry] = field(default_factory=list)
-
-
-@dataclass
 class Compared:
     """What a shard yields. `columns` is None when not one image could be read."""
 
-    columns: Columns | None
+    columns: dict[str, Array] | None
     unreadable: dict[str, str]
     non_finite: list[str]
 
 
-def prepare(
-    samples: Sequence[Sample], transform: Transform, unreadable: dict[str, str]
-) -> Prepared:
-    """Read and preprocess a batch; what cannot be read goes into `unreadable` with its reason."""
-    batch = Prepared()
-    for sample in samples:
-        try:
-            image = read_image(sample.path)
-        except ImageError as error:
-            unreadable[sample.id] = str(error)
-            continue
-        if isinstance(transform, LetterboxTransform):
-            array, geometry = letterbox_tensor(image, transform)
-            batch.geometries.append(geometry)
-        else:
-            array = classify_tensor(image, transform)
-        batch.samples.append(sample)
-        batch.arrays.append(array)
-    return batch
+@dataclass
+class _Pending:
+    """Outputs that wait for the recorder, and what it needs beside them; no image is kept."""
+
+    samples: list[Sample] = field(default_factory=list)
+    geometries: list[Geometry] = field(default_factory=list)
+    contents: list[bytes] = field(default_factory=list)
+    ref: list[Batch] = field(default_factory=list)
+    cand: list[Batch] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, batch: Prepared, ref: Batch, cand: Batch) -> None:
+        self.samples += batch.samples
+        self.geometries += batch.geometries
+        self.contents += batch.contents
+        self.ref.append(ref)
+        self.cand.append(cand)
+        self.size += ref.nbytes
+
+    def record(self, recorder: Recorder) -> Columns:
+        ref, cand = np.concatenate(self.ref), np.concatenate(self.cand)
+        content = np.frombuffer(b"".join(self.contents), np.uint8).reshape(len(ref), -1)
+        return {
+            **recorder.columns(self.samples, self.geometries, ref, cand),
+            "content": content,
+        }
 
 
-def recorder(reference: Reference, nms: Nms) -> Recorder:
+def make_recorder(reference: Reference, nms: Nms) -> Recorder:
     """The recorder of the reference's stage."""
     if isinstance(reference.transform, LetterboxTransform):
         shape = (reference.transform.height, reference.transform.width)
@@ -84,33 +84,36 @@ def recorder(reference: Reference, nms: Nms) -> Recorder:
     return ClassificationRecorder()
 
 
-def compare_samples(
-    samples: Sequence[Sample],
-    reference: Reference,
+def compare_batches(
+    batches: Iterable[Prepared],
+    reference: Callable[[Prepared], Batch],
     candidate: Engine,
-    *,
-    nms: Nms,
-    batch_size: int,
+    recorder: Recorder,
 ) -> Compared:
-    """Run both engines over `samples`, in batches cut by sample index.
+    """Run both engines over batches and record how far they are apart.
+
+    Args:
+        reference: the reference's output for a batch, computed or remembered.
 
     Raises:
         ShapeMismatch: the candidate's output has another shape than the reference's.
     """
-    record = recorder(reference, nms)
     unreadable: dict[str, str] = {}
     parts: list[Columns] = []
-    for start in range(0, len(samples), batch_size):
-        batch = prepare(samples[start : start + batch_size], reference.transform, unreadable)
+    pending = _Pending()
+    for batch in batches:
+        unreadable |= batch.unreadable
         if not batch.samples:
             continue
-        array = np.stack(batch.arrays)
-        ref = reference.engine.run(array)
-        cand = candidate.run(array)
+        ref = reference(batch)
+        cand = candidate.run(batch.array)
         _check_shapes(ref, cand, detection=bool(batch.geometries))
-        columns = record.columns(batch.samples, batch.geometries, ref, cand)
-        contents = [sha256_file(sample.path) for sample in batch.samples]
-        parts.append({**columns, "content": np.array(contents)})
+        pending.add(batch, ref, cand)
+        if pending.size >= _PENDING_BYTES:
+            parts.append(pending.record(recorder))
+            pending = _Pending()
+    if pending.samples:
+        parts.append(pending.record(recorder))
     if not parts:
         return Compared(None, unreadable, [])
     columns = concatenate(parts)

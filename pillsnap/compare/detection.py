@@ -10,21 +10,25 @@ from numpy.typing import NDArray
 from pillsnap import noise
 from pillsnap.config import Nms
 from pillsnap.datasets import Sample
-from pillsnap.detections import nms
+from pillsnap.detections import match_boxes, nms
 from pillsnap.engines import Batch
 from pillsnap.errors import PillsnapError
+from pillsnap.labels import Box
 from pillsnap.preprocess import Geometry, unletterbox
-from pillsnap.records import Columns, ragged
+from pillsnap.records import Array, Columns, ragged
 
 
 class DetectionRecorder:
     """Columns per sample:
 
     box_err_px and score_err float32 [S], the largest error over the anchors of each stride;
-    class_flips int64; width and height int64 of the original image; ref_boxes and cand_boxes
-    ragged [k,6] (x1,y1,x2,y2 in original pixels, conf, class_id); ref_strides int64 [S], kept boxes
-    of the reference by the stride they come from; ref_finite and cand_finite bool. Where either
-    side is not finite the errors are nan.
+    class_flips int64, anchors that change their class; ref_boxes and cand_boxes ragged [k,6]
+    (x1,y1,x2,y2 in original pixels, conf, class_id); pairs ragged float64 [p,2], 1 - IoU and
+    absolute difference in confidence of every matched pair of them; box_class_flips int64, boxes
+    that both sides found and named differently; labelled bool, and truth ragged float64 [g,5]
+    (x1,y1,x2,y2 in original pixels, class_id); ref_strides int64 [S], kept boxes of the reference
+    by the stride they come from; ref_finite and cand_finite bool. Where either side is not finite
+    the errors are nan.
     """
 
     def __init__(self, strides: Sequence[int], shape: tuple[int, int], params: Nms) -> None:
@@ -51,19 +55,34 @@ class DetectionRecorder:
         # Nearer ties of the reference flip in healthy exports too.
         flips = (cand[..., 5] != ref[..., 5]) & (ref[..., 6] > noise.SCORE)
         kept = [keep_indices(rows, self._nms) for rows in ref]
+        ref_boxes = _restore(ref, kept, geometries)
         cand_kept = [keep_indices(rows, self._nms) for rows in cand]
+        cand_boxes = _restore(cand, cand_kept, geometries)
+        matches = [match_boxes(a, b) for a, b in zip(ref_boxes, cand_boxes, strict=True)]
+        pairs = [
+            np.column_stack(
+                [1 - match.ious, np.abs(a[match.pairs[:, 0], 4] - b[match.pairs[:, 1], 4])]
+            )
+            for a, b, match in zip(ref_boxes, cand_boxes, matches, strict=True)
+        ]
+        truth = [
+            truth_boxes(sample.boxes or (), geometry.width, geometry.height)
+            for sample, geometry in zip(samples, geometries, strict=True)
+        ]
         return {
             "id": np.array([sample.id for sample in samples]),
             "box_err_px": self._by_stride(box_err),
             "score_err": self._by_stride(score_err),
             "class_flips": flips.sum(axis=1).astype(np.int64),
-            "width": np.array([geometry.width for geometry in geometries], np.int64),
-            "height": np.array([geometry.height for geometry in geometries], np.int64),
+            "box_class_flips": np.array([match.class_flips for match in matches], np.int64),
+            "labelled": np.array([sample.boxes is not None for sample in samples]),
             "ref_strides": np.stack([self._count(indices) for indices in kept]),
             "ref_finite": np.isfinite(ref[..., :6]).all(axis=(1, 2)),
             "cand_finite": np.isfinite(cand).all(axis=(1, 2)),
-            **ragged("ref_boxes", _restore(ref, kept, geometries), 6),
-            **ragged("cand_boxes", _restore(cand, cand_kept, geometries), 6),
+            **ragged("ref_boxes", ref_boxes, 6),
+            **ragged("cand_boxes", cand_boxes, 6),
+            **ragged("pairs", pairs, 2, np.float64),
+            **ragged("truth", truth, 5, np.float64),
         }
 
     def _by_stride(self, errors: Batch) -> Batch:
@@ -78,6 +97,21 @@ class DetectionRecorder:
         """How many of the kept anchors belong to each stride, [S]."""
         stride = np.searchsorted(self._ends, indices, side="right")
         return np.bincount(stride, minlength=len(self._ends)).astype(np.int64)
+
+
+def truth_boxes(boxes: Sequence[Box], width: int, height: int) -> Array:
+    """Normalised centre boxes -> float64 [G,5], x1,y1,x2,y2 in pixels of the image, class_id."""
+    rows = [
+        (
+            (box.cx - box.w / 2) * width,
+            (box.cy - box.h / 2) * height,
+            (box.cx + box.w / 2) * width,
+            (box.cy + box.h / 2) * height,
+            box.class_id,
+        )
+        for box in boxes
+    ]
+    return np.array(rows, dtype=np.float64).reshape(-1, 5)
 
 
 def keep_indices(rows: Batch, params: Nms) -> NDArray[np.int64]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pillsnap.cache import ArrayCache
 from pillsnap.config import Config
 from pillsnap.matrix import Cell
 from pillsnap.preprocess import ClassifyTransform, LetterboxTransform
@@ -19,7 +21,8 @@ Transform = ClassifyTransform | LetterboxTransform
 
 @dataclass(frozen=True)
 class Request:
-    """Everything that decides which model is opened, and how."""
+    """Everything that decides which model is opened, and how; `cache` spares a reference that is
+    known already."""
 
     config: Config
     cell: Cell
@@ -27,6 +30,7 @@ class Request:
     run_dir: Path
     candidate: Path | None = None
     fresh_export: bool = False
+    cache: ArrayCache | None = None
 
 
 class Engine(Protocol):
@@ -44,11 +48,20 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Reference:
-    """The trained model, and what must be known of it to compare anything with it."""
+    """The trained model, and what must be known of it to compare anything with it.
+
+    Attributes:
+        key: SHA-256 of all that its answer to an image depends on, the image and its batch aside;
+            None for one whose answers are not to be remembered.
+        variants: the same model in other blockings of the same arithmetic, by name: how far they
+            are from it is the floor of numeric noise.
+    """
 
     engine: Engine
     transform: Transform
     strides: tuple[int, ...] = ()
+    key: str | None = None
+    variants: Mapping[str, Engine] = field(default_factory=dict)
 
 
 class Backend(Protocol):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pillsnap
 import pillsnap.classifier
 import pillsnap.detector
 import pillsnap.weights
@@ -15,6 +15,7 @@ from pillsnap.artifacts import TIMESTAMP_FORMAT, canonical_json, sha256_file, sh
 from pillsnap.checkpoints import stage_transform
 from pillsnap.config import Config
 from pillsnap.export.describe import PREFIX
+from pillsnap.versions import package_version
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,8 @@ def read_recipe(config: Config, stage: str, checkpoint: Path) -> Recipe:
 def _versions(stage: str) -> dict[str, str]:
     """Versions of what writes the file, read without importing it."""
     trainer = "ultralytics" if stage == "detection" else "timm"
-    return {name: _version(name) for name in ("onnx", "pillsnap", "torch", trainer)}
-
-
-def _version(name: str) -> str:
-    # ultralytics is also distributed without libGL, under another name.
-    for distribution in (name, f"{name}-opencv-headless"):
-        try:
-            return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
-    return "unknown"
+    packages = {name: package_version(name) or "unknown" for name in ("onnx", "torch", trainer)}
+    return {**packages, "pillsnap": pillsnap.__version__}
 
 
 def _sources() -> list[str]:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pillsnap import noise
-from pillsnap.figures import Figures, largest, mean, quantile, worst_samples
+from pillsnap.figures import (
+    Figures,
+    Metrics,
+    ids_of,
+    largest,
+    mean,
+    quantile,
+    take,
+    total,
+    worst_samples,
+)
 from pillsnap.records import Columns
 
 # A reference that guesses right this often by chance alone shows nothing of the trained model.
 CHANCE = 0.05
+
+# Classes, and boundary cases of a kind, that are listed.
+LISTED = 10
 
 
 def classification_figures(columns: Columns, num_classes: int) -> Figures:
@@ -20,66 +35,128 @@ def classification_figures(columns: Columns, num_classes: int) -> Figures:
     The top-1 flips that count against the tolerance leave out near ties of the reference (top-1
     minus top-2 probability within the drift limit of 1e-4), which flip in healthy exports too.
     """
-    finite = columns["ref_finite"] & columns["cand_finite"]
-    good = {name: column[finite] for name, column in columns.items()}
-    flipped = good["ref_top1"] != good["cand_top1"]
-    near_tie = flipped & (good["ref_margin"] <= noise.PROBABILITY)
+    ref_finite, cand_finite = columns["ref_finite"], columns["cand_finite"]
+    finite = ref_finite & cand_finite
+
+    def good(name: str) -> NDArray[Any]:
+        return columns[name][finite]
+
+    flipped = good("ref_top1") != good("cand_top1")
+    near_tie = flipped & (good("ref_margin") <= noise.PROBABILITY)
     judged, count = int((flipped & ~near_tie).sum()), int(finite.sum())
-    labelled = good["label"] >= 0
-    correct = int((good["ref_top1"] == good["label"])[labelled].sum())
-    asked = int(labelled.sum())
+    flips = int(flipped.sum())
+    label = good("label")
+    correct, candidate_correct = (
+        int((good(side) == label)[label >= 0].sum()) for side in ("ref_top1", "cand_top1")
+    )
+    asked = int((label >= 0).sum())
+    rows = np.flatnonzero(finite)
     metrics = {
         "samples": len(finite),
         # Where the reference is not finite either, it is the reference that has no signal.
-        "non_finite": int((columns["ref_finite"] & ~columns["cand_finite"]).sum()),
-        "mse_mean": mean(good["mse"]),
-        "mse_p99": quantile(good["mse"], 0.99),
-        "mse_max": largest(good["mse"]),
-        "sse_mean": mean(good["sse"]),
-        "prob_err_max": largest(good["prob_err_max"]),
-        "logit_err_max": largest(good["logit_err_max"]),
-        "kl_mean": mean(good["kl"]),
-        "logit_snr_db": _snr_db(good),
-        "top1_match_rate": (count - int(flipped.sum())) / count if count else None,
-        "top1_mismatch_count": int(flipped.sum()),
+        "non_finite": int((ref_finite & ~cand_finite).sum()),
+        **_mse(columns, rows),
+        "sse_mean": mean(good("sse")),
+        **_largest_with_sample(columns, "prob_err_max", rows),
+        "logit_err_max": largest(good("logit_err_max")),
+        "kl_mean": mean(good("kl")),
+        "logit_snr_db": _snr_db(good("logit_power"), good("logit_err_power")),
+        "top1_match_rate": (count - flips) / count if count else None,
+        "top1_mismatch_count": flips,
         "top1_near_ties": int(near_tie.sum()),
         "top1_judged_flips": judged,
         "top1_judged_samples": count,
         "top1_mismatch_rate": judged / count if count else None,
-        "flips_per_class": _flips_per_class(good["ref_top1"][flipped]),
+        "worst_classes": _worst_classes(good("ref_top1"), flipped),
+        "boundary_cases": _boundary_cases(columns, rows, flipped),
         "reference_top1": correct / asked if asked else None,
-        "candidate_top1": (
-            int((good["cand_top1"] == good["label"])[labelled].sum()) / asked if asked else None
-        ),
+        "candidate_top1": candidate_correct / asked if asked else None,
     }
     drift = np.where(finite, columns["prob_err_max"], np.inf)
     return Figures(
         metrics,
         _no_signal(columns, num_classes, correct, asked),
-        worst_samples(columns["id"], drift),
+        worst_samples(columns, drift),
     )
 
 
-def _snr_db(good: Columns) -> float | None:
+def _mse(columns: Columns, rows: NDArray[np.int64]) -> Metrics:
+    mse = columns["mse"][rows]
+    return {
+        "mse_mean": mean(mse),
+        "mse_p99": quantile(mse, 0.99),
+        **_largest_with_sample(columns, "mse", rows, figure="mse_max"),
+    }
+
+
+def _largest_with_sample(
+    columns: Columns, name: str, rows: NDArray[np.int64], figure: str | None = None
+) -> Metrics:
+    """The largest value of a column among `rows`, and the id of the first sample that has it."""
+    figure = figure or name
+    values = columns[name][rows]
+    if not len(values):
+        return {figure: None, f"{figure}_sample": None}
+    place = int(values.argmax())
+    (sample,) = ids_of(columns, [rows[place]])
+    return {figure: float(values[place]), f"{figure}_sample": sample}
+
+
+def _snr_db(power: NDArray[Any], err_power: NDArray[Any]) -> float | None:
     """Signal-to-noise ratio of the logits, 10 log10(sum ref^2 / sum err^2); None without noise."""
-    noise = math.fsum(good["logit_err_power"].tolist())
-    signal = math.fsum(good["logit_power"].tolist())
-    return 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else None
+    error, signal = total(err_power), total(power)
+    return 10 * math.log10(signal / error) if error > 0 and signal > 0 else None
 
 
-def _flips_per_class(classes: np.ndarray) -> dict[str, int]:
-    """Flips by the reference's class, the ten with most first."""
-    values, counts = np.unique(classes, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:10]
-    return {str(values[index]): int(counts[index]) for index in order}
+def _worst_classes(classes: NDArray[Any], flipped: NDArray[Any]) -> list[Metrics]:
+    """The ten classes (the reference's) that flip most, by count, then by rate, then by index."""
+    size = int(classes.max(initial=-1)) + 1
+    samples = np.bincount(classes, minlength=size)
+    flips = np.bincount(classes[flipped], minlength=size)
+    rate = flips / np.maximum(samples, 1)
+    order = [index for index in np.lexsort((-rate, -flips))[:LISTED] if flips[index]]
+    return [
+        {
+            "class_index": int(index),
+            "samples": int(samples[index]),
+            "flips": int(flips[index]),
+            "rate": float(rate[index]),
+        }
+        for index in order
+    ]
+
+
+def _boundary_cases(
+    columns: Columns, rows: NDArray[np.int64], flipped: NDArray[Any]
+) -> list[Metrics]:
+    """Ten flipped samples, the surest of the reference first, then the ten of the others that it
+    is least sure of."""
+    margin = columns["ref_margin"][rows]
+    gone, near = np.flatnonzero(flipped), np.flatnonzero(~flipped)
+    chosen = np.concatenate(
+        [
+            gone[np.argsort(-margin[gone], kind="stable")[:LISTED]],
+            near[np.argsort(margin[near], kind="stable")[:LISTED]],
+        ]
+    )
+    names = {
+        "sample": "id",
+        "reference_margin": "ref_margin",
+        "reference_class": "ref_top1",
+        "candidate_class": "cand_top1",
+        "prob_err": "prob_err_max",
+    }
+    found = {key: take(columns, name, rows[chosen]) for key, name in names.items()}
+    cases = zip(*found.values(), flipped[chosen].tolist(), strict=True)
+    return [dict(zip([*names, "flipped"], case, strict=True)) for case in cases]
 
 
 def _no_signal(columns: Columns, num_classes: int, correct: int, asked: int) -> str | None:
     """Why this reference shows nothing: an untrained model would pass any comparison."""
-    if not columns["ref_finite"].all():
-        count = int((~columns["ref_finite"]).sum())
-        return f"the reference's output is not finite for {count} samples"
-    classes = len(np.unique(columns["label"][columns["label"] >= 0]))
+    if broken := int((~columns["ref_finite"]).sum()):
+        return f"the reference's output is not finite for {broken} samples"
+    label = columns["label"]
+    classes = len(np.unique(label[label >= 0]))
     if classes > 1 and len(np.unique(columns["ref_top1"])) == 1:
         return f"the reference names one class for samples of {classes} classes: is it trained?"
     median = float(np.median(columns["ref_prob"]))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pillsnap import noise
-from pillsnap.coco import MeanAP, average_precision
-from pillsnap.detections import match_boxes
+from pillsnap.bootstrap import bootstrap_map_deltas, upper_bounds
+from pillsnap.coco import MeanAP, evaluate
 from pillsnap.figures import Figures, largest, mean, quantile, worst_samples
-from pillsnap.labels import Box
 from pillsnap.records import Columns, unragged
 
 # Below this mAP@0.5 the reference finds next to nothing that is labelled. Random weights had up to
@@ -21,141 +20,123 @@ MAP_FLOOR = 0.05
 
 
 def detection_figures(
-    columns: Columns,
-    truth: Mapping[str, tuple[Box, ...] | None],
-    strides: Sequence[int],
-    max_detections: int,
+    columns: Columns, strides: Sequence[int], max_detections: int, seed: int
 ) -> Figures:
     """Figures over all samples of a cell.
 
     Args:
         columns: the cell's records.
-        truth: labelled boxes by sample id; None for an image without labels.
         strides: of the detector, in the order of its anchors.
+        max_detections: boxes of an image that the NMS keeps, which mAP goes by.
+        seed: of the resampling behind the bounds of the mAP deltas.
 
     Rates of boxes that one side lacks are unmatched boxes over all boxes of that side; the figure
     that is judged, `unmatched_rate`, is unmatched boxes of both over boxes of both. IoU delta of a
     matched pair is 1 - IoU.
     """
     finite = columns["ref_finite"] & columns["cand_finite"]
-    ref, cand = list(unragged(columns, "ref_boxes")), list(unragged(columns, "cand_boxes"))
-    matches = [match_boxes(a, b) for a, b in zip(ref, cand, strict=True)]
-    pairs = sum(len(match.pairs) for match in matches)
-    ious = np.concatenate([match.ious for match in matches])
-    conf = np.concatenate(
-        [
-            np.abs(a[match.pairs[:, 0], 4] - b[match.pairs[:, 1], 4])
-            for a, b, match in zip(ref, cand, matches, strict=True)
-        ]
-    )
-    ref_count, cand_count = sum(map(len, ref)), sum(map(len, cand))
-    both = ref_count + cand_count
-    box_err = columns["box_err_px"][finite]
-    score_err = columns["score_err"][finite]
-    maps, reason = _mean_ap(columns, truth, ref, cand, max_detections)
+    ref_count, cand_count = (int(columns[f"{side}_boxes_count"].sum()) for side in ("ref", "cand"))
+    iou_delta, conf_delta = columns["pairs"].T
+    pairs, both = len(iou_delta), ref_count + cand_count
+    box_err, score_err = columns["box_err_px"], columns["score_err"]
+    maps, reason = _mean_ap(columns, max_detections, seed)
     metrics: dict[str, Any] = {
         "samples": len(finite),
         # Where the reference is not finite either, it is the reference that has no signal.
         "non_finite": int((columns["ref_finite"] & ~columns["cand_finite"]).sum()),
-        "raw_box_err_px": largest(box_err),
-        "raw_score_err": largest(score_err),
+        "raw_box_err_px": largest(box_err[finite]),
+        "raw_score_err": largest(score_err[finite]),
         "per_stride": [
             {
                 "stride": int(stride),
-                "raw_box_err_px": largest(box_err[:, index]),
-                "raw_score_err": largest(score_err[:, index]),
+                "raw_box_err_px": largest(box_err[finite, index]),
+                "raw_score_err": largest(score_err[finite, index]),
                 "reference_boxes": int(columns["ref_strides"][:, index].sum()),
             }
             for index, stride in enumerate(strides)
         ],
         "class_flips": int(columns["class_flips"][finite].sum()),
+        "box_class_flips": int(columns["box_class_flips"].sum()),
         "reference_boxes": ref_count,
         "candidate_boxes": cand_count,
         "matched_boxes": pairs,
         "reference_only": ref_count - pairs,
         "candidate_only": cand_count - pairs,
+        "reference_only_rate": (ref_count - pairs) / ref_count if ref_count else None,
+        "candidate_only_rate": (cand_count - pairs) / cand_count if cand_count else None,
         "unmatched_rate": (both - 2 * pairs) / both if both else None,
-        "iou_delta_p50": quantile(1 - ious, 0.5),
-        "iou_delta_p95": quantile(1 - ious, 0.95),
-        "iou_delta_max": largest(1 - ious),
-        "conf_delta_mean": mean(conf),
-        "conf_delta_max": largest(conf),
+        "iou_delta_p50": quantile(iou_delta, 0.5),
+        "iou_delta_p95": quantile(iou_delta, 0.95),
+        "iou_delta_max": largest(iou_delta),
+        "conf_delta_mean": mean(conf_delta),
+        "conf_delta_max": largest(conf_delta),
         **_map_metrics(maps),
         "map_reason": reason,
     }
-    in_noise = np.maximum(columns["box_err_px"] / noise.BOX_PX, columns["score_err"] / noise.SCORE)
+    in_noise = np.maximum(box_err / noise.BOX_PX, score_err / noise.SCORE)
     drift = np.where(finite, in_noise.max(axis=1), np.inf)
-    return Figures(
-        metrics, _no_signal(columns, ref_count, maps), worst_samples(columns["id"], drift)
-    )
+    no_signal = _no_signal(columns, ref_count, maps)
+    return Figures(metrics, no_signal, worst_samples(columns, drift))
 
 
-def _mean_ap(
-    columns: Columns,
-    truth: Mapping[str, tuple[Box, ...] | None],
-    ref: Sequence[NDArray[Any]],
-    cand: Sequence[NDArray[Any]],
-    max_detections: int,
-) -> tuple[tuple[MeanAP, MeanAP] | None, str | None]:
+@dataclass(frozen=True)
+class _Maps:
+    """mAP of both engines on the labelled images, and how far its loss is certain."""
+
+    reference: MeanAP
+    candidate: MeanAP
+    upper: tuple[float | None, float | None]
+    resamples: int
+    images: int
+
+
+def _mean_ap(columns: Columns, max_detections: int, seed: int) -> tuple[_Maps | None, str | None]:
     """mAP of reference and candidate on the labelled images, or the reason why there is none."""
-    rows = [
-        index
-        for index, sample in enumerate(columns["id"].tolist())
-        if truth.get(sample) is not None
-    ]
-    if not rows:
+    labelled = np.flatnonzero(columns["labelled"])
+    if not len(labelled):
         return None, "no labels"
-    boxes = [
-        _pixels(truth[columns["id"][i]] or (), columns["width"][i], columns["height"][i])
-        for i in rows
-    ]
-    found = [
-        average_precision(boxes, [side[i] for i in rows], max_detections=max_detections)
-        for side in (ref, cand)
-    ]
-    if found[0] is None or found[1] is None:
+    truth, ref, cand = (
+        [boxes[index] for index in labelled]
+        for boxes in (unragged(columns, name) for name in ("truth", "ref_boxes", "cand_boxes"))
+    )
+    reference = evaluate(truth, ref, max_detections=max_detections)
+    candidate = evaluate(truth, cand, max_detections=max_detections)
+    if reference is None or candidate is None:
         return None, "no labelled box in these images"
-    return (found[0], found[1]), None
+    deltas = bootstrap_map_deltas(reference, candidate, seed=seed)
+    return _Maps(
+        reference.mean_ap(),
+        candidate.mean_ap(),
+        upper_bounds(deltas),
+        len(deltas),
+        len(labelled),
+    ), None
 
 
-def _pixels(boxes: Sequence[Box], width: int, height: int) -> NDArray[np.float64]:
-    """Normalised centre boxes -> [G,5] x1,y1,x2,y2 in pixels and class_id."""
-    rows = [
-        (
-            (box.cx - box.w / 2) * width,
-            (box.cy - box.h / 2) * height,
-            (box.cx + box.w / 2) * width,
-            (box.cy + box.h / 2) * height,
-            box.class_id,
-        )
-        for box in boxes
-    ]
-    return np.array(rows, dtype=np.float64).reshape(-1, 5)
-
-
-def _map_metrics(maps: tuple[MeanAP, MeanAP] | None) -> dict[str, float | None]:
-    names = ("map_0_5", "map_0_5_0_95")
-    if maps is None:
-        sides = ("reference", "candidate")
-        nothing = {f"{side}_{name}": None for side in sides for name in names}
-        return {**nothing, **{f"{name}_delta": None for name in names}}
-    reference, candidate = maps
+def _map_metrics(maps: _Maps | None) -> dict[str, float | int | None]:
+    metrics: dict[str, float | int | None] = {}
+    for index, name in enumerate(("map_0_5", "map_0_5_0_95")):
+        values: tuple[float | None, ...] = (None,) * 4
+        if maps is not None:
+            reference, candidate = getattr(maps.reference, name), getattr(maps.candidate, name)
+            values = (reference, candidate, candidate - reference, maps.upper[index])
+        keys = (f"reference_{name}", f"candidate_{name}", f"{name}_delta", f"{name}_delta_upper")
+        metrics |= dict(zip(keys, values, strict=True))
     return {
-        **{f"reference_{name}": getattr(reference, name) for name in names},
-        **{f"candidate_{name}": getattr(candidate, name) for name in names},
-        **{f"{name}_delta": getattr(candidate, name) - getattr(reference, name) for name in names},
+        **metrics,
+        "map_images": 0 if maps is None else maps.images,
+        "map_resamples": 0 if maps is None else maps.resamples,
     }
 
 
-def _no_signal(columns: Columns, ref_count: int, maps: tuple[MeanAP, MeanAP] | None) -> str | None:
+def _no_signal(columns: Columns, ref_count: int, maps: _Maps | None) -> str | None:
     """Why this reference shows nothing: an untrained model would pass any comparison."""
-    if not columns["ref_finite"].all():
-        count = int((~columns["ref_finite"]).sum())
-        return f"the reference's output is not finite for {count} samples"
-    if maps is not None and maps[0].map_0_5 < MAP_FLOOR:
+    if broken := int((~columns["ref_finite"]).sum()):
+        return f"the reference's output is not finite for {broken} samples"
+    if maps is not None and maps.reference.map_0_5 < MAP_FLOOR:
         return (
-            f"the reference's mAP@0.5 on labelled images is {maps[0].map_0_5:.3g}: is it trained, "
-            "and do labels, classes and conf_threshold belong to it?"
+            f"the reference's mAP@0.5 on labelled images is {maps.reference.map_0_5:.3g}: is it "
+            "trained, and do labels, classes and conf_threshold belong to it?"
         )
     if ref_count == 0:
         return "the reference finds no box in any image: nothing to compare"

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from pillsnap import journal
 from pillsnap.controller import Finished, finish
 from pillsnap.errors import PillsnapError
 from pillsnap.ledger import Ledger
 from pillsnap.matrix import MODES, Shard
-from pillsnap.options import asks_for_gate, repeat_command
-from pillsnap.plugin.state import PROPERTY, STATE, State, is_worker, make_state
+from pillsnap.options import asks_for_gate, repeat_command, workers_for_gpu
+from pillsnap.plugin.state import PROPERTY, STATE, State, begin, is_worker, make_state
 from pillsnap.plugin.verdicts import VerdictReport, log_failure
 from pillsnap.report.table import render
 from pillsnap.run import GateRun, Outcome
@@ -28,6 +29,8 @@ GATE_OPTIONS = (
     "candidate",
     "fresh_export",
     "gate_strict",
+    "resume",
+    "no_reference_cache",
 )
 
 
@@ -48,6 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--fresh-export", action="store_true", help="export again even if a matching file exists")
     add("--gate-strict", action="store_true", help="the sample must also certify the tolerance")
+    add("--resume", action="store_true", help="go on with the same run where it was cut off")
+    add(
+        "--no-reference-cache",
+        action="store_true",
+        help="ask the reference again even where its answers are known",
+    )
     add("--threads", type=int, metavar="N", help="threads per process (default: cores / workers)")
 
 
@@ -89,7 +98,14 @@ def pytest_configure_node(node: Any) -> None:
             "tag": state.tag,
             "threads": state.run.threads,
             "run_dir": str(state.run.run_dir),
+            "resume": state.run.resume,
         }
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """With a GPU candidate, no more workers than models fit into its memory; None: xdist's own."""
+    return workers_for_gpu(config.option.provider, config.option.engine)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -168,6 +184,8 @@ def _expect(config: pytest.Config, nodeids: Sequence[str]) -> None:
         state.ledger = Ledger(state.run)
         config.pluginmanager.register(Reporter(state.ledger), "pillsnap-reporter")
     state.ledger.expect(nodeids)
+    if state.ledger.expected:
+        begin(state, config.option.markexpr)
 
 
 class Reporter:
@@ -235,6 +253,8 @@ def _finish(session: pytest.Session, state: State) -> Finished | None:
         if result.verdict.failed and not any(_failed(outcome) for outcome in result.outcomes):
             log_failure(session, result, cell)
     session.exitstatus = finished.exit_code
+    if finished.exit_code in (0, 1):
+        journal.finish(state.run.run_dir)
     return finished
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from dataclasses import dataclass, field
@@ -11,12 +12,16 @@ from typing import Any
 
 import pytest
 
+from pillsnap import journal
 from pillsnap.artifacts import prepare_version_tag, utc_now
 from pillsnap.config import find_config, load_config
-from pillsnap.errors import ConfigError
+from pillsnap.errors import ConfigError, PillsnapError
+from pillsnap.journal import RunLock, find_unfinished
 from pillsnap.ledger import Ledger
 from pillsnap.options import select, thread_count
 from pillsnap.run import GateRun
+
+log = logging.getLogger(__name__)
 
 # Key of what the plugin puts into user_properties and into a worker's input.
 PROPERTY = "pillsnap"
@@ -29,6 +34,7 @@ class State:
     Attributes:
         asked: the user asked for the gate by -m or an option, so its items run alone.
         ledger: kept on the controller alone.
+        lock: says to other runs that this one is going on; kept on the controller alone.
     """
 
     run: GateRun
@@ -36,6 +42,7 @@ class State:
     tag: str
     started: datetime = field(default_factory=utc_now)
     ledger: Ledger | None = None
+    lock: RunLock | None = None
 
 
 STATE = pytest.StashKey[State]()
@@ -58,17 +65,39 @@ def make_state(config: pytest.Config, *, asked: bool) -> State | None:
         candidates=option.candidate,
         fresh_export=option.fresh_export,
         gate_strict=option.gate_strict,
+        reference_cache=not option.no_reference_cache,
     )
     settings = load_config(path)
     worker: dict[str, Any] | None = getattr(config, "workerinput", {}).get(PROPERTY)
     if worker is not None:
-        tag, threads, run_dir = worker["tag"], worker["threads"], Path(worker["run_dir"])
-    else:
-        tag = prepare_version_tag()
-        threads = thread_count(option.threads, getattr(option, "numprocesses", None) or 1)
-        run_dir = settings.exp_dir / "runs" / f"{tag}-{secrets.token_hex(3)}"
+        run_dir, resume = Path(worker["run_dir"]), worker["resume"]
+        run = GateRun(
+            settings, selection, threads=worker["threads"], run_dir=run_dir, resume=resume
+        )
+        return State(run, asked, worker["tag"])
+    tag = prepare_version_tag()
+    threads = thread_count(option.threads, getattr(option, "numprocesses", None) or 1)
+    run_dir = settings.exp_dir / "runs" / f"{tag}-{secrets.token_hex(3)}"
     run = GateRun(settings, selection, threads=threads, run_dir=run_dir)
+    if option.resume:
+        found = find_unfinished(run_dir.parent, run.key(option.markexpr))
+        if found is not None:
+            run.run_dir, lock = found
+            run.resume = True
+            return State(run, asked, run.run_dir.name.rpartition("-")[0], lock=lock)
     return State(run, asked, tag)
+
+
+def begin(state: State, markers: str) -> None:
+    """Note on disk what this run is of, so that --resume finds it if it is cut off."""
+    if state.lock is not None:
+        return  # it was noted when the run began
+    try:
+        state.lock = RunLock(state.run.run_dir)
+        state.lock.take()
+        journal.begin(state.run.run_dir, state.run.key(markers))
+    except PillsnapError as error:
+        log.warning("this run cannot be resumed: %s", error)  # the items say what cannot be written
 
 
 def is_worker(config: pytest.Config) -> bool:

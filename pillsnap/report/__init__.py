@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -11,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pillsnap.artifacts import canonical_json, get_git_sha, sha256_json, write_atomic
-from pillsnap.config import Config, Profiles
+from pillsnap.artifacts import get_git_sha, write_atomic
+from pillsnap.config import Config, Profiles, config_sha256
 from pillsnap.gate import certified, likely_causes
 from pillsnap.ledger import CellResult
 from pillsnap.report.environment import describe_environment
@@ -86,10 +85,10 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
             "git_sha": get_git_sha(config.source.parent),
             "command": facts.command,
             "config": str(config.source),
-            "config_sha256": sha256_json(json.loads(json.dumps(asdict(config), default=str))),
+            "config_sha256": config_sha256(config),
             "checkpoints_sha256": _hashes(results, "reference", "checkpoint_sha256"),
             "models_sha256": _hashes(results, "candidate", "sha256"),
-            "data_fingerprint": {result.cell.id: _fingerprint(result) for result in results},
+            "data_fingerprint": {result.cell.id: result.fingerprint for result in results},
             "seed": config.compare.seed,
         },
     }
@@ -135,9 +134,23 @@ def _cell(result: CellResult, profiles: Profiles) -> dict[str, Any]:
             else []
         ),
         "worst_samples": list(result.worst),
+        "noise_floor": result.noise_floor,
+        "drift_over_floor": _over_floor(result),
         "unreadable": result.unreadable,
-        "samples": 0 if result.columns is None else len(result.columns["id"]),
+        "samples": result.measured,
         "seconds": round(result.seconds, 3),
+    }
+
+
+def _over_floor(result: CellResult) -> dict[str, float | None] | None:
+    """Drift as a multiple of the reference's own noise; None where that is 0."""
+    floor = result.noise_floor
+    if floor is None or not result.metrics:
+        return None
+    drift = {name: result.metrics[name] for name in floor if name not in ("samples", "variants")}
+    return {
+        name: value / floor[name] if floor[name] and value is not None else None
+        for name, value in drift.items()
     }
 
 
@@ -159,8 +172,6 @@ def _stage(
     detection = _worst(results, "detection")
     box_metrics = detection.metrics if detection is not None else {}
     compare = config.compare
-    classes = {sample.label for sample in worst.samples if sample.label is not None}
-    classes |= {box.class_id for sample in worst.samples for box in sample.boxes or ()}
     return {
         "backbone": backbone,
         "num_classes": num_classes,
@@ -180,8 +191,8 @@ def _stage(
                 key: getattr(compare, key)
                 for key in ("sample_count", "per_class_k", "min_classes", "max_total")
             },
-            "sampled_classes": len(classes),
-            "sampled_images": len(worst.samples),
+            "sampled_classes": worst.metrics.get("classes_covered"),
+            "sampled_images": worst.samples,
             **{
                 key: worst.metrics.get(key)
                 for key in ("mse_mean", "mse_p99", "top1_match_rate", "top1_mismatch_count")
@@ -205,21 +216,6 @@ def _hashes(results: Sequence[CellResult], side: str, key: str) -> dict[str, str
                 name = result.cell.stage if side == "reference" else result.cell.id
                 found[name] = getattr(outcome, side).get(key)
     return found
-
-
-def _fingerprint(result: CellResult) -> str | None:
-    """SHA-256 over id, file content and labels of every sample that was measured."""
-    if result.columns is None:
-        return None
-    content = dict(
-        zip(result.columns["id"].tolist(), result.columns["content"].tolist(), strict=True)
-    )
-    digest = hashlib.sha256()
-    for sample in result.samples:
-        boxes = None if sample.boxes is None else [asdict(box) for box in sample.boxes]
-        line = canonical_json([sample.id, content.get(sample.id), sample.label, boxes])
-        digest.update(line.encode(errors="surrogatepass"))
-    return digest.hexdigest()
 
 
 def _finite(value: Any, place: str, non_finite: dict[str, str]) -> Any:

@@ -9,6 +9,12 @@ from pillsnap.run import Outcome
 
 
 def sample_policy(cell: Cell, compare: Compare) -> str:
+    if cell.hard:
+        edges = ", ".join(f"{edge:g}" for edge in compare.hardness_bins)
+        return (
+            f"{compare.hard_per_bin} per bin of the reference's top-1 probability ({edges}), of "
+            f"{compare.hard_pool} at random, seed {compare.seed}"
+        )
     if cell.mode == "full":
         return "the whole validation set"
     if cell.mode == "coverage":
@@ -24,6 +30,11 @@ def notes(result: CellResult, outcome: Outcome | None) -> list[str]:
     """What the figures do not show by themselves."""
     found = []
     metrics = result.metrics
+    if metrics.get("classes_missing"):
+        found.append(
+            f"{result.cell.stage}: classes asked for {metrics['classes_asked']:,}, in the data "
+            f"{metrics['classes_available']:,}, covered {metrics['classes_covered']:,}"
+        )
     if result.verdict.looser:
         found.append(f"profile {result.verdict.looser} would have held")
     if metrics.get("top1_near_ties"):

@@ -81,13 +81,23 @@ def explain(cell: dict[str, Any]) -> list[str]:
 
 def _row(cell: dict[str, Any]) -> list[str]:
     samples = f"{cell['samples']:>{max(0, 51 - len(cell['id']))}}"
-    head = f"{cell['id']} {samples} {cell['seconds']:>7.1f} s  {cell['verdict']}"
+    facts = f"{samples} {cell['seconds']:>7.1f} s  {cell['verdict']}"
+    heads = [f"{cell['id']} {facts}"]
+    if len(heads[0]) > WIDTH:
+        heads = [cell["id"], f"{facts:>{WIDTH}}"]
     figures = []
     for label, metric, tolerance in FIGURES[cell["stage"]]:
         value, limit = cell["metrics"].get(metric), cell["tolerances"].get(tolerance)
         if value is not None:
             figures.append(f"{label} {value:.2g}" + ("" if limit is None else f"/{limit:.2g}"))
-    lines = [head, *_wrap("  ".join(figures), indent=2)]
+    lines = [*heads, *_wrap("  ".join(figures), indent=2)]
+    over = [
+        f"{label} {multiple:.2g} x"
+        for label, metric, _ in FIGURES[cell["stage"]]
+        if (multiple := (cell["drift_over_floor"] or {}).get(metric)) is not None
+    ]
+    if over:
+        lines += _wrap("over torch's own noise: " + "  ".join(over), indent=2)
     for figure, found in cell["certified"].items():
         lines += _wrap(in_words(figure, Certified(**found)), indent=2)
     return lines

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pillsnap.artifacts import sha256_json
 from pillsnap.engines import Batch, Engine, Reference, Request, register
 from pillsnap.preprocess import ClassifyTransform, LetterboxTransform
 
@@ -21,17 +22,22 @@ COLOURS = np.array(
 STRIDES = (8, 16, 32)
 
 Fault = Callable[[str, Batch, Batch], Batch]
+Watch = Callable[[str, Batch], None]
 
 
 @dataclass
 class NumpyEngine:
-    """`fault(stage, input, output)` changes the output; the candidate's only."""
+    """`fault(stage, input, output)` changes the output; the candidate's only. `watch(stage, input)`
+    is called whenever the reference is."""
 
     stage: str
     fault: Fault | None = None
+    watch: Watch | None = None
     info: dict[str, Any] = field(default_factory=lambda: {"providers": ["numpy"]})
 
     def run(self, batch: Batch) -> Batch:
+        if self.watch is not None:
+            self.watch(self.stage, batch)
         output = _classify(batch) if self.stage == "classification" else _detect(batch)
         if self.fault is None:
             return output
@@ -71,14 +77,19 @@ def _detect(batch: Batch) -> Batch:
 @dataclass(frozen=True)
 class NumpyBackend:
     fault: Fault
+    watch: Watch | None
 
     def open_reference(self, request: Request) -> Reference:
         stage = request.cell.stage
         _, _, height, width = request.config.input_shape(stage)
+        engine = NumpyEngine(stage, watch=self.watch)
+        key = sha256_json([stage, height, width])
+        variants = {"batch_size": NumpyEngine(stage)}
         if stage == "detection":
-            return Reference(NumpyEngine(stage), LetterboxTransform(height, width), STRIDES)
-        transform = ClassifyTransform(height, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bilinear", 1.0)
-        return Reference(NumpyEngine(stage), transform)
+            transform = LetterboxTransform(height, width)
+            return Reference(engine, transform, STRIDES, key, variants)
+        crop = ClassifyTransform(height, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bilinear", 1.0)
+        return Reference(engine, crop, key=key, variants=variants)
 
     def open_candidate(self, request: Request) -> Engine:
         return NumpyEngine(request.cell.stage, self.fault)
@@ -88,5 +99,5 @@ def healthy(stage: str, batch: Batch, output: Batch) -> Batch:
     return output
 
 
-def register_numpy(fault: Fault = healthy) -> None:
-    register("numpy", lambda: NumpyBackend(fault))
+def register_numpy(fault: Fault = healthy, watch: Watch | None = None) -> None:
+    register("numpy", lambda: NumpyBackend(fault, watch))

@@ -34,13 +34,14 @@ class Project:
         (self.path / "config.yaml").write_text(yaml.safe_dump(self.settings))
 
     def write_fault(self, source: str) -> None:
-        """Python source of `def fault(stage, batch, output)`."""
+        """Python source of `def fault(stage, batch, output)`, and of `def watch(stage, batch)` if
+        the reference's calls are of interest."""
         (self.path / "conftest.py").write_text(
             f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
             "import numpy as np\n"
             "from tests.plugin.numpy_engine import NumpyEngine, healthy, register_numpy\n"
-            f"{source}\n"
-            "register_numpy(fault)\n"
+            f"fault, watch = healthy, None\n{source}\n"
+            "register_numpy(fault, watch)\n"
             'pytest_plugins = ["pillsnap.plugin"]\n'
         )
 
@@ -92,7 +93,7 @@ def make_project(pytester: pytest.Pytester, **compare: Any) -> Project:
     }
     project = Project(pytester, path, settings)
     project.write_config()
-    project.write_fault("fault = healthy")
+    project.write_fault("")
     return project
 
 

@@ -20,8 +20,8 @@ ROOT = Path(pillsnap.__file__).parent
 # layers, or stay within a package. A new module goes where its imports allow.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "noise", "preprocess", "detections", "coco", "matrix", "certify"),
-    ("textfiles", "artifacts", "images", "weights"),
-    ("configparse", "envfile", "labels", "maps", "records", "demo"),
+    ("textfiles", "artifacts", "images", "weights", "bootstrap", "hardware", "versions"),
+    ("configparse", "envfile", "labels", "maps", "records", "cache", "journal", "demo"),
     ("config",),
     ("datasets", "classifier", "detector", "figures"),
     ("samples", "checkpoints", "gate"),

@@ -110,6 +110,32 @@ def test_failure_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"]
 
 
+@pytest.mark.parametrize("sync", [True, False])
+def test_a_file_is_whole_or_not_there_whether_or_not_it_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: bool
+) -> None:
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def counted(descriptor: int) -> None:
+        synced.append(descriptor)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    path = tmp_path / "new" / "a"
+    for content in (b"one", b"two"):
+        with replace_atomic(path, sync=sync) as temp:
+            temp.write_bytes(content)
+        assert path.read_bytes() == content
+    # The file and its folder, each time.
+    assert len(synced) == (4 if sync else 0)
+    with pytest.raises(RuntimeError), replace_atomic(path, sync=sync) as temp:
+        temp.write_bytes(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"two"
+    assert names(path.parent) == ["a"]
+
+
 def test_full_disk_is_named_with_a_way_out(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with pytest.raises(PillsnapError) as caught, replace_atomic(path) as temp:

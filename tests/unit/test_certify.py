@@ -8,10 +8,18 @@ from dataclasses import replace
 from decimal import Decimal, localcontext
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pillsnap.certify import MOST_TRIALS, Certified, certify, in_words, samples_needed, upper_bound
+from pillsnap.certify import (
+    MOST_TRIALS,
+    Certified,
+    certify,
+    certify_bound,
+    in_words,
+    samples_needed,
+    upper_bound,
+)
 
 
 def bound(failures: int, trials: int, confidence: float = 0.95) -> float:
@@ -133,15 +141,35 @@ def test_samples_needed_are_the_fewest(tolerance: float, failures: int) -> None:
 
 def test_a_cell_of_flips() -> None:
     found = certify(0, 32, 0.001)
-    assert found == Certified(0, 32, bound(0, 32), 0.001, False, 2995)
+    assert found == Certified(
+        certified_upper=bound(0, 32),
+        tolerance=0.001,
+        certifies=False,
+        trials=32,
+        failures=0,
+        samples_needed=2995,
+    )
     assert certify(0, 2994, 0.001).certifies is False
     assert certify(0, 2995, 0.001).certifies is True
-    assert certify(0, 32, None) == Certified(0, 32, bound(0, 32), None, None, None)
-    assert certify(0, 32, 0.0) == Certified(0, 32, bound(0, 32), 0.0, False, None)
-    assert certify(0, 0, 0.01) == Certified(0, 0, None, 0.01, False, 299)
+    assert certify(0, 32, None) == Certified(bound(0, 32), None, None, 32, 0, None)
+    assert certify(0, 32, 0.0) == Certified(bound(0, 32), 0.0, False, 32, 0, None)
+    assert certify(0, 0, 0.01) == Certified(None, 0.01, False, 0, 0, 299)
     # A rate that is above the tolerance is not for want of samples.
     assert certify(1, 1000, 0.001).samples_needed == 4742
     assert certify(1, 999, 0.001).samples_needed is None
+
+
+def test_a_bound_that_was_found_in_another_way() -> None:
+    # Of how many images it would take, nothing is known; nor is there anything that failed.
+    assert certify_bound(0.004, 256, 0.01) == Certified(0.004, 0.01, True, 256, None, None)
+    assert certify_bound(0.01, 256, 0.01).certifies is True
+    assert certify_bound(math.nextafter(0.01, 1), 256, 0.01).certifies is False
+    assert certify_bound(0.004, 256, None) == Certified(0.004, None, None, 256)
+    # Of nothing, all is possible.
+    assert certify_bound(None, 0, 0.01) == Certified(None, 0.01, False, 0)
+    assert certify_bound(None, 0, 1.0).certifies is True
+    assert certify_bound(None, 0, None).certifies is None
+    assert certify_bound(0.0, 3, 0.0).certifies is True
 
 
 @pytest.mark.parametrize(
@@ -188,5 +216,57 @@ def test_the_words_never_round_a_bound_past_its_tolerance() -> None:
     assert in_words("top1_mismatch_rate", certify(0, 298, 0.01)) == (
         "0 of 298 flipped: certifies 1.0002 %; 1 % needs 299"
     )
-    almost = replace(certify(0, 32, 0.0894), upper=0.08942, certifies=False)
+    almost = replace(certify(0, 32, 0.0894), certified_upper=0.08942, certifies=False)
     assert "certifies 8.942 %; 8.94 % needs" in in_words("top1_mismatch_rate", almost)
+    above = certify_bound(0.010001, 9, 0.01)
+    assert in_words("map_0_5_delta", above).endswith("certifies 1.0001 %, not 1 %")
+
+
+@given(st.floats(0, 1), st.floats(1e-6, 1))
+def test_the_words_of_a_bound_stand_on_its_side_of_the_tolerance(
+    upper: float, tolerance: float
+) -> None:
+    assume(abs(upper - tolerance) > 1e-12 * tolerance)
+    text = in_words("map_0_5_delta", certify_bound(upper, 9, tolerance))
+    shown = float(text.partition("certifies ")[2].partition(" %")[0])
+    within = upper <= tolerance
+    assert (", within " in text) is within
+    assert (", not " in text) is not within
+    assert (shown <= 100 * tolerance) is within
+    assert shown == pytest.approx(100 * upper, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("figure", "case", "words"),
+    [
+        (
+            "map_0_5_delta",
+            (0.004, 256, 0.01),
+            "mAP@0.5 delta over 256 images: certifies 0.4 %, within 1 %",
+        ),
+        (
+            "map_0_5_0_95_delta",
+            (0.0234, 12_000, 0.01),
+            "mAP@0.5:0.95 delta over 12,000 images: certifies 2.3 %, not 1 %",
+        ),
+        (
+            "map_0_5_delta",
+            (0.0, 32, 0.01),
+            "mAP@0.5 delta over 32 images: certifies 0 %, within 1 %",
+        ),
+        (
+            "map_0_5_0_95_delta",
+            (None, 1, 0.01),
+            "mAP@0.5:0.95 delta over 1 images: certifies nothing, not 1 %",
+        ),
+        (
+            "map_0_5_delta",
+            (0.004, 256, None),
+            "mAP@0.5 delta over 256 images: certifies 0.4 %",
+        ),
+    ],
+)
+def test_words_of_a_delta(
+    figure: str, case: tuple[float | None, int, float | None], words: str
+) -> None:
+    assert in_words(figure, certify_bound(*case)) == words

@@ -1,7 +1,10 @@
-"""COCO's mAP on cases small enough to work out by hand."""
+"""COCO's mAP on cases small enough to work out by hand, and against pycocotools itself."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import pickle
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pillsnap.coco import MeanAP, average_precision
+from pillsnap.coco import Evaluation, MeanAP, evaluate, resample
 
 Boxes = NDArray[np.float32]
 
@@ -31,8 +34,18 @@ def found_of(*rows: tuple[list[float], float, int]) -> Boxes:
 def measure(
     truth: Sequence[Boxes], found: Sequence[Boxes], max_detections: int = 100
 ) -> tuple[float, float] | None:
-    result = average_precision(truth, found, max_detections=max_detections)
-    return None if result is None else (result.map_0_5, result.map_0_5_0_95)
+    evaluation = evaluate(truth, found, max_detections=max_detections)
+    return None if evaluation is None else both(evaluation.mean_ap())
+
+
+def both(result: MeanAP) -> tuple[float, float]:
+    return result.map_0_5, result.map_0_5_0_95
+
+
+def evaluated(truth: Sequence[Boxes], found: Sequence[Boxes], limit: int = 100) -> Evaluation:
+    evaluation = evaluate(truth, found, max_detections=limit)
+    assert evaluation is not None
+    return evaluation
 
 
 def approx(*values: float) -> Any:
@@ -44,7 +57,7 @@ TWO_FOUND = [found_of((box(0), 0.9, 0), (box(100), 0.8, 1)), found_of((box(0), 0
 
 
 def test_finding_every_box_is_one() -> None:
-    result = average_precision(TWO, TWO_FOUND, max_detections=100)
+    result = evaluated(TWO, TWO_FOUND).mean_ap()
     assert isinstance(result, MeanAP)
     assert (result.map_0_5, result.map_0_5_0_95) == approx(1.0, 1.0)
     assert type(result.map_0_5) is float
@@ -146,6 +159,11 @@ def test_an_inverted_or_huge_box_is_wrong_not_ignored() -> None:
 def test_a_huge_label_counts() -> None:
     huge = [0.0, 0.0, 2e5, 2e5]
     assert measure([truth_of((huge, 0))], [found_of()]) == approx(0.0, 0.0)
+    # Beside a label within COCO's own range of areas, it keeps the box that fits it best.
+    within, above = [0.0, 0.0, 9.5e4, 9.5e4], [0.0, 0.0, 9.5e4, 1.3e5]
+    found = found_of((above, 0.9, 0), ([0.0, 0.0, 9.5e4, 6e4], 0.8, 0))
+    result = measure([truth_of((within, 0), (above, 0))], [found])
+    assert result is not None and result[0] == pytest.approx(1.0, abs=1e-12)
 
 
 def test_agrees_with_the_textbook_on_random_boxes() -> None:
@@ -228,3 +246,166 @@ def test_misuse_is_named() -> None:
         measure(TWO, [TWO_FOUND[0], np.zeros((3, 5), np.float32)])
     with pytest.raises(ValueError, match=r"truth\[0\] must be \[K, 5\]"):
         measure([np.zeros((1, 4), np.float32), TWO[1]], TWO_FOUND)
+
+
+# Against pycocotools, which the rest of this file does without.
+
+
+def scene(seed: int, images: int = 25, classes: int = 3) -> tuple[list[Boxes], list[Boxes]]:
+    """Random images: some without labels or boxes; most scores tie, within images and across."""
+    random = np.random.default_rng(seed)
+    truth, found = [], []
+    for _ in range(images):
+        count, extra = int(random.integers(0, 7)), int(random.integers(0, 4))
+        corner = random.uniform(0, 200, (count, 2))
+        corners = np.hstack([corner, corner + random.uniform(30, 60, (count, 2))])
+        label = random.integers(0, classes, (count, 1))
+        seen = random.random(count) < 0.85
+        moved = corners[seen] + random.normal(0, 3, (int(seen.sum()), 4))
+        stray = random.uniform(0, 200, (extra, 2))
+        rows = np.vstack([moved, np.hstack([stray, stray + 45])])
+        score = random.integers(1, 5, (len(rows), 1)) / 4
+        named = np.vstack([label[seen], random.integers(0, classes + 1, (extra, 1))])
+        order = random.permutation(len(rows))
+        truth.append(np.hstack([corners, label]).astype(np.float32))
+        found.append(np.hstack([rows, score, named])[order].astype(np.float32))
+    return truth, found
+
+
+def by_pycocotools(
+    truth: Sequence[Boxes], found: Sequence[Boxes], limit: int
+) -> tuple[float, float]:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def dataset(images: Sequence[Boxes]) -> Any:
+        rows = [(index, *row) for index, boxes in enumerate(images) for row in boxes.tolist()]
+        result = COCO()
+        result.dataset = {
+            "images": [{"id": index} for index in range(len(images))],
+            "categories": [{"id": label} for label in sorted({int(row[-1]) for row in rows})],
+            "annotations": [
+                {
+                    "id": number,
+                    "image_id": index,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "score": rest[0],
+                    "category_id": int(rest[-1]),
+                    "iscrowd": 0,
+                }
+                for number, (index, x1, y1, x2, y2, *rest) in enumerate(rows, 1)
+            ],
+        }
+        result.createIndex()
+        return result
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCOeval(dataset(truth), dataset(found), "bbox")
+        coco.params.maxDets = [limit]
+        coco.params.areaRng, coco.params.areaRngLbl = [[0, 1e10]], ["all"]
+        coco.evaluate()
+        coco.accumulate()
+    precision = coco.eval["precision"]
+    means = [values[values > -1].mean() for values in (precision[0], precision)]
+    return float(means[0]), float(means[1])
+
+
+@pytest.mark.parametrize("limit", [100, 2])
+@pytest.mark.parametrize("seed", range(5))
+def test_equals_pycocotools(seed: int, limit: int) -> None:
+    truth, found = scene(seed)
+    assert measure(truth, found, limit) == approx(*by_pycocotools(truth, found, limit))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_weights_equal_copies_of_the_images(seed: int) -> None:
+    images, limit = (25, 100) if seed % 4 else (6, 2)
+    truth, found = scene(seed, images, classes=1 + seed % 5)
+    random = np.random.default_rng(seed)
+    weights = np.bincount(random.integers(0, images, images), minlength=images)
+    assert weights.max() > 1 and weights.min() == 0
+    copies = np.repeat(np.arange(images), weights)
+    expected = by_pycocotools([truth[i] for i in copies], [found[i] for i in copies], limit)
+    result = both(resample(evaluated(truth, found, limit), weights))
+    assert result == approx(*expected)
+    assert result != approx(*by_pycocotools(truth, found, limit))
+
+
+def test_copies_of_boxes_that_tie_within_an_image_take_turns() -> None:
+    # Right, wrong, right, wrong: the second label is found at 2 of 3.
+    truth, found = [truth_of((box(0), 0))], [found_of((box(0), 0.5, 0), (box(300), 0.5, 0))]
+    taking_turns = (51 + 50 * 2 / 3) / 101
+    assert measure(truth * 2, found * 2) == approx(taking_turns, taking_turns)
+    assert both(resample(evaluated(truth, found), np.array([2]))) == approx(*[taking_turns] * 2)
+    # Where they do not tie, the copies of the surer box come first.
+    found = [found_of((box(0), 0.6, 0), (box(300), 0.5, 0))]
+    assert both(resample(evaluated(truth, found), np.array([2]))) == approx(1.0, 1.0)
+
+
+def test_recall_points_are_reached_as_in_coco() -> None:
+    # 0.35 as a point is a hair above 35 of 100: 0, 0.01, ..., 0.34 are reached.
+    truth = [truth_of(*[(box(60 * i), 0) for i in range(100)])]
+    found = [found_of(*[(box(60 * i), 0.9, 0) for i in range(35)])]
+    assert measure(truth, found) == approx(35 / 101, 35 / 101)
+    assert measure(truth, found) == approx(*by_pycocotools(truth, found, 100))
+
+
+# Weights
+
+
+def test_a_class_that_no_image_of_the_sample_labels_does_not_count() -> None:
+    truth = [truth_of((box(0), 0)), truth_of((box(0), 1)), truth_of()]
+    found = [found_of((box(0), 0.9, 0)), found_of(), found_of((box(0), 0.8, 0))]
+    evaluation = evaluated(truth, found)
+    assert both(evaluation.mean_ap()) == approx(0.5, 0.5)
+    assert both(resample(evaluation, np.array([2, 0, 1]))) == approx(1.0, 1.0)
+    assert both(resample(evaluation, np.array([0, 3, 0]))) == approx(0.0, 0.0)
+    for weights in ([0, 0, 3], [0, 0, 0]):
+        assert np.isnan(both(resample(evaluation, np.array(weights)))).all()
+
+
+def test_equal_weights_change_nothing_without_ties() -> None:
+    truth, found = scene(1)
+    random = np.random.default_rng(1)
+    for boxes in found:
+        boxes[:, 4] = random.random(len(boxes))
+    evaluation = evaluated(truth, found)
+    expected = both(evaluation.mean_ap())
+    assert both(resample(evaluation, np.ones(25, np.int64))) == expected
+    assert both(resample(evaluation, np.full(25, 7, np.uint8))) == approx(*expected)
+
+
+def test_weights_are_whole_numbers_of_every_image() -> None:
+    evaluation = evaluated(TWO, TWO_FOUND)
+    for shape in ((3,), (2, 1), ()):
+        with pytest.raises(ValueError, match=r"weights must be \[2\], got"):
+            resample(evaluation, np.ones(shape, np.int64))
+    for weights in (np.array([1.0, 1.0]), np.array([1, -1]), np.array([True, True])):
+        with pytest.raises(ValueError, match="whole numbers from 0"):
+            resample(evaluation, weights)
+
+
+# What is kept
+
+
+def test_an_evaluation_is_a_few_bytes_for_each_box() -> None:
+    truth, found = scene(0, images=200)
+    evaluation = evaluated(truth, found)
+    assert evaluation.images == 200 and len(evaluation.rankings) == 3
+    boxes = 0
+    for label, ranking in enumerate(evaluation.rankings):
+        assert ranking.scores.dtype == np.float64 and (np.diff(ranking.scores) <= 0).all()
+        assert ranking.images.dtype == ranking.labelled.dtype == np.int32
+        assert ranking.matched.dtype == np.bool_
+        assert ranking.matched.shape == (10, len(ranking.scores))
+        # The stricter the threshold, the fewer; nobody finds more than there is.
+        assert (np.diff(ranking.matched.sum(axis=1)) <= 0).all()
+        assert 0 < ranking.matched[0].sum() <= len(ranking.labelled)
+        counts = [int((image[:, 4] == label).sum()) for image in truth]
+        np.testing.assert_array_equal(ranking.labelled, np.repeat(np.arange(200), counts))
+        boxes += len(ranking.scores)
+    assert boxes == sum(int((image[:, 5] < 3).sum()) for image in found)
+    stored = pickle.dumps(evaluation)
+    assert b"pycocotools" not in stored
+    assert len(stored) < 22 * boxes + 4 * sum(map(len, truth)) + 2000

@@ -10,7 +10,16 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from pillsnap.config import Config, Paths, Profiles, Tolerances, find_config, load_config
+from pillsnap.config import (
+    Compare,
+    Config,
+    Paths,
+    Profiles,
+    Tolerances,
+    config_sha256,
+    find_config,
+    load_config,
+)
 from pillsnap.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +93,7 @@ def test_the_demo_config_of_the_repository() -> None:
     assert config.data.val.combo is not None
     assert config.data.val.combo.labels == ROOT / "exp/demo_data/val/combo/labels"
     assert config.compare.per_class_k == 20
+    assert config.compare.hard_per_bin == 8
     assert config.compare.tolerances == Profiles()
 
 
@@ -132,6 +142,80 @@ def test_a_wrong_opset_in_the_environment(tmp_path: Path, text: str) -> None:
 def test_rules_between_values(tmp_path: Path, text: str, key: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(key)):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "wrong"),
+    [
+        ("hard_per_bin", [0, 1, 8, 100_000], ["-1", "1.5", "null", "all"]),
+        ("hard_pool", [1, 5000, 10**7], ["0", "-1", "1.5", "null"]),
+        ("reference_cache_gib", [0, 0.5, 20, 1e4], ["-1", "-0.001", ".inf", ".nan", "null", "20G"]),
+        ("min_classes_required", [True, False], ["1", "null", "'true'", "maybe"]),
+    ],
+)
+def test_what_the_keys_of_scale_take(
+    tmp_path: Path, key: str, good: list[Any], wrong: list[str]
+) -> None:
+    for value in good:
+        config = load(tmp_path, f"export: {{compare: {{{key}: {str(value).lower()}}}}}")
+        assert getattr(config.compare, key) == value
+        assert type(getattr(config.compare, key)) is type(getattr(Compare(), key))
+    for text in wrong:
+        with pytest.raises(ConfigError, match=rf"config\.yaml:2: export\.compare\.{key}"):
+            load(tmp_path, f"export: {{compare: {{{key}: {text}}}}}")
+
+
+def test_the_hash_of_a_config_is_the_same_wherever_it_is_read(tmp_path: Path) -> None:
+    text = "export: {compare: {seed: 3}}"
+    first, again = load(tmp_path, text), load(tmp_path, text)
+    assert re.fullmatch("[0-9a-f]{64}", config_sha256(first))
+    assert config_sha256(first) == config_sha256(again)
+    # However it is written.
+    assert config_sha256(load(tmp_path, f"# a comment\n{text}\nclassification:\n")) == (
+        config_sha256(first)
+    )
+
+
+def test_how_samples_are_cut_is_no_part_of_the_hash_of_a_config(tmp_path: Path) -> None:
+    hashes = {
+        config_sha256(load(tmp_path, f"export: {{compare: {{shard_size: {size}}}}}"))
+        for size in (1, 16, 64, 2000)
+    }
+    assert hashes == {config_sha256(load(tmp_path))}
+
+
+OTHER_VALUES: dict[str, Any] = {
+    "mode": "full",
+    "stratify_by": (),
+    "hardness_bins": (0.0, 1.0),
+    "min_classes_required": True,
+    "reference_device": "cuda",
+    "tolerances": Profiles(profile="int8"),
+}
+
+
+@pytest.mark.parametrize(
+    "key", sorted({item.name for item in fields(Compare)} - {"shard_size", "reference_cache_gib"})
+)
+def test_everything_else_of_the_comparison_is_part_of_the_hash(tmp_path: Path, key: str) -> None:
+    config = load(tmp_path)
+    value = OTHER_VALUES[key] if key in OTHER_VALUES else getattr(config.compare, key) + 1
+    compare = replace(config.compare, **{key: value})
+    changed = replace(config, export=replace(config.export, compare=compare))
+    assert config_sha256(changed) != config_sha256(config)
+
+
+def test_models_and_data_are_part_of_the_hash(tmp_path: Path) -> None:
+    texts = (
+        "",
+        "classification: {num_classes: 7}",
+        "detection: {model: yolo11n}",
+        "export: {opset: 18}",
+        "export: {postprocess: {nms: {iou_threshold: 0.7}}}",
+        "data: {val: {single: photos}}",
+        "export: {compare: {tolerances: {int8: {mse_mean: 0.5}}}}",
+    )
+    assert len({config_sha256(load(tmp_path, text)) for text in texts}) == len(texts)
 
 
 def test_a_detector_may_be_wider_than_high(tmp_path: Path) -> None:

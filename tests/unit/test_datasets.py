@@ -63,10 +63,10 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
     touch(tmp_path / "val", "K-1/._z.jpg", ".hidden/x.jpg")  # names with a dot first
     samples = singles(tmp_path)
     assert samples == [
-        Sample("K-1/more/deep.webp", tmp_path / "val/K-1/more/deep.webp", 0),
-        Sample("K-1/z.tiff", tmp_path / "val/K-1/z.tiff", 0),
-        Sample("K-2/a.png", tmp_path / "val/K-2/a.png", 3),
-        Sample("K-2/b.JPG", tmp_path / "val/K-2/b.JPG", 3),
+        Sample("K-1/more/deep.webp", tmp_path / "val", 0),
+        Sample("K-1/z.tiff", tmp_path / "val", 0),
+        Sample("K-2/a.png", tmp_path / "val", 3),
+        Sample("K-2/b.JPG", tmp_path / "val", 3),
     ]
 
 
@@ -164,9 +164,9 @@ def test_a_manifest(tmp_path: Path, start: str, end: str) -> None:
     ]
     samples = manifest(tmp_path, start + end.join(lines) + end)
     assert samples == [
-        Sample(f"{tmp_path}/abs.png", tmp_path / "abs.png", 0),
-        Sample('a, "1".heic', tmp_path / 'sub/a, "1".heic', 0),
-        Sample("x/b.jpg", tmp_path / "sub/x/b.jpg", 3),
+        Sample(f"{tmp_path}/abs.png", tmp_path / "sub", 0),
+        Sample('a, "1".heic', tmp_path / "sub", 0),
+        Sample("x/b.jpg", tmp_path / "sub", 3),
     ]
 
 
@@ -251,7 +251,7 @@ def test_yolo_labels(tmp_path: Path) -> None:
 
 def test_scenes_without_labels(tmp_path: Path) -> None:
     touch(tmp_path / "images", "a.jpg")
-    assert scenes(tmp_path, None) == [Sample("a.jpg", tmp_path / "images/a.jpg", None, None)]
+    assert scenes(tmp_path, None) == [Sample("a.jpg", tmp_path / "images", None, None)]
 
 
 def test_a_missing_label_file_is_no_empty_scene(tmp_path: Path) -> None:

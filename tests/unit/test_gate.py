@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 
 from pillsnap import noise
+from pillsnap.certify import WORDS, Certified, in_words
 from pillsnap.config import Profiles, Tolerances
 from pillsnap.controller import decide_exit_code
 from pillsnap.figures import Figures, Metrics
 from pillsnap.gate import (
+    ALWAYS,
+    RATES,
+    RESAMPLED,
     Breach,
     Verdict,
     VerdictName,
@@ -59,6 +63,9 @@ def detection(
         "class_flips": 0,
         "map_0_5_delta": 0.0,
         "map_0_5_0_95_delta": 0.0,
+        "map_0_5_delta_upper": 0.0,
+        "map_0_5_0_95_delta_upper": 0.0,
+        "map_images": 32,
         "iou_delta_p95": 0.0,
         "unmatched_rate": 0.0,
         **changes,
@@ -282,32 +289,98 @@ def boxes(only: tuple[int, int], sides: tuple[int, int], **changes: Any) -> Metr
     return detection(QUIET, unmatched_rate=sum(only) / sum(sides), **counts, **changes)
 
 
+def maps(delta: float, upper: float | None, images: int = 400) -> Metrics:
+    """A detection cell whose boxes certify their rate, and both its mAPs with this bound."""
+    names = ("map_0_5_delta", "map_0_5_0_95_delta")
+    found = boxes((0, 0), (5000, 5000), map_images=images)
+    return found | dict.fromkeys(names, delta) | {f"{name}_upper": upper for name in names}
+
+
 def test_what_the_sample_certifies_stands_beside_the_rates() -> None:
     (found,) = certified(flips(0, 32), DEFAULT.strict).items()
     assert (found[0], found[1].failures, found[1].trials) == ("top1_mismatch_rate", 0, 32)
     assert (found[1].tolerance, found[1].certifies, found[1].samples_needed) == (0.001, False, 2995)
-    (found,) = certified(boxes((1, 2), (100, 101)), DEFAULT.int8).items()
-    assert (found[0], found[1].failures, found[1].trials) == ("unmatched_rate", 3, 201)
-    assert (found[1].tolerance, found[1].certifies) == (0.03, False)
+    evidence = certified(boxes((1, 2), (100, 101)), DEFAULT.int8)
+    assert evidence.keys() == {"unmatched_rate", "map_0_5_delta", "map_0_5_0_95_delta"}
+    rate = evidence["unmatched_rate"]
+    assert (rate.failures, rate.trials) == (3, 201)
+    assert (rate.tolerance, rate.certifies) == (0.03, False)
     assert certified(flips(0, 32), UNJUDGED)["top1_mismatch_rate"].certifies is None
     assert certified({}, DEFAULT.strict) == {}
 
 
-PASSES = [flips(0, 2994), flips(5, 10_000, prob_err_max=5e-5), boxes((0, 0), (149, 149))]
-PASSES_STRICT = [flips(0, 2995), flips(5, 11_000), boxes((0, 0), (149, 150))]
+def test_what_the_images_certify_stands_beside_the_map_deltas() -> None:
+    metrics = maps(-0.004, None) | {"map_0_5_delta_upper": 0.009, "map_0_5_0_95_delta_upper": 0.02}
+    evidence = certified(metrics, DEFAULT.strict)
+    assert evidence["map_0_5_delta"] == Certified(0.009, 0.01, True, 400)
+    assert evidence["map_0_5_0_95_delta"] == Certified(0.02, 0.01, False, 400)
+    assert certified(metrics, DEFAULT.int8)["map_0_5_0_95_delta"] == Certified(
+        0.02, 0.02, True, 400
+    )
+    assert certified(metrics, UNJUDGED)["map_0_5_delta"] == Certified(0.009, None, None, 400)
+    # Without labels there is no delta, and nothing to certify of it.
+    without = boxes((0, 0), (9, 9)) | dict.fromkeys(("map_0_5_delta", "map_0_5_0_95_delta"))
+    assert certified(without, DEFAULT.strict).keys() == {"unmatched_rate"}
+
+
+def test_every_figure_that_is_certified_has_words() -> None:
+    assert RATES.keys() | RESAMPLED.keys() == WORDS.keys()
+    for figure, found in {
+        **certified(flips(0, 32), DEFAULT.strict),
+        **certified(maps(0.0, 0.0), DEFAULT.strict),
+    }.items():
+        assert in_words(figure, found)
+
+
+PASSES = [
+    flips(0, 2994),
+    flips(5, 10_000, prob_err_max=5e-5),
+    boxes((0, 0), (149, 149)),
+]
+PASSES_STRICT = [
+    flips(0, 2995),
+    flips(5, 11_000),
+    boxes((0, 0), (149, 150)),
+    maps(0.002, 0.01),
+    maps(-0.002, 0.003),
+]
 
 
 @pytest.mark.parametrize("metrics", PASSES)
 def test_gate_strict_wants_the_tolerance_certified(metrics: Metrics) -> None:
     assert not judge(figures(metrics), DEFAULT, "strict").failed
     found = judge(figures(metrics), DEFAULT, "strict", gate_strict=True)
-    ((figure, evidence),) = certified(metrics, DEFAULT.strict).items()
-    assert evidence.upper is not None
+    figure, evidence = next(iter(certified(metrics, DEFAULT.strict).items()))
+    assert evidence.certified_upper is not None
     assert evidence.tolerance is not None
     assert found.name == "breach"
-    assert found.breaches == (Breach(f"{figure}_certified", evidence.upper, evidence.tolerance),)
+    assert found.breaches == (
+        Breach(f"{figure}_certified", evidence.certified_upper, evidence.tolerance),
+    )
     assert f"needs {evidence.samples_needed:,}" in found.reason
     assert "too few samples" in "".join(likely_causes(found.breaches, metrics))
+
+
+def test_gate_strict_wants_the_map_deltas_certified() -> None:
+    above = math.nextafter(0.01, 1)
+    for metrics in (maps(0.002, above), maps(-0.002, above)):
+        assert not judge(figures(metrics), DEFAULT, "strict").failed
+        found = judge(figures(metrics), DEFAULT, "strict", gate_strict=True)
+        assert found.breaches == (
+            Breach("map_0_5_delta_certified", above, 0.01),
+            Breach("map_0_5_0_95_delta_certified", above, 0.01),
+        )
+        assert found.looser == "int8"
+        assert "mAP@0.5 delta over 400 images: certifies" in found.reason
+        assert ", not 1 %" in found.reason
+        assert "too few samples" in "".join(likely_causes(found.breaches, metrics))
+    # One of the two is enough.
+    one = maps(0.002, 0.004) | {"map_0_5_0_95_delta_upper": 0.5}
+    (breach,) = judge(figures(one), DEFAULT, "strict", gate_strict=True).breaches
+    assert breach == Breach("map_0_5_0_95_delta_certified", 0.5, 0.01)
+    # Where no draw had a labelled box, nothing is certified.
+    found = judge(figures(maps(0.0, None)), DEFAULT, "strict", gate_strict=True)
+    assert found.breaches[0] == Breach("map_0_5_delta_certified", 1.0, 0.01)
 
 
 @pytest.mark.parametrize("metrics", PASSES_STRICT)
@@ -359,6 +432,60 @@ def test_without_the_option_what_is_certified_changes_no_verdict(profile: str) -
         assert judge(figures(many), DEFAULT, profile) == expected
 
 
+def missing(count: int | None, **changes: Any) -> Metrics:
+    return classification(classes_missing=count, **changes)
+
+
+def test_classes_that_coverage_lacks_breach_where_they_are_required() -> None:
+    metrics = missing(7)
+    assert judge(figures(metrics), DEFAULT, "strict").name == "equivalent"
+    found = judge(figures(metrics), DEFAULT, "strict", classes_required=True)
+    assert found == Verdict(
+        "breach", (Breach("classes_missing", 7, 0),), "classes_missing 7 > 0", looser=None
+    )
+    assert likely_causes(found.breaches, metrics) == [
+        "the validation data have too few classes for export.compare.min_classes"
+    ]
+
+
+@pytest.mark.parametrize("count", [0, None, "not measured"])
+def test_classes_that_are_all_there_or_not_asked_for_are_no_breach(count: Any) -> None:
+    found = {} if count == "not measured" else {"classes_missing": count}
+    for metrics in (classification(**found), detection(QUIET, **found)):
+        verdict = judge(figures(metrics), DEFAULT, "strict", classes_required=True)
+        assert verdict == Verdict("equivalent")
+
+
+@pytest.mark.parametrize("profile", ["strict", "practical", "fp16", "int8"])
+def test_no_profile_lets_missing_classes_pass(profile: str) -> None:
+    # Named beside the drift, after it; and a profile that holds the drift would not have held.
+    metrics = missing(1, mse_mean=1e-5)
+    found = judge(figures(metrics), DEFAULT, profile, classes_required=True)
+    assert found.breaches[-1] == Breach("classes_missing", 1, 0)
+    assert found.looser is None
+    assert judge(figures(metrics), DEFAULT, profile).looser == (
+        "practical" if profile == "strict" else None
+    )
+    if profile == "strict":
+        assert found.reason == "mse_mean 1e-05 > 1e-06; classes_missing 1 > 0"
+        assert "too few classes" not in "".join(likely_causes(found.breaches, metrics))
+
+
+def test_missing_classes_leave_other_verdicts_as_they_are() -> None:
+    blank = judge(figures(missing(3), "is it trained?"), DEFAULT, "strict", classes_required=True)
+    assert blank.name == "inconclusive"
+    assert blank.reason == "is it trained?; outside its profile: classes_missing 3 > 0"
+    # It is not for want of samples that a cell of too few classes breaches.
+    few = judge(
+        figures(flips(0, 32, classes_missing=3)),
+        DEFAULT,
+        "strict",
+        gate_strict=True,
+        classes_required=True,
+    )
+    assert [breach.figure for breach in few.breaches] == ["classes_missing"]
+
+
 def causes(metrics: Metrics, profile: str = "strict") -> str:
     breaches = find_breaches(metrics, getattr(DEFAULT, profile))
     assert breaches
@@ -380,6 +507,32 @@ def test_likely_causes_follow_the_pattern() -> None:
         detection(QUIET, class_flips=1),
     ):
         assert causes(metrics).startswith("conversion: weights or arithmetic")
+
+
+def always(*classes: int, samples: int = 4, rate: float = 1.0) -> list[Metrics]:
+    return [
+        {"class_index": index, "samples": samples, "flips": round(rate * samples), "rate": rate}
+        for index in classes
+    ]
+
+
+def test_a_class_that_flips_on_all_of_its_samples_is_named() -> None:
+    def of(rows: list[Metrics]) -> str:
+        return causes(classification(top1_mismatch_rate=0.01, worst_classes=rows))
+
+    assert "class 7 flips on all of its samples" in of(always(7))
+    assert "class 7, 3 flips on all of its samples" in of(always(7, 3) + always(9, rate=0.75))
+    assert of(always(7)).startswith("class order or class rows")
+    # Once is chance, and a class that keeps one is not lost.
+    for rows in (always(7, samples=1), always(7, rate=0.75), []):
+        assert "all of its samples" not in of(rows)
+    # Where many do it is no fault of theirs.
+    assert "all of its samples" in of(always(*range(ALWAYS - 1)))
+    assert "all of its samples" not in of(always(*range(ALWAYS)))
+    # It stands beside what is said of many flips.
+    both = causes(classification(top1_mismatch_rate=0.5, worst_classes=always(7)))
+    assert "RGB/BGR" in both
+    assert "class 7 flips" in both
 
 
 def test_likely_causes_go_by_the_figures_not_by_what_the_profile_judges() -> None:

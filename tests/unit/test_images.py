@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pillsnap.errors import ImageError
-from pillsnap.images import read_image
+from pillsnap.images import decode_image, read_bytes, read_image
 
 # Four flat quarters, so that JPEG keeps them and every turn and mirror shows.
 QUARTERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))
@@ -49,6 +49,31 @@ def test_rgb(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     save_exactly(quarters(), path)
     assert_is(read_image(path), np.asarray(quarters()), slack=3 if suffix == "jpg" else 0)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "webp", "jpg"])
+def test_an_image_is_the_bytes_of_its_file_decoded(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    save_exactly(quarters(), path)
+    data = read_bytes(path)
+    assert data == path.read_bytes()
+    expected = read_image(path)
+    path.unlink()
+    # Whoever has the bytes needs the file no more: its name is for errors.
+    assert_is(decode_image(data, path), expected)
+    with pytest.raises(ImageError, match=f"cannot be read(?s:.*){path}"):
+        decode_image(data[: len(data) // 3], path)
+
+
+def test_bytes_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    for name, reason in (("missing.png", "no such file"), ("folder.png", "is a directory")):
+        with pytest.raises(ImageError, match=reason) as caught:
+            read_bytes(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+    # Any bytes can be read; only decoding needs an image.
+    (tmp_path / "text.png").write_bytes(b"text")
+    assert read_bytes(tmp_path / "text.png") == b"text"
 
 
 def test_the_suffix_says_nothing(tmp_path: Path) -> None:
@@ -210,6 +235,12 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
     assert "there is no such file" in refusal(tmp_path / "link.png")
     (tmp_path / "folder.png").mkdir()
     assert "is a directory" in refusal(tmp_path / "folder.png")
+
+
+def test_names_that_no_file_can_have(tmp_path: Path) -> None:
+    # A manifest or a COCO file may hold anything.
+    for name in ("a\0b.png", "x" * 300 + ".png"):
+        refusal(tmp_path / name)
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])

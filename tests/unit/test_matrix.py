@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise, product
 
 import pytest
@@ -43,6 +44,22 @@ def test_ids_carry_what_was_requested() -> None:
     assert Shard(CELL).id == "detection-onnx-auto-fp32-smoke"
     assert Shard(CELL, 3, 12).id == "detection-onnx-auto-fp32-smoke-s003of012"
     assert Shard(CELL, 1234, 4321).id == "detection-onnx-auto-fp32-smoke-s1234of4321"
+
+
+def test_a_cell_of_hard_samples_says_so_at_the_end_of_its_id() -> None:
+    hard = replace(CELL, hard=True)
+    assert hard.id == "detection-onnx-auto-fp32-smoke-hard"
+    assert Shard(hard, 3, 12).id == "detection-onnx-auto-fp32-smoke-hard-s003of012"
+    # Another cell than the one it stands beside, and after it.
+    assert hard != CELL
+    assert sorted([hard, CELL]) == [CELL, hard]
+    assert not any(cell.hard for cell in expand(STAGES, modes=MODES))
+
+
+def test_no_two_cells_share_an_id() -> None:
+    cells = expand(STAGES, ("onnx", "tensorrt", "torch"), PROVIDERS, PRECISIONS, MODES)
+    both = [*cells, *(replace(cell, hard=True) for cell in cells)]
+    assert len({cell.id for cell in both}) == len(both)
 
 
 def test_every_combination_once_and_detection_first() -> None:

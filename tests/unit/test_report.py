@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,14 +14,32 @@ import jsonschema
 import numpy as np
 import pytest
 
-from pillsnap.config import Config, Paths
+from pillsnap.compare.classification import ClassificationRecorder
+from pillsnap.compare.detection import DetectionRecorder
+from pillsnap.config import (
+    Classification,
+    Combo,
+    Compare,
+    Config,
+    Data,
+    Export,
+    Nms,
+    Paths,
+    Validation,
+    config_sha256,
+)
 from pillsnap.controller import finish
 from pillsnap.datasets import Sample
 from pillsnap.errors import PillsnapError
+from pillsnap.figures import Metrics
+from pillsnap.figures.classification import classification_figures
+from pillsnap.figures.detection import detection_figures
 from pillsnap.gate import Breach, Verdict, VerdictName
 from pillsnap.labels import Box
 from pillsnap.ledger import CellResult, Ledger
-from pillsnap.matrix import Cell
+from pillsnap.matrix import Cell, Shard
+from pillsnap.preprocess import Geometry
+from pillsnap.records import Columns, write_records
 from pillsnap.report import SCHEMA_PATH, STAGE_KEYS, RunFacts, build_report, publish_report
 from pillsnap.report.environment import PACKAGES
 from pillsnap.report.policy import sample_policy
@@ -30,15 +48,99 @@ from pillsnap.run import GateRun, Outcome, Selection
 
 DIGEST = "0123456789abcdef" * 4
 
-CLASSIFICATION = {"mse_mean": 2e-9, "mse_p99": 3e-9, "top1_match_rate": 1.0, "prob_err_max": 1e-6}
-DETECTION = {
+CLASSES = {
+    "classes_asked": None,
+    "classes_available": 24,
+    "classes_covered": 20,
+    "classes_missing": None,
+}
+CLASSIFICATION: Metrics = {
+    "samples": 32,
+    "non_finite": 0,
+    "mse_mean": 2e-9,
+    "mse_p99": 3e-9,
+    "mse_max": 4e-9,
+    "mse_max_sample": "K-1/a.png",
+    "sse_mean": 5e-8,
+    "prob_err_max": 1e-6,
+    "prob_err_max_sample": "K-2/b.png",
+    "logit_err_max": 2e-5,
+    "kl_mean": 1e-12,
+    "logit_snr_db": 120.5,
+    "top1_match_rate": 1.0,
+    "top1_mismatch_count": 0,
+    "top1_near_ties": 0,
+    "top1_judged_flips": 0,
+    "top1_judged_samples": 32,
+    "top1_mismatch_rate": 0.0,
+    "worst_classes": [],
+    "boundary_cases": [
+        {
+            "sample": "K-1/a.png",
+            "reference_margin": 0.01,
+            "reference_class": 1,
+            "candidate_class": 1,
+            "prob_err": 1e-6,
+            "flipped": False,
+        }
+    ],
+    "reference_top1": 0.9375,
+    "candidate_top1": 0.9375,
+    **CLASSES,
+}
+DETECTION: Metrics = {
+    "samples": 32,
+    "non_finite": 0,
     "raw_box_err_px": 5e-4,
     "raw_score_err": 2e-6,
-    "map_0_5_delta": -0.001,
-    "map_0_5_0_95_delta": 0.002,
-    "unmatched_rate": 0.0,
-    "per_stride": [{"stride": 8, "raw_box_err_px": 5e-4, "raw_score_err": 2e-6}],
+    "per_stride": [
+        {"stride": 8, "raw_box_err_px": 5e-4, "raw_score_err": 2e-6, "reference_boxes": 86}
+    ],
     "class_flips": 0,
+    "box_class_flips": 0,
+    "reference_boxes": 86,
+    "candidate_boxes": 86,
+    "matched_boxes": 86,
+    "reference_only": 0,
+    "candidate_only": 0,
+    "reference_only_rate": 0.0,
+    "candidate_only_rate": 0.0,
+    "unmatched_rate": 0.0,
+    "iou_delta_p50": 1e-6,
+    "iou_delta_p95": 2e-6,
+    "iou_delta_max": 3e-6,
+    "conf_delta_mean": 1e-7,
+    "conf_delta_max": 2e-6,
+    "reference_map_0_5": 0.9,
+    "candidate_map_0_5": 0.899,
+    "map_0_5_delta": -0.001,
+    "map_0_5_delta_upper": 0.004,
+    "reference_map_0_5_0_95": 0.7,
+    "candidate_map_0_5_0_95": 0.702,
+    "map_0_5_0_95_delta": 0.002,
+    "map_0_5_0_95_delta_upper": 0.0123,
+    "map_images": 32,
+    "map_resamples": 1000,
+    "map_reason": None,
+    **CLASSES,
+}
+NOT_OF_HARD = set(CLASSES)
+FLOORS: dict[str, dict[str, Any]] = {
+    "classification": {
+        "samples": 2,
+        "variants": {
+            "batch_size": {"prob_err_max": 5e-7, "logit_err_max": 4e-6},
+            "threads": {"prob_err_max": 2e-7, "logit_err_max": 8e-6},
+        },
+        "prob_err_max": 5e-7,
+        "logit_err_max": 8e-6,
+    },
+    "detection": {
+        "samples": 2,
+        "variants": {"threads": {"raw_box_err_px": 1e-4, "raw_score_err": 0.0}},
+        "raw_box_err_px": 1e-4,
+        "raw_score_err": 0.0,
+    },
 }
 
 
@@ -62,11 +164,14 @@ def make_result(
     samples: int = 2,
     ids: Sequence[str] = ("K-1/a.png", "K-2/b.png"),
     seconds: float = 1.5,
+    noise_floor: dict[str, Any] | None = None,
+    hard: bool = False,
 ) -> CellResult:
-    cell = Cell(stage, engine, provider, "fp32", mode)
+    cell = Cell(stage, engine, provider, "fp32", mode, hard)
     outcome = Outcome(
         cell.id,
-        file="shard.npz",
+        samples=samples + len(unreadable or {}),
+        file="shard.records",
         sha256=DIGEST,
         unreadable=unreadable or {},
         reference={
@@ -83,17 +188,19 @@ def make_result(
             "dynamic_axes": True,
             "providers": ["CPUExecutionProvider"],
         },
+        noise_floor=noise_floor,
         seconds=seconds,
     )
     if metrics is None:
         metrics = CLASSIFICATION if stage == "classification" else DETECTION
+        metrics = {k: v for k, v in metrics.items() if not (hard and k in NOT_OF_HARD)}
     return CellResult(
         cell,
         Verdict(verdict, breaches, reason, looser),
         "strict",
         (outcome,),
-        tuple(Sample(name, Path(name), index) for index, name in enumerate(ids)),
-        {"id": np.array(list(ids) * (samples // 2)), "content": np.array([DIGEST] * samples)},
+        samples,
+        DIGEST,
         metrics,
         tuple(ids),
     )
@@ -138,10 +245,76 @@ def test_every_object_of_the_schema_says_what_it_may_hold() -> None:
         return here + [found for item in node.values() for found in objects(item)]
 
     found = objects(schema())
-    assert len(found) >= 10
+    assert len(found) >= 20
     for node in found:
         assert node["additionalProperties"] is False
-        assert set(node["required"]) == set(node["properties"])
+        optional = set(node["properties"]) - set(node["required"])
+        assert set(node["required"]) <= set(node["properties"])
+        # Hard samples are drawn to be unsure, not to cover classes.
+        assert optional == (NOT_OF_HARD if "top1_mismatch_rate" in node["properties"] else set())
+
+
+def test_every_object_of_the_schema_without_names_says_what_its_values_are() -> None:
+    def maps(node: Any) -> list[dict[str, Any]]:
+        if isinstance(node, list):
+            return [found for item in node for found in maps(item)]
+        if not isinstance(node, dict):
+            return []
+        kinds = node.get("type", ())
+        here = [node] if "object" in ([kinds] if isinstance(kinds, str) else kinds) else []
+        return here + [found for item in node.values() for found in maps(item)]
+
+    for node in maps(schema()):
+        assert {"properties", "additionalProperties", "maxProperties"} & node.keys(), node
+
+
+def real_metrics() -> tuple[Metrics, Metrics]:
+    """Figures as they are computed, of a classification and of a detection cell."""
+    labels = [index % 5 for index in range(20)]
+    ref = np.eye(5, dtype=np.float32)[labels] * 6
+    cand = ref.copy()
+    cand[3, :2] = 9, 0
+    singles = [Sample(f"{index:02}.png", Path("x"), label) for index, label in enumerate(labels)]
+    columns = ClassificationRecorder().columns(singles, [], ref, cand)
+    rows = np.zeros((4, 84, 7), np.float32)
+    rows[:, 3] = (4, 4, 24, 24, 0.9, 0, 1)
+    scenes = [
+        Sample(f"{index}.png", Path("x"), None, (Box(0, 14 / 64, 14 / 64, 20 / 64, 20 / 64),))
+        for index in range(4)
+    ]
+    recorder = DetectionRecorder((8, 16, 32), (64, 64), Nms())
+    geometries = [Geometry(ratio=1.0, left=0, top=0, width=64, height=64)] * 4
+    boxes = recorder.columns(scenes, geometries, rows, rows[..., :6] + np.float32(0.001))
+    return (
+        classification_figures(columns, 5).metrics,
+        detection_figures(boxes, (8, 16, 32), 100, 0).metrics,
+    )
+
+
+@pytest.mark.parametrize("stage", ["classification", "detection"])
+def test_every_figure_that_is_computed_is_described(config: Config, stage: str) -> None:
+    found = real_metrics()[stage == "detection"]
+    example = CLASSIFICATION if stage == "classification" else DETECTION
+    assert found.keys() | NOT_OF_HARD == example.keys()
+    definitions = schema()["$defs"]
+    assert definitions[f"{stage}_metrics"]["properties"].keys() == example.keys()
+    whole = {**found, **CLASSES}
+    check(build_report([make_result(stage, metrics=whole)], config, facts()))
+    part = {"$defs": definitions, "$ref": f"#/$defs/{stage}_metrics"}
+    validator = jsonschema.Draft202012Validator(part)
+    assert validator.is_valid(whole)
+    assert validator.is_valid(found) is (stage == "classification")
+    for name in found:
+        assert not validator.is_valid({key: whole[key] for key in whole if key != name}), name
+        assert not validator.is_valid({**whole, name: {}}), name
+    assert not validator.is_valid({**whole, "another": 1})
+    for name in ("worst_classes", "boundary_cases", "per_stride"):
+        for row in found.get(name, ())[:1]:
+            for key in row:
+                less = {other: row[other] for other in row if other != key}
+                for wrong in ({**row, key: {}}, less):
+                    assert not validator.is_valid({**whole, name: [wrong]}), (name, key)
+            assert not validator.is_valid({**whole, name: [{**row, "another": 1}]}), name
 
 
 def test_a_report_has_every_key_of_the_contract(config: Config) -> None:
@@ -157,6 +330,9 @@ def test_a_report_has_every_key_of_the_contract(config: Config) -> None:
     assert report["stages"]["detection"]["backbone"] == config.detection.model
     assert report["compare"]["deltas"] == {"map_0_5": -0.001, "map_0_5_0_95": 0.002}
     assert report["compare"]["mse_mean"] == 2e-9
+    assert report["compare"]["sampled_classes"] == 20
+    assert report["compare"]["sampled_images"] == 2
+    assert [cell["hard"] for cell in report["cells"]] == [False, False]
     assert report["ckpt_path"] == "/exp/best.pt"
     assert report["exported_at_utc"] == "2025-01-31T23:59:59Z"
     assert report["postprocess"]["applied_in"] == "python_common"
@@ -192,6 +368,8 @@ def test_a_cell_without_a_measurement_has_a_report(config: Config) -> None:
     assert report["compare"]["failure_reason"] == "no CUDA here"
     assert report["onnx_path"] is None
     assert report["provenance"]["data_fingerprint"] == {cell.id: None}
+    assert (found["noise_floor"], found["drift_over_floor"]) == (None, None)
+    assert (report["compare"]["sampled_classes"], report["compare"]["sampled_images"]) == (None, 0)
 
 
 def test_the_stage_is_that_of_its_worst_cell(config: Config) -> None:
@@ -219,7 +397,9 @@ def test_numbers_that_are_not_finite_are_null_and_listed(config: Config) -> None
         **DETECTION,
         "map_0_5_delta": math.nan,
         "raw_box_err_px": np.float64("inf"),
-        "per_stride": [{"stride": 8, "raw_box_err_px": -math.inf, "raw_score_err": 0.5}],
+        "per_stride": [
+            {"stride": 8, "raw_box_err_px": -math.inf, "raw_score_err": 0.5, "reference_boxes": 1}
+        ],
     }
     breach = Breach("raw_box_err_px", math.inf, 0.05, "stride 8")
     result = make_result("detection", "breach", metrics=metrics, breaches=(breach,), reason="far")
@@ -235,7 +415,7 @@ def test_numbers_that_are_not_finite_are_null_and_listed(config: Config) -> None
     (cell,) = report["cells"]
     assert cell["metrics"]["map_0_5_delta"] is None
     assert cell["metrics"]["per_stride"] == [
-        {"stride": 8, "raw_box_err_px": None, "raw_score_err": 0.5}
+        {"stride": 8, "raw_box_err_px": None, "raw_score_err": 0.5, "reference_boxes": 1}
     ]
     # The terminal has words for them.
     assert "raw_box_err_px inf" in " ".join(render(report, "report.json"))
@@ -289,25 +469,6 @@ def test_the_environment_names_versions_and_hardware(config: Config) -> None:
     assert environment["packages"]["numpy"] == np.__version__
     assert environment["packages"]["pytest"] == pytest.__version__
     assert environment["python"].startswith("3.")
-
-
-def test_the_fingerprint_covers_names_contents_and_labels(config: Config) -> None:
-    def fingerprint(result: CellResult) -> str:
-        report = build_report([result], config, facts())
-        return str(report["provenance"]["data_fingerprint"][result.cell.id])
-
-    base = make_result()
-    others = [make_result(ids=("K-1/a.png", "K-2/c.png")), *(make_result() for _ in range(3))]
-    assert others[1].columns is not None
-    others[1].columns["content"] = np.array([DIGEST, DIGEST[::-1]])
-    box = Box(0, 0.5, 0.5, 0.1, 0.1)
-    samples = (others[2].samples[0], Sample("K-2/b.png", Path("b"), 1, (box,)))
-    object.__setattr__(others[2], "samples", samples)
-    samples = (others[3].samples[0], Sample("K-2/b.png", Path("b"), 7))
-    object.__setattr__(others[3], "samples", samples)
-    found = [fingerprint(result) for result in (base, *others)]
-    assert len(set(found)) == 5
-    assert fingerprint(make_result("classification")) == found[0]
 
 
 def test_published_files_are_equal_in_both_places(config: Config) -> None:
@@ -457,32 +618,32 @@ def test_the_section_starts_with_the_breaches_in_words(config: Config) -> None:
     assert "note: 3 flips are near ties" in flat
 
 
-COUNTED = {"top1_judged_flips": 0, "top1_judged_samples": 32}
-COUNTED_BOXES = {
-    "reference_only": 0,
-    "candidate_only": 0,
-    "reference_boxes": 86,
-    "candidate_boxes": 86,
-}
-
-
 def test_what_a_sample_certifies_stands_in_report_and_table(config: Config) -> None:
     results = [
-        make_result("detection", metrics={**DETECTION, **COUNTED_BOXES}),
-        make_result(metrics={**CLASSIFICATION, **COUNTED}),
+        make_result("detection"),
+        make_result(),
         make_result("detection", mode="full", metrics={}),
     ]
     report = build_report(results, config, facts())
     check(report)
     boxes, flips, nothing = (cell["certified"] for cell in report["cells"])
     assert boxes["unmatched_rate"]["trials"] == 172
+    assert boxes["map_0_5_delta"] == {
+        "certified_upper": 0.004,
+        "tolerance": 0.01,
+        "certifies": True,
+        "trials": 32,
+        "failures": None,
+        "samples_needed": None,
+    }
+    assert boxes["map_0_5_0_95_delta"]["certifies"] is False
     assert flips == {
         "top1_mismatch_rate": {
-            "failures": 0,
-            "trials": 32,
-            "upper": pytest.approx(0.0893682),
+            "certified_upper": pytest.approx(0.0893682),
             "tolerance": 0.001,
             "certifies": False,
+            "trials": 32,
+            "failures": 0,
             "samples_needed": 2995,
         }
     }
@@ -490,21 +651,148 @@ def test_what_a_sample_certifies_stands_in_report_and_table(config: Config) -> N
     lines = render(report, "report.json")
     assert "  0 of 32 flipped: certifies 8.9 %; 0.1 % needs 2,995" in lines
     assert "  0 of 172 boxes unmatched: certifies 1.7 %; 1 % needs 299 boxes" in lines
+    assert "  mAP@0.5 delta over 32 images: certifies 0.4 %, within 1 %" in lines
+    assert "  mAP@0.5:0.95 delta over 32 images: certifies 1.2 %, not 1 %" in lines
+    # However little is certified, the verdict is another matter.
     assert report["gate"]["verdict"] == "equivalent"
-    report["cells"][1]["certified"]["top1_mismatch_rate"]["upper"] = 1.5
+    report["cells"][1]["certified"]["top1_mismatch_rate"]["certified_upper"] = 1.5
     with pytest.raises(jsonschema.ValidationError):
         check(report)
+
+
+def test_without_labels_nothing_is_certified_of_map(config: Config) -> None:
+    names = [name for name in DETECTION if "map_0_5" in name]
+    metrics = {**DETECTION, **dict.fromkeys(names), "map_images": 0, "map_resamples": 0}
+    metrics["map_reason"] = "no labels"
+    report = build_report([make_result("detection", metrics=metrics)], config, facts())
+    check(report)
+    assert report["cells"][0]["certified"].keys() == {"unmatched_rate"}
+    assert "mAP is null: no labels" in report["stages"]["detection"]["compare"]["notes"]
+    assert not any("mAP@" in line for line in render(report, "report.json"))
+
+
+def test_drift_stands_beside_torchs_own_noise(config: Config) -> None:
+    results = [make_result(stage, noise_floor=FLOORS[stage]) for stage in FLOORS]
+    report = build_report(results, config, facts())
+    check(report)
+    flips, boxes = report["cells"]
+    assert flips["noise_floor"] == FLOORS["classification"]
+    assert flips["drift_over_floor"] == {
+        "prob_err_max": pytest.approx(1e-6 / 5e-7),
+        "logit_err_max": pytest.approx(2e-5 / 8e-6),
+    }
+    # Of no noise at all there is no multiple.
+    assert boxes["drift_over_floor"] == {
+        "raw_box_err_px": pytest.approx(5e-4 / 1e-4),
+        "raw_score_err": None,
+    }
+    lines = render(report, "report.json")
+    assert "  over torch's own noise: prob err 2 x" in lines
+    assert "  over torch's own noise: box px 5 x" in lines
+    # No drift is no multiple of it, which is something else.
+    metrics = {**CLASSIFICATION, "prob_err_max": 0.0}
+    quiet = make_result(metrics=metrics, noise_floor=FLOORS["classification"])
+    report = build_report([quiet], config, facts())
+    assert report["cells"][0]["drift_over_floor"]["prob_err_max"] == 0
+    assert "  over torch's own noise: prob err 0 x" in render(report, "report.json")
+
+
+def test_without_a_noise_floor_or_drift_there_is_no_multiple(config: Config) -> None:
+    nothing = dict.fromkeys(("mse_mean", "prob_err_max", "logit_err_max"))
+    floor = FLOORS["classification"]
+    unknown = {
+        **floor,
+        "prob_err_max": math.nan,
+        "variants": {"threads": {"prob_err_max": math.nan, "logit_err_max": 0.0}},
+    }
+    results = [
+        make_result(),  # an engine whose reference has no variants
+        make_result(mode="coverage", metrics={}, noise_floor=floor),
+        make_result(mode="full", metrics={**CLASSIFICATION, **nothing}, noise_floor=floor),
+        make_result(provider="cpu", noise_floor=unknown),
+    ]
+    report = build_report(results, config, facts())
+    check(report)
+    assert [cell["drift_over_floor"] for cell in report["cells"]] == [
+        None,
+        None,
+        {"prob_err_max": None, "logit_err_max": None},
+        {"prob_err_max": None, "logit_err_max": pytest.approx(2.5)},
+    ]
+    assert report["cells"][1]["noise_floor"] == floor
+    assert report["non_finite"]["cells[3].noise_floor.prob_err_max"] == "nan"
+    assert not any("own noise" in line for line in render(report, "report.json"))
+
+
+def test_a_cell_of_hard_samples_stands_beside_the_others(config: Config) -> None:
+    results = [
+        make_result(mode="coverage"),
+        make_result(mode="coverage", hard=True, verdict="within_tolerance", samples=30),
+    ]
+    report = build_report(results, config, facts())
+    check(report)
+    assert [cell["hard"] for cell in report["cells"]] == [False, True]
+    assert report["cells"][1]["id"] == "classification-onnx-auto-fp32-coverage-hard"
+    # The stage is that of its worst cell, of which no classes are asked.
+    assert report["compare"]["sample_policy"].startswith("0 per bin of the reference's top-1")
+    assert (report["compare"]["sampled_classes"], report["compare"]["sampled_images"]) == (None, 30)
+    assert report["provenance"]["data_fingerprint"].keys() == {cell.cell.id for cell in results}
+
+
+def test_the_row_of_hard_samples_fits_80_columns(config: Config) -> None:
+    result = make_result(
+        verdict="within_tolerance",
+        engine="tensorrt",
+        provider="tensorrt",
+        mode="coverage",
+        samples=32,
+        seconds=12345.6,
+        hard=True,
+    )
+    report = build_report([result], config, facts())
+    assert [line for line in render(report, "report.json") if len(line) > WIDTH] == []
+
+
+def test_the_hash_of_the_config_is_that_of_what_can_change_a_result(config: Config) -> None:
+    def hash_of(**changes: Any) -> str:
+        changed = replace(config, export=Export(compare=Compare(**changes)))
+        report = build_report([], changed, facts())
+        assert report["provenance"]["config_sha256"] == config_sha256(changed)
+        return str(report["provenance"]["config_sha256"])
+
+    assert hash_of() == hash_of(shard_size=2000) == hash_of(shard_size=16)
+    assert len({hash_of(), hash_of(seed=1), hash_of(hard_per_bin=8), hash_of(max_total=7)}) == 4
+
+
+def notes_of(config: Config, **metrics: Any) -> list[str]:
+    result = make_result(mode="coverage", metrics={**CLASSIFICATION, **metrics})
+    report = build_report([result], config, facts())
+    check(report)
+    notes: list[str] = report["compare"]["notes"]
+    shown = " ".join(" ".join(render(report, None)).split())
+    assert all(f"note: {note}" in shown for note in notes)
+    return [note for note in notes if "classes" in note]
+
+
+def test_classes_that_coverage_lacks_are_noted(config: Config) -> None:
+    asked = {"classes_asked": 5000, "classes_available": 1200, "classes_covered": 1000}
+    assert notes_of(config, **asked, classes_missing=4000) == [
+        "classification: classes asked for 5,000, in the data 1,200, covered 1,000"
+    ]
+    assert notes_of(config, **asked, classes_missing=0) == []
+    assert notes_of(config) == []
 
 
 def test_every_cell_has_a_row_with_its_figures_against_their_limits(config: Config) -> None:
     report = build_report([make_result("detection"), make_result(samples=32)], config, facts())
     lines = render(report, "report.json")
+    place = next(i for i, line in enumerate(lines) if line.startswith("classification"))
     assert lines[0].split() == ["detection-onnx-auto-fp32-smoke", "2", "1.5", "s", "equivalent"]
     assert lines[1].startswith("  box px 0.0005/0.05  score 2e-06/0.0001  mAP 0.002/0.01")
-    assert lines[2].split()[:2] == ["classification-onnx-auto-fp32-smoke", "32"]
-    assert lines[3].startswith("  mse 2e-09/1e-06  p99 3e-09/5e-06")
+    assert lines[place].split()[:2] == ["classification-onnx-auto-fp32-smoke", "32"]
+    assert lines[place + 1].startswith("  mse 2e-09/1e-06  p99 3e-09/5e-06")
     # One column under the other.
-    assert lines[0].index("equivalent") == lines[2].index("equivalent")
+    assert lines[0].index("equivalent") == lines[place].index("equivalent")
     assert "gate: equivalent, complete, exit code 0" in lines
     nothing = render(build_report([], config, facts(exit_code=1)), "report.json")
     assert nothing == ["gate: nothing measured, complete, exit code 1", "report: report.json"]
@@ -521,3 +809,285 @@ def test_the_policy_is_said_in_words(config: Config) -> None:
     ]
     plain = replace(config.compare, stratify_by=())
     assert sample_policy(cells[0], plain) == "32 at random, seed 0"
+    hard = replace(cells[1], stage="classification", hard=True)
+    compare = replace(config.compare, hard_per_bin=8, hard_pool=900, seed=3)
+    assert sample_policy(hard, compare) == (
+        "8 per bin of the reference's top-1 probability (0, 0.3, 0.6, 0.85, 1), of 900 at random, "
+        "seed 3"
+    )
+
+
+# ----------------------------------------------------- cells that the ledger judges, from records
+
+DRUGS = 3
+
+
+def make_run(folder: Path, compare: Compare | None = None, *, labels: bool = True) -> GateRun:
+    """A project of empty images, whose names and labels are all that is read of them."""
+    single, combo = folder / "single", folder / "combo"
+    (combo / "images").mkdir(parents=True, exist_ok=True)
+    (combo / "labels").mkdir(exist_ok=True)
+    for number in range(12):
+        drug = single / f"K-{number % DRUGS}"
+        drug.mkdir(parents=True, exist_ok=True)
+        (drug / f"{number:02}.png").touch()
+        (combo / "images" / f"{number:02}.png").touch()
+        line = f"0 0.5 0.5 0.25 {0.25 + number / 100}\n" if number else ""
+        (combo / "labels" / f"{number:02}.txt").write_text(line)
+    class_map = folder / "class_map.json"
+    class_map.write_text(json.dumps({f"K-{index}": index for index in range(DRUGS)}))
+    compare = compare or Compare(shard_size=4, batch_size=2)
+    config = Config(
+        paths=Paths(folder / "exp"),
+        data=Data(
+            Validation(single, Combo(combo / "images", combo / "labels" if labels else None)),
+            class_map,
+        ),
+        classification=Classification(num_classes=DRUGS),
+        export=Export(compare=compare),
+    )
+    return GateRun(config, Selection(), threads=1, run_dir=folder / "exp" / "runs" / "tag-abc")
+
+
+Change = Callable[[list[Sample]], list[Sample]]
+
+
+def unchanged(samples: list[Sample]) -> list[Sample]:
+    return samples
+
+
+def content_of(sample: Sample) -> bytes:
+    """What stands for the SHA-256 of an image's bytes."""
+    return (sample.id.encode() * 32)[:32]
+
+
+def answer(
+    run: GateRun,
+    shard: Shard,
+    *,
+    change: Change = unchanged,
+    unreadable: Sequence[str] = (),
+    content: Callable[[Sample], bytes] = content_of,
+) -> Outcome:
+    """What a shard yields whose candidate answers as the reference does."""
+    cell = shard.cell
+    of_cell = run.samples(replace(cell, hard=False))
+    start, end = shard.bounds(len(of_cell), run.shard_size)
+    samples = of_cell[start:end]
+    read = [sample for sample in change(samples) if sample.id not in unreadable]
+    common = {
+        "samples": len(samples),
+        "unreadable": {sample.id: "gone" for sample in samples if sample.id in unreadable},
+        "strides": [8, 16, 32],
+        "noise_floor": FLOORS[cell.stage] if shard.index == 2 else None,
+        "seconds": 0.5,
+    }
+    if not read:
+        return Outcome(shard.id, **common)
+    columns: Columns
+    if cell.stage == "classification":
+        ref = np.eye(DRUGS, dtype=np.float32)[[sample.label or 0 for sample in read]] * 9
+        columns = ClassificationRecorder().columns(read, [], ref, ref)
+    else:
+        rows = np.zeros((len(read), 84, 7), np.float32)
+        rows[:, 3] = (24, 24, 40, 40, 0.9, 0, 1)
+        geometries = [Geometry(ratio=1.0, left=0, top=0, width=64, height=64)] * len(read)
+        recorder = DetectionRecorder((8, 16, 32), (64, 64), Nms())
+        columns = recorder.columns(read, geometries, rows, rows[..., :6].copy())
+    contents = np.frombuffer(b"".join(map(content, read)), np.uint8).reshape(len(read), 32)
+    path = run.run_dir / "records" / f"{shard.id}.records"
+    digest = write_records(path, {**columns, "content": contents})
+    return Outcome(shard.id, file=str(path), sha256=digest, **common)
+
+
+def judge_cell(
+    run: GateRun,
+    stage: str,
+    mode: str = "full",
+    *,
+    order: int = 1,
+    **answers: Any,
+) -> CellResult:
+    cell = Cell(stage, "onnx", "auto", "fp32", mode)
+    ledger = Ledger(run)
+    shards = [shard for shard in run.shards() if shard.cell == cell]
+    ledger.expect(f"test[{shard.id}]" for shard in shards)
+    for shard in shards[::order]:  # in whatever order they report
+        ledger.add(answer(run, shard, **answers).as_dict())
+    (result,) = ledger.results()
+    return result
+
+
+@pytest.mark.parametrize("stage", ["classification", "detection"])
+def test_a_cell_is_judged_from_the_records_of_its_shards(tmp_path: Path, stage: str) -> None:
+    result = judge_cell(make_run(tmp_path), stage)
+    assert result.verdict == Verdict("equivalent")
+    assert (result.samples, result.measured, len(result.outcomes)) == (12, 12, 3)
+    assert result.seconds == 1.5
+    # Of whichever shard has it.
+    assert result.noise_floor == FLOORS[stage]
+    assert result.metrics["samples"] == 12
+    report = build_report([result], make_run(tmp_path).config, facts())
+    check(report)
+    assert report["stages"][stage]["compare"]["sampled_images"] == 12
+
+
+@pytest.mark.parametrize("stage", ["classification", "detection"])
+def test_the_result_of_a_cell_does_not_depend_on_its_shards(tmp_path: Path, stage: str) -> None:
+    results = []
+    for size, order in ((2, 1), (4, -1), (6, 1), (12, 1), (64, 1)):
+        run = make_run(tmp_path / f"{size}", Compare(shard_size=size, batch_size=2))
+        results.append(judge_cell(run, stage, order=order))
+    assert {len(result.outcomes) for result in results} == {6, 3, 2, 1}
+    for result in results:
+        assert result.metrics == results[0].metrics
+        assert result.worst == results[0].worst
+        assert result.fingerprint == results[0].fingerprint
+        assert (result.samples, result.measured) == (12, 12)
+
+
+def test_the_fingerprint_covers_names_contents_and_labels(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+
+    def fingerprint(stage: str, change: Change) -> str:
+        found = judge_cell(run, stage, change=change).fingerprint
+        assert found is not None
+        return found
+
+    def with_last(**changes: Any) -> Change:
+        def change(samples: list[Sample]) -> list[Sample]:
+            last = samples[-1]
+            return [*samples[:-1], replace(last, **changes)] if "11.png" in last.id else samples
+
+        return change
+
+    box = Box(0, 0.5, 0.5, 0.25, 0.3)
+    changes: dict[str, list[Change]] = {
+        "classification": [
+            unchanged,
+            with_last(id="K-2/11x.png"),  # whose content is another too
+            with_last(label=0),
+        ],
+        "detection": [
+            unchanged,
+            with_last(id="11x.png"),
+            with_last(boxes=(box,)),
+            with_last(boxes=(box, box)),
+            with_last(boxes=(replace(box, class_id=1),)),
+            with_last(boxes=()),
+            with_last(boxes=None),  # without labels is not without pills
+        ],
+    }
+    for stage, of_stage in changes.items():
+        found = [fingerprint(stage, change) for change in of_stage]
+        assert len(set(found)) == len(of_stage)
+        assert fingerprint(stage, of_stage[0]) == found[0]
+
+
+def test_the_fingerprint_covers_the_bytes_of_the_images(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+
+    def another_last_bit(sample: Sample) -> bytes:
+        *rest, last = content_of(sample)
+        return bytes([*rest, last ^ (sample.id == "07.png")])
+
+    plain, other = (
+        judge_cell(run, "detection", content=content).fingerprint
+        for content in (content_of, another_last_bit)
+    )
+    assert plain != other
+
+
+def test_an_image_that_cannot_be_read_is_looked_at_and_not_measured(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    whole = judge_cell(run, "detection")
+    result = judge_cell(run, "detection", unreadable=["05.png"])
+    assert (result.samples, result.measured) == (12, 11)
+    assert result.verdict == Verdict("inconclusive", reason="1 of 12 images could not be read")
+    assert result.unreadable == {"05.png": "gone"}
+    assert result.fingerprint != whole.fingerprint
+    # Of a shard whose images are all gone there are no records.
+    result = judge_cell(run, "detection", unreadable=[f"{n:02}.png" for n in range(4)])
+    assert (result.samples, result.measured) == (12, 8)
+    assert result.verdict.reason == "4 of 12 images could not be read"
+    result = judge_cell(run, "detection", unreadable=[f"{n:02}.png" for n in range(12)])
+    assert (result.samples, result.measured, result.fingerprint) == (12, 0, None)
+    assert result.verdict == Verdict("inconclusive", reason="not one image could be read")
+    assert result.metrics == {}
+
+
+def test_records_that_changed_are_inconclusive(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    ledger = Ledger(run)
+    shards = [shard for shard in run.shards() if shard.cell.id == "detection-onnx-auto-fp32-full"]
+    ledger.expect(f"test[{shard.id}]" for shard in shards)
+    for shard in shards:
+        ledger.add(answer(run, shard).as_dict())
+    path = run.run_dir / "records" / f"{shards[1].id}.records"
+    path.write_bytes(path.read_bytes()[:-1])
+    (result,) = ledger.results()
+    assert result.verdict.name == "inconclusive"
+    assert "changed after they were written" in result.verdict.reason
+    assert (result.samples, result.measured, result.metrics) == (12, 0, {})
+
+
+def test_classes_are_counted_where_coverage_asks_for_them(tmp_path: Path) -> None:
+    compare = Compare(shard_size=4, batch_size=2, min_classes=5, max_total=2)
+    run = make_run(tmp_path, compare)
+
+    def classes(stage: str, mode: str) -> list[int | None]:
+        metrics = judge_cell(run, stage, mode).metrics
+        return [metrics[f"classes_{of}"] for of in ("asked", "available", "covered", "missing")]
+
+    assert classes("classification", "coverage") == [5, DRUGS, 2, 3]
+    assert classes("classification", "full") == [None, DRUGS, DRUGS, None]
+    # A detector is not asked for more classes than it has.
+    assert classes("detection", "coverage") == [1, 1, 1, 0]
+    unlabelled = make_run(tmp_path / "unlabelled", compare, labels=False)
+    metrics = judge_cell(unlabelled, "detection", "coverage").metrics
+    assert (metrics["classes_available"], metrics["classes_missing"]) == (0, 1)
+    assert metrics["map_reason"] == "no labels"
+
+
+def test_too_few_classes_are_a_breach_where_they_are_required(tmp_path: Path) -> None:
+    for required, wanted, expected in (
+        (False, 4, "equivalent"),
+        (True, 4, "breach"),
+        (True, DRUGS, "equivalent"),
+    ):
+        compare = Compare(
+            shard_size=4, batch_size=2, min_classes=wanted, min_classes_required=required
+        )
+        run = make_run(tmp_path / f"{required}{wanted}", compare)
+        result = judge_cell(run, "classification", "coverage")
+        assert result.verdict.name == expected
+        if expected == "breach":
+            assert result.verdict.breaches == (Breach("classes_missing", 1, 0),)
+        # Other modes ask for none.
+        assert judge_cell(run, "classification", "smoke").verdict.name == "equivalent"
+
+
+def test_a_cell_of_hard_samples_is_judged_by_itself(tmp_path: Path) -> None:
+    compare = Compare(shard_size=4, batch_size=2, hard_per_bin=2, min_classes_required=True)
+    run = make_run(tmp_path, compare)
+    shards = [shard for shard in run.shards() if shard.cell.hard]
+    assert [shard.cell.id for shard in shards] == [
+        "classification-onnx-auto-fp32-coverage-hard"
+    ] * 2
+    ledger = Ledger(run)
+    ledger.expect(f"test[{shard.id}]" for shard in shards)
+    # Fewer than the bins could hold: the last shard has none.
+    ledger.add(answer(run, shards[0]).as_dict())
+    ledger.add(Outcome(shards[1].id).as_dict())
+    (result,) = ledger.results()
+    assert result.verdict.name == "equivalent"
+    assert not any(name.startswith("classes_") for name in result.metrics)
+    check(build_report([result], run.config, facts()))
+    empty = Ledger(run)
+    empty.expect(f"test[{shard.id}]" for shard in shards)
+    for shard in shards:
+        empty.add(Outcome(shard.id).as_dict())
+    (result,) = empty.results()
+    assert result.verdict.name == "inconclusive"
+    assert "no image of the pool has a probability inside" in result.verdict.reason
+    check(build_report([result], run.config, facts(exit_code=1)))

@@ -1,0 +1,117 @@
+"""Arrays remembered on disk under a key that names everything they depend on.
+
+What the reference answers does not change between engines, providers and precisions, so it is
+computed once. An entry is checked against its hash whenever it is read; a damaged one is computed
+anew. The folder is bounded: what was used longest ago goes first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pillsnap.artifacts import file_lock, replace_atomic
+from pillsnap.errors import PillsnapError
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[Any]
+
+_DIGEST = hashlib.sha256().digest_size
+_SUFFIX = ".npy"
+# What is left of the bound when it was passed, so that not every write has to make room.
+_KEPT = 0.9
+
+
+class ArrayCache:
+    """A folder of arrays, shared by processes.
+
+    Args:
+        folder: made when the first entry is written.
+        limit: most bytes of all entries; the folder may pass it by the newest one for a moment.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._size: int | None = None
+
+    def get_or_compute(self, key: str, compute: Callable[[], Array]) -> Array:
+        """The array of a key (64 hex digits): remembered, or computed by one process at a time.
+
+        A folder that cannot be written costs the memory, not the run.
+        """
+        path = self._folder / key[:2] / f"{key}{_SUFFIX}"
+        found = _read(path)
+        if found is not None:
+            return found
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(file_lock(path.with_name(".lock")))
+            except PillsnapError as error:
+                log.warning("the reference cache cannot be used: %s", error)
+                return compute()
+            found = _read(path)  # another process may have been faster
+            if found is None:
+                found = compute()
+                self._write(path, found)
+            return found
+
+    def _write(self, path: Path, array: Array) -> None:
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        data = buffer.getbuffer()
+        try:
+            # Not synced to the disk: after a power cut the hash tells, and nothing is lost.
+            with replace_atomic(path, sync=False) as temp, temp.open("wb") as file:
+                file.write(hashlib.sha256(data).digest())
+                file.write(data)
+        except PillsnapError as error:
+            log.warning("the reference cache cannot be written: %s", error)
+            return
+        self._make_room(_DIGEST + len(data))
+
+    def _make_room(self, added: int) -> None:
+        """Remove what was used longest ago when the bound is passed."""
+        if self._size is not None and self._size + added <= self._limit:
+            self._size += added
+            return
+        entries = []
+        for path in self._folder.glob(f"*/*{_SUFFIX}"):
+            with suppress(OSError):  # another process removed it
+                status = path.stat()
+                entries.append((status.st_mtime_ns, status.st_size, path))
+        self._size = sum(size for _, size, _ in entries)
+        if self._size <= self._limit:
+            return
+        for _, size, path in sorted(entries):
+            if self._size <= _KEPT * self._limit:
+                break
+            with suppress(OSError):
+                path.unlink()
+            self._size -= size
+
+
+def _read(path: Path) -> Array | None:
+    """A whole entry, now the one used last; None where there is none or it is damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    content = memoryview(data)[_DIGEST:]
+    if hashlib.sha256(content).digest() != data[:_DIGEST]:
+        log.warning("a damaged entry of the reference cache is computed anew: %s", path)
+        return None
+    with suppress(OSError):
+        os.utime(path)
+    array: Array = np.load(io.BytesIO(content), allow_pickle=False)
+    return array

@@ -1,0 +1,136 @@
+"""What the reference answers, remembered: its outputs, its numeric noise, its surest classes.
+
+An answer's last bits depend on the batch that an image was in, so outputs are kept by whole batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pillsnap.artifacts import sha256_json
+from pillsnap.cache import ArrayCache
+from pillsnap.compare import Recorder
+from pillsnap.compare.classification import softmax
+from pillsnap.compare.loading import Load, Prepared
+from pillsnap.datasets import Sample
+from pillsnap.engines.protocol import Batch, Reference
+from pillsnap.errors import ImageError
+from pillsnap.images import read_bytes
+
+# Samples that the noise floor is measured on.
+FLOOR_SAMPLES = 2
+
+# Drift per sample by the name of the figure that is its maximum.
+_DRIFT = {
+    "classification": {"prob_err_max": "prob_err_max", "logit_err_max": "logit_err_max"},
+    "detection": {"raw_box_err_px": "box_err_px", "raw_score_err": "score_err"},
+}
+
+
+class RememberedReference:
+    """A reference that is asked once for each batch.
+
+    Args:
+        cache: None asks it every time.
+    """
+
+    def __init__(self, reference: Reference, cache: ArrayCache | None) -> None:
+        self.reference = reference
+        self._cache = cache
+
+    def outputs(self, batch: Prepared) -> Batch:
+        """The reference's output for a batch."""
+        return self._remember(
+            "output", batch.contents, lambda: self.reference.engine.run(batch.array)
+        )
+
+    def noise_floor(
+        self, batch: Prepared, output: Batch, recorder: Recorder
+    ) -> dict[str, Any] | None:
+        """How far the reference is from itself in other blockings of the same arithmetic.
+
+        Args:
+            batch: the first of a cell; its first FLOOR_SAMPLES are run again.
+            output: the reference's for that batch.
+
+        Returns:
+            Per figure of drift its maximum, and under `variants` the same for each; None where the
+            engine has no variants.
+        """
+        variants = self.reference.variants
+        if not variants:
+            return None
+        stage = "detection" if batch.geometries else "classification"
+        count = min(FLOOR_SAMPLES, len(batch.samples))
+        few, geometries = batch.samples[:count], batch.geometries[:count]
+
+        def measure() -> NDArray[np.float64]:
+            rows = []
+            for engine in variants.values():
+                other = engine.run(batch.array[:count])
+                # A detector's seventh column is for references alone.
+                other = other[..., :6] if batch.geometries else other
+                columns = recorder.columns(few, geometries, output[:count], other)
+                rows.append([float(columns[name].max()) for name in _DRIFT[stage].values()])
+            return np.array(rows, np.float64)
+
+        drift = self._remember("noise floor", batch.contents, measure)
+        figures = list(_DRIFT[stage])
+        return {
+            "samples": count,
+            "variants": {
+                name: dict(zip(figures, row, strict=True))
+                for name, row in zip(variants, drift.tolist(), strict=True)
+            },
+            **dict(zip(figures, drift.max(axis=0).tolist(), strict=True)),
+        }
+
+    def top_probabilities(
+        self, samples: Sequence[Sample], load: Load, batch_size: int, *, first: int = 0
+    ) -> NDArray[np.float64]:
+        """The classifier's top-1 probability for each sample; nan for an image that is unreadable.
+
+        Args:
+            first: the sample to begin with, rounded down to a batch, and go round from there:
+                workers that begin at different places share the work through the cache.
+        """
+        found = np.full(len(samples), np.nan)
+        starts = list(range(0, len(samples), batch_size))
+        turn = first // batch_size
+        for start in starts[turn:] + starts[:turn]:
+            batch = samples[start : start + batch_size]
+
+            def score(batch: Sequence[Sample] = batch) -> NDArray[np.float64]:
+                scores = np.full(len(batch), np.nan)
+                for prepared in load(batch, self.reference.transform, batch_size):
+                    if prepared.samples:
+                        ids = {sample.id for sample in prepared.samples}
+                        readable = [sample.id in ids for sample in batch]
+                        output = self.reference.engine.run(prepared.array)
+                        scores[readable] = softmax(output).max(axis=1)
+                return scores
+
+            contents = [_content(sample) for sample in batch]
+            found[start : start + batch_size] = self._remember("top-1", contents, score)
+        return found
+
+    def _remember(
+        self, what: str, contents: Sequence[bytes], compute: Callable[[], NDArray[Any]]
+    ) -> NDArray[Any]:
+        if self._cache is None or self.reference.key is None:
+            return compute()
+        images = [content.hex() for content in contents]
+        return self._cache.get_or_compute(sha256_json([what, self.reference.key, images]), compute)
+
+
+def _content(sample: Sample) -> bytes:
+    """SHA-256 of the image's file; of nothing where it cannot be read."""
+    try:
+        return hashlib.sha256(read_bytes(sample.path)).digest()
+    except ImageError:
+        return b""

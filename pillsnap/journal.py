@@ -1,0 +1,84 @@
+"""What a run has done so far, in its own folder, so that a killed run can be gone on with.
+
+run.json says what the run is of; outcomes/<shard>.json what each shard yielded, written when its
+records are whole; `done` that nothing is left to do. All of it is plain JSON.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pillsnap.artifacts import canonical_json, make_folder, write_atomic
+
+
+class RunLock:
+    """Held by a run's controller while it lives; goes with the process, however that ends."""
+
+    def __init__(self, run_dir: Path) -> None:
+        make_folder(run_dir)
+        self._descriptor = os.open(run_dir / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def take(self) -> bool:
+        """Whether no other process holds it."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def begin(run_dir: Path, key: str) -> None:
+    """Note what a run is of."""
+    write_atomic(run_dir / "run.json", canonical_json({"key": key}).encode())
+
+
+def finish(run_dir: Path) -> None:
+    """Note that a run is complete."""
+    write_atomic(run_dir / "done", b"")
+
+
+def find_unfinished(runs: Path, key: str) -> tuple[Path, RunLock] | None:
+    """The newest run of the same that is neither complete nor still going, with its lock taken."""
+    for run_dir in sorted(_folders(runs), reverse=True):
+        if _read(run_dir / "run.json").get("key") != key or (run_dir / "done").exists():
+            continue
+        lock = RunLock(run_dir)
+        if lock.take():
+            return run_dir, lock
+        lock.close()
+    return None
+
+
+def write_outcome(run_dir: Path, shard: str, outcome: dict[str, Any]) -> None:
+    write_atomic(_outcome_path(run_dir, shard), json.dumps(outcome).encode())
+
+
+def read_outcome(run_dir: Path, shard: str) -> dict[str, Any] | None:
+    """What a shard yielded; None where it has not."""
+    return _read(_outcome_path(run_dir, shard)) or None
+
+
+def _outcome_path(run_dir: Path, shard: str) -> Path:
+    return run_dir / "outcomes" / f"{shard}.json"
+
+
+def _folders(runs: Path) -> Iterator[Path]:
+    with suppress(OSError):
+        yield from (path for path in runs.iterdir() if path.is_dir())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
