@@ -92,6 +92,8 @@ def sha256_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise PillsnapError("cannot read the file", where=path, got=_reason(error)) from error
+    except ValueError as error:  # a name with a NUL
+        raise PillsnapError("cannot read the file", where=path, got=error) from error
 
 
 def canonical_json(value: object) -> str:

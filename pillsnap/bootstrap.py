@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.certify import CONFIDENCE
-from pillsnap.coco import THRESHOLDS, Evaluation, Ranking
+from pillsnap.ranking import THRESHOLDS, Evaluation, Ranking
 
 # What one call may do, in boxes times IoU thresholds times resamples: a few seconds on one core.
 MOST_WORK = 200_000_000

@@ -11,6 +11,7 @@ import hashlib
 import io
 import logging
 import os
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -28,8 +29,9 @@ Array = NDArray[Any]
 
 _DIGEST = hashlib.sha256().digest_size
 _SUFFIX = ".npy"
-# What is left of the bound when it was passed, so that not every write has to make room.
 _KEPT = 0.9
+# A temporary file of this age is of a process that was killed.
+_ABANDONED_S = 3600
 
 
 class ArrayCache:
@@ -37,13 +39,12 @@ class ArrayCache:
 
     Args:
         folder: made when the first entry is written.
-        limit: most bytes of all entries; the folder may pass it by the newest one for a moment.
+        limit: most bytes of all entries together.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder = folder
         self._limit = limit
-        self._size: int | None = None
 
     def get_or_compute(self, key: str, compute: Callable[[], Array]) -> Array:
         """The array of a key (64 hex digits): remembered, or computed by one process at a time.
@@ -70,35 +71,56 @@ class ArrayCache:
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
         data = buffer.getbuffer()
+        size = _DIGEST + len(data)
+        if size > self._limit:
+            return
         try:
+            self._make_room(size)
             # Not synced to the disk: after a power cut the hash tells, and nothing is lost.
             with replace_atomic(path, sync=False) as temp, temp.open("wb") as file:
                 file.write(hashlib.sha256(data).digest())
                 file.write(data)
         except PillsnapError as error:
             log.warning("the reference cache cannot be written: %s", error)
-            return
-        self._make_room(_DIGEST + len(data))
 
-    def _make_room(self, added: int) -> None:
-        """Remove what was used longest ago when the bound is passed."""
-        if self._size is not None and self._size + added <= self._limit:
-            self._size += added
-            return
+    def _make_room(self, size: int) -> None:
+        """Reserve bytes for an entry; when the bound is passed, what was used longest ago goes.
+
+        The total stands in a file, as every process writes. A process that is killed between this
+        and its entry leaves the total too high, which the next look at the folder mends.
+        """
+        note = self._folder / ".size"
+        with file_lock(self._folder / ".size.lock"):
+            try:
+                total = int(note.read_text())
+            except (OSError, ValueError):
+                total = self._limit  # not known: look
+            if total + size > self._limit:
+                total = self._evict(self._limit - size)
+            with replace_atomic(note, sync=False) as temp:
+                temp.write_text(str(total + size))
+
+    def _evict(self, room: int) -> int:
+        """Remove entries until they take `room` bytes at most, or a tenth less where that is too
+        much now, so that not every write has to; returns the bytes that are left."""
         entries = []
-        for path in self._folder.glob(f"*/*{_SUFFIX}"):
+        for path in self._folder.glob("*/*"):
             with suppress(OSError):  # another process removed it
                 status = path.stat()
-                entries.append((status.st_mtime_ns, status.st_size, path))
-        self._size = sum(size for _, size, _ in entries)
-        if self._size <= self._limit:
-            return
+                if path.suffix == _SUFFIX:
+                    entries.append((status.st_mtime_ns, status.st_size, path))
+                elif path.suffix == ".tmp" and time.time() - status.st_mtime > _ABANDONED_S:
+                    path.unlink()
+        total = sum(size for _, size, _ in entries)
+        if total <= room:
+            return total
         for _, size, path in sorted(entries):
-            if self._size <= _KEPT * self._limit:
+            if total <= _KEPT * room:
                 break
             with suppress(OSError):
                 path.unlink()
-            self._size -= size
+            total -= size
+        return total
 
 
 def _read(path: Path) -> Array | None:

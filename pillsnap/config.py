@@ -144,7 +144,7 @@ class Compare:
     batch_size: int = field(default=16, metadata=Bound(1, 65536))
     shard_size: int = field(default=64, metadata=Bound(1))
     reference_device: Literal["cpu", "cuda"] = "cpu"
-    reference_cache_gib: float = field(default=20.0, metadata=Bound(0.0))
+    reference_cache_gib: float = field(default=20.0, metadata=Bound(0.0, 1e6))
     tolerances: Profiles = Profiles()
 
 
@@ -195,8 +195,8 @@ class Config:
 
 def config_sha256(config: Config) -> str:
     """SHA-256 of everything in a config that can change a result; how samples are cut into shards
-    cannot."""
-    compare = replace(config.compare, shard_size=1)
+    and what is remembered cannot."""
+    compare = replace(config.compare, shard_size=1, reference_cache_gib=0.0)
     content = asdict(replace(config, export=replace(config.export, compare=compare)))
     return sha256_json(json.loads(json.dumps(content, default=str)))
 

@@ -39,7 +39,9 @@ def _nvidia_smi(query: str, *form: str) -> list[str]:
         return []
     command = ["nvidia-smi", f"--query-gpu={query}", ",".join(("--format=csv,noheader", *form))]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        answer = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.strip() for line in answer.stdout.splitlines() if line.strip()]

@@ -37,7 +37,7 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         return path.read_bytes()
-    except OSError as problem:
+    except (OSError, ValueError) as problem:  # a name with a NUL is a ValueError
         raise _refusal(problem, path) from problem
 
 

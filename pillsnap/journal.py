@@ -15,14 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.artifacts import canonical_json, make_folder, write_atomic
+from pillsnap.errors import PillsnapError
 
 
 class RunLock:
-    """Held by a run's controller while it lives; goes with the process, however that ends."""
+    """Held by a run's controller while it lives; goes with the process, however that ends.
+
+    Raises:
+        PillsnapError: it cannot be made there.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         make_folder(run_dir)
-        self._descriptor = os.open(run_dir / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        path = run_dir / ".lock"
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise PillsnapError(
+                "the run cannot be locked", where=path, got=error.strerror
+            ) from error
 
     def take(self) -> bool:
         """Whether no other process holds it."""
@@ -49,12 +60,14 @@ def finish(run_dir: Path) -> None:
 def find_unfinished(runs: Path, key: str) -> tuple[Path, RunLock] | None:
     """The newest run of the same that is neither complete nor still going, with its lock taken."""
     for run_dir in sorted(_folders(runs), reverse=True):
-        if _read(run_dir / "run.json").get("key") != key or (run_dir / "done").exists():
+        if _read(run_dir / "run.json").get("key") != key:
             continue
-        lock = RunLock(run_dir)
-        if lock.take():
-            return run_dir, lock
-        lock.close()
+        with suppress(PillsnapError):  # another user's
+            lock = RunLock(run_dir)
+            # Looked for under the lock, since a run that ends now says so before it lets go.
+            if lock.take() and not (run_dir / "done").exists():
+                return run_dir, lock
+            lock.close()
     return None
 
 

@@ -167,7 +167,9 @@ class Ledger:
         records = Records(files)
         config = self._run.config
         if cell.stage == "classification":
-            figures = classification_figures(records, config.classification.num_classes)
+            figures = classification_figures(
+                records, config.classification.num_classes, population=not cell.hard
+            )
         else:
             figures = detection_figures(
                 records, outcomes[0].strides, config.nms.max_detections, config.compare.seed

@@ -114,8 +114,13 @@ def thread_count(option: int | None, workers: int) -> int:
 def workers_for_gpu(providers: Sequence[str] | None, engines: Sequence[str] | None) -> int | None:
     """Most workers whose models fit into the GPU's free memory and that have a core each; None
     where no candidate will run on one."""
-    chosen = set(providers or ("auto",))
-    if "tensorrt" not in (engines or ()) and chosen == {"cpu"}:
+    named = set(providers or ("auto",))
+    on_gpu = {
+        # torch only runs where it is told to.
+        engine: named & {"cuda", "tensorrt"} if engine == "torch" else named - {"cpu"}
+        for engine in engines or ("onnx",)
+    }
+    if "tensorrt" not in on_gpu and not any(on_gpu.values()):
         return None
     free = gpu_free_mib()
     if free is None:

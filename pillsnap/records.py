@@ -32,11 +32,18 @@ class RecordsError(PillsnapError):
 
 
 def write_records(path: Path, columns: Columns) -> str:
-    """Write a shard's columns; returns the file's SHA-256."""
+    """Write a shard's columns; returns the file's SHA-256.
+
+    Raises:
+        TypeError: a column of objects or of a structured type.
+        PillsnapError: the file cannot be written.
+    """
     index: dict[str, list[Any]] = {}
     parts: list[bytes] = []
     offset = 0
     for name, column in columns.items():
+        if column.dtype.hasobject or column.dtype.names:
+            raise TypeError(f"column {name} cannot be recorded: {column.dtype}")
         data = np.ascontiguousarray(column).tobytes()
         index[name] = [column.dtype.str, list(column.shape), offset]
         parts.append(data)
@@ -56,10 +63,15 @@ class _Part:
 
     def read(self, name: str) -> Array:
         dtype, shape, offset = self.index[name]
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(self.start + offset)
-            flat = np.fromfile(file, np.dtype(dtype), math.prod(shape))
-        return flat.reshape(shape)
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(self.start + offset)
+                flat = np.fromfile(file, np.dtype(dtype), math.prod(shape))
+            return flat.reshape(shape)
+        except (OSError, ValueError) as error:
+            raise RecordsError(
+                "a shard's records are gone or were cut", where=self.path, got=error
+            ) from error
 
 
 class Records(Mapping[str, Array]):

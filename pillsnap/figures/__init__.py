@@ -59,6 +59,12 @@ def largest(values: NDArray[Any]) -> float | None:
     return float(values.max()) if len(values) else None
 
 
+def not_finite(columns: Columns) -> str | None:
+    """Why a reference that is not finite somewhere has nothing to compare."""
+    broken = int((~columns["ref_finite"]).sum())
+    return f"the reference's output is not finite for {broken} samples" if broken else None
+
+
 def worst_samples(columns: Columns, drift: NDArray[Any], count: int = 5) -> tuple[str, ...]:
     """Ids of the `count` samples with the largest drift; ties go to the earlier sample."""
     return tuple(ids_of(columns, np.argsort(-drift, kind="stable")[:count]))

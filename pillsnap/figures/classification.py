@@ -15,6 +15,7 @@ from pillsnap.figures import (
     ids_of,
     largest,
     mean,
+    not_finite,
     quantile,
     take,
     total,
@@ -29,8 +30,16 @@ CHANCE = 0.05
 LISTED = 10
 
 
-def classification_figures(columns: Columns, num_classes: int) -> Figures:
+def classification_figures(
+    columns: Columns, num_classes: int, *, population: bool = True
+) -> Figures:
     """Figures over all samples of a cell that both engines answered with finite numbers.
+
+    Args:
+        columns: the cell's records.
+        num_classes: of the classifier.
+        population: whether the samples stand for all. Those chosen for being hard do not: that the
+            reference is unsure of them, or wrong, says nothing of its training.
 
     The top-1 flips that count against the tolerance leave out near ties of the reference (top-1
     minus top-2 probability within the drift limit of 1e-4), which flip in healthy exports too.
@@ -51,13 +60,20 @@ def classification_figures(columns: Columns, num_classes: int) -> Figures:
     )
     asked = int((label >= 0).sum())
     rows = np.flatnonzero(finite)
+    mse = good("mse")
+    mse_max, mse_sample = _largest(columns, "mse", rows)
+    error_max, error_sample = _largest(columns, "prob_err_max", rows)
     metrics = {
         "samples": len(finite),
         # Where the reference is not finite either, it is the reference that has no signal.
         "non_finite": int((ref_finite & ~cand_finite).sum()),
-        **_mse(columns, rows),
+        "mse_mean": mean(mse),
+        "mse_p99": quantile(mse, 0.99),
+        "mse_max": mse_max,
+        "mse_max_sample": mse_sample,
         "sse_mean": mean(good("sse")),
-        **_largest_with_sample(columns, "prob_err_max", rows),
+        "prob_err_max": error_max,
+        "prob_err_max_sample": error_sample,
         "logit_err_max": largest(good("logit_err_max")),
         "kl_mean": mean(good("kl")),
         "logit_snr_db": _snr_db(good("logit_power"), good("logit_err_power")),
@@ -75,31 +91,22 @@ def classification_figures(columns: Columns, num_classes: int) -> Figures:
     drift = np.where(finite, columns["prob_err_max"], np.inf)
     return Figures(
         metrics,
-        _no_signal(columns, num_classes, correct, asked),
+        not_finite(columns)
+        or (_untrained(columns, num_classes, correct, asked) if population else None),
         worst_samples(columns, drift),
     )
 
 
-def _mse(columns: Columns, rows: NDArray[np.int64]) -> Metrics:
-    mse = columns["mse"][rows]
-    return {
-        "mse_mean": mean(mse),
-        "mse_p99": quantile(mse, 0.99),
-        **_largest_with_sample(columns, "mse", rows, figure="mse_max"),
-    }
-
-
-def _largest_with_sample(
-    columns: Columns, name: str, rows: NDArray[np.int64], figure: str | None = None
-) -> Metrics:
+def _largest(
+    columns: Columns, name: str, rows: NDArray[np.int64]
+) -> tuple[float | None, str | None]:
     """The largest value of a column among `rows`, and the id of the first sample that has it."""
-    figure = figure or name
     values = columns[name][rows]
     if not len(values):
-        return {figure: None, f"{figure}_sample": None}
+        return None, None
     place = int(values.argmax())
     (sample,) = ids_of(columns, [rows[place]])
-    return {figure: float(values[place]), f"{figure}_sample": sample}
+    return float(values[place]), sample
 
 
 def _snr_db(power: NDArray[Any], err_power: NDArray[Any]) -> float | None:
@@ -109,12 +116,14 @@ def _snr_db(power: NDArray[Any], err_power: NDArray[Any]) -> float | None:
 
 
 def _worst_classes(classes: NDArray[Any], flipped: NDArray[Any]) -> list[Metrics]:
-    """The ten classes (the reference's) that flip most, by count, then by rate, then by index."""
+    """Ten classes (the reference's): those that flip on all of several samples first, then those
+    that flip most, by count, then by rate, then by index."""
     size = int(classes.max(initial=-1)) + 1
     samples = np.bincount(classes, minlength=size)
     flips = np.bincount(classes[flipped], minlength=size)
     rate = flips / np.maximum(samples, 1)
-    order = [index for index in np.lexsort((-rate, -flips))[:LISTED] if flips[index]]
+    sometimes = (flips < samples) | (samples < 2)
+    order = [i for i in np.lexsort((-rate, -flips, sometimes)) if flips[i]][:LISTED]
     return [
         {
             "class_index": int(index),
@@ -151,10 +160,8 @@ def _boundary_cases(
     return [dict(zip([*names, "flipped"], case, strict=True)) for case in cases]
 
 
-def _no_signal(columns: Columns, num_classes: int, correct: int, asked: int) -> str | None:
+def _untrained(columns: Columns, num_classes: int, correct: int, asked: int) -> str | None:
     """Why this reference shows nothing: an untrained model would pass any comparison."""
-    if broken := int((~columns["ref_finite"]).sum()):
-        return f"the reference's output is not finite for {broken} samples"
     label = columns["label"]
     classes = len(np.unique(label[label >= 0]))
     if classes > 1 and len(np.unique(columns["ref_top1"])) == 1:

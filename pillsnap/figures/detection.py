@@ -10,8 +10,9 @@ import numpy as np
 
 from pillsnap import noise
 from pillsnap.bootstrap import bootstrap_map_deltas, upper_bounds
-from pillsnap.coco import MeanAP, evaluate
-from pillsnap.figures import Figures, largest, mean, quantile, worst_samples
+from pillsnap.coco import evaluate
+from pillsnap.figures import Figures, largest, mean, not_finite, quantile, worst_samples
+from pillsnap.ranking import MeanAP
 from pillsnap.records import Columns, unragged
 
 # Below this mAP@0.5 the reference finds next to nothing that is labelled. Random weights had up to
@@ -75,7 +76,7 @@ def detection_figures(
     }
     in_noise = np.maximum(box_err / noise.BOX_PX, score_err / noise.SCORE)
     drift = np.where(finite, in_noise.max(axis=1), np.inf)
-    no_signal = _no_signal(columns, ref_count, maps)
+    no_signal = not_finite(columns) or _no_signal(ref_count, maps)
     return Figures(metrics, no_signal, worst_samples(columns, drift))
 
 
@@ -129,10 +130,8 @@ def _map_metrics(maps: _Maps | None) -> dict[str, float | int | None]:
     }
 
 
-def _no_signal(columns: Columns, ref_count: int, maps: _Maps | None) -> str | None:
+def _no_signal(ref_count: int, maps: _Maps | None) -> str | None:
     """Why this reference shows nothing: an untrained model would pass any comparison."""
-    if broken := int((~columns["ref_finite"]).sum()):
-        return f"the reference's output is not finite for {broken} samples"
     if maps is not None and maps.reference.map_0_5 < MAP_FLOOR:
         return (
             f"the reference's mAP@0.5 on labelled images is {maps.reference.map_0_5:.3g}: is it "

@@ -128,6 +128,7 @@ def test_demo_is_in_place_before_the_workers_look_for_it(project: DemoProject) -
     done = project.run(*CLASSIFIER, "-n", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(path.name for path in project.exp_dir.iterdir()) == [
+        "cache",
         "checkpoints",
         "demo_data",
         "export",

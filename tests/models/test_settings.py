@@ -32,7 +32,7 @@ def test_other_sizes_and_class_counts_take_effect(
         config, Selection(stages=(stage,)), threads=1, run_dir=tmp_path / "runs" / "run-1"
     )
     (result,) = judge_mode(run, "smoke")
-    assert result.columns is not None, result.verdict.reason
+    assert result.measured, result.verdict.reason
     facts = RunFacts("run-1", utc_now(), "pytest", 1, 1, True, [], {})
     report = build_report([result], config, facts)["stages"][stage]
 

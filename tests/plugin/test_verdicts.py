@@ -66,7 +66,7 @@ def test_what_the_sample_certifies_is_said(project: Project, workers: Workers) -
     assert f"  {BOXES}; 1 % needs 299 boxes" in result.outlines
     found = cells(project.report())["detection-numpy-auto-fp32-smoke"]["certified"]
     assert found["unmatched_rate"]["trials"] == 22
-    assert found["unmatched_rate"]["upper"] == pytest.approx(1 - 0.05 ** (1 / 22))
+    assert found["unmatched_rate"]["certified_upper"] == pytest.approx(1 - 0.05 ** (1 / 22))
     assert found["unmatched_rate"]["certifies"] is False
 
 

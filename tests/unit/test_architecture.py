@@ -19,8 +19,8 @@ ROOT = Path(pillsnap.__file__).parent
 # Every module belongs to one layer, by its name or by its package's; arrows only point to lower
 # layers, or stay within a package. A new module goes where its imports allow.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "noise", "preprocess", "detections", "coco", "matrix", "certify"),
-    ("textfiles", "artifacts", "images", "weights", "bootstrap", "hardware", "versions"),
+    ("errors", "noise", "preprocess", "detections", "ranking", "matrix", "certify"),
+    ("textfiles", "artifacts", "images", "weights", "bootstrap", "coco", "hardware", "versions"),
     ("configparse", "envfile", "labels", "maps", "records", "cache", "journal", "demo"),
     ("config",),
     ("datasets", "classifier", "detector", "figures"),

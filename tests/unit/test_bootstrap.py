@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pillsnap import bootstrap
 from pillsnap.bootstrap import bootstrap_map_deltas, upper_bounds
-from pillsnap.coco import Evaluation, evaluate, resample
+from pillsnap.coco import evaluate
+from pillsnap.ranking import Evaluation, resample
 
 Boxes = NDArray[np.float32]
 

@@ -53,7 +53,9 @@ class Counted:
 def files(folder: Path) -> list[Path]:
     """Whole entries and the beginnings of some, but no locks."""
     return sorted(
-        path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".lock")
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith((".lock", ".size"))
     )
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pillsnap.coco import Evaluation, MeanAP, evaluate, resample
+from pillsnap.coco import evaluate
+from pillsnap.ranking import Evaluation, MeanAP, resample
 
 Boxes = NDArray[np.float32]
 

@@ -205,9 +205,9 @@ def test_the_margin_of_a_near_tie_is_at_most_the_drift_limit() -> None:
         assert metrics["top1_mismatch_rate"] == (2 - near_ties) / 2
 
 
-def test_the_worst_classes_are_the_ten_that_flip_most() -> None:
+def test_the_worst_classes_always_flip_or_flip_most() -> None:
     # Class c flips c + 1 times, but for class 3, which ties with class 8 and has samples that do
-    # not flip, as class 5 has.
+    # not flip, as class 5 has. Class 0 has one sample alone.
     counts = {c: 9 if c == 3 else c + 1 for c in range(12)}
     ref = [c for c, count in counts.items() for _ in range(count)]
     cand = [(c + 1) % 12 for c in ref]
@@ -219,20 +219,14 @@ def test_the_worst_classes_are_the_ten_that_flip_most() -> None:
         (10, 11, 11),
         (9, 10, 10),
         (8, 9, 9),
-        (3, 10, 9),
         (7, 8, 8),
         (6, 7, 7),
-        (5, 12, 6),
         (4, 5, 5),
         (2, 3, 3),
+        (1, 2, 2),
+        (3, 10, 9),
     ]
-    assert [row["rate"] for row in metrics["worst_classes"]] == [
-        *[1.0] * 4,
-        0.9,
-        *[1.0] * 2,
-        0.5,
-        *[1.0] * 2,
-    ]
+    assert [row["rate"] for row in metrics["worst_classes"]] == [*[1.0] * 9, 0.9]
     assert set(metrics["worst_classes"][0]) == {"class_index", "samples", "flips", "rate"}
 
 
@@ -256,7 +250,15 @@ def test_the_worst_classes_are_what_counting_by_hand_gives(data: st.DataObject) 
         flips = sum(a == c != b for a, b in pairs)
         rate = flips / ref.count(c)
         rows.append({"class_index": c, "samples": ref.count(c), "flips": flips, "rate": rate})
-    rows.sort(key=lambda row: (-row["flips"], -row["rate"], row["class_index"]))
+    always = {row["class_index"] for row in rows if row["rate"] == 1 and row["samples"] > 1}
+    rows.sort(
+        key=lambda row: (
+            row["class_index"] not in always,
+            -row["flips"],
+            -row["rate"],
+            row["class_index"],
+        )
+    )
     expected = [row for row in rows if row["flips"]][:10]
     assert classify(one_hot(ref, 15), one_hot(cand, 15)).metrics["worst_classes"] == expected
 
@@ -430,6 +432,26 @@ def test_a_reference_that_is_not_finite_is_no_signal() -> None:
     assert found.metrics["non_finite"] == 0
 
 
+def test_samples_chosen_for_being_hard_say_nothing_of_the_references_training() -> None:
+    labels = [index % 8 for index in range(16)]
+    wrong = [(label + 1) % 8 for label in labels]
+    for ref in (
+        probabilities(0.13, labels, 8),  # near uniform
+        probabilities(0.9, wrong, 8),  # no better than guessing
+        probabilities(0.9, [3] * 16, 8),  # one class for all
+    ):
+        columns = record(ref, ref, labels)
+        plain = classification_figures(columns, 8)
+        hard = classification_figures(columns, 8, population=False)
+        assert plain.no_signal is not None
+        assert hard.no_signal is None
+        assert (hard.metrics, hard.worst) == (plain.metrics, plain.worst)
+    # What is not finite cannot be compared, whatever it was chosen for.
+    ref[2, 0] = np.nan
+    found = classification_figures(record(ref, ref, labels), 8, population=False)
+    assert found.no_signal == "the reference's output is not finite for 1 samples"
+
+
 @settings(max_examples=250, deadline=None, database=None)
 @given(data=st.data(), trials=st.integers(1, 200), classes=st.integers(2, 600))
 def test_binomial_tail_is_the_exact_one(data: st.DataObject, trials: int, classes: int) -> None:
@@ -525,6 +547,10 @@ def test_means_are_exactly_rounded_in_any_order() -> None:
     # Also of more values than are summed in one piece, and where a float32 sum would stand still.
     many = np.tile(np.array([1e8, 1.0, -1e8], np.float32), 100_000)
     assert total(many) == 100_000
+    # Wherever one piece ends and the next one begins.
+    apart = np.zeros(1_000_003)
+    apart[[0, len(apart) // 2, -1]] = 1e16, 1.0, -1e16
+    assert total(apart) == 1
     assert mean(many) == pytest.approx(1 / 3, rel=1e-15)
 
 
@@ -772,7 +798,9 @@ def test_a_changed_class_counts_unless_it_is_a_near_tie() -> None:
     ref[:4, 6] = (0.0, 1e-4, 1.1e-4, np.inf)
     cand = ref.copy()
     cand[:4, 5] = 1
-    assert detect([ref], [cand]).metrics["class_flips"] == 2
+    metrics = detect([ref], [cand]).metrics
+    # Of anchors, none of which is a box.
+    assert (metrics["class_flips"], metrics["box_class_flips"]) == (2, 0)
     assert detect([ref], [ref]).metrics["class_flips"] == 0
 
 
@@ -978,7 +1006,7 @@ def judged(parts: Sequence[Columns], profile: str) -> tuple[str, dict[str, Any]]
     return judge(found, Profiles(), profile).name, found.metrics
 
 
-@pytest.mark.parametrize("place", [0, 17, 63])
+@pytest.mark.parametrize("place", [0, 47])
 def test_flips_that_cluster_in_one_shard_are_judged_on_the_whole_cell(place: int) -> None:
     """Half of one shard of 64: 0.78 % of a cell of 64 shards, 1.04 % of one of 48."""
     for shards, expected in ((64, "within_tolerance"), (48, "breach")):

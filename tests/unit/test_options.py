@@ -236,6 +236,7 @@ def test_workers_share_the_memory_of_the_gpu(gpu: Gpu) -> None:
         (None, ["tensorrt"], True),
         (["tensorrt"], ["onnx"], True),
         (["tensorrt"], ["onnx", "tensorrt"], True),
+        (["cpu"], ["onnx", "tensorrt"], True),  # select refuses it, in words
     ],
 )
 def test_workers_are_limited_where_a_candidate_runs_on_the_gpu(

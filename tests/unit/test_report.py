@@ -697,6 +697,16 @@ def test_drift_stands_beside_torchs_own_noise(config: Config) -> None:
     assert "  over torch's own noise: prob err 0 x" in render(report, "report.json")
 
 
+def test_samples_are_those_that_were_measured_and_images_those_that_were_looked_at(
+    config: Config,
+) -> None:
+    result = make_result(unreadable={"K-1/c.png": "gone"}, samples=30)
+    report = build_report([result], config, facts())
+    assert report["cells"][0]["samples"] == 30
+    assert report["compare"]["sampled_images"] == 31
+    assert render(report, None)[0].split()[1] == "30"
+
+
 def test_without_a_noise_floor_or_drift_there_is_no_multiple(config: Config) -> None:
     nothing = dict.fromkeys(("mse_mean", "prob_err_max", "logit_err_max"))
     floor = FLOORS["classification"]
@@ -858,7 +868,8 @@ def unchanged(samples: list[Sample]) -> list[Sample]:
 
 def content_of(sample: Sample) -> bytes:
     """What stands for the SHA-256 of an image's bytes."""
-    return (sample.id.encode() * 32)[:32]
+    number = sample.path.stem[:2]
+    return number.encode() * 16
 
 
 def answer(
@@ -868,6 +879,7 @@ def answer(
     change: Change = unchanged,
     unreadable: Sequence[str] = (),
     content: Callable[[Sample], bytes] = content_of,
+    height: float = 9,
 ) -> Outcome:
     """What a shard yields whose candidate answers as the reference does."""
     cell = shard.cell
@@ -886,7 +898,7 @@ def answer(
         return Outcome(shard.id, **common)
     columns: Columns
     if cell.stage == "classification":
-        ref = np.eye(DRUGS, dtype=np.float32)[[sample.label or 0 for sample in read]] * 9
+        ref = np.eye(DRUGS, dtype=np.float32)[[sample.label or 0 for sample in read]] * height
         columns = ClassificationRecorder().columns(read, [], ref, ref)
     else:
         rows = np.zeros((len(read), 84, 7), np.float32)
@@ -946,42 +958,55 @@ def test_the_result_of_a_cell_does_not_depend_on_its_shards(tmp_path: Path, stag
         assert (result.samples, result.measured) == (12, 12)
 
 
-def test_the_fingerprint_covers_names_contents_and_labels(tmp_path: Path) -> None:
+def with_last(**changes: Any) -> Change:
+    """The last sample of all, changed; its content is the same."""
+
+    def change(samples: list[Sample]) -> list[Sample]:
+        *others, last = samples
+        return [*others, replace(last, **changes)] if "11.png" in last.id else samples
+
+    return change
+
+
+BOX = Box(0, 0.5, 0.5, 0.25, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [
+        ("classification", [unchanged, with_last(id="K-2/11x.png"), with_last(label=0)]),
+        (
+            "detection",
+            [
+                unchanged,
+                with_last(id="11x.png"),
+                with_last(boxes=()),
+                with_last(boxes=(BOX,)),
+                with_last(boxes=(BOX, BOX)),
+                with_last(boxes=(replace(BOX, class_id=1),)),
+            ],
+        ),
+    ],
+)
+def test_the_fingerprint_covers_names_and_labels(
+    tmp_path: Path, stage: str, changes: list[Change]
+) -> None:
     run = make_run(tmp_path)
+    found = [judge_cell(run, stage, change=change).fingerprint for change in changes]
+    assert len(set(found)) == len(changes)
+    assert None not in found
+    assert judge_cell(run, stage, change=unchanged).fingerprint == found[0]
 
-    def fingerprint(stage: str, change: Change) -> str:
-        found = judge_cell(run, stage, change=change).fingerprint
-        assert found is not None
-        return found
 
-    def with_last(**changes: Any) -> Change:
-        def change(samples: list[Sample]) -> list[Sample]:
-            last = samples[-1]
-            return [*samples[:-1], replace(last, **changes)] if "11.png" in last.id else samples
-
-        return change
-
-    box = Box(0, 0.5, 0.5, 0.25, 0.3)
-    changes: dict[str, list[Change]] = {
-        "classification": [
-            unchanged,
-            with_last(id="K-2/11x.png"),  # whose content is another too
-            with_last(label=0),
-        ],
-        "detection": [
-            unchanged,
-            with_last(id="11x.png"),
-            with_last(boxes=(box,)),
-            with_last(boxes=(box, box)),
-            with_last(boxes=(replace(box, class_id=1),)),
-            with_last(boxes=()),
-            with_last(boxes=None),  # without labels is not without pills
-        ],
-    }
-    for stage, of_stage in changes.items():
-        found = [fingerprint(stage, change) for change in of_stage]
-        assert len(set(found)) == len(of_stage)
-        assert fingerprint(stage, of_stage[0]) == found[0]
+def test_scenes_without_labels_have_another_fingerprint_than_scenes_without_pills(
+    tmp_path: Path,
+) -> None:
+    run = make_run(tmp_path)
+    without_pills, without_labels = (
+        judge_cell(run, "detection", change=with_last(boxes=boxes)) for boxes in ((), None)
+    )
+    assert without_pills.metrics["map_images"] != without_labels.metrics["map_images"]
+    assert without_pills.fingerprint != without_labels.fingerprint
 
 
 def test_the_fingerprint_covers_the_bytes_of_the_images(tmp_path: Path) -> None:
@@ -1076,11 +1101,16 @@ def test_a_cell_of_hard_samples_is_judged_by_itself(tmp_path: Path) -> None:
     ] * 2
     ledger = Ledger(run)
     ledger.expect(f"test[{shard.id}]" for shard in shards)
+    # Unsure of all of them, as it may be of hard ones; of the others it would be untrained.
+    unsure = np.float32(0.001)
+    plain = judge_cell(run, "classification", "full", height=unsure)
+    assert plain.verdict.name == "inconclusive"
+    assert "is it trained?" in plain.verdict.reason
     # Fewer than the bins could hold: the last shard has none.
-    ledger.add(answer(run, shards[0]).as_dict())
+    ledger.add(answer(run, shards[0], height=unsure).as_dict())
     ledger.add(Outcome(shards[1].id).as_dict())
     (result,) = ledger.results()
-    assert result.verdict.name == "equivalent"
+    assert result.verdict == Verdict("equivalent")
     assert not any(name.startswith("classes_") for name in result.metrics)
     check(build_report([result], run.config, facts()))
     empty = Ledger(run)
