@@ -7,13 +7,23 @@ RUN    := $(VENV)/bin/python -m
 export YOLO_OFFLINE := true
 export YOLO_AUTOINSTALL := false
 
-.PHONY: gate test lint typecheck format clean
+.PHONY: gate test bench lint typecheck format clean
 
 gate: $(VENV)/.ready
 	$(RUN) pytest -m smoke -q
 
 test: $(VENV)/.ready
 	$(RUN) pytest -n 2 -q
+
+# One JSON line each; half an hour on two cores. Ratios hold, seconds are this machine's.
+BENCH := $(VENV)/bin/python benchmarks
+bench: $(VENV)/.ready
+	$(BENCH)/collect.py
+	$(BENCH)/harness.py
+	$(BENCH)/workers.py
+	$(BENCH)/verify_limits.py --project demo
+	$(BENCH)/verify_limits.py --project full --n 128
+	$(BENCH)/peers.py --project full --n 128
 
 lint: $(VENV)/.ready
 	$(RUN) ruff check .

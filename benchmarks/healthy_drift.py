@@ -10,7 +10,6 @@ as initialised can blow rounding up to any size.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -18,17 +17,22 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+from projects import (
+    HALF,
+    keep_offline,
+    make_demo,
+    photo_batches,
+    scene_batches,
+    settle_batchnorm,
+    workdir_parser,
+)
 
-from pillsnap.config import Config, load_config
-from pillsnap.demo.dataset import install
+from pillsnap.config import Config
 from pillsnap.demo.drugs import DRUGS
-from pillsnap.demo.render import render_scene, render_single
 from pillsnap.ledger import judge_mode
-from pillsnap.preprocess import ClassifyTransform, LetterboxTransform, preprocess
+from pillsnap.preprocess import ClassifyTransform, LetterboxTransform
 from pillsnap.run import GateRun, Selection
 
-ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = 8
 CLASSIFIERS = (
     ("resnet18", 224),
@@ -63,12 +67,12 @@ FIGURES = (
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = workdir_parser(__doc__)
     parser.add_argument("--opset", type=int, default=17)
-    opset = parser.parse_args().opset
-    os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false")
-    demo = load_config(ROOT / "config.yaml")
-    install(demo.exp_dir)
+    arguments = parser.parse_args()
+    opset = arguments.opset
+    keep_offline()
+    demo = make_demo(arguments.workdir.resolve()).config
     compare = replace(demo.compare, sample_count=SAMPLES, batch_size=4)
     demo = replace(demo, export=replace(demo.export, compare=compare, opset=opset))
     for stage in ("classification", "detection"):
@@ -110,15 +114,8 @@ def random_classifier(demo: Config, folder: Path, backbone: str, size: int) -> C
 
     torch.manual_seed(0)
     model = timm.create_model(backbone, pretrained=False, num_classes=len(DRUGS))
-    transform = ClassifyTransform(size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", 1.0)
-    photos = [
-        [
-            preprocess(np.asarray(render_single(drug, seed, split="train")), transform)
-            for drug in range(len(DRUGS))
-        ]
-        for seed in range(2)
-    ]
-    settle_batchnorm(model, photos)
+    transform = ClassifyTransform(size, HALF, HALF, "bicubic", 1.0)
+    settle_batchnorm(model, photo_batches(transform, 2))
     checkpoint = folder / "checkpoints" / "classification_best.pt"
     checkpoint.parent.mkdir()
     torch.save(model.state_dict(), checkpoint)
@@ -131,32 +128,11 @@ def random_detector(demo: Config, folder: Path, name: str, size: int, classes: i
 
     torch.manual_seed(0)
     model = DetectionModel(f"{name}.yaml", nc=classes, verbose=False)
-    transform = LetterboxTransform(size, size)
-    scenes = [
-        [
-            preprocess(np.asarray(render_scene(4 * batch + index, split="train")[0]), transform)
-            for index in range(4)
-        ]
-        for batch in range(2)
-    ]
-    settle_batchnorm(model, scenes)
+    settle_batchnorm(model, scene_batches(LetterboxTransform(size, size), 2))
     checkpoint = folder / "checkpoints" / "detection_best.pt"
     checkpoint.parent.mkdir()
     torch.save({"model": model, "train_args": {}}, checkpoint)
     return resized(demo, folder, "detection", size, model=name, num_classes=classes)
-
-
-def settle_batchnorm(model: object, batches: list[list[np.ndarray]]) -> None:
-    """Give BatchNorm the statistics of these batches, as any training would."""
-    import torch
-
-    assert isinstance(model, torch.nn.Module)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # a plain average over the batches
-    with torch.no_grad():
-        for batch in batches:
-            model.train()(torch.from_numpy(np.stack(batch)))
 
 
 def resized(demo: Config, folder: Path, stage: str, size: int, **section: object) -> Config:
