@@ -94,11 +94,12 @@ def collected(arguments: list[str], *, cwd: Path = ROOT) -> tuple[float, str]:
     Raises:
         SystemExit: it failed; its output goes to stderr.
     """
-    seconds, done = timed_process(arguments, cwd=cwd)
+    ran = timed_process(arguments, cwd=cwd)
+    done = ran.done
     if done.returncode != 0:
         print(done.stdout, done.stderr, file=sys.stderr)
         raise SystemExit(f"pytest ended with exit code {done.returncode}")
-    return seconds, done.stdout
+    return ran.seconds, done.stdout
 
 
 if __name__ == "__main__":

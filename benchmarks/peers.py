@@ -18,6 +18,8 @@ three of theirs), imports included, exports in place.
                            that tells anything of one more engine, taking the figures of the .pt
                            from notes. Of the classifier's script its second pass and its imports.
 
+Ratios also as `..._cpu`, of the processor's time in place of the wall's.
+
 --project demo has few, small images and tiny models; what is left there is start-up.
 """
 
@@ -35,14 +37,18 @@ import yaml
 from projects import (
     Project,
     argument_parser,
-    interleaved,
     machine,
     median,
     project_of,
     rounded,
     run_gate,
+    samples,
     timed_process,
 )
+
+PARTS = ("yolo_val_pt", "yolo_val_onnx", "timm_both", "ours_first", "ours_further")
+Took = tuple[float, float]
+"""Wall and processor's time of a process, in seconds."""
 
 PASSES = Path(__file__).with_name("peer_passes.py")
 
@@ -59,51 +65,58 @@ def main() -> int:
     theirs = Theirs.prepare(project, exports["classification"], threads)
     candidates = [f"--candidate={stage}={path}" for stage, path in exports.items()]
 
-    def cold() -> float:
+    took: dict[str, list[Took]] = {name: [] for name in PARTS}
+
+    def ours() -> None:
         project.forget_references()
-        return run_gate(project, "coverage").seconds
+        for name, options in (("ours_first", []), ("ours_further", candidates)):
+            ran = run_gate(project, "coverage", *options)
+            took[name].append((ran.seconds, ran.cpu_s))
 
-    def warm() -> float:
-        return run_gate(project, "coverage", *candidates).seconds
+    def their() -> None:
+        took["yolo_val_pt"].append(theirs.detector("detector.pt"))
+        took["yolo_val_onnx"].append(theirs.detector("detector.onnx"))
+        took["timm_both"].append(theirs.classifier())
 
-    def ours() -> float:
-        first.append(cold())
-        further.append(warm())
-        return first[-1] + further[-1]
-
-    first: list[float] = []
-    further: list[float] = []
-    detector_pt, detector_onnx, classifier, _ = interleaved(
-        arguments.rounds,
-        lambda: theirs.detector("detector.pt"),
-        lambda: theirs.detector("detector.onnx"),
-        theirs.classifier,
-        ours,
-    )
-    both = median(detector_pt) + median(detector_onnx) + median(classifier)
-    onnx_pass = theirs.notes["classifier"]
-    least = median(detector_onnx) + median(classifier) - onnx_pass["torch_s"]
+    for number in range(arguments.rounds):
+        for side in (their, ours) if number % 2 == 0 else (ours, their):
+            side()
     report = json.loads((project.config.out_dir / "export_report.json").read_text())
     result = {
         "benchmark": "peers",
         "project": project.name,
-        "n": {cell["id"].partition("-")[0]: cell["samples"] for cell in report["cells"]},
+        "n": samples(report),
         "batch_size": project.config.compare.batch_size,
         "threads": threads,
         "rounds": arguments.rounds,
         **machine(),
-        "peers_first": round(both / median(first), 3),
-        "peers_further": round(both / median(further), 3),
-        "peers_further_least": round(least / median(further), 3),
-        "ours_first_s": rounded(first),
-        "ours_further_s": rounded(further),
-        "yolo_val_pt_s": rounded(detector_pt),
-        "yolo_val_onnx_s": rounded(detector_onnx),
-        "timm_both_s": rounded(classifier),
+        **ratios(took, theirs.notes["classifier"], clock=0),
+        **{f"{name}_cpu": value for name, value in ratios(took, None, clock=1).items()},
+        **{f"{name}_s": [rounded(times) for times in took[name]] for name in PARTS},
         "their_notes": theirs.notes,
     }
     print(json.dumps(result))
     return 0
+
+
+def ratios(
+    took: dict[str, list[Took]], classifier: dict[str, float] | None, *, clock: int
+) -> dict[str, float]:
+    """The ratios of the docstring; peers_further_least only with the notes of a classifier pass.
+
+    Args:
+        clock: 0 for wall time, 1 for the processor's.
+    """
+    part = {name: median([times[clock] for times in took[name]]) for name in PARTS}
+    theirs = part["yolo_val_pt"] + part["yolo_val_onnx"] + part["timm_both"]
+    result = {
+        "peers_first": round(theirs / part["ours_first"], 3),
+        "peers_further": round(theirs / part["ours_further"], 3),
+    }
+    if classifier is not None:
+        least = part["yolo_val_onnx"] + part["timm_both"] - classifier["torch_s"]
+        result["peers_further_least"] = round(least / part["ours_further"], 3)
+    return result
 
 
 @dataclass
@@ -152,8 +165,8 @@ class Theirs:
         (folder / "data.yaml").write_text(yaml.safe_dump(data))
         return cls(project, folder, classifier_onnx, threads, {})
 
-    def detector(self, weights: str) -> float:
-        return self._seconds(
+    def detector(self, weights: str) -> Took:
+        return self._took(
             weights,
             "yolo",
             f"--weights={self.folder / weights}",
@@ -161,9 +174,9 @@ class Theirs:
             f"--size={self.project.config.input_shape('detection')[2]}",
         )
 
-    def classifier(self) -> float:
+    def classifier(self) -> Took:
         config = self.project.config
-        return self._seconds(
+        return self._took(
             "classifier",
             "timm",
             f"--checkpoint={config.exp_dir / 'checkpoints' / 'classification_best.pt'}",
@@ -174,18 +187,19 @@ class Theirs:
             f"--classes={config.classification.num_classes}",
         )
 
-    def _seconds(self, name: str, *arguments: str) -> float:
+    def _took(self, name: str, *arguments: str) -> Took:
         shared = [
             f"--batch={self.project.config.compare.batch_size}",
             f"--threads={self.threads}",
         ]
         # ultralytics writes a folder of results where it runs.
-        seconds, done = timed_process([str(PASSES), *arguments, *shared], cwd=self.folder)
+        ran = timed_process([str(PASSES), *arguments, *shared], cwd=self.folder)
+        done = ran.done
         if done.returncode != 0:
             print(done.stdout, done.stderr, file=sys.stderr)
             raise SystemExit(f"{name}: exit code {done.returncode}")
         self.notes[name] = json.loads(done.stdout.splitlines()[-1])
-        return seconds
+        return ran.seconds, ran.cpu_s
 
 
 if __name__ == "__main__":

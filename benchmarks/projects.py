@@ -22,6 +22,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -85,11 +86,12 @@ class GateProcess:
     """A whole `pytest` process that ran the gate.
 
     Attributes:
-        seconds: wall time of the process.
+        seconds, cpu_s: wall and processor's time of the process and of its workers.
         report: its export_report.json.
     """
 
     seconds: float
+    cpu_s: float
     exit_code: int
     report: dict[str, Any]
 
@@ -312,26 +314,39 @@ def run_gate(project: Project, mode: str, *options: str) -> GateProcess:
     """
     report = project.config.out_dir / "export_report.json"
     report.unlink(missing_ok=True)
-    seconds, done = timed_process(["-m", "pytest", *gate_arguments(project, mode, *options)])
+    ran = timed_process(["-m", "pytest", *gate_arguments(project, mode, *options)])
+    done = ran.done
     if done.returncode in NOT_A_GATE or not report.exists():
         print(done.stdout, done.stderr, file=sys.stderr)
         raise SystemExit(f"pytest ended with exit code {done.returncode}")
-    return GateProcess(seconds, done.returncode, json.loads(report.read_text()))
+    return GateProcess(ran.seconds, ran.cpu_s, done.returncode, json.loads(report.read_text()))
 
 
-def timed_process(
-    arguments: Sequence[str], *, cwd: Path = ROOT
-) -> tuple[float, subprocess.CompletedProcess[str]]:
-    """Run this Python with arguments; wall seconds and what it ended with."""
-    started = time.perf_counter()
+@dataclass(frozen=True)
+class TimedProcess:
+    """A process that ended.
+
+    Attributes:
+        seconds, cpu_s: its wall time; processor's time of it and of the processes it waited for.
+    """
+
+    seconds: float
+    cpu_s: float
+    done: subprocess.CompletedProcess[str]
+
+
+def timed_process(arguments: Sequence[str], *, cwd: Path = ROOT) -> TimedProcess:
+    """Run this Python with arguments."""
+    started, started_cpu = time.perf_counter(), _cpu_of_children()
     done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False
     )
-    return time.perf_counter() - started, done
+    return TimedProcess(time.perf_counter() - started, _cpu_of_children() - started_cpu, done)
+
+
+def _cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def interleaved(rounds: int, *timed: Callable[[], float]) -> list[list[float]]:

@@ -44,10 +44,19 @@ class Validation:
 
 
 @dataclass(frozen=True)
+class CalibrationData:
+    """Images that INT8 is calibrated on; None: validation images that are not verified."""
+
+    single: Path | None = None
+    combo: Path | None = None
+
+
+@dataclass(frozen=True)
 class Data:
     val: Validation = Validation()
     class_map: Path | None = None
     edi_map: Path | None = None
+    calibration: CalibrationData = CalibrationData()
 
 
 @dataclass(frozen=True)
@@ -149,6 +158,13 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class Quantize:
+    int8_method: Literal["static", "dynamic", "auto"] = "static"
+    calibration_images: int = field(default=100, metadata=Bound(1))
+    nodes_to_exclude: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Export:
     out_dir: Path | None = None
     opset: int = field(default=17, metadata=Bound(13, 22))
@@ -156,6 +172,7 @@ class Export:
     exporter: Literal["torchscript"] = "torchscript"
     input_shape: InputShape = InputShape()
     postprocess: Postprocess = Postprocess()
+    quantize: Quantize = Quantize()
     compare: Compare = Compare()
 
 

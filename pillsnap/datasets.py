@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -68,6 +68,30 @@ def read_samples(config: Config, stage: str) -> list[Sample]:
     return sorted(samples, key=lambda sample: sample.id)
 
 
+def read_calibration(config: Config, stage: str) -> list[Path] | None:
+    """Images to calibrate a stage on, in the order of their paths; None where none are set.
+
+    Raises:
+        DataError: they cannot be read, or there are none.
+    """
+    key = "combo" if stage == "detection" else "single"
+    source: Path | None = getattr(config.data.calibration, key)
+    if source is None:
+        return None
+    if source.is_file():
+        paths = [source.parent / row[0] for row in _manifest_rows(source, ("image_path",))]
+    else:
+        paths = [source / image_id for image_id in _image_ids(source)]
+    if not paths:
+        raise DataError(
+            f"no image to calibrate {stage} on",
+            where=f"{config.source}: data.calibration.{key}",
+            got=source,
+            expected="files ending in " + ", ".join(IMAGE_SUFFIXES),
+        )
+    return sorted(paths)
+
+
 def _singles(config: Config) -> list[Sample] | None:
     source = config.data.val.single
     if source is None:
@@ -126,28 +150,30 @@ def _folder_rows(folder: Path) -> Iterator[tuple[str, str, str]]:
         yield image_id, class_name, str(folder / class_name)
 
 
-def _manifest_rows(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Id, class name and place of each row of a CSV manifest."""
+def _manifest_rows(
+    path: Path, wanted: Sequence[str] = ("image_path", "mapping_code")
+) -> Iterator[tuple[str, str, str]]:
+    """Id, last of the wanted columns and place of each row of a CSV manifest."""
     reader = csv.reader(io.StringIO(read_text(path, DataError), newline=""), strict=True)
     seen: dict[str, int] = {}
     try:
         header = [name.strip() for name in next(reader, [])]
-        missing = [name for name in ("image_path", "mapping_code") if name not in header]
+        missing = [name for name in wanted if name not in header]
         if missing:
             raise DataError(
                 "the manifest lacks columns: " + ", ".join(missing),
                 where=f"{path}:1",
                 got=", ".join(header) or "an empty file",
-                expected="image_path,mapping_code",
+                expected=",".join(wanted),
             )
-        columns = (header.index("image_path"), header.index("mapping_code"))
+        columns = [header.index(name) for name in wanted]
         for row in reader:
             if not row:
                 continue
             place = f"{path}:{reader.line_num}"
             cells = [row[column].strip() if column < len(row) else "" for column in columns]
             if not all(cells):
-                expected = "an image_path and a mapping_code"
+                expected = "an " + " and a ".join(wanted)
                 raise DataError("a broken row", where=place, got=",".join(row), expected=expected)
             image_id = PurePosixPath(cells[0]).as_posix()
             if image_id in seen:
@@ -155,7 +181,7 @@ def _manifest_rows(path: Path) -> Iterator[tuple[str, str, str]]:
                     f"an image that line {seen[image_id]} has already", where=place, got=image_id
                 )
             seen[image_id] = reader.line_num
-            yield image_id, cells[1], place
+            yield image_id, cells[-1], place
     except csv.Error as problem:
         raise DataError("this is not CSV", where=f"{path}:{reader.line_num}", got=problem) from None
 

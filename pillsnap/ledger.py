@@ -56,6 +56,12 @@ class CellResult:
         return next((floor for floor in floors if floor is not None), None)
 
     @property
+    def quantized(self) -> dict[str, Any] | None:
+        """What the candidate's file says of its conversion; None for one in float32."""
+        made = (outcome.candidate.get("quantized") for outcome in self.outcomes)
+        return next((facts for facts in made if facts is not None), None)
+
+    @property
     def unreadable(self) -> dict[str, str]:
         return {key: why for outcome in self.outcomes for key, why in outcome.unreadable.items()}
 

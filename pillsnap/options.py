@@ -12,6 +12,7 @@ from pillsnap.engines import engine_names
 from pillsnap.errors import ConfigError
 from pillsnap.hardware import gpu_free_mib
 from pillsnap.matrix import MODES, PRECISIONS, PROVIDERS, STAGES
+from pillsnap.quantize import METHODS
 from pillsnap.run import Selection
 
 # GPU memory of one worker: a CUDA context, cuDNN's workspace, a detector's and a classifier's
@@ -42,6 +43,7 @@ def select(
     fresh_export: bool,
     gate_strict: bool,
     reference_cache: bool = True,
+    int8_method: str | None = None,
 ) -> Selection:
     """The selection that the options ask for; None means not given.
 
@@ -49,6 +51,8 @@ def select(
         ConfigError: a value is not one of the choices, or two options exclude each other.
     """
     default = Selection()
+    given = None if int8_method is None else [int8_method]
+    methods = _choices("--int8-method", given, METHODS)
     chosen = Selection(
         stages=_choices("--stage", stages, STAGES) or default.stages,
         engines=_choices("--engine", engines, engine_names()) or default.engines,
@@ -58,6 +62,7 @@ def select(
         fresh_export=fresh_export,
         gate_strict=gate_strict,
         reference_cache=reference_cache,
+        int8_method=methods[0] if methods else None,
     )
     other = [name for name in providers or () if name != "tensorrt"]
     if "tensorrt" in chosen.engines and other:
@@ -84,16 +89,13 @@ def select(
                 expected=", ".join(chosen.stages),
                 hint=f"add --stage {stage}, or leave the candidate out",
             )
-    for stage in chosen.stages:
-        made = [name for name in chosen.precisions if name != "fp32"]
-        if made and stage not in chosen.candidates:
-            raise ConfigError(
-                f"there is no {made[0]} file of {stage} to verify",
-                where="--precision",
-                got=made[0],
-                expected="fp32, or a file made elsewhere",
-                hint=f"--candidate {stage}=PATH names one; --stage leaves the other stage out",
-            )
+    if int8_method is not None and "int8" not in chosen.precisions:
+        raise ConfigError(
+            "--int8-method is about INT8 files, and none is asked for",
+            where="--int8-method",
+            got=int8_method,
+            hint="add --precision int8, or leave it out",
+        )
     return chosen
 
 
@@ -142,6 +144,8 @@ def repeat_command(selection: Selection, markers: str, threads: int, config: Pat
             # TensorRT's provider goes without saying, and saying another is refused.
             if not (option == "--provider" and "tensorrt" in selection.engines):
                 words += [option, value]
+    if selection.int8_method is not None:
+        words += ["--int8-method", selection.int8_method]
     if selection.gate_strict:
         words.append("--gate-strict")
     # With "=": pytest takes a separate path for a place to look for tests, and its own ini file.

@@ -20,6 +20,7 @@ from pillsnap.compare import ShapeMismatch, compare_batches, make_recorder
 from pillsnap.compare.loading import Load, Prepared, load_batches
 from pillsnap.compare.remembered import RememberedReference
 from pillsnap.config import Config, config_sha256
+from pillsnap.conversion import Conversion
 from pillsnap.datasets import Sample, read_samples
 from pillsnap.engines import Batch, Engine, Request, backend
 from pillsnap.errors import DataError, EngineMissing, MissingCheckpoint, PillsnapError
@@ -36,6 +37,7 @@ class Selection:
     """What the options of a run ask for; the modes come from pytest's markers.
 
     Attributes:
+        int8_method: static, dynamic or auto; None leaves it to the configuration.
         gate_strict: the sample must also certify the tolerances.
         reference_cache: whether what the reference answered may be remembered.
     """
@@ -44,6 +46,7 @@ class Selection:
     engines: tuple[str, ...] = ("onnx",)
     providers: tuple[str, ...] = ("auto",)
     precisions: tuple[str, ...] = ("fp32",)
+    int8_method: str | None = None
     candidates: Mapping[str, Path] = field(default_factory=dict)
     fresh_export: bool = False
     gate_strict: bool = False
@@ -223,7 +226,7 @@ class GateRun:
         remembered = self._reference(cell)
         reference = remembered.reference
         samples = self._of_shard(shard, remembered)
-        candidate = self._open_candidate(cell)
+        candidate = self._open_candidate(cell, remembered)
         recorder = make_recorder(reference, self.config.nms)
         floor: dict[str, Any] | None = None
 
@@ -313,14 +316,36 @@ class GateRun:
             self._references[key] = RememberedReference(opened, self._cache)
         return self._references[key]
 
-    def _open_candidate(self, cell: Cell) -> Engine:
-        # One at a time: consecutive shards are of one cell, and models are large.
-        model = replace(cell, mode="", hard=False)  # which samples it answers changes nothing
+    def _open_candidate(self, cell: Cell, remembered: RememberedReference) -> Engine:
+        # One at a time: consecutive shards are of one cell, and models are large. Which samples it
+        # answers changes nothing, unless what is not verified calibrates it.
+        mode = cell.mode if cell.precision == "int8" else ""
+        model = replace(cell, mode=mode, hard=False)
         if self._candidate is None or self._candidate[0] != model:
             self._candidate = None
-            opened = backend(cell.engine).open_candidate(self._request(cell))
-            self._candidate = (model, opened)
+            request = replace(self._request(cell), convert=self._conversion(cell, remembered))
+            self._candidate = (model, backend(cell.engine).open_candidate(request))
         return self._candidate[1]
+
+    def _conversion(self, cell: Cell, remembered: RememberedReference) -> Conversion:
+        population = replace(cell, hard=False)
+
+        def verified() -> list[Path]:
+            samples = self.samples(population)
+            if self._hard_cell(population):  # which of the pool they are is not known yet
+                samples = samples + hard_pool(self.data(cell.stage), self.config.compare)
+            return [sample.path for sample in samples]
+
+        return Conversion(
+            self.config,
+            population,
+            self.selection.int8_method or self.config.export.quantize.int8_method,
+            remembered,
+            verified,
+            self._load,
+            self.threads,
+            self.run_dir,
+        )
 
 
 def _inputs(samples: Sequence[Sample], contents: Sequence[str]) -> str:

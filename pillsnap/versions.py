@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 # Distribution names by the name in the report; the first that is installed counts.
 PACKAGES = {
+    "pillsnap": ("pillsnap",),
     "torch": ("torch",),
     "timm": ("timm",),
     "ultralytics": ("ultralytics-opencv-headless", "ultralytics"),

@@ -9,9 +9,10 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from pillsnap.artifacts import make_folder, write_atomic
@@ -24,10 +25,13 @@ ASSETS = Path(__file__).parent / "assets"
 CHECKPOINTS = ("detection_best.pt", "classification_best.pt")
 SINGLES_PER_DRUG = 20
 SCENES = 150
+CALIBRATION_SINGLES_PER_DRUG = 4
+CALIBRATION_SCENES = 64
 
 
 def install(exp_dir: Path) -> None:
-    """Adds what is missing of `checkpoints/` and `demo_data/` to exp_dir; replaces nothing.
+    """Adds what is missing of `checkpoints/`, `demo_data/` and `demo_calibration/` to exp_dir;
+    replaces nothing.
 
     Raises:
         PillsnapError: exp_dir cannot be written.
@@ -37,6 +41,40 @@ def install(exp_dir: Path) -> None:
         if not target.exists():
             write_atomic(target, (ASSETS / name).read_bytes())
     write_validation(exp_dir / "demo_data")
+    write_calibration(exp_dir / "demo_calibration")
+
+
+def write_calibration(root: Path) -> None:
+    """Draws the images that INT8 is calibrated on, unless root exists: of the training split, so
+    none is verified. root/single/*.png and root/combo/*.png.
+
+    Raises:
+        PillsnapError: root cannot be written.
+    """
+    if root.exists():
+        return
+    make_folder(root.parent)
+    with _appearing_whole(root) as folder:
+        for name in ("single", "combo"):
+            (folder / name).mkdir()
+
+        def draw_single(drug_index: int, number: int) -> None:
+            photo = render_single(drug_index, number, split="train")
+            path = folder / "single" / f"{DRUGS[drug_index].code}-{number}.png"
+            photo.save(path, compress_level=1)
+
+        def draw_scene(number: int) -> None:
+            scene, _ = render_scene(number, split="train")
+            scene.save(folder / "combo" / f"{number:04d}.png", compress_level=1)
+
+        _draw(
+            [partial(draw_scene, number) for number in range(CALIBRATION_SCENES)]
+            + [
+                partial(draw_single, index, number)
+                for index in range(len(DRUGS))
+                for number in range(CALIBRATION_SINGLES_PER_DRUG)
+            ]
+        )
 
 
 def write_validation(
@@ -77,15 +115,19 @@ def write_validation(
             text = yolo_label(boxes, scene.width, scene.height)
             (labels / f"{number:04d}.txt").write_text(text, encoding="ascii")
 
-        # Pillow and numpy release the interpreter's lock for most of the work.
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            jobs = [pool.submit(draw_scene, number) for number in range(scenes)]
-            jobs += [pool.submit(draw_singles, index) for index in range(len(DRUGS))]
-            for job in jobs:
-                job.result()
-
+        _draw(
+            [partial(draw_scene, number) for number in range(scenes)]
+            + [partial(draw_singles, index) for index in range(len(DRUGS))]
+        )
         _write_json(folder / "class_map.json", {d.code: i for i, d in enumerate(DRUGS)})
         _write_json(folder / "edi_map.json", {d.code: d.edi_code for d in DRUGS})
+
+
+def _draw(jobs: Sequence[Callable[[], None]]) -> None:
+    # Pillow and numpy release the interpreter's lock for most of the work.
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for done in [pool.submit(job) for job in jobs]:
+            done.result()
 
 
 @contextmanager

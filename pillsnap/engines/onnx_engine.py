@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 
-def open_session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
+def open_session(model: Path | bytes, provider: str, threads: int) -> ort.InferenceSession:
     """Load a model on the provider asked for.
 
     Args:
-        path: an .onnx file.
+        model: an .onnx file, or its content.
         provider: auto, cpu, cuda or tensorrt; a named one must run or EngineError is raised.
         threads: intra-op threads; 0 lets ONNX Runtime choose.
     """
@@ -34,12 +34,15 @@ def open_session(path: Path, provider: str, threads: int) -> ort.InferenceSessio
     settings = [{"use_tf32": "0"} if name == "CUDAExecutionProvider" else {} for name in asked]
     try:
         session = ort.InferenceSession(
-            str(path), options, providers=asked, provider_options=settings
+            model if isinstance(model, bytes) else str(model),
+            options,
+            providers=asked,
+            provider_options=settings,
         )
     except Exception as error:  # ORT's exceptions have no common base but this
         raise EngineError(
             "ONNX Runtime cannot load this model",
-            where=path,
+            where=None if isinstance(model, bytes) else model,
             got=str(error).strip().splitlines()[0],
             hint="check the file with onnx.checker, or export again with --fresh-export",
         ) from error
@@ -96,19 +99,19 @@ class OnnxBackend:
 
     def open_candidate(self, request: Request) -> Engine:
         from pillsnap.export import describe_onnx, export_classification_onnx, export_detection_onnx
+        from pillsnap.quantize import describe_quantized
 
         config, stage = request.config, request.cell.stage
         if request.candidate is not None:
             exported = describe_onnx(request.candidate, stage)
-        elif request.cell.precision != "fp32":
-            raise EngineError(
-                f"there is no {request.cell.precision} file of {stage} to verify",
-                where=request.cell.id,
-                hint=f"give one: --candidate {stage}=PATH",
-            )
         else:
             export = export_detection_onnx if stage == "detection" else export_classification_onnx
             marker = request.run_dir / f"export-{stage}.json"
             exported = export(config, fresh=request.fresh_export, marker=marker)
+            if request.cell.precision != "fp32":
+                assert request.convert is not None  # whoever asks for a precision can make it
+                exported = request.convert(exported)
         session = open_session(exported.path, request.cell.provider, request.threads)
-        return OnnxEngine(session, exported.summary())
+        made = describe_quantized(exported)
+        quantized = None if made is None else made.summary()
+        return OnnxEngine(session, {**exported.summary(), "quantized": quantized})

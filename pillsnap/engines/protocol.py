@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pillsnap.cache import ArrayCache
 from pillsnap.config import Config
+from pillsnap.export.describe import Exported
 from pillsnap.matrix import Cell
 from pillsnap.preprocess import ClassifyTransform, LetterboxTransform
 
@@ -21,8 +22,13 @@ Transform = ClassifyTransform | LetterboxTransform
 
 @dataclass(frozen=True)
 class Request:
-    """Everything that decides which model is opened, and how; `cache` spares a reference that is
-    known already."""
+    """Everything that decides which model is opened, and how.
+
+    Attributes:
+        candidate: a file to open in place of an export.
+        cache: spares a reference that is known already.
+        convert: makes a file of the cell's precision out of an exported one.
+    """
 
     config: Config
     cell: Cell
@@ -31,6 +37,7 @@ class Request:
     candidate: Path | None = None
     fresh_export: bool = False
     cache: ArrayCache | None = None
+    convert: Callable[[Exported], Exported] | None = None
 
 
 class Engine(Protocol):

@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pillsnap
 import pillsnap.classifier
 import pillsnap.detector
 import pillsnap.weights
@@ -80,8 +79,8 @@ def read_recipe(config: Config, stage: str, checkpoint: Path) -> Recipe:
 def _versions(stage: str) -> dict[str, str]:
     """Versions of what writes the file, read without importing it."""
     trainer = "ultralytics" if stage == "detection" else "timm"
-    packages = {name: package_version(name) or "unknown" for name in ("onnx", "torch", trainer)}
-    return {**packages, "pillsnap": pillsnap.__version__}
+    names = ("onnx", "pillsnap", "torch", trainer)
+    return {name: package_version(name) or "unknown" for name in names}
 
 
 def _sources() -> list[str]:

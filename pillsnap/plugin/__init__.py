@@ -26,6 +26,7 @@ GATE_OPTIONS = (
     "provider",
     "precision",
     "stage",
+    "int8_method",
     "candidate",
     "fresh_export",
     "gate_strict",
@@ -39,7 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add = group.addoption
     add("--engine", action="append", help="candidate engine: onnx (default), tensorrt, torch")
     add("--provider", action="append", help="auto (default; may fall back), cpu, cuda, tensorrt")
-    add("--precision", action="append", help="fp32 (default), fp16, int8: the profile to hold")
+    add("--precision", action="append", help="fp32 (default), fp16, int8")
+    add("--int8-method", help="how int8 files are made: static, dynamic, auto")
     add("--stage", action="append", help="detection, classification (default: both)")
     # A path outside the project needs "=": pytest looks for its ini file beside separate paths.
     add("--config", metavar="PATH", help="--config=PATH, config file (also: PILLSNAP_CONFIG)")

@@ -65,6 +65,7 @@ def make_state(config: pytest.Config, *, asked: bool) -> State | None:
         candidates=option.candidate,
         fresh_export=option.fresh_export,
         gate_strict=option.gate_strict,
+        int8_method=option.int8_method,
         reference_cache=not option.no_reference_cache,
     )
     settings = load_config(path)

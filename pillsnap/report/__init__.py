@@ -136,6 +136,9 @@ def _cell(result: CellResult, profiles: Profiles) -> dict[str, Any]:
         "worst_samples": list(result.worst),
         "noise_floor": result.noise_floor,
         "drift_over_floor": _over_floor(result),
+        "quantized": next(
+            (o.candidate.get("quantized") for o in result.outcomes if o.candidate), None
+        ),
         "unreadable": result.unreadable,
         "samples": result.measured,
         "seconds": round(result.seconds, 3),

@@ -91,16 +91,30 @@ def _row(cell: dict[str, Any]) -> list[str]:
         if value is not None:
             figures.append(f"{label} {value:.2g}" + ("" if limit is None else f"/{limit:.2g}"))
     lines = [*heads, *_wrap("  ".join(figures), indent=2)]
+    if cell["quantized"] is not None:
+        lines += _wrap(_precision(cell["quantized"]), indent=2)
     over = [
         f"{label} {multiple:.2g} x"
         for label, metric, _ in FIGURES[cell["stage"]]
         if (multiple := (cell["drift_over_floor"] or {}).get(metric)) is not None
     ]
-    if over:
+    if over and cell["precision"] == "fp32":
         lines += _wrap("over torch's own noise: " + "  ".join(over), indent=2)
     for figure, found in cell["certified"].items():
         lines += _wrap(in_words(figure, Certified(**found)), indent=2)
     return lines
+
+
+def _precision(made: dict[str, Any]) -> str:
+    """Such as "int8 static: 65 nodes in int8, 25 in float32, 4.2 MB, calibrated on 100 images"."""
+    name = " ".join(part for part in (made["precision"], made["method"]) if part)
+    text = f"{name}: {made['nodes_low']} nodes in {made['precision']}, {made['nodes_float']} in "
+    text += f"float32, {made['size_bytes'] / 1e6:.1f} MB"
+    if made["calibration_images"]:
+        text += f", calibrated on {made['calibration_images']} images"
+    if made["freed"]:
+        text += f"; left float to hold: {', '.join(made['freed'])}"
+    return text
 
 
 def _verdict(gate: dict[str, Any]) -> str:

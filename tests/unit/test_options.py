@@ -109,14 +109,14 @@ def test_engine_tensorrt_refuses_another_provider() -> None:
     assert choose(engines=["onnx"], providers=["cpu", "tensorrt"])
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_a_precision_without_a_file_is_refused(precision: str, model: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        choose(precisions=["fp32", precision], candidates=[f"detection={model}"])
-    assert f"no {precision} file of classification" in str(caught.value)
-    assert "--candidate classification=PATH" in str(caught.value)
-    chosen = choose(precisions=[precision], stages=["detection"], candidates=[f"detection={model}"])
-    assert chosen.precisions == (precision,)
+def test_a_method_of_int8_needs_int8() -> None:
+    for method in ("static", "dynamic", "auto"):
+        assert choose(precisions=["int8"], int8_method=method).int8_method == method
+        with pytest.raises(ConfigError, match=r"(?s)got: +" + method + ".*add --precision int8"):
+            choose(precisions=["fp16"], int8_method=method)
+    assert choose(precisions=["int8"]).int8_method is None
+    with pytest.raises(ConfigError, match="static, dynamic, auto"):
+        choose(precisions=["int8"], int8_method="fast")
 
 
 @pytest.mark.parametrize("text", ["model.onnx", "pose=model.onnx", "=model.onnx", ""])
@@ -265,6 +265,7 @@ def test_the_command_repeats_the_selection(tmp_path: Path) -> None:
         precisions=["fp32", "int8"],
         stages=["detection"],
         candidates=[f"detection={model}"],
+        int8_method="auto",
         gate_strict=True,
     )
     words = shlex.split(repeat_command(chosen, "smoke and not slow", 3, folder / "config.yaml"))
@@ -275,6 +276,7 @@ def test_the_command_repeats_the_selection(tmp_path: Path) -> None:
     parser.add_argument("--config")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--gate-strict", action="store_true")
+    parser.add_argument("--int8-method")
     for option in ("--stage", "--engine", "--provider", "--precision", "--candidate"):
         parser.add_argument(option, action="append")
     found = parser.parse_args(words[3:])
@@ -285,6 +287,7 @@ def test_the_command_repeats_the_selection(tmp_path: Path) -> None:
         precisions=found.precision,
         stages=found.stage,
         candidates=found.candidate,
+        int8_method=found.int8_method,
         gate_strict=found.gate_strict,
     )
     assert again == chosen

@@ -39,7 +39,7 @@ def test_modules_are_split_where_most_nodes_are() -> None:
 def test_names_without_a_path_are_cut_into_runs() -> None:
     groups = group_nodes([f"node_conv_{index}" for index in range(10)], 3)
     assert [len(names) for names in groups.values()] == [3, 3, 4]
-    assert list(groups)[0] == "node_conv_0 ... node_conv_2"
+    assert next(iter(groups)) == "node_conv_0 ... node_conv_2"
 
 
 @given(names_of_nodes, st.integers(1, 50))
@@ -74,9 +74,9 @@ def test_error_of_detections_looks_at_boxes_that_count() -> None:
 
 def test_error_of_logits_is_relative_to_their_spread() -> None:
     reference = np.array([[1.0, 3.0], [5.0, 5.0]], np.float32)
-    assert output_error(reference, reference) == 0.0
-    # The first row is -1 and 1 about its mean, so a power of 2; the error has one of 0.5.
-    assert output_error(reference, reference + np.float32(0.5)) == pytest.approx(1.0 / 2)
+    assert output_error(reference, reference + np.float32(7.0)) == 0.0  # softmax sees no shift
+    # The first row is -1 and 1 about its mean, a power of 2; it grows by a half.
+    assert output_error(reference, reference * np.float32(1.5)) == pytest.approx(0.25)
     assert output_error(reference * 0, reference) == 0.0  # no signal to compare with
 
 

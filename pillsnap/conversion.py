@@ -1,0 +1,117 @@
+"""How a cell's file of lower precision comes about: what it is calibrated on, what it must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pillsnap.artifacts import sha256_file, sha256_json
+from pillsnap.compare import compare_batches, make_recorder
+from pillsnap.compare.loading import Load
+from pillsnap.compare.remembered import RememberedReference
+from pillsnap.config import Config
+from pillsnap.datasets import Sample, read_calibration, read_samples
+from pillsnap.engines.onnx_engine import OnnxEngine, open_session
+from pillsnap.errors import PillsnapError
+from pillsnap.export.describe import Exported
+from pillsnap.figures.classification import classification_figures
+from pillsnap.figures.detection import detection_figures
+from pillsnap.gate import find_breaches
+from pillsnap.images import read_image
+from pillsnap.matrix import Cell
+from pillsnap.preprocess import preprocess
+from pillsnap.quantize import Calibration, Criterion, choose_images, quantize_once
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Makes a cell's file of FP16 or INT8 out of a float32 export, once for all processes.
+
+    Attributes:
+        config: the whole configuration.
+        cell: names stage, precision and, for what is verified, mode.
+        method: of INT8: static, dynamic or auto.
+        reference: what an INT8 file of method auto is held against while it is searched for.
+        verified: paths of the images that the cell verifies.
+        load, threads, run_dir: the run's own.
+    """
+
+    config: Config
+    cell: Cell
+    method: str
+    reference: RememberedReference
+    verified: Callable[[], Iterable[Path]]
+    load: Load
+    threads: int
+    run_dir: Path
+
+    def __call__(self, source: Exported) -> Exported:
+        """The converted file; errors are quantize_once's and choose_images'."""
+        cell, settings = self.cell, self.config.export.quantize
+        calibrated = cell.precision == "int8" and self.method != "dynamic"
+        calibration = self._calibration() if calibrated else None
+        criterion = None
+        if calibration is not None and self.method == "auto":
+            criterion = self._criterion(calibration)
+        name = "-".join((cell.stage, cell.precision, self.method, cell.mode))
+        return quantize_once(
+            self.config,
+            cell.stage,
+            source,
+            cell.precision,
+            method=self.method,
+            calibration=calibration,
+            criterion=criterion,
+            exclude=settings.nodes_to_exclude,
+            marker=self.run_dir / f"convert-{name}.json",
+        )
+
+    def _calibration(self) -> Calibration:
+        stage = self.cell.stage
+        paths = read_calibration(self.config, stage)
+        if paths is None:
+            paths = [sample.path for sample in read_samples(self.config, stage)]
+        verified = set()
+        for path in self.verified():
+            with suppress(PillsnapError):  # it will be named when it is verified
+                verified.add(sha256_file(path))
+        transform = self.reference.reference.transform
+        return choose_images(
+            paths,
+            lambda path: preprocess(read_image(path), transform),
+            verified=verified,
+            count=self.config.export.quantize.calibration_images,
+            seed=self.config.compare.seed,
+        )
+
+    def _criterion(self, calibration: Calibration) -> Criterion:
+        """Inside the profile of INT8 on the calibration images: verified ones must not teach."""
+        tolerances = self.config.compare.tolerances.int8
+        samples = [Sample(str(path), Path(), None) for path in calibration.paths]
+        transform = self.reference.reference.transform
+        recorder = make_recorder(self.reference.reference, self.config.nms)
+        strides, nms = self.reference.reference.strides, self.config.nms
+
+        def passes(model: onnx.ModelProto) -> bool:
+            session = open_session(model.SerializeToString(), "cpu", self.threads)
+            batches = self.load(samples, transform, self.config.compare.batch_size)
+            compared = compare_batches(
+                batches, self.reference.outputs, OnnxEngine(session, {}), recorder
+            )
+            if compared.columns is None:
+                return False
+            if self.cell.stage == "classification":
+                classes = self.config.classification.num_classes
+                figures = classification_figures(compared.columns, classes, population=False)
+            else:
+                figures = detection_figures(compared.columns, strides, nms.max_detections, 0)
+            return not find_breaches(figures.metrics, tolerances)
+
+        facts = [asdict(tolerances), calibration.sha256, self.reference.reference.key, asdict(nms)]
+        return Criterion(sha256_json(facts), passes)
