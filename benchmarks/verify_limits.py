@@ -45,6 +45,8 @@ from projects import (
     samples,
 )
 
+from pillsnap.engines.torch_engine import keep_freed_memory
+
 Forward = Callable[[np.ndarray], Any]
 Seconds = dict[str, dict[str, tuple[float, float]]]
 """Wall and processor's time of bare forward passes, by stage and engine."""
@@ -57,6 +59,7 @@ def main() -> int:
     arguments = parser.parse_args()
     project, threads = project_of(arguments), arguments.threads
     import_heavy()
+    keep_freed_memory()  # as a run does when it loads torch: the bare passes before it have it too
     exports = project.export()
     bare = Bare.open(project, exports, threads)
 
