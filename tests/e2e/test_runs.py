@@ -130,6 +130,7 @@ def test_demo_is_in_place_before_the_workers_look_for_it(project: DemoProject) -
     assert sorted(path.name for path in project.exp_dir.iterdir()) == [
         "cache",
         "checkpoints",
+        "demo_calibration",
         "demo_data",
         "export",
         "runs",

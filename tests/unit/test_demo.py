@@ -261,13 +261,30 @@ def test_install_never_replaces_a_checkpoint(tmp_path: Path, kept: str) -> None:
     folder.mkdir()
     (folder / kept).write_bytes(b"trained here")
     # With images in place there is nothing to draw.
-    (tmp_path / "demo_data").mkdir()
+    drawn = ["demo_calibration", "demo_data"]
+    for name in drawn:
+        (tmp_path / name).mkdir()
     for _ in range(2):
         install(tmp_path)
         expected = {name: (ASSETS / name).read_bytes() for name in CHECKPOINTS}
         assert tree(tmp_path / "checkpoints") == expected | {kept: b"trained here"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "demo_data"]
-    assert list((tmp_path / "demo_data").iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", *drawn]
+    assert all(list((tmp_path / name).iterdir()) == [] for name in drawn)
+
+
+def test_what_calibrates_is_never_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "CALIBRATION_SINGLES_PER_DRUG", 1)
+    monkeypatch.setattr(dataset, "CALIBRATION_SCENES", 2)
+    for _ in range(2):  # the second time it is there
+        dataset.write_calibration(tmp_path / "calibration")
+    write_validation(tmp_path / "validation", singles_per_drug=1, scenes=2)
+
+    def contents(folder: str) -> list[bytes]:
+        return [path.read_bytes() for path in (tmp_path / folder).rglob("*.png")]
+
+    assert len(list((tmp_path / "calibration" / "single").iterdir())) == len(DRUGS)
+    assert len(list((tmp_path / "calibration" / "combo").iterdir())) == 2
+    assert not set(contents("calibration")) & set(contents("validation"))
 
 
 def members(checkpoint: Path) -> Iterator[tuple[str, bytes]]:
