@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -120,20 +121,18 @@ class TorchEngine:
             torch.set_num_threads(self._threads)
 
     def run_in_other_format(self, batch: Batch) -> Batch:
-        """`run` with channels last, or channels first where the model has them last."""
+        """`run` with channels last, or channels first where the model has them last.
+
+        On a copy: a 1 x 1 convolution that was converted keeps strides that pass for either format,
+        and the model would run otherwise, and slower, from then on.
+        """
         import torch
 
-        formats = (torch.contiguous_format, torch.channels_last)
-        own, other = reversed(formats) if self._channels_last else formats
-        module = self.loaded.module
+        other = torch.contiguous_format if self._channels_last else torch.channels_last
         # torch's stubs do not know that modules take a memory format alone.
-        convert: Callable[..., Any] = module.to
-        convert(memory_format=other)
-        try:
-            images = torch.from_numpy(batch).to(self._device)
-            return _infer(module, images.contiguous(memory_format=other))
-        finally:
-            convert(memory_format=own)
+        convert: Callable[..., torch.nn.Module] = copy.deepcopy(self.loaded.module).to
+        images = torch.from_numpy(batch).to(self._device)
+        return _infer(convert(memory_format=other), images.contiguous(memory_format=other))
 
 
 @dataclass
