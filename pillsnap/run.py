@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,7 +100,7 @@ class GateRun:
         threads: intra-op threads of every engine in this process.
         run_dir: this run's own folder; the same for every worker.
         resume: take over what an earlier, unfinished part of this run has yielded.
-        load: where batches come from.
+        load: where batches come from, if not from the samples' files.
     """
 
     def __init__(
@@ -110,14 +111,14 @@ class GateRun:
         threads: int,
         run_dir: Path,
         resume: bool = False,
-        load: Load = load_batches,
+        load: Load | None = None,
     ) -> None:
         self.config = config
         self.selection = selection
         self.threads = threads
         self.run_dir = run_dir
         self.resume = resume
-        self._load = load
+        self._load = load or partial(load_batches, threads=threads)
         limit = int(config.compare.reference_cache_gib * 2**30)
         wanted = selection.reference_cache and limit
         self._cache = ArrayCache(config.exp_dir / "cache" / "reference", limit) if wanted else None

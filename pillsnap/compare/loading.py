@@ -1,4 +1,4 @@
-"""Batches of preprocessed images, read ahead while the engines work."""
+"""Batches of preprocessed images, read by several threads at once."""
 
 from __future__ import annotations
 
@@ -39,46 +39,55 @@ Load = Callable[[Sequence[Sample], Transform, int], Iterator[Prepared]]
 
 
 def load_batches(
-    samples: Sequence[Sample], transform: Transform, batch_size: int
+    samples: Sequence[Sample], transform: Transform, batch_size: int, threads: int = 1
 ) -> Iterator[Prepared]:
-    """Read and preprocess `samples` in batches cut by index, one batch ahead of the caller.
+    """Read and preprocess `samples` in batches cut by index, when they are asked for.
 
-    Pillow and OpenCV release the interpreter's lock, so a batch is read while another runs.
+    Pillow and OpenCV release the interpreter's lock, so threads help. Reading ahead does not: on
+    two cores it takes more from engines that compute on all of them (7.7 for 7.2 s a batch of
+    YOLO11m) than it spares (0.15 s).
     """
-    starts = range(0, len(samples), batch_size)
-    with ThreadPoolExecutor(1) as pool:
-        ahead = [
-            pool.submit(prepare, samples[start : start + batch_size], transform)
-            for start in starts[:1]
-        ]
-        for start in starts:
-            current = ahead.pop()
-            following = samples[start + batch_size : start + 2 * batch_size]
-            batch = current.result()
-            if following:
-                ahead.append(pool.submit(prepare, following, transform))
-            yield batch
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(samples), batch_size):
+            part = samples[start : start + batch_size]
+            yield _gather(part, list(pool.map(lambda sample: _read(sample, transform), part)))
 
 
 def prepare(samples: Sequence[Sample], transform: Transform) -> Prepared:
     """Read and preprocess one batch."""
+    return _gather(samples, [_read(sample, transform) for sample in samples])
+
+
+_Image = tuple[Batch, bytes, Geometry | None]
+
+
+def _read(sample: Sample, transform: Transform) -> _Image | str:
+    """An image's array, hash and geometry, or the reason why it cannot be read."""
+    try:
+        data = read_bytes(sample.path)
+        image = decode_image(data, sample.path)
+    except ImageError as error:
+        return str(error)
+    digest = hashlib.sha256(data).digest()
+    if isinstance(transform, LetterboxTransform):
+        array, geometry = letterbox_tensor(image, transform)
+        return array, digest, geometry
+    return classify_tensor(image, transform), digest, None
+
+
+def _gather(samples: Sequence[Sample], images: Sequence[_Image | str]) -> Prepared:
     batch = Prepared([], np.empty((0, 3, 0, 0), np.float32), [])
     arrays: list[Batch] = []
-    for sample in samples:
-        try:
-            data = read_bytes(sample.path)
-            image = decode_image(data, sample.path)
-        except ImageError as error:
-            batch.unreadable[sample.id] = str(error)
+    for sample, image in zip(samples, images, strict=True):
+        if isinstance(image, str):
+            batch.unreadable[sample.id] = image
             continue
-        if isinstance(transform, LetterboxTransform):
-            array, geometry = letterbox_tensor(image, transform)
-            batch.geometries.append(geometry)
-        else:
-            array = classify_tensor(image, transform)
+        array, digest, geometry = image
         arrays.append(array)
         batch.samples.append(sample)
-        batch.contents.append(hashlib.sha256(data).digest())
+        batch.contents.append(digest)
+        if geometry is not None:
+            batch.geometries.append(geometry)
     if arrays:
         batch.array = np.stack(arrays)
     return batch
