@@ -117,7 +117,7 @@ def _with_qdq(
     source.metadata_props.add(key=_INFERRED[0], value=_INFERRED[1])
     data = {
         name: TensorData(lowest=np.array(low), highest=np.array(high))
-        for name, (low, high) in sorted(ranges.items())
+        for name, (low, high) in ranges.items()
     }
     quantizer = quantization.QDQQuantizer(
         source,

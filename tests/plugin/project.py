@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ from tests.plugin.numpy_engine import COLOURS
 ROOT = Path(__file__).resolve().parents[2]
 
 Workers = tuple[str, ...]
+
+
+def heed_interrupts() -> None:
+    """For a process that is to be interrupted: shells start background jobs deaf to SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass

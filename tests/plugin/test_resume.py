@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.project import Project, Workers
+from tests.plugin.project import Project, Workers, heed_interrupts
 from tests.plugin.test_runs import without_times
 
 KILLS = 20
@@ -52,6 +52,7 @@ def start(project: Project, *options: str) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.plugin.project import Project, Workers, check_schema
+from tests.plugin.project import Project, Workers, check_schema, heed_interrupts
 
 
 def without_times(report: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +87,11 @@ def fault(stage, batch, output):
     )
     command = [sys.executable, "-m", "pytest", "-m", "smoke", "--engine", "numpy", *spread]
     process = subprocess.Popen(
-        command, cwd=project.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        cwd=project.path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=heed_interrupts,
     )
     try:
         deadline = time.monotonic() + 60
