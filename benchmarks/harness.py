@@ -46,7 +46,8 @@ from pillsnap.datasets import Sample
 from pillsnap.engines import Reference, Request, Transform, register
 from pillsnap.ledger import Ledger
 from pillsnap.preprocess import ClassifyTransform
-from pillsnap.run import GateRun, Selection
+from pillsnap.run import GateRun
+from pillsnap.selection import Selection
 
 SETTLED = 10_000
 """Samples after which memory should have stopped growing."""

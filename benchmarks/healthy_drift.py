@@ -31,7 +31,8 @@ from pillsnap.config import Config
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.ledger import judge_mode
 from pillsnap.preprocess import ClassifyTransform, LetterboxTransform
-from pillsnap.run import GateRun, Selection
+from pillsnap.run import GateRun
+from pillsnap.selection import Selection
 
 SAMPLES = 8
 CLASSIFIERS = (

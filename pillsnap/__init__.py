@@ -16,7 +16,7 @@ _PUBLIC = {
     "PillsnapError": "pillsnap.errors",
     "export_classification_onnx": "pillsnap.export",
     "export_detection_onnx": "pillsnap.export",
-    "infer_onnx": "pillsnap.engines.onnx_engine",
+    "infer_onnx": "pillsnap.engines.sessions",
     "infer_torch": "pillsnap.engines.torch_engine",
     "load_config": "pillsnap.config",
     "prepare_version_tag": "pillsnap.artifacts",

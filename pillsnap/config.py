@@ -17,6 +17,7 @@ from pillsnap.artifacts import sha256_json
 from pillsnap.configparse import Bound, parse_yaml
 from pillsnap.envfile import read_env_file
 from pillsnap.errors import ConfigError
+from pillsnap.ortconfig import Runtime
 
 Mode = Literal["smoke", "coverage", "full"]
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
@@ -169,7 +170,7 @@ class Export:
     out_dir: Path | None = None
     opset: int = field(default=17, metadata=Bound(13, 22))
     dynamic_axes: bool = True
-    exporter: Literal["torchscript"] = "torchscript"
+    exporter: Literal["torchscript", "dynamo"] = "torchscript"
     input_shape: InputShape = InputShape()
     postprocess: Postprocess = Postprocess()
     quantize: Quantize = Quantize()
@@ -186,6 +187,7 @@ class Config:
     detection: Detection = Detection()
     classification: Classification = Classification()
     export: Export = Export()
+    runtime: Runtime = field(default_factory=Runtime)
     source: Path = field(default=Path("config.yaml"), metadata={"internal": True})
 
     @property
@@ -204,6 +206,13 @@ class Config:
     @property
     def nms(self) -> Nms:
         return self.export.postprocess.nms
+
+    @property
+    def session_options(self) -> Runtime:
+        """`runtime` with the folder of TensorRT's engines."""
+        tensorrt = self.runtime.tensorrt
+        path = tensorrt.trt_engine_cache_path or self.exp_dir / "tensorrt_cache"
+        return replace(self.runtime, tensorrt=replace(tensorrt, trt_engine_cache_path=path))
 
     def input_shape(self, stage: str) -> Shape:
         shape: Shape = getattr(self.export.input_shape, stage)

@@ -89,6 +89,7 @@ def finish(
             complete=complete,
             missing=ledger.missing,
             skipped=ledger.skipped(),
+            budgets=run.selection.budgets,
         )
         return build_report(results, run.config, facts)
 

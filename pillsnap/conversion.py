@@ -14,7 +14,8 @@ from pillsnap.compare.loading import Load
 from pillsnap.compare.remembered import RememberedReference
 from pillsnap.config import Config
 from pillsnap.datasets import Sample, read_calibration, read_samples
-from pillsnap.engines.onnx_engine import OnnxEngine, open_session
+from pillsnap.engines.onnx_engine import OnnxEngine
+from pillsnap.engines.sessions import open_session
 from pillsnap.errors import PillsnapError
 from pillsnap.export.describe import Exported
 from pillsnap.figures.classification import classification_figures
@@ -99,7 +100,9 @@ class Conversion:
         strides, nms = self.reference.reference.strides, self.config.nms
 
         def passes(model: onnx.ModelProto) -> bool:
-            session = open_session(model.SerializeToString(), "cpu", self.threads)
+            session = open_session(
+                model.SerializeToString(), "cpu", self.threads, self.config.session_options
+            )
             batches = self.load(samples, transform, self.config.compare.batch_size)
             compared = compare_batches(
                 batches, self.reference.outputs, OnnxEngine(session, {}), recorder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -18,6 +19,9 @@ LOOSER = ("practical", "fp16", "int8")
 
 # Ends the name of a figure that breaches for want of samples.
 CERTIFIED = "_certified"
+
+# Where a figure of speed or memory breaches.
+BUDGET = "budget"
 
 # So many classes that always flip, or more, are no fault of single classes.
 ALWAYS = 5
@@ -88,6 +92,7 @@ def judge(
     *,
     gate_strict: bool = False,
     classes_required: bool = False,
+    over_budget: tuple[Breach, ...] = (),
 ) -> Verdict:
     """Judge a whole cell. The number of samples never changes the verdict, but for `gate_strict`:
     then the sample of a cell that would pass must also certify its tolerances.
@@ -98,13 +103,14 @@ def judge(
 
     Args:
         classes_required: classes that coverage asked for and did not find are a breach.
+        over_budget: of find_over_budget; breaches of any profile.
     """
     metrics = figures.metrics
     missing = metrics.get("classes_missing") if classes_required else None
 
     def outside(name: str) -> tuple[Breach, ...]:
         lacking = (Breach("classes_missing", missing, 0),) if missing else ()
-        return find_breaches(metrics, getattr(profiles, name)) + lacking
+        return find_breaches(metrics, getattr(profiles, name)) + lacking + over_budget
 
     def uncertified(name: str) -> tuple[tuple[Breach, str], ...]:
         return find_uncertified(metrics, getattr(profiles, name)) if gate_strict else ()
@@ -159,6 +165,18 @@ def find_uncertified(metrics: Metrics, tolerances: Tolerances) -> tuple[tuple[Br
     )
 
 
+def find_over_budget(performance: Metrics, budgets: Mapping[str, float]) -> tuple[Breach, ...]:
+    """Every figure of speed or memory above its budget, or without a value; none of them where
+    workers contended for the machine."""
+    if performance["contended"]:
+        return ()
+    return tuple(
+        Breach(name, value, limit, BUDGET)
+        for name, limit in budgets.items()
+        if (value := math.inf if performance[name] is None else performance[name]) > limit
+    )
+
+
 def _listed(breaches: tuple[Breach, ...]) -> str:
     return "; ".join(map(str, breaches))
 
@@ -210,6 +228,8 @@ def _drifted(metrics: Metrics) -> bool:
 def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
     """Where to look first, by the pattern of the figures. A hint, not a diagnosis."""
     names = {breach.figure for breach in breaches}
+    if names and all(breach.where == BUDGET for breach in breaches):
+        return ["speed or memory on this machine: the figures of accuracy are inside their profile"]
     if names and all(name.endswith(CERTIFIED) for name in names):
         return ["too few samples for --gate-strict: the figures are inside their tolerances"]
     if names == {"classes_missing"}:

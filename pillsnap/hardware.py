@@ -33,6 +33,12 @@ def gpu_free_mib() -> int | None:
     return int(rows[0]) if rows and rows[0].isdecimal() else None
 
 
+def gpu_used_mib() -> int | None:
+    """Used memory of the first GPU in MiB; None where there is none."""
+    rows = _nvidia_smi("memory.used", "nounits")
+    return int(rows[0]) if rows and rows[0].isdecimal() else None
+
+
 def _nvidia_smi(query: str, *form: str) -> list[str]:
     """A line per GPU, as nvidia-smi gives it."""
     if shutil.which("nvidia-smi") is None:

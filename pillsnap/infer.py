@@ -99,20 +99,21 @@ def find_inputs(pattern: str) -> list[Path]:
 
 
 def _open(arguments: argparse.Namespace, config: Config) -> tuple[str, Engine]:
-    threads = thread_count(arguments.threads, workers=1)
+    threads = thread_count(arguments.threads, 1, config.runtime.cpu.intra_op_num_threads)
     if arguments.engine == "torch":
         from pillsnap.engines.torch_engine import TorchEngine
 
         stage = checkpoint_stage(arguments.model)
         model = build_model(config, stage, arguments.model)
         return stage, TorchEngine(lambda: model, {}, device="cpu", threads=threads)
-    from pillsnap.engines.onnx_engine import OnnxEngine, open_session
+    from pillsnap.engines.onnx_engine import OnnxEngine
+    from pillsnap.engines.sessions import open_session
     from pillsnap.export import describe_onnx, read_onnx, stage_of
 
     stage = stage_of(read_onnx(arguments.model))
     if stage == "neither":
         describe_onnx(arguments.model, "classification")  # says what is wrong with it
-    session = open_session(arguments.model, arguments.provider, threads)
+    session = open_session(arguments.model, arguments.provider, threads, config.session_options)
     return stage, OnnxEngine(session, {})
 
 

@@ -13,10 +13,12 @@ from pillsnap.errors import PillsnapError
 from pillsnap.figures import Figures, Metrics
 from pillsnap.figures.classification import classification_figures
 from pillsnap.figures.detection import detection_figures
-from pillsnap.gate import Verdict, judge, profile_for
+from pillsnap.figures.performance import performance_figures
+from pillsnap.gate import Verdict, find_over_budget, judge, profile_for
 from pillsnap.matrix import Cell, Shard
+from pillsnap.outcome import Outcome
 from pillsnap.records import Records
-from pillsnap.run import GateRun, Outcome
+from pillsnap.run import GateRun
 
 SEVERITY = ("equivalent", "within_tolerance", "inconclusive", "breach")
 
@@ -28,6 +30,7 @@ class CellResult:
     Attributes:
         profile: the tolerance profile it was held to.
         outcomes: of its shards, in order.
+        performance: speed and memory of the candidate; None where there are no figures.
         measured: samples that both engines answered for; 0 where there are no figures.
         fingerprint: SHA-256 over ids, files and labels of those samples, in order.
     """
@@ -40,6 +43,7 @@ class CellResult:
     fingerprint: str | None = None
     metrics: Metrics = field(default_factory=dict)
     worst: tuple[str, ...] = ()
+    performance: Metrics | None = None
 
     @property
     def seconds(self) -> float:
@@ -60,6 +64,13 @@ class CellResult:
         """What the candidate's file says of its conversion; None for one in float32."""
         made = (outcome.candidate.get("quantized") for outcome in self.outcomes)
         return next((facts for facts in made if facts is not None), None)
+
+    @property
+    def execution(self) -> dict[str, Any] | None:
+        """Providers, options and placement of the candidate's session; None without one."""
+        keys = ("providers", "provider_options", "placement")
+        found = (outcome.candidate for outcome in self.outcomes if "placement" in outcome.candidate)
+        return next(({key: facts[key] for key in keys} for facts in found), None)
 
     @property
     def unreadable(self) -> dict[str, str]:
@@ -136,11 +147,18 @@ class Ledger:
             verdict = Verdict("inconclusive", reason=str(error))
             return CellResult(cell, verdict, profile, outcomes)
         unreadable = sum(len(outcome.unreadable) for outcome in outcomes)
+        selection = self._run.selection
+        performance = performance_figures(
+            [outcome.timing for outcome in outcomes if outcome.timing],
+            outcomes[0].candidate.get("size_bytes"),
+            contended=self._run.contended,
+        )
         verdict = judge(
             figures,
             profiles,
             profile,
-            gate_strict=self._run.selection.gate_strict and not unreadable,
+            over_budget=find_over_budget(performance, selection.budgets),
+            gate_strict=selection.gate_strict and not unreadable,
             classes_required=self._run.config.compare.min_classes_required,
         )
         if unreadable and not verdict.failed:
@@ -156,6 +174,7 @@ class Ledger:
             _fingerprint(records),
             figures.metrics,
             figures.worst,
+            performance,
         )
 
     def _measure(self, cell: Cell, outcomes: Sequence[Outcome]) -> tuple[Records, Figures]:

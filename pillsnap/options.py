@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import os
 import shlex
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from pathlib import Path
 
 from pillsnap.engines import engine_names
 from pillsnap.errors import ConfigError
+from pillsnap.figures.performance import BUDGETS
 from pillsnap.hardware import gpu_free_mib
 from pillsnap.matrix import MODES, PRECISIONS, PROVIDERS, STAGES
 from pillsnap.quantize import METHODS
-from pillsnap.run import Selection
+from pillsnap.selection import Selection
 
 # GPU memory of one worker: a CUDA context, cuDNN's workspace, a detector's and a classifier's
 # weights, and their activations for a batch of 16 at 640 px. Not measured on many cards: generous.
@@ -44,6 +46,7 @@ def select(
     gate_strict: bool,
     reference_cache: bool = True,
     int8_method: str | None = None,
+    budgets: Sequence[str] | None = None,
 ) -> Selection:
     """The selection that the options ask for; None means not given.
 
@@ -63,6 +66,7 @@ def select(
         gate_strict=gate_strict,
         reference_cache=reference_cache,
         int8_method=methods[0] if methods else None,
+        budgets=_budgets(budgets or ()),
     )
     other = [name for name in providers or () if name != "tensorrt"]
     if "tensorrt" in chosen.engines and other:
@@ -99,8 +103,11 @@ def select(
     return chosen
 
 
-def thread_count(option: int | None, workers: int) -> int:
-    """Threads per process: the option, else this process's cores divided by the workers."""
+def thread_count(option: int | None, workers: int, configured: int = 0) -> int:
+    """Threads per process: the option, else what is configured unless it is 0, else this process's
+    cores divided by the workers."""
+    if option is None and configured:
+        return configured
     if option is None:
         return max(1, len(os.sched_getaffinity(0)) // max(1, workers))
     if option < 1:
@@ -144,6 +151,8 @@ def repeat_command(selection: Selection, markers: str, threads: int, config: Pat
             # TensorRT's provider goes without saying, and saying another is refused.
             if not (option == "--provider" and "tensorrt" in selection.engines):
                 words += [option, value]
+    for name, limit in selection.budgets.items():
+        words += ["--perf-budget", f"{name}={limit:g}"]
     if selection.int8_method is not None:
         words += ["--int8-method", selection.int8_method]
     if selection.gate_strict:
@@ -187,6 +196,25 @@ def _candidates(texts: Sequence[str]) -> dict[str, Path]:
                 hint="verify the other in a run of its own",
             )
         found[stage] = path
+    return found
+
+
+def _budgets(texts: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            limit = float(value)
+        except ValueError:
+            limit = math.nan
+        if name not in BUDGETS or not 0 < limit < math.inf:
+            raise ConfigError(
+                "--perf-budget takes KEY=VALUE",
+                where="--perf-budget",
+                got=text,
+                expected=f"KEY one of {', '.join(BUDGETS)}, VALUE a number above 0",
+            )
+        found[name] = limit
     return found
 
 

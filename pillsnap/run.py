@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pillsnap import journal
 from pillsnap.artifacts import sha256_file, sha256_json
@@ -23,72 +23,15 @@ from pillsnap.compare.remembered import RememberedReference
 from pillsnap.config import Config, config_sha256
 from pillsnap.conversion import Conversion
 from pillsnap.datasets import Sample, read_samples
-from pillsnap.engines import Batch, Engine, Request, backend
+from pillsnap.engines import Batch, Request, backend
+from pillsnap.engines.timing import Stopwatch, TimesAlone
 from pillsnap.errors import DataError, EngineMissing, MissingCheckpoint, PillsnapError
 from pillsnap.matrix import MODES, Cell, Shard, expand_cells, split_cell, whole_batches
+from pillsnap.outcome import Outcome
 from pillsnap.records import Columns, write_records
 from pillsnap.samples import hard_pool, select, select_hard
+from pillsnap.selection import Selection
 from pillsnap.versions import PACKAGES, package_version
-
-FailureKind = Literal["skipped", "breach", "unmeasured"]
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What the options of a run ask for; the modes come from pytest's markers.
-
-    Attributes:
-        int8_method: static, dynamic or auto; None leaves it to the configuration.
-        gate_strict: the sample must also certify the tolerances.
-        reference_cache: whether what the reference answered may be remembered.
-    """
-
-    stages: tuple[str, ...] = ("detection", "classification")
-    engines: tuple[str, ...] = ("onnx",)
-    providers: tuple[str, ...] = ("auto",)
-    precisions: tuple[str, ...] = ("fp32",)
-    int8_method: str | None = None
-    candidates: Mapping[str, Path] = field(default_factory=dict)
-    fresh_export: bool = False
-    gate_strict: bool = False
-    reference_cache: bool = True
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one shard's run yields. `as_dict` is what travels to the controller.
-
-    Attributes:
-        shard: id of the shard.
-        failure: why there are no records: (kind, message).
-        samples: how many the shard has, readable or not.
-        inputs: SHA-256 of their ids, labels and files; None where one could not be read.
-        file, sha256: the records on disk.
-        unreadable: reason by sample id.
-        non_finite: ids of samples for which the candidate's output is not finite.
-        reference, candidate: what the engines say of themselves.
-        transform, strides: the preprocessing in force and the detector's strides.
-        noise_floor: how far the reference is from itself; of a cell's first shard.
-        seconds: wall time, opening the models included.
-    """
-
-    shard: str
-    failure: tuple[FailureKind, str] | None = None
-    samples: int = 0
-    inputs: str | None = None
-    file: str | None = None
-    sha256: str | None = None
-    unreadable: dict[str, str] = field(default_factory=dict)
-    non_finite: list[str] = field(default_factory=list)
-    reference: dict[str, Any] = field(default_factory=dict)
-    candidate: dict[str, Any] = field(default_factory=dict)
-    transform: dict[str, Any] = field(default_factory=dict)
-    strides: list[int] = field(default_factory=list)
-    noise_floor: dict[str, Any] | None = None
-    seconds: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class GateRun:
@@ -99,6 +42,7 @@ class GateRun:
         selection: what to compare with what.
         threads: intra-op threads of every engine in this process.
         run_dir: this run's own folder; the same for every worker.
+        contended: other processes of this run share the machine, so that times tell little.
         resume: take over what an earlier, unfinished part of this run has yielded.
         load: where batches come from, if not from the samples' files.
     """
@@ -110,6 +54,7 @@ class GateRun:
         *,
         threads: int,
         run_dir: Path,
+        contended: bool = False,
         resume: bool = False,
         load: Load | None = None,
     ) -> None:
@@ -117,6 +62,7 @@ class GateRun:
         self.selection = selection
         self.threads = threads
         self.run_dir = run_dir
+        self.contended = contended
         self.resume = resume
         self._load = load or partial(load_batches, threads=threads)
         limit = int(config.compare.reference_cache_gib * 2**30)
@@ -126,7 +72,7 @@ class GateRun:
         self._samples: dict[tuple[str, str], list[Sample]] = {}
         self._hard: dict[str, list[Sample]] = {}
         self._references: dict[tuple[str, str], RememberedReference] = {}
-        self._candidate: tuple[Cell, Engine] | None = None
+        self._candidate: tuple[Cell, Stopwatch] | None = None
 
     def key(self, markers: str) -> str:
         """SHA-256 of all that this run's outcomes depend on, the images aside: a run that was cut
@@ -230,12 +176,15 @@ class GateRun:
         candidate = self._open_candidate(cell, remembered)
         recorder = make_recorder(reference, self.config.nms)
         floor: dict[str, Any] | None = None
+        example: Batch | None = None
+        candidate.runs = []  # of this shard
 
         def outputs(batch: Prepared) -> Batch:
-            nonlocal floor
+            nonlocal floor, example
             output = remembered.outputs(batch)
-            if floor is None and shard.index == 1:
+            if example is None and shard.index == 1:
                 floor = remembered.noise_floor(batch, output, recorder)
+                example = batch.array
             return output
 
         batches = self._load(samples, reference.transform, self.config.compare.batch_size)
@@ -256,7 +205,30 @@ class GateRun:
             transform=asdict(reference.transform),
             strides=list(reference.strides),
             noise_floor=floor,
+            timing=self._time(cell, candidate, remembered, example),
         )
+
+    def _time(
+        self,
+        cell: Cell,
+        candidate: Stopwatch,
+        remembered: RememberedReference,
+        example: Batch | None,
+    ) -> dict[str, Any]:
+        """Outcome.timing; `example` is a batch of the cell's first shard, None for the others."""
+        reference = alone = None
+        engine = candidate.engine
+        # Hard samples are for where models differ: they take as long as others.
+        if example is not None and not cell.hard and isinstance(engine, TimesAlone):
+            candidate.repeat(example)
+            # Times of a machine that others used are not worth remembering.
+            reference = None if self.contended else remembered.seconds_per_image(example)
+            alone = engine.alone(example[:1])
+        return {
+            "runs": [list(run) for run in candidate.runs],
+            "reference_s": reference,
+            "alone": None if alone is None else alone.as_dict(),
+        }
 
     def _of_shard(self, shard: Shard, remembered: RememberedReference) -> Sequence[Sample]:
         cell = shard.cell
@@ -317,7 +289,7 @@ class GateRun:
             self._references[key] = RememberedReference(opened, self._cache)
         return self._references[key]
 
-    def _open_candidate(self, cell: Cell, remembered: RememberedReference) -> Engine:
+    def _open_candidate(self, cell: Cell, remembered: RememberedReference) -> Stopwatch:
         # One at a time: consecutive shards are of one cell, and models are large. Which samples it
         # answers changes nothing, unless what is not verified calibrates it.
         mode = cell.mode if cell.precision == "int8" else ""
@@ -325,7 +297,7 @@ class GateRun:
         if self._candidate is None or self._candidate[0] != model:
             self._candidate = None
             request = replace(self._request(cell), convert=self._conversion(cell, remembered))
-            self._candidate = (model, backend(cell.engine).open_candidate(request))
+            self._candidate = (model, Stopwatch(backend(cell.engine).open_candidate(request)))
         return self._candidate[1]
 
     def _conversion(self, cell: Cell, remembered: RememberedReference) -> Conversion:

@@ -1,7 +1,9 @@
-"""Versions of the packages that results depend on, read without importing them."""
+"""Versions of the packages and GPU libraries that results depend on, read without importing any."""
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 # Distribution names by the name in the report; the first that is installed counts.
@@ -20,9 +22,59 @@ PACKAGES = {
 }
 
 
+# The same of GPU libraries that pip can install, and what tells the version of one that the system
+# has: the library, its function, and what a step of each part of the version adds to its number.
+GPU_LIBRARIES = {
+    "cuda": (
+        ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12"),
+        ("libcudart.so", "cudaRuntimeGetVersion", (1000, 10)),
+    ),
+    "cudnn": (
+        ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
+        ("libcudnn.so.9", "cudnnGetVersion", (10000, 100, 1)),
+    ),
+    "tensorrt": (
+        ("tensorrt-cu13", "tensorrt-cu12", "tensorrt"),
+        ("libnvinfer.so.10", "getInferLibVersion", (10000, 100, 1)),
+    ),
+}
+
+
 def package_version(name: str) -> str | None:
     """Version of one of PACKAGES; None where it is not installed."""
-    for distribution in PACKAGES[name]:
+    return _installed(PACKAGES[name])
+
+
+def gpu_library_version(name: str) -> str | None:
+    """Version of one of GPU_LIBRARIES, of pip's or else the system's; None where there is none."""
+    distributions, (file, function, steps) = GPU_LIBRARIES[name]
+    found = _installed(distributions)
+    if found is not None:
+        return found
+    try:
+        ask = getattr(ctypes.CDLL(file), function)
+    except (OSError, AttributeError):
+        return None
+    if name == "cuda":  # answers by its argument
+        answer = ctypes.c_int()
+        ask(ctypes.byref(answer))
+        number = answer.value
+    else:
+        number = ask()
+    return version_text(number, steps)
+
+
+def version_text(number: int, steps: Sequence[int]) -> str:
+    """91002 by steps of 10000, 100 and 1 is 9.10.2."""
+    parts = []
+    for step in steps:
+        parts.append(str(number // step))
+        number %= step
+    return ".".join(parts)
+
+
+def _installed(distributions: Sequence[str]) -> str | None:
+    for distribution in distributions:
         try:
             return version(distribution)
         except PackageNotFoundError:

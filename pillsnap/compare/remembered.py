@@ -6,6 +6,7 @@ An answer's last bits depend on the batch that an image was in, so outputs are k
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from pillsnap.compare.classification import softmax
 from pillsnap.compare.loading import Load, Prepared
 from pillsnap.datasets import Sample
 from pillsnap.engines.protocol import Batch, Reference
+from pillsnap.engines.timing import Stopwatch
 from pillsnap.errors import ImageError
 from pillsnap.images import read_bytes
 
@@ -42,12 +44,25 @@ class RememberedReference:
     def __init__(self, reference: Reference, cache: ArrayCache | None) -> None:
         self.reference = reference
         self._cache = cache
+        self._watch = Stopwatch(reference.engine)
 
     def outputs(self, batch: Prepared) -> Batch:
         """The reference's output for a batch."""
-        return self._remember(
-            "output", batch.contents, lambda: self.reference.engine.run(batch.array)
-        )
+        return self._remember("output", batch.contents, lambda: self._watch.run(batch.array))
+
+    def seconds_per_image(self, batch: Batch) -> float:
+        """How long the reference takes for an image in a batch of this size; measured once on a
+        machine, by the outputs it computes anyhow where there are some."""
+
+        def measure() -> NDArray[np.float64]:
+            self._watch.repeat(batch)
+            of_size = [(n, seconds) for n, seconds in self._watch.runs if n == len(batch)]
+            return np.array(
+                [np.median([seconds / n for n, seconds in of_size or self._watch.runs])]
+            )
+
+        where = [socket.gethostname().encode(), str(len(batch)).encode()]
+        return float(self._remember("speed", where, measure)[0])
 
     def noise_floor(
         self, batch: Prepared, output: Batch, recorder: Recorder

@@ -3,87 +3,35 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pillsnap.engines.protocol import Batch, Engine, Reference, Request
-from pillsnap.engines.providers import check_provider, select_onnx_providers
-from pillsnap.errors import EngineError, EngineMissing
-
-if TYPE_CHECKING:
-    import onnxruntime as ort
-
-
-def open_session(model: Path | bytes, provider: str, threads: int) -> ort.InferenceSession:
-    """Load a model on the provider asked for.
-
-    Args:
-        model: an .onnx file, or its content.
-        provider: auto, cpu, cuda or tensorrt; a named one must run or EngineError is raised.
-        threads: intra-op threads; 0 lets ONNX Runtime choose.
-    """
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Threads that spin while they wait for the next batch take the cores from torch, whose turn it
-    # is: 8.5 for 7.7 s a batch of YOLO11m on two.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # ONNX Runtime prints its own errors about providers to the terminal; ours say what to do.
-    options.log_severity_level = 4
-    asked = select_onnx_providers(provider)
-    # TF32 keeps ten bits of mantissa: an fp32 comparison must not use it.
-    settings = [{"use_tf32": "0"} if name == "CUDAExecutionProvider" else {} for name in asked]
-    try:
-        session = ort.InferenceSession(
-            model if isinstance(model, bytes) else str(model),
-            options,
-            providers=asked,
-            provider_options=settings,
-        )
-    except Exception as error:  # ORT's exceptions have no common base but this
-        raise EngineError(
-            "ONNX Runtime cannot load this model",
-            where=None if isinstance(model, bytes) else model,
-            got=str(error).strip().splitlines()[0],
-            hint="check the file with onnx.checker, or export again with --fresh-export",
-        ) from error
-    # Without this, session.run starts again on the CPU when a provider fails at run time.
-    session.disable_fallback()
-    check_provider(provider, session.get_providers())
-    return session
-
-
-def infer_onnx(session: ort.InferenceSession, batch: Batch) -> Batch:
-    """Run a session on [N,3,H,W] float32; returns its first output as float32.
-
-    Raises:
-        EngineError: ONNX Runtime refused the batch, most often a batch size or image size that the
-            file was exported without.
-    """
-    try:
-        output = session.run(None, {session.get_inputs()[0].name: batch})[0]
-    except Exception as error:  # as above
-        raise EngineError(
-            "ONNX Runtime cannot run this batch",
-            where=f"input {session.get_inputs()[0].name} {session.get_inputs()[0].shape}",
-            got=f"{list(batch.shape)}: {str(error).strip().splitlines()[0]}",
-            hint="export with dynamic_axes: true, or set batch_size and input_shape to the file's",
-        ) from error
-    result: Batch = output.astype("float32", copy=False)
-    return result
+from pillsnap.engines.providers import require_loadable
+from pillsnap.engines.sessions import Session, open_session
+from pillsnap.engines.timing import Alone, OnnxAlone
+from pillsnap.errors import EngineMissing
 
 
 class OnnxEngine:
-    """An ONNX Runtime session."""
+    """An ONNX Runtime session.
 
-    def __init__(self, session: ort.InferenceSession, info: dict[str, Any]) -> None:
-        self.info = {**info, "providers": session.get_providers()}
+    Args:
+        info: what the report says of it, beside what the session says.
+        alone: how to run the same in a process of its own.
+    """
+
+    def __init__(
+        self, session: Session, info: dict[str, Any], alone: OnnxAlone | None = None
+    ) -> None:
+        self.info = {**info, **session.facts()}
+        self._alone = alone
         self._session = session
 
     def run(self, batch: Batch) -> Batch:
-        return infer_onnx(self._session, batch)
+        return self._session.run(batch)
+
+    def alone(self, image: Batch) -> Alone | None:
+        return None if self._alone is None else self._alone.measure(image)
 
 
 class OnnxBackend:
@@ -104,17 +52,29 @@ class OnnxBackend:
         from pillsnap.export import describe_onnx, export_classification_onnx, export_detection_onnx
         from pillsnap.quantize import describe_quantized
 
-        config, stage = request.config, request.cell.stage
+        config, stage, cell = request.config, request.cell.stage, request.cell
+        require_loadable(cell.provider, config.session_options)
         if request.candidate is not None:
             exported = describe_onnx(request.candidate, stage)
         else:
             export = export_detection_onnx if stage == "detection" else export_classification_onnx
             marker = request.run_dir / f"export-{stage}.json"
             exported = export(config, fresh=request.fresh_export, marker=marker)
-            if request.cell.precision != "fp32":
+            if cell.precision != "fp32":
                 assert request.convert is not None  # whoever asks for a precision can make it
                 exported = request.convert(exported)
-        session = open_session(exported.path, request.cell.provider, request.threads)
+        how = (
+            exported.path,
+            cell.provider,
+            request.threads,
+            config.session_options,
+            cell.precision,
+        )
         made = describe_quantized(exported)
         quantized = None if made is None else made.summary()
-        return OnnxEngine(session, {**exported.summary(), "quantized": quantized})
+        info = {
+            **exported.summary(),
+            "size_bytes": exported.path.stat().st_size,
+            "quantized": quantized,
+        }
+        return OnnxEngine(open_session(*how), info, OnnxAlone(*how))

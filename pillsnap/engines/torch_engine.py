@@ -26,6 +26,7 @@ from pillsnap.checkpoints import (
     stage_transform,
 )
 from pillsnap.engines.protocol import Batch, Engine, Reference, Request, Transform
+from pillsnap.engines.timing import Alone, time_here
 from pillsnap.errors import EngineError
 from pillsnap.hardware import cpu_name, gpu_name
 from pillsnap.versions import package_version
@@ -155,6 +156,9 @@ class OneByOne:
         parts = [self._engine.run(batch[index : index + 1]) for index in range(len(batch))]
         output = np.concatenate(parts)
         return output[..., :6] if output.ndim == 3 else output
+
+    def alone(self, image: Batch) -> Alone:
+        return time_here(self.run, image)
 
 
 def _require_device(wanted: str, where: str) -> str:

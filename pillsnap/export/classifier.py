@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pillsnap.checkpoints import build_classification_model, count_params
 from pillsnap.config import Config
 from pillsnap.errors import ExportError
+from pillsnap.export.dynamo import export_dynamo
 from pillsnap.export.tracing import Traced, exporting
 
 if TYPE_CHECKING:
@@ -32,10 +33,14 @@ def trace_classifier(config: Config, checkpoint: Path) -> Traced:
     module = build_classification_model(config, checkpoint).module
     shape = config.input_shape("classification")
     _require_size(module, shape[2])
-    opset = config.export.opset
-    dynamic = (
-        {"input": {0: "batch"}, "logits": {0: "batch"}} if config.export.dynamic_axes else None
-    )
+    opset, exporter = config.export.opset, config.export.exporter
+    free = {0: "batch"} if config.export.dynamic_axes else {}
+    if exporter == "dynamo":
+        with exporting(checkpoint, opset, exporter):
+            model = export_dynamo(
+                module, shape, opset=opset, input_name="input", output_name="logits", free=free
+            )
+        return Traced(model, count_params(module), config.classification.backbone)
     with (
         tempfile.TemporaryDirectory(prefix="pillsnap-") as folder,
         exporting(checkpoint, opset),
@@ -51,7 +56,7 @@ def trace_classifier(config: Config, checkpoint: Path) -> Traced:
             do_constant_folding=True,
             input_names=["input"],
             output_names=["logits"],
-            dynamic_axes=dynamic,
+            dynamic_axes={"input": free, "logits": free} if free else None,
         )
         model = onnx.load(file)
     return Traced(model, count_params(module), config.classification.backbone)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pillsnap.checkpoints import build_detection_model, count_params
 from pillsnap.config import Config
 from pillsnap.detector import architecture
+from pillsnap.export.dynamo import export_dynamo
 from pillsnap.export.tracing import Traced, exporting
 
 if TYPE_CHECKING:
@@ -19,20 +20,30 @@ if TYPE_CHECKING:
 def trace_detector(config: Config, checkpoint: Path) -> Traced:
     """Export a detector: `images` [N,3,H,W] to `detections` [N,boxes,6], both float32.
 
-    ultralytics' own exporter writes the network, from a model in memory whose path is a temporary
-    folder, since it writes beside the .pt; then the decoding is appended.
-
     Raises:
         CheckpointError: the checkpoint does not fit.
         ExportError: it cannot take export.input_shape, or has an operator the opset lacks.
     """
+    loaded = build_detection_model(config, checkpoint)
+    params_million = count_params(loaded.module)
+    network: Any = loaded.module.model
+    export = config.export
+    write = _by_dynamo if export.exporter == "dynamo" else _by_ultralytics
+    with exporting(checkpoint, export.opset, export.exporter):
+        model = write(network, config)
+        del model.metadata_props[:]
+        _append_decoding(model, export.opset)
+    name = architecture(network) or config.detection.model
+    return Traced(model, params_million, name, loaded.strides)
+
+
+def _by_ultralytics(network: Any, config: Config) -> onnx.ModelProto:
+    """`output0` [N,4+classes,boxes] by ultralytics' own exporter, from a model in memory whose path
+    is a temporary folder, since it writes beside the .pt."""
     import onnx
 
-    loaded = build_detection_model(config, checkpoint)
-    shape = config.input_shape("detection")
-    params_million = count_params(loaded.module)
     exporter: Any = import_module("ultralytics.engine.exporter")
-    network: Any = loaded.module.model
+    shape = config.input_shape("detection")
     options = {
         "format": "onnx",
         "imgsz": [shape[2], shape[3]],
@@ -44,18 +55,35 @@ def trace_detector(config: Config, checkpoint: Path) -> Traced:
         # None keeps the one-to-many head without NMS; False would choose the one-to-one head.
         "nms": None,
     }
-    with (
-        tempfile.TemporaryDirectory(prefix="pillsnap-") as folder,
-        exporting(checkpoint, config.export.opset),
-    ):
+    with tempfile.TemporaryDirectory(prefix="pillsnap-") as folder:
         network.pt_path = str(Path(folder, "detector.pt"))
         network.task = "detect"
         network.args = None  # of training, with paths of the machine it ran on
-        model = onnx.load(exporter.Exporter(overrides=options)(model=network))
-        del model.metadata_props[:]
-        _append_decoding(model, config.export.opset)
-    name = architecture(network) or config.detection.model
-    return Traced(model, params_million, name, loaded.strides)
+        return onnx.load(exporter.Exporter(overrides=options)(model=network))
+
+
+def _by_dynamo(network: Any, config: Config) -> onnx.ModelProto:
+    """The same by torch's dynamo exporter, which ultralytics does not offer."""
+    import torch
+
+    class Boxes(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            boxes: torch.Tensor = self.network(images)[0]
+            return boxes
+
+    free = {0: "batch", 2: "height", 3: "width"} if config.export.dynamic_axes else {}
+    return export_dynamo(
+        Boxes().eval(),
+        config.input_shape("detection"),
+        opset=config.export.opset,
+        input_name="images",
+        output_name="output0",
+        free=free,
+    )
 
 
 def _append_decoding(model: onnx.ModelProto, opset: int) -> None:

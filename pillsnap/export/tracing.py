@@ -18,8 +18,8 @@ from pillsnap.errors import ExportError, PillsnapError
 if TYPE_CHECKING:
     import onnx
 
-# torch.onnx's limit for the TorchScript exporter; above it nothing but dynamo writes.
-_MAX_OPSET = 20
+# What each of torch's exporters can write. Asked for less, dynamo writes 18 and only warns.
+_OPSETS = {"torchscript": (13, 20), "dynamo": (18, 22)}
 _ADVISED_OPSET = 18
 
 
@@ -41,7 +41,7 @@ class Traced:
 
 
 @contextlib.contextmanager
-def exporting(checkpoint: Path, opset: int) -> Iterator[None]:
+def exporting(checkpoint: Path, opset: int, exporter: str = "torchscript") -> Iterator[None]:
     """Run an exporter in this block.
 
     Warnings, log lines and prints of the exporters are kept back, and the number of torch's threads
@@ -52,16 +52,18 @@ def exporting(checkpoint: Path, opset: int) -> Iterator[None]:
     """
     import torch
 
-    if opset > _MAX_OPSET:
+    least, most = _OPSETS[exporter]
+    if not least <= opset <= most:
+        other = next(name for name in _OPSETS if name != exporter)
         raise ExportError(
-            "the torchscript exporter cannot write this opset",
+            f"the {exporter} exporter cannot write this opset",
             where="export.opset",
             got=opset,
-            expected=f"at most {_MAX_OPSET}",
-            hint=f"set export.opset (or OPSET) to {_ADVISED_OPSET}",
+            expected=f"{least} to {most}",
+            hint=f"set export.opset (or OPSET) to {_ADVISED_OPSET}, or export.exporter to {other}",
         )
     threads = torch.get_num_threads()
-    loggers = [logging.getLogger(name) for name in ("ultralytics", "torch.onnx")]
+    loggers = [logging.getLogger(name) for name in ("ultralytics", "torch.onnx", "onnxscript")]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

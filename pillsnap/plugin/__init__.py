@@ -15,10 +15,11 @@ from pillsnap.errors import PillsnapError
 from pillsnap.ledger import Ledger
 from pillsnap.matrix import MODES, Shard
 from pillsnap.options import asks_for_gate, repeat_command, workers_for_gpu
+from pillsnap.outcome import Outcome
 from pillsnap.plugin.state import PROPERTY, STATE, State, begin, is_worker, make_state
 from pillsnap.plugin.verdicts import VerdictReport, log_failure
 from pillsnap.report.table import render
-from pillsnap.run import GateRun, Outcome
+from pillsnap.run import GateRun
 
 FIXTURE = "gate_item"
 GATE_OPTIONS = (
@@ -27,6 +28,7 @@ GATE_OPTIONS = (
     "precision",
     "stage",
     "int8_method",
+    "perf_budget",
     "candidate",
     "fresh_export",
     "gate_strict",
@@ -58,6 +60,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--no-reference-cache",
         action="store_true",
         help="ask the reference again even where its answers are known",
+    )
+    add(
+        "--perf-budget",
+        action="append",
+        metavar="KEY=VALUE",
+        help="the most that a figure may be, such as latency_p95_ms=40 (repeats; without workers)",
     )
     add("--threads", type=int, metavar="N", help="threads per process (default: cores / workers)")
 
@@ -100,6 +108,7 @@ def pytest_configure_node(node: Any) -> None:
             "tag": state.tag,
             "threads": state.run.threads,
             "run_dir": str(state.run.run_dir),
+            "contended": state.run.contended,
             "resume": state.run.resume,
         }
 

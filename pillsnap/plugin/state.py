@@ -66,6 +66,7 @@ def make_state(config: pytest.Config, *, asked: bool) -> State | None:
         fresh_export=option.fresh_export,
         gate_strict=option.gate_strict,
         int8_method=option.int8_method,
+        budgets=option.perf_budget,
         reference_cache=not option.no_reference_cache,
     )
     settings = load_config(path)
@@ -73,13 +74,19 @@ def make_state(config: pytest.Config, *, asked: bool) -> State | None:
     if worker is not None:
         run_dir, resume = Path(worker["run_dir"]), worker["resume"]
         run = GateRun(
-            settings, selection, threads=worker["threads"], run_dir=run_dir, resume=resume
+            settings,
+            selection,
+            threads=worker["threads"],
+            run_dir=run_dir,
+            contended=worker["contended"],
+            resume=resume,
         )
         return State(run, asked, worker["tag"])
     tag = prepare_version_tag()
-    threads = thread_count(option.threads, getattr(option, "numprocesses", None) or 1)
+    workers = getattr(option, "numprocesses", None) or 1
+    threads = thread_count(option.threads, workers, settings.runtime.cpu.intra_op_num_threads)
     run_dir = settings.exp_dir / "runs" / f"{tag}-{secrets.token_hex(3)}"
-    run = GateRun(settings, selection, threads=threads, run_dir=run_dir)
+    run = GateRun(settings, selection, threads=threads, run_dir=run_dir, contended=workers > 1)
     if option.resume:
         found = find_unfinished(run_dir.parent, run.key(option.markexpr))
         if found is not None:

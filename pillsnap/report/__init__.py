@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class RunFacts:
         command: repeats this run's cells, whatever the number of workers was.
         missing: shards that were collected and never reported.
         skipped: reason by shard.
+        budgets: of --perf-budget.
     """
 
     run: str
@@ -55,12 +56,13 @@ class RunFacts:
     complete: bool
     missing: Sequence[str]
     skipped: dict[str, str]
+    budgets: Mapping[str, float] = field(default_factory=dict)
 
 
 def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts) -> dict[str, Any]:
     """The whole report as plain builtins; numbers that are not finite are null and listed."""
     stages = {
-        stage: _stage(_worst(results, stage), results, config)
+        stage: _stage(_worst(results, stage), results, config, facts.budgets)
         for stage in ("detection", "classification")
     }
     breached = [result for result in results if result.verdict.failed]
@@ -136,9 +138,9 @@ def _cell(result: CellResult, profiles: Profiles) -> dict[str, Any]:
         "worst_samples": list(result.worst),
         "noise_floor": result.noise_floor,
         "drift_over_floor": _over_floor(result),
-        "quantized": next(
-            (o.candidate.get("quantized") for o in result.outcomes if o.candidate), None
-        ),
+        "quantized": result.quantized,
+        "execution": result.execution,
+        "performance": result.performance,
         "unreadable": result.unreadable,
         "samples": result.measured,
         "seconds": round(result.seconds, 3),
@@ -158,7 +160,10 @@ def _over_floor(result: CellResult) -> dict[str, float | None] | None:
 
 
 def _stage(
-    worst: CellResult | None, results: Sequence[CellResult], config: Config
+    worst: CellResult | None,
+    results: Sequence[CellResult],
+    config: Config,
+    budgets: Mapping[str, float],
 ) -> dict[str, Any] | None:
     """The stage's part of the report; None for a stage that was not run."""
     if worst is None:
@@ -206,7 +211,7 @@ def _stage(
                 "map_0_5": box_metrics.get("map_0_5_delta"),
                 "map_0_5_0_95": box_metrics.get("map_0_5_0_95_delta"),
             },
-            "notes": notes(worst, outcome),
+            "notes": notes(worst, outcome, budgets),
         },
     }
 

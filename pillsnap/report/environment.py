@@ -7,17 +7,25 @@ import platform
 from typing import Any
 
 from pillsnap.hardware import cpu_name, gpu_name
-from pillsnap.versions import PACKAGES, package_version
+from pillsnap.versions import (
+    GPU_LIBRARIES,
+    PACKAGES,
+    gpu_library_version,
+    package_version,
+)
 
 
 def describe_environment(threads: int) -> dict[str, Any]:
-    """Python, packages, CPU and GPU; what is not there is null."""
+    """Python, packages, CPU, GPU and its libraries; what is not there is null."""
+    gpu, _, driver = (gpu_name() or "").rpartition(", ")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": threads,
-        "gpu": gpu_name(),
+        "gpu": gpu or None,
+        "driver": driver or None,
+        **{name: gpu_library_version(name) for name in GPU_LIBRARIES},
         "packages": {name: package_version(name) for name in PACKAGES},
     }

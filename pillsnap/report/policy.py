@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pillsnap.config import Compare
 from pillsnap.ledger import CellResult
 from pillsnap.matrix import Cell
-from pillsnap.run import Outcome
+from pillsnap.outcome import Outcome
 
 
 def sample_policy(cell: Cell, compare: Compare) -> str:
@@ -26,7 +28,7 @@ def sample_policy(cell: Cell, compare: Compare) -> str:
     return f"{compare.sample_count} at random{by}, seed {compare.seed}"
 
 
-def notes(result: CellResult, outcome: Outcome | None) -> list[str]:
+def notes(result: CellResult, outcome: Outcome | None, budgets: Mapping[str, float]) -> list[str]:
     """What the figures do not show by themselves."""
     found = []
     metrics = result.metrics
@@ -46,6 +48,10 @@ def notes(result: CellResult, outcome: Outcome | None) -> list[str]:
         found.append(f"mAP is null: {metrics['map_reason']}")
     if result.unreadable:
         found.append(f"{len(result.unreadable)} images could not be read: see cells[].unreadable")
+    if result.performance is not None and result.performance["contended"] and budgets:
+        found.append(
+            "--perf-budget was not judged: several workers shared the machine (run without -n)"
+        )
     providers = outcome.candidate.get("providers") if outcome is not None else None
     asked_auto = result.cell.engine == "onnx" and result.cell.provider == "auto"
     if asked_auto and providers and "CUDAExecutionProvider" not in providers:

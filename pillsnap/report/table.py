@@ -91,8 +91,12 @@ def _row(cell: dict[str, Any]) -> list[str]:
         if value is not None:
             figures.append(f"{label} {value:.2g}" + ("" if limit is None else f"/{limit:.2g}"))
     lines = [*heads, *_wrap("  ".join(figures), indent=2)]
+    if cell["execution"] is not None:
+        lines += _wrap(_placed(cell["execution"]["placement"]), indent=2)
     if cell["quantized"] is not None:
         lines += _wrap(_precision(cell["quantized"]), indent=2)
+    if cell["performance"] is not None and cell["performance"]["images_per_s"] is not None:
+        lines += _wrap(_speed(cell["performance"]), indent=2)
     over = [
         f"{label} {multiple:.2g} x"
         for label, metric, _ in FIGURES[cell["stage"]]
@@ -103,6 +107,33 @@ def _row(cell: dict[str, Any]) -> list[str]:
     for figure, found in cell["certified"].items():
         lines += _wrap(in_words(figure, Certified(**found)), indent=2)
     return lines
+
+
+def _placed(placement: dict[str, Any]) -> str:
+    """Such as "CUDA: 88 of 88 compute nodes; elsewhere: 3 Shape"."""
+    name = placement["provider"].removesuffix("ExecutionProvider")
+    on, total = placement["compute_nodes_on_provider"], placement["compute_nodes"]
+    text = f"{name}: {on} of {total} compute nodes"
+    others = [f"{count} {op}" for op, count in placement["other_ops_elsewhere"].items()]
+    return f"{text}; elsewhere: {', '.join(others)}" if others else text
+
+
+def _speed(found: dict[str, Any]) -> str:
+    """Such as "12.3 images/s in batches of 16, 2.1 x torch; alone 85 ms, p95 91, 180 MiB; model
+    12.3 MiB"."""
+    rate = found["images_per_s"]
+    text = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+    text += f" images/s in batches of {found['batch_size']}"
+    if found["speedup_over_torch"] is not None:
+        text += f", {found['speedup_over_torch']:.2g} x torch"
+    if found["latency_p50_ms"] is not None:
+        text += f"; alone {found['latency_p50_ms']:.3g} ms, p95 {found['latency_p95_ms']:.3g}"
+    for key, what in (("peak_memory_mib", ""), ("peak_gpu_memory_mib", " of the GPU")):
+        if found[key] is not None:
+            text += f", {found[key]:.0f} MiB{what}"
+    if found["model_size_mib"] is not None:
+        text += f"; model {found['model_size_mib']:.3g} MiB"
+    return text + ("; contended by workers" if found["contended"] else "")
 
 
 def _precision(made: dict[str, Any]) -> str:

@@ -75,7 +75,7 @@ def test_gate_skips_without_onnxruntime(project: DemoProject) -> None:
 def test_provider_that_is_not_there_is_refused(
     project: DemoProject, options: tuple[str, str], name: str
 ) -> None:
-    from pillsnap.engines.providers import has_nvidia_driver
+    from pillsnap.engines.libraries import has_nvidia_driver
 
     if has_nvidia_driver():
         pytest.skip("this machine may have the provider")

@@ -17,7 +17,8 @@ from pillsnap.engines import Batch, Engine, Reference, Request, backend, registe
 from pillsnap.export import export_classification_onnx, export_detection_onnx
 from pillsnap.ledger import CellResult, judge_mode
 from pillsnap.matrix import STAGES
-from pillsnap.run import GateRun, Selection
+from pillsnap.run import GateRun
+from pillsnap.selection import Selection
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,7 +15,8 @@ from pillsnap.config import Config, load_config
 from pillsnap.demo.dataset import install
 from pillsnap.ledger import judge_mode
 from pillsnap.report import RunFacts, build_report
-from pillsnap.run import GateRun, Selection
+from pillsnap.run import GateRun
+from pillsnap.selection import Selection
 from tests.models.small_models import make_classifier, make_detector, save_detector
 
 ROOT = Path(__file__).resolve().parents[2]

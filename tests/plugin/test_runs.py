@@ -18,7 +18,7 @@ def without_times(report: dict[str, Any]) -> dict[str, Any]:
     """The report less its timestamps and timings."""
     report = json.loads(json.dumps(report))
     for cell in report["cells"]:
-        del cell["seconds"]
+        del cell["seconds"], cell["performance"]
     for key in ("run", "started_at_utc"):
         del report["provenance"][key]
     return report

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pillsnap.errors import PillsnapError
 from pillsnap.journal import RunLock, begin, find_unfinished, finish, read_outcome, write_outcome
-from pillsnap.run import Outcome
+from pillsnap.outcome import Outcome
 
 laws = settings(max_examples=80, deadline=None, database=None)
 

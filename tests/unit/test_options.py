@@ -21,7 +21,7 @@ from pillsnap.options import (
     thread_count,
     workers_for_gpu,
 )
-from pillsnap.run import Selection
+from pillsnap.selection import Selection
 
 
 def choose(**options: Any) -> Selection:

@@ -38,13 +38,15 @@ from pillsnap.gate import Breach, Verdict, VerdictName
 from pillsnap.labels import Box
 from pillsnap.ledger import CellResult, Ledger
 from pillsnap.matrix import Cell, Shard
+from pillsnap.outcome import Outcome
 from pillsnap.preprocess import Geometry
 from pillsnap.records import Columns, write_records
 from pillsnap.report import SCHEMA_PATH, STAGE_KEYS, RunFacts, build_report, publish_report
 from pillsnap.report.environment import PACKAGES
 from pillsnap.report.policy import sample_policy
 from pillsnap.report.table import WIDTH, render
-from pillsnap.run import GateRun, Outcome, Selection
+from pillsnap.run import GateRun
+from pillsnap.selection import Selection
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -462,6 +464,10 @@ def test_the_environment_names_versions_and_hardware(config: Config) -> None:
         "cores",
         "threads",
         "gpu",
+        "driver",
+        "cuda",
+        "cudnn",
+        "tensorrt",
         "packages",
     }
     assert environment["threads"] == 3

@@ -1,0 +1,156 @@
+"""How fast an engine is, and what memory its model takes by itself."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from pillsnap.engines.protocol import Batch, Engine
+from pillsnap.engines.providers import CPU
+from pillsnap.engines.sessions import open_session
+from pillsnap.hardware import gpu_used_mib
+from pillsnap.ortconfig import Runtime
+
+# A single image is timed so often at least, at most, and otherwise for so long.
+LEAST, MOST, SECONDS = 5, 100, 1.0
+
+# A child that has not answered by then has failed.
+_CHILD_S = 300
+
+
+class Stopwatch:
+    """An engine that notes how long each of its runs takes.
+
+    Attributes:
+        runs: images and seconds of every run but the first, which warms up.
+    """
+
+    # A batch is run again until there are so many times, or they took so long.
+    REPEATS, SECONDS = 5, 1.0
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.info = engine.info
+        self.runs: list[tuple[int, float]] = []
+        self._warm = False
+
+    def run(self, batch: Batch) -> Batch:
+        started = time.perf_counter()
+        output = self.engine.run(batch)
+        if self._warm:
+            self.runs.append((len(batch), time.perf_counter() - started))
+        self._warm = True
+        return output
+
+    def repeat(self, batch: Batch) -> None:
+        """Run a batch again where those that were timed are few and quick."""
+        while (
+            len(self.runs) < self.REPEATS
+            and math.fsum(seconds for _, seconds in self.runs) < self.SECONDS
+        ):
+            self.run(batch)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A model with one image at a time.
+
+    Attributes:
+        seconds: of each run after the first.
+        peak_memory_mib: peak resident memory of a process that only runs this model; None where it
+            shares one.
+        peak_gpu_memory_mib: what it takes of the GPU; None without one.
+    """
+
+    seconds: tuple[float, ...]
+    peak_memory_mib: float | None = None
+    peak_gpu_memory_mib: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "seconds": list(self.seconds)}
+
+
+@runtime_checkable
+class TimesAlone(Protocol):
+    """An engine that may be run beyond what is compared, to be timed."""
+
+    def alone(self, image: Batch) -> Alone | None:
+        """The model with one image [1,3,H,W]; None where it could not be measured."""
+
+
+def time_here(run: Callable[[Batch], Batch], image: Batch) -> Alone:
+    """Time a model in this process, whose memory it shares."""
+    return Alone(_time(run, image))
+
+
+def _time(run: Callable[[Batch], Batch], image: Batch) -> tuple[float, ...]:
+    run(image)
+    seconds: list[float] = []
+    while len(seconds) < LEAST or (sum(seconds) < SECONDS and len(seconds) < MOST):
+        started = time.perf_counter()
+        run(image)
+        seconds.append(time.perf_counter() - started)
+    return tuple(seconds)
+
+
+@dataclass(frozen=True)
+class OnnxAlone:
+    """Everything that a process of its own needs to run a file as it will be run in production."""
+
+    model: Path
+    provider: str
+    threads: int
+    runtime: Runtime
+    precision: str
+
+    def measure(self, image: Batch) -> Alone | None:
+        """Time a session in a process of its own; None where that process fails."""
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", __name__],
+                input=pickle.dumps((self, image)),
+                capture_output=True,
+                check=True,
+                timeout=_CHILD_S,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        found: Alone = pickle.loads(done.stdout)  # of our own child
+        return found
+
+    def measure_here(self, image: Batch) -> Alone:
+        """Time a session in this process, which has run no other model."""
+        before = gpu_used_mib()
+        session = open_session(
+            self.model, self.provider, self.threads, self.runtime, self.precision
+        )
+        seconds = _time(session.run, image)
+        on_gpu = session.ort.get_providers()[0] != CPU
+        after = gpu_used_mib() if on_gpu else None
+        gpu = None if before is None or after is None else float(max(0, after - before))
+        return Alone(seconds, peak_resident_mib(), gpu)
+
+
+def peak_resident_mib() -> float | None:
+    """Peak resident memory of this process; None where Linux does not tell.
+
+    Not ru_maxrss, which a process takes over from the one that started it.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    peaks = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return next((round(int(peak) / 1024, 1) for peak in peaks), None)
+
+
+if __name__ == "__main__":
+    asked, example = pickle.load(sys.stdin.buffer)
+    sys.stdout.buffer.write(pickle.dumps(asked.measure_here(example)))

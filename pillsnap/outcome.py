@@ -1,0 +1,49 @@
+"""What one shard's run yields, as it travels to the controller and lies in the journal."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+FailureKind = Literal["skipped", "breach", "unmeasured"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one shard's run yields. `as_dict` is what travels to the controller.
+
+    Attributes:
+        shard: id of the shard.
+        failure: why there are no records: (kind, message).
+        samples: how many the shard has, readable or not.
+        inputs: SHA-256 of their ids, labels and files; None where one could not be read.
+        file, sha256: the records on disk.
+        unreadable: reason by sample id.
+        non_finite: ids of samples for which the candidate's output is not finite.
+        reference, candidate: what the engines say of themselves.
+        transform, strides: the preprocessing in force and the detector's strides.
+        noise_floor: how far the reference is from itself; of a cell's first shard.
+        timing: `runs`, images and seconds of the candidate's batches after the first; of a cell's
+            first shard also `reference_s`, the reference's seconds an image at that batch, and
+            `alone`, the candidate with one image (Alone.as_dict), else null.
+        seconds: wall time, opening the models included.
+    """
+
+    shard: str
+    failure: tuple[FailureKind, str] | None = None
+    samples: int = 0
+    inputs: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
+    non_finite: list[str] = field(default_factory=list)
+    reference: dict[str, Any] = field(default_factory=dict)
+    candidate: dict[str, Any] = field(default_factory=dict)
+    transform: dict[str, Any] = field(default_factory=dict)
+    strides: list[int] = field(default_factory=list)
+    noise_floor: dict[str, Any] | None = None
+    timing: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)

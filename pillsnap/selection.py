@@ -1,0 +1,30 @@
+"""What the options of a run ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the options of a run ask for; the modes come from pytest's markers.
+
+    Attributes:
+        int8_method: static, dynamic or auto; None leaves it to the configuration.
+        budgets: the most that a figure of speed or memory may be, by its name.
+        gate_strict: the sample must also certify the tolerances.
+        reference_cache: whether what the reference answered may be remembered.
+    """
+
+    stages: tuple[str, ...] = ("detection", "classification")
+    engines: tuple[str, ...] = ("onnx",)
+    providers: tuple[str, ...] = ("auto",)
+    precisions: tuple[str, ...] = ("fp32",)
+    int8_method: str | None = None
+    candidates: Mapping[str, Path] = field(default_factory=dict)
+    budgets: Mapping[str, float] = field(default_factory=dict)
+    fresh_export: bool = False
+    gate_strict: bool = False
+    reference_cache: bool = True
