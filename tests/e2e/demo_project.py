@@ -70,6 +70,11 @@ class DemoProject:
         lines = ["import sys", f"sys.modules[{name!r}] = None", plugins]
         (self.path / "conftest.py").write_text("\n".join(lines) + "\n")
 
+    def patch(self, source: str) -> None:
+        """Run these lines of Python before the plugin of the project's runs."""
+        with (self.path / "conftest.py").open("a") as file:
+            file.write(source)
+
     def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a module of Python in the project's folder."""
         return subprocess.run(

@@ -94,3 +94,23 @@ def test_auto_brings_a_detector_with_a_quantised_head_back(small: DemoProject) -
     assert auto["verdict"] == "within_tolerance"
     assert auto["quantized"]["freed"]
     assert auto["quantized"]["nodes_low"] > 0
+
+
+def test_the_dynamo_exporter_holds_in_all_precisions(small: DemoProject) -> None:
+    small.settings["export"].update(exporter="dynamo", opset=18)
+    small.write_config()
+    options = [word for name in ("fp32", "fp16", "int8") for word in ("--precision", name)]
+    done = small.run("pytest", "-m", "smoke", "-q", "--stage", "classification", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdicts = {cell["precision"]: cell["verdict"] for cell in cells(small).values()}
+    assert verdicts == {
+        "fp32": "equivalent",
+        "fp16": "within_tolerance",
+        "int8": "within_tolerance",
+    }
+    model = onnx.load(small.out_dir / "latest_classification.onnx")
+    assert model.opset_import[0].version == 18
+    assert small.report()["opset"] == 18
+    # Nothing of the machine it was made on.
+    assert str(small.path).encode() not in model.SerializeToString()
+    assert b"site-packages" not in model.SerializeToString()

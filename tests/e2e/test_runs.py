@@ -66,14 +66,17 @@ def test_gate_skips_without_onnxruntime(project: DemoProject) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "name"),
+    ("options", "parts"),
     [
-        (("--engine", "tensorrt"), "TensorrtExecutionProvider"),
-        (("--provider", "cuda"), "CUDAExecutionProvider"),
+        (
+            ("--engine", "tensorrt"),
+            ("TensorrtExecutionProvider", "libnvinfer.so.10", "TensorRT 10.x", "tensorrt-cu13"),
+        ),
+        (("--provider", "cuda"), ("CUDAExecutionProvider", "libcuda.so.1", "onnxruntime-gpu")),
     ],
 )
 def test_provider_that_is_not_there_is_refused(
-    project: DemoProject, options: tuple[str, str], name: str
+    project: DemoProject, options: tuple[str, str], parts: tuple[str, ...]
 ) -> None:
     from pillsnap.engines.libraries import has_nvidia_driver
 
@@ -83,11 +86,89 @@ def test_provider_that_is_not_there_is_refused(
     assert done.returncode == 1
     output = " ".join(done.stdout.split())
     assert "was asked for and does not run" in output
-    assert f"expected: {name}" in output
-    assert "pip install" in output
+    for part in (*parts, "CUDA 13", "pip install"):
+        assert part in output
     assert "Traceback" not in done.stdout + done.stderr
     (cell,) = project.report()["cells"]
     assert cell["verdict"] == "inconclusive"
+
+
+ELSEWHERE = """
+import pillsnap.engines.sessions as sessions
+read = sessions.read_placement
+sessions.read_placement = lambda session, provider: read(session, "CUDAExecutionProvider")
+"""
+NOT_TAKEN = """
+import pillsnap.engines.sessions as sessions
+sessions.provider_options = lambda *_: {"CPUExecutionProvider": {"use_arena": "0"}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        # A real session, whose compute is looked for on another provider than its own.
+        (ELSEWHERE, ("does not compute all", "0 of 16 compute nodes", "(CPUExecutionProvider)")),
+        # An option that the CPU takes without a word.
+        (NOT_TAKEN, ("use_arena", "nothing reads back", "expected: 0")),
+    ],
+    ids=["elsewhere", "not-taken"],
+)
+def test_a_session_that_is_not_as_asked_fails_its_cell(
+    project: DemoProject, source: str, parts: tuple[str, ...]
+) -> None:
+    project.patch(source)
+    done = project.run(*CLASSIFIER, "--provider", "cpu")
+    assert done.returncode == 1
+    output = " ".join(done.stdout.split())
+    for part in ("CPUExecutionProvider", *parts):
+        assert part in output
+    assert "Traceback" not in done.stdout + done.stderr
+    (cell,) = project.report()["cells"]
+    assert cell["verdict"] == "inconclusive"
+
+
+def test_engines_need_a_folder_and_options_are_known(project: DemoProject) -> None:
+    blocked = project.path / "file" / "cache"
+    (project.path / "file").write_text("in the way")
+    project.settings["runtime"]["tensorrt"]["trt_engine_cache_path"] = str(blocked)
+    project.write_config()
+    done = project.run(*CLASSIFIER, "--engine", "tensorrt")
+    assert done.returncode == 1
+    output = " ".join(done.stdout.split())
+    assert "TensorRT's engines cannot be kept in this folder" in output
+    assert str(blocked) in "".join(done.stdout.split())
+    # An option that no provider has is an error of the configuration.
+    project.settings["runtime"]["cuda"]["cudnn_conv_use_max_workspaces"] = 1
+    project.write_config()
+    done = project.run(*CLASSIFIER)
+    assert done.returncode == 4
+    assert "unknown key 'cudnn_conv_use_max_workspaces'" in done.stderr
+    assert "did you mean 'cudnn_conv_use_max_workspace'" in done.stderr
+
+
+def test_what_ran_and_how_fast_stands_in_report_and_table(project: DemoProject) -> None:
+    done = project.run(*CLASSIFIER, "--perf-budget", "latency_p95_ms=100000")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "CPU: 16 of 16 compute nodes" in done.stdout
+    (cell,) = project.report()["cells"]
+    assert cell["execution"]["placement"]["compute_nodes_on_provider"] == 16
+    found = cell["performance"]
+    assert found["contended"] is False
+    for name, value in found.items():
+        if name not in ("contended", "peak_gpu_memory_mib"):
+            assert value > 0, name
+    size = (project.out_dir / "latest_classification.onnx").stat().st_size
+    assert found["model_size_mib"] == pytest.approx(size / 2**20, abs=1e-3)
+    # The reference is remembered, and how fast it was.
+    done = project.run(*CLASSIFIER, "--perf-budget", "latency_p50_ms=0.0001")
+    assert done.returncode == 1
+    (cell,) = project.report()["cells"]
+    assert cell["performance"]["torch_images_per_s"] == pytest.approx(found["torch_images_per_s"])
+    assert cell["verdict"] == "breach"
+    (breach,) = cell["breaches"]
+    assert (breach["figure"], breach["where"]) == ("latency_p50_ms", "budget")
+    assert cell["likely_causes"][0].startswith("speed or memory")
 
 
 def test_damaged_candidate_and_checkpoint_are_named(project: DemoProject) -> None:

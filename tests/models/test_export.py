@@ -386,7 +386,10 @@ def test_operator_that_no_opset_has() -> None:
 def test_opset_beyond_the_exporter(experiment: Experiment) -> None:
     with pytest.raises(ExportError, match="cannot write this opset") as caught:
         export_classification_onnx(experiment(backbone="test_resnet", opset=21))
-    assert "at most 20" in str(caught.value)
+    assert "13 to 20" in str(caught.value)
+    with pytest.raises(ExportError, match="dynamo exporter cannot write this opset") as caught:
+        export_classification_onnx(experiment(backbone="test_resnet", opset=17, exporter="dynamo"))
+    assert "export.opset (or OPSET) to 18" in str(caught.value)
 
 
 def test_folder_that_cannot_be_written(experiment: Experiment, tmp_path: Path) -> None:
