@@ -12,7 +12,7 @@ from pillsnap.artifacts import sha256_file, sha256_json
 from pillsnap.compare import compare_batches, make_recorder
 from pillsnap.compare.loading import Load
 from pillsnap.compare.remembered import RememberedReference
-from pillsnap.config import Config
+from pillsnap.config import Config, Tolerances
 from pillsnap.datasets import Sample, read_calibration, read_samples
 from pillsnap.engines.onnx_engine import OnnxEngine
 from pillsnap.engines.sessions import open_session
@@ -28,6 +28,11 @@ from pillsnap.quantize import Calibration, Criterion, choose_images, quantize_on
 
 if TYPE_CHECKING:
     import onnx
+
+
+# Part of a tolerance that method auto must hold on the images it was calibrated on, so that others
+# hold the whole of it: the demo's detector held an iou_delta_p95 of 0.08 there, of 0.084 elsewhere.
+MARGIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -92,8 +97,12 @@ class Conversion:
         )
 
     def _criterion(self, calibration: Calibration) -> Criterion:
-        """Inside the profile of INT8 on the calibration images: verified ones must not teach."""
-        tolerances = self.config.compare.tolerances.int8
+        """Well inside the profile of INT8 on the calibration images: verified ones must not
+        teach."""
+        profile = asdict(self.config.compare.tolerances.int8)
+        tolerances = Tolerances(
+            **{name: None if limit is None else MARGIN * limit for name, limit in profile.items()}
+        )
         samples = [Sample(str(path), Path(), None) for path in calibration.paths]
         transform = self.reference.reference.transform
         recorder = make_recorder(self.reference.reference, self.config.nms)

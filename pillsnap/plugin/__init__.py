@@ -82,8 +82,13 @@ def pytest_configure(config: pytest.Config) -> None:
         state = make_state(config, asked=by_option or asks_for_gate(config.option.markexpr))
     except PillsnapError as error:
         raise pytest.UsageError(str(error)) from None
-    if state is not None:
-        config.stash[STATE] = state
+    if state is None:
+        return
+    config.stash[STATE] = state
+    if state.asked and getattr(config.option, "maxschedchunk", 1) is None:
+        # xdist hands out tests in chunks, as if they were quick: the shards of the slowest cell
+        # would all go to one worker.
+        config.option.maxschedchunk = 1
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist starts its workers, which must find the data
