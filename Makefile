@@ -21,6 +21,7 @@ bench: $(VENV)/.ready
 	$(BENCH)/collect.py
 	$(BENCH)/harness.py
 	$(BENCH)/workers.py
+	$(BENCH)/workers.py --project full --n 64 --rounds 1
 	$(BENCH)/verify_limits.py --project demo
 	$(BENCH)/verify_limits.py --project full --n 128
 	$(BENCH)/peers.py --project full --n 128

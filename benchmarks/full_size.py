@@ -3,9 +3,10 @@ classes, random weights.
 
     python benchmarks/full_size.py [--n 32]
 
-Wall seconds and peak resident memory of a whole `pytest -m full` that exports anew, without a
-reference cache, and per cell verdict, seconds and drift. Random weights carry no signal, so the
-expected verdict is `inconclusive` and the exit code 1; drift is what is measured.
+Wall seconds and peak resident memory of a whole `pytest -m full` in FP32 and INT8 that exports anew
+and calibrates on 16 images, without a reference cache, and per cell verdict, seconds, drift, speed
+and memory. Random weights carry no signal, so the expected verdict is `inconclusive` and the exit
+code 1; drift and costs are what is measured.
 """
 
 from __future__ import annotations
@@ -17,13 +18,20 @@ import sys
 from projects import argument_parser, machine, project_of, run_gate
 
 DRIFT = ("raw_box_err_px", "raw_score_err", "prob_err_max", "logit_err_max", "logit_snr_db")
+COSTS = (
+    "images_per_s",
+    "speedup_over_torch",
+    "latency_p50_ms",
+    "peak_memory_mib",
+    "model_size_mib",
+)
 
 
 def main() -> int:
     arguments = argument_parser(__doc__, project="full", n=32).parse_args()
     project = project_of(arguments)
     project.forget_references()
-    ran = run_gate(project, "full", "--fresh-export")
+    ran = run_gate(project, "full", "--fresh-export", "--precision=fp32", "--precision=int8")
     result = {
         "benchmark": "full_size",
         "project": project.name,
@@ -39,6 +47,7 @@ def main() -> int:
                 "samples": cell["samples"],
                 "seconds": cell["seconds"],
                 **{name: cell["metrics"][name] for name in DRIFT if name in cell["metrics"]},
+                **{name: cell["performance"][name] for name in COSTS},
             }
             for cell in ran.report["cells"]
         ],

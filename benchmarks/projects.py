@@ -37,6 +37,7 @@ import numpy as np
 import yaml
 
 from pillsnap.config import Config, load_config
+from pillsnap.demo.dataset import write_calibration
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.render import render_scene, render_single
 from pillsnap.preprocess import ClassifyTransform, LetterboxTransform, preprocess
@@ -45,6 +46,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("detection", "classification")
 NUM_CLASSES = 5000
 SIZES = {"detection": 640, "classification": 384}
+CALIBRATION_IMAGES = 16
 HALF = (0.5, 0.5, 0.5)
 NOT_A_GATE = (2, 3, 4)
 """Exit codes of a pytest that did not get to measure: nothing to report then."""
@@ -182,9 +184,15 @@ def make_full(workdir: Path, n: int) -> Project:
             partial = checkpoint.with_suffix(".partial")
             save(partial)
             partial.rename(checkpoint)
+    calibration = exp_dir / "calibration"
+    write_calibration(calibration)
+    folders = {
+        "single": str(calibration / "single"),
+        "combo": str(calibration / "combo"),
+    }
     settings = {
         "paths": {"exp_dir": str(exp_dir)},
-        "data": _data_section(data),
+        "data": {**_data_section(data), "calibration": folders},
         "detection": {"model": "yolo11m", "num_classes": 1},
         "classification": {
             "backbone": "efficientnetv2_s",
@@ -194,7 +202,10 @@ def make_full(workdir: Path, n: int) -> Project:
             "interpolation": "bicubic",
             "crop_pct": 1.0,
         },
-        "export": {"compare": _whole_coverage(n)},
+        "export": {
+            "compare": _whole_coverage(n),
+            "quantize": {"calibration_images": CALIBRATION_IMAGES},
+        },
     }
     return Project("full", _write_config(exp_dir, f"full-{n}", settings))
 

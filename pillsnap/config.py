@@ -152,7 +152,7 @@ class Compare:
     hard_pool: int = field(default=5000, metadata=Bound(1))
     seed: int = field(default=0, metadata=Bound(0, 2**63 - 1))
     batch_size: int = field(default=16, metadata=Bound(1, 65536))
-    shard_size: int = field(default=64, metadata=Bound(1))
+    shard_size: int = field(default=32, metadata=Bound(1))
     reference_device: Literal["cpu", "cuda"] = "cpu"
     reference_cache_gib: float = field(default=20.0, metadata=Bound(0.0, 1e6))
     tolerances: Profiles = Profiles()
