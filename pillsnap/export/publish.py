@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pillsnap.artifacts import (
     TIMESTAMP_FORMAT,
@@ -23,14 +22,8 @@ from pillsnap.artifacts import (
 )
 from pillsnap.checkpoints import find_best_checkpoint
 from pillsnap.config import Config
-from pillsnap.errors import EngineError
-from pillsnap.export.describe import (
-    PREFIX,
-    Exported,
-    exported,
-    graph_sha256,
-    read_onnx,
-)
+from pillsnap.export.describe import Exported, exported, graph_sha256
+from pillsnap.export.found import Wanted
 from pillsnap.export.proof import prove
 from pillsnap.export.recipe import Recipe, read_recipe
 from pillsnap.export.tracing import Traced
@@ -60,16 +53,18 @@ def export_once(
     folder = config.out_dir
     with file_lock(folder / f".export-{stage}.lock"):
         recipe = read_recipe(config, stage, checkpoint)
-        found = None if marker is None else _marked(marker, recipe)
+        wanted = Wanted("export_key", recipe.key, checkpoint)
+        found = wanted.marked(marker)
         if found is not None:
             return found
         if not fresh:
-            found = _newest(folder, recipe)
+            name = rf"{stage}-\d{{8}}-\d{{6}}-(?:[0-9a-f]{{7}}|nogit)\.onnx"
+            found = wanted.newest(folder, re.compile(name))
         if found is None:
             found = _publish(folder, config, recipe, trace(config, checkpoint))
         point_latest(folder / f"latest_{stage}.onnx", found.path)
         if marker is not None:
-            _mark(marker, recipe, found)
+            wanted.mark(marker, found)
         return found
 
 
@@ -115,52 +110,3 @@ def _serialise(model: onnx.ModelProto, metadata: dict[str, str]) -> bytes:
     helper.set_model_props(model, metadata)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
-
-
-def _newest(folder: Path, recipe: Recipe) -> Exported | None:
-    """The newest whole export of the same recipe."""
-    name = re.compile(rf"{recipe.stage}-\d{{8}}-\d{{6}}-(?:[0-9a-f]{{7}}|nogit)\.onnx")
-    files = (path for path in folder.iterdir() if name.fullmatch(path.name))
-    for path in sorted(files, reverse=True):
-        try:
-            model = read_onnx(path)
-        except EngineError:
-            continue
-        found = exported(path, "", model)
-        same = found.metadata.get(PREFIX + "export_key") == recipe.key
-        if same and found.metadata.get(PREFIX + "graph_sha256") == graph_sha256(model):
-            return exported(path, sha256_file(path), model, recipe.checkpoint, reused=True)
-    return None
-
-
-def _mark(marker: Path, recipe: Recipe, found: Exported) -> None:
-    content = {
-        "stage": recipe.stage,
-        "export_key": recipe.key,
-        "path": str(found.path),
-        "sha256": found.sha256,
-        "reused": found.reused,
-    }
-    write_atomic(marker, canonical_json(content).encode())
-
-
-def _marked(marker: Path, recipe: Recipe) -> Exported | None:
-    """The export that this run has made already, when the marker tells of one that still stands."""
-    try:
-        content: Any = json.loads(marker.read_bytes())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(content, dict):
-        return None
-    if (content.get("stage"), content.get("export_key")) != (recipe.stage, recipe.key):
-        return None
-    path = Path(str(content.get("path")))
-    if not path.is_file() or sha256_file(path) != content.get("sha256"):
-        return None
-    return exported(
-        path,
-        content["sha256"],
-        read_onnx(path),
-        recipe.checkpoint,
-        reused=content.get("reused") is True,
-    )

@@ -8,12 +8,13 @@ import re
 from collections.abc import Collection
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pillsnap.artifacts import canonical_json, file_lock, sha256_file, write_atomic
+from pillsnap.artifacts import file_lock, sha256_file, write_atomic
 from pillsnap.config import Config
-from pillsnap.errors import ConfigError, EngineError
+from pillsnap.errors import ConfigError
 from pillsnap.export.describe import PREFIX, Exported, exported, graph_sha256, read_onnx
+from pillsnap.export.found import Wanted
 from pillsnap.export.proof import prove
 from pillsnap.export.tracing import Traced
 from pillsnap.quantize.calibration import Calibration
@@ -63,7 +64,9 @@ def quantize_once(
     folder = config.out_dir
     label = "-".join(part for part in (stage, precision, recipe.method) if part)
     with file_lock(folder / f".quantize-{label}.lock"):
-        found = _marked(marker, key, source) or _existing(folder, recipe, key)
+        wanted = Wanted("quantize_key", key, source.checkpoint)
+        name = re.compile(rf"{re.escape(recipe.stem())}(-\d+)?\.onnx")
+        found = wanted.marked(marker) or wanted.newest(folder, name)
         if found is None:
             model, facts = convert(read_onnx(source.path), recipe, calibration, criterion)
             where = source.path
@@ -71,7 +74,7 @@ def quantize_once(
             _stamp(model, {**recipe.facts(), **facts, "quantize_key": key})
             found = _write(folder, recipe, model)
         if marker is not None:
-            _mark(marker, key, found)
+            wanted.mark(marker, found)
         return found
 
 
@@ -135,44 +138,3 @@ def _write(folder: Path, recipe: Recipe, model: onnx.ModelProto) -> Exported:
         if sha256_file(path) == digest:
             break
     return exported(path, digest, model, recipe.source.checkpoint)
-
-
-def _existing(folder: Path, recipe: Recipe, key: str) -> Exported | None:
-    """A whole conversion by the same recipe."""
-    name = re.compile(rf"{re.escape(recipe.stem())}(-\d+)?\.onnx")
-    for path in sorted(path for path in folder.iterdir() if name.fullmatch(path.name)):
-        try:
-            model = read_onnx(path)
-        except EngineError:
-            continue
-        found = exported(path, "", model)
-        same = found.metadata.get(PREFIX + "quantize_key") == key
-        if same and found.metadata.get(PREFIX + "graph_sha256") == graph_sha256(model):
-            checkpoint = recipe.source.checkpoint
-            return exported(path, sha256_file(path), model, checkpoint, reused=True)
-    return None
-
-
-def _mark(marker: Path, key: str, found: Exported) -> None:
-    content = {
-        "quantize_key": key,
-        "path": str(found.path),
-        "sha256": found.sha256,
-        "reused": found.reused,
-    }
-    write_atomic(marker, canonical_json(content).encode())
-
-
-def _marked(marker: Path | None, key: str, source: Exported) -> Exported | None:
-    """The conversion that this run has made already, when it still stands."""
-    try:
-        content: Any = {} if marker is None else json.loads(marker.read_bytes())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(content, dict) or content.get("quantize_key") != key:
-        return None
-    path = Path(str(content.get("path")))
-    if not path.is_file() or sha256_file(path) != content.get("sha256"):
-        return None
-    reused = content.get("reused") is True
-    return exported(path, content["sha256"], read_onnx(path), source.checkpoint, reused=reused)
