@@ -5,7 +5,8 @@
 `pytest -m coverage -n 2` against the same without workers: whole processes, exports in place, no
 reference cache of an earlier run, interleaved. A worker has its share of the cores as threads.
 
-    workers_ratio    median wall time with workers / median wall time without
+    workers_ratio        median wall time with workers / median wall time without
+    workers_ratio_cpu    the same of the processor's time: what is done twice
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ def main() -> int:
     project = project_of(arguments)
     project.export()
     ran: list[GateProcess] = []
+    cpu: dict[bool, list[float]] = {True: [], False: []}
 
     def cold(*options: str) -> float:
         project.forget_references()
         ran.append(run_gate(project, "coverage", *options))
+        cpu[bool(options)].append(ran[-1].cpu_s)
         return ran[-1].seconds
 
     spread, alone = interleaved(
@@ -50,6 +53,7 @@ def main() -> int:
         "rounds": arguments.rounds,
         **machine(),
         "workers_ratio": round(median(spread) / median(alone), 3),
+        "workers_ratio_cpu": round(median(cpu[True]) / median(cpu[False]), 3),
         "with_workers_s": rounded(spread),
         "without_s": rounded(alone),
     }

@@ -136,6 +136,8 @@ def test_a_session_runs_on_the_cpu(tmp_path: Path) -> None:
     assert session.ort.get_providers() == [CPU]
     options = session.ort.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 0)
+    # Its threads would take the cores from torch, whose turn it is.
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     for count in (1, 5):
         output = infer_onnx(session.ort, batch_of(count))
         assert output.dtype == np.float32

@@ -1,0 +1,67 @@
+"""The reference engine: what it must not change while its own noise is measured."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+
+from pillsnap.engines.timing import TimesAlone
+from pillsnap.engines.torch_engine import OneByOne, TorchEngine
+from pillsnap.weights import LoadedModel
+
+
+def make_engine() -> TorchEngine:
+    import timm
+
+    module = timm.create_model("test_resnet", pretrained=False, num_classes=4).eval()
+    return TorchEngine(lambda: LoadedModel(module), {}, device="cpu", threads=1)
+
+
+def test_its_variants_leave_the_model_as_it_is() -> None:
+    """A 1 x 1 convolution that went through another format keeps strides that pass for both."""
+    engine = make_engine()
+    batch = np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32)
+    answer = engine.run(batch)
+    strides = {name: p.stride() for name, p in engine.loaded.module.named_parameters()}
+    for variant in (engine.run_in_other_format, engine.run_with_threads, OneByOne(engine).run):
+        np.testing.assert_allclose(variant(batch), answer, atol=1e-4)
+        assert {n: p.stride() for n, p in engine.loaded.module.named_parameters()} == strides
+        np.testing.assert_array_equal(engine.run(batch), answer)
+
+
+def test_torch_against_itself_is_timed() -> None:
+    engine = OneByOne(make_engine())
+    assert isinstance(engine, TimesAlone)
+    alone = engine.alone(np.zeros((1, 3, 32, 32), np.float32))
+    assert len(alone.seconds) >= 5
+    assert alone.peak_memory_mib is None  # it shares this process
+
+
+KEPT = """
+import ctypes
+import numpy as np
+from pillsnap.engines.torch_engine import keep_freed_memory
+
+class Mallinfo2(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd",
+        "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+    )]
+
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Mallinfo2
+keep_freed_memory()
+mapped = libc.mallinfo2().hblkhd
+block = np.ones(100 << 20, np.uint8)
+assert libc.mallinfo2().hblkhd == mapped, "mapped anew, and so cleared by the kernel each time"
+arena = libc.mallinfo2().arena
+del block
+assert libc.mallinfo2().arena == arena, "given back"
+"""
+
+
+def test_freed_memory_is_kept() -> None:
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
