@@ -178,6 +178,24 @@ class Export:
 
 
 @dataclass(frozen=True)
+class PipelineSettings:
+    mode: Literal["single", "combo"] = "single"
+    crop_margin: float = field(default=0.05, metadata=Bound(0.0, 2.0))
+
+
+@dataclass(frozen=True)
+class Serve:
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    batch_size: int = field(default=16, metadata=Bound(1, 65536))
+    max_images: int = field(default=32, metadata=Bound(1, 10_000))
+    max_upload_mib: float = field(default=64.0, metadata=Bound(0.001, 1e6))
+    max_megapixels: float = field(default=50.0, metadata=Bound(0.001, 1e5))
+    max_waiting: int = field(default=256, metadata=Bound(1, 1_000_000))
+    model_dirs: tuple[Path, ...] = ()
+    allow_unverified: bool = False
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole, validated config.yaml."""
 
@@ -188,6 +206,8 @@ class Config:
     classification: Classification = Classification()
     export: Export = Export()
     runtime: Runtime = field(default_factory=Runtime)
+    pipeline: PipelineSettings = PipelineSettings()
+    serve: Serve = Serve()
     source: Path = field(default=Path("config.yaml"), metadata={"internal": True})
 
     @property
@@ -220,10 +240,11 @@ class Config:
 
 
 def config_sha256(config: Config) -> str:
-    """SHA-256 of everything in a config that can change a result; how samples are cut into shards
-    and what is remembered cannot."""
+    """SHA-256 of everything in a config that can change a result of the gate; how samples are cut
+    into shards, what is remembered and how models are served cannot."""
     compare = replace(config.compare, shard_size=1, reference_cache_gib=0.0)
-    content = asdict(replace(config, export=replace(config.export, compare=compare)))
+    judged = replace(config, export=replace(config.export, compare=compare), serve=Serve())
+    content = asdict(replace(judged, pipeline=PipelineSettings()))
     return sha256_json(json.loads(json.dumps(content, default=str)))
 
 
@@ -259,13 +280,23 @@ def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     Raises:
         ConfigError: unreadable file, unknown key, wrong type or bad value, naming all of them.
     """
-    env = {**read_env_file(path.parent / ".env"), **(os.environ if environ is None else environ)}
+    env = read_environment(path, environ)
     config = replace(parse_yaml(Config, path, env), source=path)
     opset = env.get("OPSET")
     if opset:
         config = replace(config, export=replace(config.export, opset=_opset(opset)))
     _check(config, path)
     return config
+
+
+def read_environment(config: Path, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment, os.environ by default, over `.env` beside the config file.
+
+    Raises:
+        ConfigError: .env cannot be read, or a line of it is no assignment.
+    """
+    beside = read_env_file(config.parent / ".env")
+    return {**beside, **(os.environ if environ is None else environ)}
 
 
 def _opset(text: str) -> int:

@@ -12,6 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pillsnap.errors import ImageError
 
+Pixels = NDArray[np.uint8]
+
 # Only what Pillow decodes itself: an EPS file named .jpg would otherwise start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 
@@ -20,7 +22,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 _open = getattr(sys.modules.get("ultralytics.utils.patches"), "_image_open", Image.open)
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path) -> Pixels:
     """Read and decode an image file; see decode_image.
 
     Raises:
@@ -41,7 +43,7 @@ def read_bytes(path: Path) -> bytes:
         raise _refusal(problem, path) from problem
 
 
-def decode_image(data: bytes, path: Path) -> NDArray[np.uint8]:
+def decode_image(data: bytes, path: Path) -> Pixels:
     """Decode an image, turned upright by its EXIF orientation.
 
     Alpha is dropped, not composited; 16-bit values keep their upper 8 bits; of several frames it
@@ -73,7 +75,7 @@ def _refusal(problem: Exception, path: Path) -> ImageError:
     return ImageError(f"this image cannot be read: {reason}", where=path, hint=hint)
 
 
-def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+def _to_rgb(image: Image.Image) -> Pixels:
     if image.mode in ("I", "F"):
         raise ValueError(f"mode {image.mode}: grey of 32 bits has no agreed white")
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillsnap.artifacts import sha256_file
 from pillsnap.errors import EngineError
+from pillsnap.export.safety import require_beside, require_opset, require_size
 
 if TYPE_CHECKING:
     import onnx
@@ -113,10 +114,12 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     """Parse a model; weights kept in other files are not read.
 
     Raises:
-        EngineError: the file is missing, unreadable, or no whole ONNX model.
+        EngineError: the file is missing, unreadable, no whole ONNX model, of an opset that cannot
+            be run, or keeps weights anywhere but beside itself.
     """
     import onnx
 
+    require_size(path)
     try:
         model = onnx.load(path, load_external_data=False)
     except OSError as error:
@@ -127,6 +130,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise _damaged(path, "a graph without nodes, inputs or outputs")
     if not opset_of(model):
         raise _damaged(path, "no opset")
+    require_opset(opset_of(model), path)
+    require_beside(model, path)
     return model
 
 

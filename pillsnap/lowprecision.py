@@ -1,0 +1,66 @@
+"""INT8 for `python -m pillsnap.infer`: the gate's own conversion, of a model given by its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pillsnap.checkpoints import stage_transform
+from pillsnap.config import Config
+from pillsnap.datasets import read_calibration, read_samples
+from pillsnap.errors import ConfigError
+from pillsnap.export import describe_onnx
+from pillsnap.images import read_image
+from pillsnap.preprocess import preprocess
+from pillsnap.quantize import Calibration, choose_images, describe_quantized, quantize_once
+
+
+def quantize_model(config: Config, stage: str, path: Path, engine: str) -> Path:
+    """The INT8 file of a float32 .onnx, by the config's method; it lies in config.out_dir.
+
+    Raises:
+        ConfigError: nothing that can be converted, or a method that only the gate can search by.
+        PillsnapError: as quantize_once and choose_images.
+    """
+    if engine == "torch":
+        raise ConfigError(
+            "only ONNX files are quantised", where="--quantize", got=path, hint="give an .onnx"
+        )
+    source = describe_onnx(path, stage)
+    made = describe_quantized(source)
+    if made is not None:
+        raise ConfigError(
+            "the model is of lower precision already",
+            where="--quantize",
+            got=f"{path}: {made.precision}",
+            expected="a float32 export",
+        )
+    settings = config.export.quantize
+    if settings.int8_method == "auto":
+        raise ConfigError(
+            "method auto is a search that the gate makes",
+            where=f"{config.source}: export.quantize.int8_method",
+            hint="run pytest -m smoke --precision int8, and give its file as --model",
+        )
+    return quantize_once(
+        config,
+        stage,
+        source,
+        "int8",
+        method=settings.int8_method,
+        calibration=_calibration(config, stage) if settings.int8_method == "static" else None,
+        exclude=settings.nodes_to_exclude,
+    ).path
+
+
+def _calibration(config: Config, stage: str) -> Calibration:
+    paths = read_calibration(config, stage)
+    if paths is None:
+        paths = [sample.path for sample in read_samples(config, stage)]
+    transform = stage_transform(config, stage)
+    return choose_images(
+        paths,
+        lambda path: preprocess(read_image(path), transform),
+        verified=(),  # nothing is verified here
+        count=config.export.quantize.calibration_images,
+        seed=config.compare.seed,
+    )
