@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,15 @@ def read_image(path: Path) -> Pixels:
     return decode_image(read_bytes(path), path)
 
 
+def image_size(data: bytes) -> int:
+    """Pixels of an image by its head, nothing decoded; 0 for what decode_image will refuse."""
+    try:
+        with _open(io.BytesIO(data), formats=_FORMATS) as opened:
+            return opened.width * opened.height
+    except Exception:  # as in decode_image
+        return 0
+
+
 def read_bytes(path: Path) -> bytes:
     """The bytes of an image file.
 
@@ -43,7 +52,7 @@ def read_bytes(path: Path) -> bytes:
         raise _refusal(problem, path) from problem
 
 
-def decode_image(data: bytes, path: Path) -> Pixels:
+def decode_image(data: bytes, path: PurePath) -> Pixels:
     """Decode an image, turned upright by its EXIF orientation.
 
     Alpha is dropped, not composited; 16-bit values keep their upper 8 bits; of several frames it
@@ -70,7 +79,7 @@ def decode_image(data: bytes, path: Path) -> Pixels:
         raise _refusal(problem, path) from problem
 
 
-def _refusal(problem: Exception, path: Path) -> ImageError:
+def _refusal(problem: Exception, path: PurePath) -> ImageError:
     reason, hint = _explain(problem)
     return ImageError(f"this image cannot be read: {reason}", where=path, hint=hint)
 

@@ -20,6 +20,7 @@ from pillsnap.config import Config
 from pillsnap.errors import EngineError
 from pillsnap.export import Exported, describe_onnx, read_onnx, stage_of
 from pillsnap.export.describe import PREFIX
+from pillsnap.export.safety import external_files
 from pillsnap.maps import read_class_map, read_edi_map
 from pillsnap.modelchoice import engine_of
 from pillsnap.pipeline import Pipeline, Stage
@@ -38,10 +39,12 @@ class Opened:
     Attributes:
         run: [N,3,H,W] -> its output, see Stage.
         version: version tag (of a checkpoint its file's name), SHA-256, engine and provider.
+        whole: whether the SHA-256 covers all weights: none lie in other files.
     """
 
     run: Callable[[Batch], Batch]
     version: dict[str, str]
+    whole: bool = True
 
     @property
     def provider(self) -> str:
@@ -82,7 +85,8 @@ def open_model(
 
     described = describe_onnx(path, stage)
     _require_same_settings(config, stage, described)
-    session = open_session(_content(described), provider, threads, config.session_options)
+    content = _content(described)
+    session = open_session(content, provider, threads, config.session_options)
     return Opened(
         _in_fixed_batches(session.ort, session.run),
         {
@@ -91,6 +95,7 @@ def open_model(
             "engine": "onnx",
             "provider": session.ort.get_providers()[0],
         },
+        whole=isinstance(content, bytes),
     )
 
 
@@ -152,8 +157,6 @@ def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: 
 def _content(described: Exported) -> bytes | Path:
     """The bytes that were described, so that what runs is what was hashed; the path of a model
     whose weights lie beside it."""
-    from pillsnap.export.safety import external_files
-
     if external_files(read_onnx(described.path)):
         return described.path
     data = described.path.read_bytes()

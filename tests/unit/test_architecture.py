@@ -37,11 +37,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("run",),
     ("ledger", "options"),
     ("report",),
-    ("controller", "infer"),
+    ("controller", "infer", "serve"),
     ("plugin",),
 )
 
 HEAVY = {"torch", "timm", "ultralytics", "onnx", "onnxruntime", "pycocotools", "jsonschema"}
+HEAVY |= {"fastapi", "starlette", "uvicorn"}
 
 # The modules that train the demo's checkpoints, which the gate never imports.
 MAY_BE_HEAVY = {"pillsnap.demo.assigner"}
@@ -173,7 +174,9 @@ def test_heavy_libraries_are_imported_where_they_are_needed() -> None:
     assert all(name.startswith("pillsnap.demo.train") for name in users)
 
 
-@pytest.mark.parametrize("module", ["pillsnap", "pillsnap.plugin", "pillsnap.infer"])
+@pytest.mark.parametrize(
+    "module", ["pillsnap", "pillsnap.plugin", "pillsnap.infer", "pillsnap.serve.app"]
+)
 def test_a_fresh_process_loads_nothing_heavy(module: str) -> None:
     code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(

@@ -1,0 +1,24 @@
+"""The service: `uvicorn pillsnap.serve:app`. Needs the extra `pillsnap[serve]`.
+
+One process holds one set of models: started with --workers, a reload would reach one of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, made when it is first asked for: it loads the models.
+
+    A mistake in the configuration ends the process with its message, not with a traceback.
+    """
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pillsnap.errors import PillsnapError
+    from pillsnap.serve.app import create_app_from_environment
+
+    try:
+        return create_app_from_environment()
+    except PillsnapError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -1,0 +1,31 @@
+"""Answers to requests that are not served: a status, and a message without paths of the server."""
+
+from __future__ import annotations
+
+import re
+
+from pillsnap.errors import PillsnapError
+
+# Folders of a path; its last part, which the client has mostly given itself, stays.
+_FOLDERS = re.compile(r"(?<![\w.])~?/(?:[^\s/'\":,;]+/)*")
+
+
+class Refusal(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        status: the HTTP status, 400 to 503.
+        message: for the client: what is wrong and what to do.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+def public_message(error: PillsnapError) -> str:
+    """An error in one line for a client: without its place, and without folders in the rest."""
+    lines = [line for line in str(error).splitlines() if not line.startswith("  where:")]
+    text = "; ".join(" ".join(line.split()) for line in lines)
+    return _FOLDERS.sub("", text)
