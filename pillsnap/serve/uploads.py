@@ -54,15 +54,17 @@ async def read_images(request: Request, limits: Serve) -> tuple[list[Upload], st
             raise Refusal(413 if too_many else 422, message) from None
         except (KeyError, UnicodeError, ValueError):
             raise Refusal(422, "the form cannot be read") from None
-        images = []
-        for field, part in form.multi_items():
-            if not isinstance(part, str):
-                images.append(Upload(_base_name(part.filename), await part.read()))
-            elif field == "mode":
-                modes.append(part)
-            else:
-                raise Refusal(422, "the form's fields are files and mode")
+        items = form.multi_items()
+        images = [
+            Upload(_base_name(part.filename), await part.read())
+            for _, part in items
+            if not isinstance(part, str)
+        ]
         await form.close()
+        fields = [(name, part) for name, part in items if isinstance(part, str)]
+        if any(name != "mode" for name, _ in fields):
+            raise Refusal(422, "the form's fields are files and mode")
+        modes += [part for _, part in fields]
     elif kind.startswith("image/") or kind == "application/octet-stream":
         images = [Upload("", b"".join([part async for part in body]))]
     else:

@@ -1,0 +1,82 @@
+"""A demo project whose models the gate has passed, and the service on top of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from pillsnap.config import Config, Serve, load_config
+from pillsnap.serve.app import create_app
+from tests.e2e.demo_project import DemoProject
+
+LOCAL = ("127.0.0.1", 50_000)
+SMALL = Serve(provider="cpu", max_images=4, max_upload_mib=4, max_megapixels=2)
+
+
+def client(app: FastAPI, peer: tuple[str, int] = LOCAL) -> TestClient:
+    """A client whose requests come from `peer`."""
+    return TestClient(app, base_url="http://127.0.0.1", client=peer, raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="session")
+def passed(tmp_path_factory: pytest.TempPathFactory) -> DemoProject:
+    """A project after one smoke gate on the CPU provider; yours to read."""
+    project = DemoProject(tmp_path_factory.mktemp("passed"))
+    command = ("pytest", "-m", "smoke", "--provider", "cpu", "--threads", "1", "-q")
+    done = project.run(*command, f"--config={project.config}")
+    assert done.returncode == 0, done.stdout
+    return project
+
+
+@pytest.fixture(scope="session")
+def config(passed: DemoProject) -> Config:
+    return replace(load_config(passed.config, {}), serve=SMALL)
+
+
+@pytest.fixture(scope="session")
+def app(config: Config) -> FastAPI:
+    return create_app(config, {})
+
+
+@pytest.fixture(scope="session")
+def served(app: FastAPI) -> Iterator[TestClient]:
+    with client(app) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def photo(passed: DemoProject) -> bytes:
+    """A photo of one pill, PNG."""
+    return (passed.images / "single" / "K-000123" / "000.png").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def scene(passed: DemoProject) -> bytes:
+    """A scene with one pill or more, PNG."""
+    return (passed.images / "combo" / "images" / "0003.png").read_bytes()
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder from which nothing may be loaded."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def keyed(config: Config) -> Iterator[TestClient]:
+    """A remote client of a service whose key is "right"."""
+    with client(create_app(config, {"API_KEY": "right"}), ("203.0.113.9", 50_000)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def remote(app: FastAPI, served: TestClient) -> TestClient:
+    """A remote client of the service that has no key."""
+    return client(app, ("203.0.113.9", 50_000))

@@ -1,0 +1,94 @@
+"""Who is answered: the API key, and without one this machine alone."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from pillsnap.serve.access import require_access
+from pillsnap.serve.refusal import Refusal
+
+KEY = "s3cret-ключ"
+
+
+def status(key: str | None, peer: str | None, **headers: str) -> int:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        require_access(key, peer, named)
+    except Refusal as refusal:
+        assert "s3cret" not in refusal.message
+        return refusal.status
+    return 200
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, 401),
+        ("", 401),
+        ("s3cret", 401),
+        ("wrong", 401),
+        ("\xff\xfe", 401),
+        (KEY.encode().decode("latin-1"), 200),
+    ],
+)
+def test_the_key(given: str | None, expected: int) -> None:
+    headers = {} if given is None else {"x_api_key": given}
+    assert status(KEY, "203.0.113.9", host="pills.example", **headers) == expected
+    assert status(KEY, "127.0.0.1", host="localhost", **headers) == expected
+
+
+@pytest.mark.parametrize("key", [None, ""])
+@pytest.mark.parametrize(
+    ("peer", "headers", "expected"),
+    [
+        ("127.0.0.1", {"host": "127.0.0.1:8000"}, 200),
+        ("127.8.9.1", {"host": "localhost"}, 200),
+        ("::1", {"host": "[::1]:8000"}, 200),
+        ("::1", {"host": "[::1]"}, 200),
+        ("::ffff:127.0.0.1", {"host": "localhost:8000"}, 200),
+        ("203.0.113.9", {"host": "localhost"}, 403),
+        ("::ffff:203.0.113.9", {"host": "localhost"}, 403),
+        ("10.0.0.1", {"host": "10.0.0.2"}, 403),
+        (None, {"host": "localhost"}, 403),
+        ("testclient", {"host": "localhost"}, 403),
+        # A page whose name was bound to this machine anew.
+        ("127.0.0.1", {"host": "evil.example:8000"}, 403),
+        ("127.0.0.1", {"host": "localhost.evil.example"}, 403),
+        ("127.0.0.1", {}, 403),
+        # A proxy on this machine, before clients from anywhere.
+        ("127.0.0.1", {"host": "localhost", "x_forwarded_for": "203.0.113.9"}, 403),
+        ("127.0.0.1", {"host": "localhost", "forwarded": "for=203.0.113.9"}, 403),
+        ("127.0.0.1", {"host": "localhost", "x_real_ip": "127.0.0.1"}, 403),
+    ],
+)
+def test_without_a_key(
+    key: str | None, peer: str | None, headers: dict[str, str], expected: int
+) -> None:
+    assert status(key, peer, **headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "route"),
+    [("GET", "/version"), ("POST", "/predict"), ("POST", "/reload"), ("GET", "/metrics")],
+)
+def test_every_route_but_health_asks(
+    keyed: TestClient, remote: TestClient, method: str, route: str
+) -> None:
+    assert keyed.request(method, route).status_code == 401
+    assert keyed.request(method, route, headers={"X-API-Key": "wrong"}).status_code == 401
+    allowed = keyed.request(method, route, headers={"X-API-Key": "right"})
+    assert allowed.status_code == (200 if method == "GET" else 415 if route == "/predict" else 422)
+    assert remote.request(method, route).status_code == 403
+    assert keyed.get("/health").status_code == remote.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("route", ["/docs", "/redoc", "/openapi.json", "/nothing"])
+def test_nothing_else_is_there(served: TestClient, route: str) -> None:
+    answer = served.get(route)
+    assert (answer.status_code, answer.json()) == (404, {"error": "there is no such route"})
+
+
+def test_other_methods_are_refused(served: TestClient) -> None:
+    assert served.get("/predict").status_code == 405
+    assert served.delete("/reload").status_code == 405
