@@ -16,9 +16,10 @@ def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pillsnap.errors import PillsnapError
-    from pillsnap.serve.app import create_app_from_environment
+    from pillsnap.serve.service import create_app_from_environment
 
     try:
-        return create_app_from_environment()
+        # Kept, so that a second look at the name finds the same service.
+        return globals().setdefault("app", create_app_from_environment())
     except PillsnapError as error:
         raise SystemExit(f"error: {error}") from None

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from pillsnap.config import Config, Serve, load_config
-from pillsnap.serve.app import create_app
+from pillsnap.serve.service import create_app
 from tests.e2e.demo_project import DemoProject
 
 LOCAL = ("127.0.0.1", 50_000)

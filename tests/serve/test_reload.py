@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pillsnap.artifacts import sha256_file
 from pillsnap.config import Config
-from pillsnap.serve.app import create_app
+from pillsnap.serve.service import create_app
 from tests.e2e.demo_project import DemoProject
 from tests.e2e.test_bad_models import Touch
 from tests.serve.conftest import client

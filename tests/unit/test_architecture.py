@@ -175,7 +175,7 @@ def test_heavy_libraries_are_imported_where_they_are_needed() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["pillsnap", "pillsnap.plugin", "pillsnap.infer", "pillsnap.serve.app"]
+    "module", ["pillsnap", "pillsnap.plugin", "pillsnap.infer", "pillsnap.serve.service"]
 )
 def test_a_fresh_process_loads_nothing_heavy(module: str) -> None:
     code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"

@@ -1,0 +1,102 @@
+"""Which model is loaded: environment, then exports, then the checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pillsnap.config import Config, Paths
+from pillsnap.errors import ConfigError, MissingCheckpoint
+from pillsnap.modelchoice import choose_model
+
+STAGES = ("classification", "detection")
+TAGS = ("20250101-000000-aaaaaaa", "20250102-000000-nogit", "20240601-120000-bbbbbbb")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Checkpoints, but no export yet."""
+    for stage in STAGES:
+        touch(tmp_path / "exp" / "checkpoints" / f"{stage}_best.pt")
+    return Config(paths=Paths(tmp_path / "exp"), source=tmp_path / "config.yaml")
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"model")
+    return path
+
+
+def add_exports(folder: Path, latest: str | None = None) -> None:
+    for stage in STAGES:
+        for tag in TAGS:
+            touch(folder / f"{stage}-{tag}.onnx")
+        touch(folder / f"{stage}-20260101-000000-aaaaaaa-int8-static.onnx")
+        if latest is not None:
+            (folder / f"latest_{stage}.onnx").symlink_to(f"{stage}-{latest}.onnx")
+
+
+def chosen(config: Config, stage: str, **environ: str) -> tuple[str, str]:
+    choice = choose_model(config, stage, environ)
+    assert str(config.exp_dir) not in choice.reason
+    return choice.path.name, choice.engine
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_order(config: Config, stage: str, tmp_path: Path) -> None:
+    assert chosen(config, stage) == (f"{stage}_best.pt", "torch")
+    add_exports(config.out_dir)
+    assert chosen(config, stage) == (f"{stage}-{TAGS[1]}.onnx", "onnx")
+    link = config.out_dir / f"latest_{stage}.onnx"
+    link.symlink_to(f"{stage}-{TAGS[2]}.onnx")
+    assert chosen(config, stage) == (f"{stage}-{TAGS[2]}.onnx", "onnx")
+    link.unlink()
+    link.symlink_to("gone.onnx")
+    assert chosen(config, stage) == (f"{stage}-{TAGS[1]}.onnx", "onnx")
+    add_exports(tmp_path / "other", latest=TAGS[0])
+    folder = str(tmp_path / "other")
+    assert chosen(config, stage, MODEL_PATH=folder) == (f"{stage}-{TAGS[0]}.onnx", "onnx")
+    own = touch(tmp_path / "own.onnx")
+    name = f"{stage.upper()}_MODEL_PATH"
+    assert chosen(config, stage, MODEL_PATH=folder, **{name: str(own)}) == ("own.onnx", "onnx")
+    assert chosen(config, stage, **{name: "own.onnx"}) == ("own.onnx", "onnx")
+    assert chosen(config, stage, **{name: ""}) == (f"{stage}-{TAGS[1]}.onnx", "onnx")
+
+
+def test_a_file_in_model_path_is_the_classifier(config: Config, tmp_path: Path) -> None:
+    touch(tmp_path / "own.pt")
+    assert chosen(config, "classification", MODEL_PATH="own.pt") == ("own.pt", "torch")
+    assert chosen(config, "detection", MODEL_PATH="own.pt") == ("detection_best.pt", "torch")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("CLASSIFICATION_MODEL_PATH", "gone.onnx", "no such file"),
+        ("CLASSIFICATION_MODEL_PATH", ".", "a folder"),
+        ("CLASSIFICATION_MODEL_PATH", "a\0b", "null"),
+        ("DETECTION_MODEL_PATH", "gone.onnx", "no such file"),
+        ("DETECTION_MODEL_PATH", "config.yaml/x", "not a directory"),
+        ("MODEL_PATH", "gone", "no such file"),
+        ("MODEL_PATH", "empty", "latest_"),
+        ("MODEL_PATH", "a\0b", "null"),
+    ],
+)
+def test_a_path_that_is_set_and_wrong_is_an_error(
+    config: Config, tmp_path: Path, name: str, value: str, message: str
+) -> None:
+    add_exports(config.out_dir)
+    touch(tmp_path / "config.yaml")
+    (tmp_path / "empty").mkdir()
+    stage = "detection" if name.startswith("DETECTION") else "classification"
+    with pytest.raises(ConfigError, match=f"(?i){name} names no model") as caught:
+        choose_model(config, stage, {name: value})
+    assert message in str(caught.value).lower()
+
+
+def test_nothing_anywhere(tmp_path: Path) -> None:
+    config = Config(paths=Paths(tmp_path), source=tmp_path / "config.yaml")
+    with pytest.raises(MissingCheckpoint, match="no detection model") as caught:
+        choose_model(config, "detection", {})
+    assert "DETECTION_MODEL_PATH" in str(caught.value)
