@@ -60,5 +60,9 @@ class EngineError(PillsnapError):
     """An engine or provider cannot run the model it was given."""
 
 
+class WrongCandidate(PillsnapError):
+    """The candidate is another model than the one it is verified for: a breach, not a mishap."""
+
+
 class EngineMissing(EngineError):
     """The library behind an engine is not installed."""

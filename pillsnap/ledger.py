@@ -15,6 +15,7 @@ from pillsnap.figures.classification import classification_figures
 from pillsnap.figures.detection import detection_figures
 from pillsnap.figures.performance import performance_figures
 from pillsnap.gate import Verdict, find_over_budget, judge, profile_for
+from pillsnap.identity import find_mixup
 from pillsnap.matrix import Cell, Shard
 from pillsnap.outcome import Outcome
 from pillsnap.records import Records
@@ -244,7 +245,8 @@ def _unjudged(shards: Sequence[Shard], outcomes: Sequence[Outcome]) -> Verdict |
     if len(outcomes) < len(shards):
         reason = f"{len(outcomes)} of {len(shards)} shards reported"
         return Verdict("inconclusive", reason=reason)
-    return None
+    mixup = find_mixup(outcomes)
+    return None if mixup is None else Verdict("breach", reason=mixup)
 
 
 def _fingerprint(records: Records) -> str:

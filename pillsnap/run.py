@@ -17,7 +17,7 @@ from typing import Any
 from pillsnap import journal
 from pillsnap.artifacts import sha256_file, sha256_json
 from pillsnap.cache import ArrayCache
-from pillsnap.compare import ShapeMismatch, compare_batches, make_recorder
+from pillsnap.compare import compare_batches, make_recorder
 from pillsnap.compare.loading import Load, Prepared, load_batches
 from pillsnap.compare.remembered import RememberedReference
 from pillsnap.config import Config, config_sha256
@@ -25,7 +25,13 @@ from pillsnap.conversion import Conversion
 from pillsnap.datasets import Sample, read_samples
 from pillsnap.engines import Batch, Request, backend
 from pillsnap.engines.timing import Stopwatch, TimesAlone
-from pillsnap.errors import DataError, EngineMissing, MissingCheckpoint, PillsnapError
+from pillsnap.errors import (
+    DataError,
+    EngineMissing,
+    MissingCheckpoint,
+    PillsnapError,
+    WrongCandidate,
+)
 from pillsnap.matrix import MODES, Cell, Shard, expand_cells, split_cell, whole_batches
 from pillsnap.outcome import Outcome
 from pillsnap.records import Columns, write_records
@@ -159,7 +165,7 @@ class GateRun:
             outcome = self._run(shard)
         except (MissingCheckpoint, EngineMissing) as error:
             outcome = Outcome(shard.id, ("skipped", str(error)))
-        except ShapeMismatch as error:
+        except WrongCandidate as error:
             outcome = Outcome(shard.id, ("breach", str(error)))
         except PillsnapError as error:
             outcome = Outcome(shard.id, ("unmeasured", str(error)))

@@ -18,7 +18,7 @@ from pillsnap.compare.loading import Prepared
 from pillsnap.config import Nms
 from pillsnap.datasets import Sample
 from pillsnap.engines.protocol import Batch, Engine, Reference
-from pillsnap.errors import PillsnapError
+from pillsnap.errors import WrongCandidate
 from pillsnap.preprocess import Geometry, LetterboxTransform
 from pillsnap.records import Array, Columns, concatenate
 
@@ -27,8 +27,8 @@ from pillsnap.records import Array, Columns, concatenate
 _PENDING_BYTES = 1 << 20
 
 
-class ShapeMismatch(PillsnapError):
-    """The candidate's output has another shape than the reference's: a breach, not a mishap."""
+class ShapeMismatch(WrongCandidate):
+    """The candidate's output has another shape than the reference's."""
 
 
 class Recorder(Protocol):

@@ -16,6 +16,7 @@ from pillsnap.ledger import Ledger
 from pillsnap.matrix import MODES, Shard
 from pillsnap.options import asks_for_gate, repeat_command, workers_for_gpu
 from pillsnap.outcome import Outcome
+from pillsnap.plugin.scoreboard import Scoreboard
 from pillsnap.plugin.state import PROPERTY, STATE, State, begin, is_worker, make_state
 from pillsnap.plugin.verdicts import VerdictReport, log_failure
 from pillsnap.report.table import render
@@ -85,6 +86,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if state is None:
         return
     config.stash[STATE] = state
+    if not is_worker(config):
+        config.pluginmanager.register(Scoreboard(state.run.config), "pillsnap-scoreboard")
     if state.asked and getattr(config.option, "maxschedchunk", 1) is None:
         # xdist hands out tests in chunks, as if they were quick: the shards of the slowest cell
         # would all go to one worker.

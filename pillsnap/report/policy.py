@@ -52,6 +52,11 @@ def notes(result: CellResult, outcome: Outcome | None, budgets: Mapping[str, flo
         found.append(
             "--perf-budget was not judged: several workers shared the machine (run without -n)"
         )
+    if outcome is not None and outcome.candidate.get("foreign"):
+        found.append(
+            f"{result.cell.stage}: the candidate has no metadata of pillsnap, so that its "
+            "checkpoint, preprocessing, NMS and class map could not be checked"
+        )
     providers = outcome.candidate.get("providers") if outcome is not None else None
     asked_auto = result.cell.engine == "onnx" and result.cell.provider == "auto"
     if asked_auto and providers and "CUDAExecutionProvider" not in providers:

@@ -34,9 +34,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("compare",),
     ("conversion", "models", "lowprecision"),
     ("outcome", "selection"),
-    ("run",),
+    ("run", "identity"),
     ("ledger", "options"),
-    ("report",),
+    ("report", "proof"),
     ("controller", "infer", "serve"),
     ("plugin",),
 )
@@ -160,7 +160,12 @@ def test_only_the_plugin_imports_pytest() -> None:
             for other in imported(ast.walk(tree))
         )
     }
-    assert importers == {"pillsnap.plugin", "pillsnap.plugin.state", "pillsnap.plugin.verdicts"}
+    assert importers == {
+        "pillsnap.plugin",
+        "pillsnap.plugin.scoreboard",
+        "pillsnap.plugin.state",
+        "pillsnap.plugin.verdicts",
+    }
 
 
 def test_heavy_libraries_are_imported_where_they_are_needed() -> None:

@@ -1,0 +1,82 @@
+"""What a file's metadata say it was made from and for, held against what it is verified for.
+
+Thresholds, NMS, preprocessing, class order and the trained weights leave no trace in a tensor
+comparison when both sides share them: whoever ships the file goes by its metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from pillsnap.artifacts import canonical_json, sha256_file
+from pillsnap.checkpoints import find_best_checkpoint, stage_transform
+from pillsnap.config import Config
+from pillsnap.errors import WrongCandidate
+from pillsnap.export.describe import PREFIX, Exported
+
+
+def has_claims(exported: Exported) -> bool:
+    """Whether pillsnap wrote the file's metadata; a file made elsewhere claims nothing."""
+    return PREFIX + "checkpoint_sha256" in exported.metadata
+
+
+def require_claims(exported: Exported, config: Config, stage: str) -> None:
+    """Check that a file was made from the stage's checkpoint and for this configuration.
+
+    Raises:
+        WrongCandidate: its metadata say otherwise; every entry that differs is named.
+        PillsnapError: the checkpoint or the class map cannot be read.
+    """
+    wanted = _expected(config, stage)
+    found = _flat({name: exported.metadata.get(PREFIX + name, "") for name in wanted})
+    expected = _flat(wanted)
+    differing = [key for key in expected if found.get(key) != expected[key]]
+    if differing:
+        raise WrongCandidate(
+            "the candidate was made for something else: " + ", ".join(differing),
+            where=exported.path,
+            got="; ".join(f"{key} {_shown(found.get(key))}" for key in differing),
+            expected="; ".join(f"{key} {_shown(expected[key])}" for key in differing),
+            hint="export it again, or verify it with the configuration it was made for",
+        )
+
+
+def _expected(config: Config, stage: str) -> dict[str, str]:
+    """The metadata that an export of this configuration has, as far as it can do harm: a detector
+    does not know the class map, nor a classifier the NMS."""
+    expected = {
+        "checkpoint_sha256": sha256_file(find_best_checkpoint(config.exp_dir, stage)),
+        "num_classes": str(getattr(config, stage).num_classes),
+        "preprocess": canonical_json(asdict(stage_transform(config, stage))),
+        "dynamic_axes": canonical_json(config.export.dynamic_axes),
+    }
+    if stage == "detection":
+        return {**expected, "nms": canonical_json(asdict(config.nms))}
+    class_map = config.data.class_map
+    return {**expected, "class_map_sha256": "" if class_map is None else sha256_file(class_map)}
+
+
+def _flat(entries: dict[str, str]) -> dict[str, Any]:
+    """Entries by name, a JSON object's values each by their own: "nms.iou_threshold"."""
+    found: dict[str, Any] = {}
+    for name, text in entries.items():
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        if isinstance(value, dict):
+            found |= {f"{name}.{key}": item for key, item in value.items()}
+        else:
+            found[name] = text
+    return found
+
+
+def _shown(value: Any) -> str:
+    """A value in few characters; hashes by their first twelve."""
+    return "nothing" if value in (None, "") else str(value)[:12] if _is_hash(value) else str(value)
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64

@@ -1,0 +1,226 @@
+"""Faults of exporting: the graph computes something else than the module did in evaluation."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pillsnap.checkpoints import build_classification_model, find_best_checkpoint
+from pillsnap.config import Export, Shape
+from pillsnap.export import export_classification_onnx, export_detection_onnx
+from pillsnap.export.tracing import exporting
+from pillsnap.proof.fault import Bench, Fault, Injection, fault
+from pillsnap.proof.graphs import add_constant, insert_after, node, set_attribute
+from pillsnap.proof.preprocessing import CLASSIFIER, DETECTOR
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _traced(bench: Bench, break_module: Callable[[torch.nn.Module], None]) -> Injection:
+    """Export the classifier again after `break_module`, in the modes its modules then have."""
+    import onnx
+    import torch
+
+    checkpoint = find_best_checkpoint(bench.config.exp_dir, bench.stage)
+    module = build_classification_model(bench.config, checkpoint).module
+    break_module(module)
+    free = {0: "batch"}
+    with (
+        tempfile.TemporaryDirectory(prefix="pillsnap-") as folder,
+        exporting(checkpoint, bench.config.export.opset),
+        torch.no_grad(),
+    ):
+        file = Path(folder, "classifier.onnx")
+        torch.onnx.export(
+            module,
+            (torch.randn(bench.config.input_shape(bench.stage)),),
+            file,
+            dynamo=False,
+            opset_version=bench.config.export.opset,
+            training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=False,
+            input_names=["input"],
+            output_names=["logits"],
+            dynamic_axes={"input": free, "logits": free},
+        )
+        model = onnx.load(file)
+    return Injection(bench.save(model))
+
+
+def _norms(module: torch.nn.Module) -> list[Any]:
+    import torch
+
+    return [each for each in module.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+
+
+@fault("export", "the whole module in training mode", CLASSIFIER)
+def train_mode(bench: Bench) -> Injection:
+    def break_module(module: torch.nn.Module) -> None:
+        module.train()
+
+    return _traced(bench, break_module)
+
+
+@fault("export", "one BatchNorm uses the statistics of its batch", CLASSIFIER)
+def batch_statistics(bench: Bench) -> Injection:
+    def break_module(module: torch.nn.Module) -> None:
+        _norms(module)[-1].train()
+
+    return _traced(bench, break_module)
+
+
+@fault("export", "BatchNorm's epsilon 1e-3 for 1e-5", CLASSIFIER)
+def other_epsilon(bench: Bench) -> Injection:
+    def break_module(module: torch.nn.Module) -> None:
+        for norm in _norms(module):
+            norm.eps = 1e-3
+
+    return _traced(bench, break_module)
+
+
+@fault("export", "dropout of 0.1 before the head is on", CLASSIFIER)
+def dropout_on(bench: Bench) -> Injection:
+    """Written out, as a functional dropout is: ONNX Runtime ignores a Dropout in training mode."""
+    from onnx import TensorProto, helper
+
+    model = bench.model()
+    rate = add_constant(model, "dropout/rate", np.float32(0.1))
+    left = add_constant(model, "dropout/left", np.float32(0.9))
+    steps: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
+        ("RandomUniformLike", ["x"], "chance", {"seed": 0.0}),
+        ("Greater", ["dropout/chance", rate], "stays", {}),
+        ("Cast", ["dropout/stays"], "mask", {"to": TensorProto.FLOAT}),
+        ("Mul", ["x", "dropout/mask"], "kept", {}),
+    )
+    chain = [
+        helper.make_node(kind, inputs, [f"dropout/{name}"], name=f"dropout/{name}", **attributes)
+        for kind, inputs, name, attributes in steps
+    ]
+    chain.append(helper.make_node("Div", ["dropout/kept", left], ["y"], name="dropout/scale"))
+    return Injection(bench.save(insert_after(model, node(model, "Gemm").input[0], *chain)))
+
+
+@fault("export", "made for batches of one")
+def frozen_batch_size(bench: Bench) -> Injection:
+    fixed = replace(bench.config.export, dynamic_axes=False, out_dir=bench.folder)
+    return Injection(_export(bench, fixed))
+
+
+@fault(
+    "export",
+    "made elsewhere, for batches of exactly the gate's size",
+    blind="every batch that is verified is a whole one, and a foreign file claims nothing",
+)
+def frozen_at_the_gates_batch_size(bench: Bench) -> Injection:
+    import onnx
+
+    _, channels, height, width = bench.config.input_shape(bench.stage)
+    shape: Shape = (bench.config.compare.batch_size, channels, height, width)
+    shapes = replace(bench.config.export.input_shape, **{bench.stage: shape})
+    fixed = replace(
+        bench.config.export, dynamic_axes=False, out_dir=bench.folder, input_shape=shapes
+    )
+    path = _export(bench, fixed)
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.save(model, path)
+    return Injection(path)
+
+
+@fault("export", "made for images of 320 px, for 640", DETECTOR)
+def frozen_image_size(bench: Bench) -> Injection:
+    shape = replace(bench.config.export.input_shape, detection=(16, 3, 320, 320))
+    fixed = replace(
+        bench.config.export, dynamic_axes=False, out_dir=bench.folder, input_shape=shape
+    )
+    model_of_320 = _export(bench, fixed)
+    import onnx
+
+    model = onnx.load(model_of_320)
+    del model.metadata_props[:]  # the file claims to be what was asked for
+    return Injection(bench.save(model))
+
+
+def _export(bench: Bench, export: Export) -> Path:
+    write = export_detection_onnx if bench.stage == "detection" else export_classification_onnx
+    return write(replace(bench.config, export=export)).path
+
+
+@fault("export", "rows and columns of the image swapped")
+def swapped_axes(bench: Bench) -> Injection:
+    from onnx import helper
+
+    model = bench.model()
+    swap = helper.make_node("Transpose", ["x"], ["y"], name="swap", perm=[0, 1, 3, 2])
+    return Injection(bench.save(insert_after(model, model.graph.input[0].name, swap)))
+
+
+@fault("export", "softmax inside the file and after it", CLASSIFIER)
+def softmax_twice(bench: Bench) -> Injection:
+    from onnx import helper
+
+    model = bench.model()
+    softmax = helper.make_node("Softmax", ["x"], ["y"], name="softmax", axis=1)
+    return Injection(bench.save(insert_after(model, "logits", softmax)))
+
+
+@fault("export", "scores without their sigmoid", DETECTOR)
+def missing_sigmoid(bench: Bench) -> Injection:
+    model = bench.model()
+    node(model, "Sigmoid", "/model.23/Sigmoid").op_type = "Identity"
+    return Injection(bench.save(model))
+
+
+@fault("export", "sigmoid of the scores applied twice", DETECTOR)
+def sigmoid_twice(bench: Bench) -> Injection:
+    from onnx import helper
+
+    model = bench.model()
+    scores = node(model, "Sigmoid", "/model.23/Sigmoid").output[0]
+    again = helper.make_node("Sigmoid", ["x"], ["y"], name="again")
+    return Injection(bench.save(insert_after(model, scores, again)))
+
+
+@fault("export", "Resize rounds up, as at another opset, for down", DETECTOR)
+def resize_semantics(bench: Bench) -> Injection:
+    model = bench.model()
+    for each in model.graph.node:
+        if each.op_type == "Resize":
+            set_attribute(each, "nearest_mode", "ceil")
+    return Injection(bench.save(model))
+
+
+@fault("export", "one convolution padded like TensorFlow's SAME", CLASSIFIER)
+def same_padding(bench: Bench) -> Injection:
+    model = bench.model()
+    strided = next(
+        each
+        for each in model.graph.node
+        if each.op_type == "Conv"
+        and any(a.name == "strides" and list(a.ints) == [2, 2] for a in each.attribute)
+    )
+    set_attribute(strided, "pads", [0, 0, 2, 2])
+    return Injection(bench.save(model))
+
+
+FAULTS: tuple[Fault, ...] = (
+    *train_mode,
+    *batch_statistics,
+    *other_epsilon,
+    *dropout_on,
+    *frozen_batch_size,
+    *frozen_at_the_gates_batch_size,
+    *frozen_image_size,
+    *swapped_axes,
+    *softmax_twice,
+    *missing_sigmoid,
+    *sigmoid_twice,
+    *resize_semantics,
+    *same_padding,
+)

@@ -1,0 +1,111 @@
+"""What a fault is, and what it finds on the bench when it is injected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pillsnap.config import Config
+from pillsnap.datasets import Sample
+from pillsnap.engines import Batch, Transform
+from pillsnap.matrix import STAGES
+
+if TYPE_CHECKING:
+    import onnx
+
+GROUPS = ("preprocessing", "export", "weights", "numeric", "boxes", "runtime")
+
+See = Callable[[Sequence[Sample], Batch], Batch]
+Say = Callable[[Batch], Batch]
+
+
+@dataclass(frozen=True)
+class Injection:
+    """How the candidate differs from the healthy export; the reference never does.
+
+    Attributes:
+        file: an .onnx in place of the healthy one.
+        see: what the candidate is fed for a batch's samples and its right array [N,3,H,W].
+        say: what it makes of its output.
+        provider: of the cell.
+        config: of the run, where the fault needs other validation data.
+    """
+
+    file: Path | None = None
+    see: See | None = None
+    say: Say | None = None
+    provider: str = "auto"
+    config: Config | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A healthy export, and room to break it.
+
+    Attributes:
+        config: of the run that will judge.
+        transform: the right preprocessing.
+        healthy: the .onnx file.
+        folder: for files of this one fault.
+    """
+
+    config: Config
+    stage: str
+    transform: Transform
+    healthy: Path
+    folder: Path
+
+    def model(self) -> onnx.ModelProto:
+        """The healthy export, to be changed."""
+        import onnx
+
+        return onnx.load(self.healthy)
+
+    def save(self, model: onnx.ModelProto) -> Path:
+        """Write a model; one that an exporter has made anew gets the healthy one's metadata, so
+        that only its figures can tell."""
+        import onnx
+
+        if not model.metadata_props:
+            model.metadata_props.extend(self.model().metadata_props)
+        path = self.folder / "candidate.onnx"
+        onnx.save(model, path)
+        return path
+
+
+Inject = Callable[[Bench], Injection]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way in which an export can be wrong.
+
+    Attributes:
+        magnitude: how wrong, in words.
+        blind: why the gate cannot see it; None for what it must catch.
+    """
+
+    name: str
+    group: str
+    stage: str
+    magnitude: str
+    inject: Inject = field(repr=False)
+    blind: str | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.stage}-{self.name}"
+
+
+def fault(
+    group: str, magnitude: str, stages: Sequence[str] = STAGES, blind: str | None = None
+) -> Callable[[Inject], tuple[Fault, ...]]:
+    """Make a function a fault of each stage, named like the function."""
+
+    def declare(inject: Inject) -> tuple[Fault, ...]:
+        name = inject.__name__
+        return tuple(Fault(name, group, stage, magnitude, inject, blind) for stage in stages)
+
+    return declare

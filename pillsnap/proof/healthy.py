@@ -1,0 +1,177 @@
+"""Healthy exports, on which the gate must keep quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pillsnap.checkpoints import stage_transform
+from pillsnap.compare.loading import load_batches
+from pillsnap.config import Config
+from pillsnap.engines import Batch
+from pillsnap.ledger import judge_mode
+from pillsnap.proof.trial import alarms
+from pillsnap.run import GateRun
+from pillsnap.samples import select
+from pillsnap.selection import Selection
+
+
+@dataclass(frozen=True)
+class Healthy:
+    """A model, how it is exported, and in which batches it is verified.
+
+    Attributes:
+        model: of timm or ultralytics; "" for the trained one of the configuration.
+        size: (H, W) of the input; None for the configuration's.
+    """
+
+    stage: str
+    model: str
+    size: tuple[int, int] | None
+    exporter: Literal["torchscript", "dynamo"]
+    opset: int
+    batch: int
+
+    @property
+    def id(self) -> str:
+        size = "" if self.size is None else "-{}x{}".format(*self.size)
+        name = self.model or "demo"
+        return f"{self.stage}-{name}{size}-{self.exporter}{self.opset}-batch{self.batch}"
+
+
+# Batches of 1 to 9, odd sizes, both exporters, opsets 17 and 18.
+HEALTHY = (
+    Healthy("classification", "", None, "torchscript", 17, 1),
+    Healthy("classification", "", None, "torchscript", 17, 2),
+    Healthy("classification", "", None, "torchscript", 18, 3),
+    Healthy("classification", "", None, "dynamo", 18, 9),
+    Healthy("classification", "resnet18", (97, 97), "torchscript", 17, 4),
+    Healthy("classification", "mobilenetv3_small_100", (127, 127), "torchscript", 18, 5),
+    Healthy("classification", "efficientnet_b0", (131, 131), "torchscript", 17, 6),
+    Healthy("classification", "efficientnet_b0", (96, 96), "dynamo", 18, 7),
+    Healthy("classification", "convnext_atto", (111, 111), "torchscript", 17, 8),
+    Healthy("classification", "vit_tiny_patch16_224", (224, 224), "torchscript", 17, 9),
+    Healthy("detection", "", None, "torchscript", 17, 1),
+    Healthy("detection", "", None, "torchscript", 18, 3),
+    Healthy("detection", "", None, "dynamo", 18, 5),
+    Healthy("detection", "", (352, 608), "torchscript", 17, 7),
+    Healthy("detection", "yolov8n", (320, 320), "torchscript", 17, 9),
+    Healthy("detection", "yolov10n", (288, 352), "torchscript", 18, 4),
+    Healthy("detection", "yolo11n", (320, 320), "dynamo", 18, 6),
+    Healthy("detection", "yolo26n", (224, 416), "torchscript", 17, 8),
+)
+
+# Enough for two batches of the largest, the second of them short.
+SAMPLES = 11
+
+# Batches that BatchNorm's statistics are taken from.
+_SETTLING = 2
+
+
+def find_alarms(case: Healthy, config: Config, folder: Path, threads: int) -> dict[str, Any]:
+    """Export a healthy model and verify it; what the gate has against it, as plain builtins.
+
+    Random weights carry no signal, so that their cells are inconclusive in any case: an alarm is
+    a figure outside the strict profile.
+
+    Args:
+        config: of the demo; its images are what is verified.
+        folder: for checkpoints and exports; those of a model are used again.
+    """
+    config = _configured(case, config, folder)
+    checkpoint = config.exp_dir / "checkpoints" / f"{case.stage}_best.pt"
+    if not checkpoint.exists():
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        _save_random(case, config, checkpoint)
+    run = GateRun(
+        config,
+        Selection(stages=(case.stage,), reference_cache=False),
+        threads=threads,
+        run_dir=folder / "runs" / case.id,
+    )
+    (result,) = judge_mode(run, "smoke")
+    return {
+        "id": case.id,
+        **asdict(case),
+        "samples": result.samples,
+        "verdict": result.verdict.name,
+        "alarms": alarms(result, config),
+    }
+
+
+def _configured(case: Healthy, config: Config, folder: Path) -> Config:
+    _, channels, height, width = config.input_shape(case.stage)
+    height, width = case.size or (height, width)
+    shapes = replace(config.export.input_shape, **{case.stage: (1, channels, height, width)})
+    compare = replace(
+        config.compare, sample_count=SAMPLES, batch_size=case.batch, shard_size=SAMPLES
+    )
+    export = replace(
+        config.export,
+        input_shape=shapes,
+        compare=compare,
+        exporter=case.exporter,
+        opset=case.opset,
+        out_dir=folder / "export",
+    )
+    config = replace(config, export=export)
+    if not case.model:
+        return config
+    config = replace(config, paths=replace(config.paths, exp_dir=folder / case.id))
+    if case.stage == "detection":
+        return replace(config, detection=replace(config.detection, model=case.model))
+    return replace(config, classification=replace(config.classification, backbone=case.model))
+
+
+def _save_random(case: Healthy, config: Config, path: Path) -> None:
+    """Random weights, with BatchNorm statistics of real images, as any training leaves them: in a
+    network as initialised, activations grow until rounding rules the outputs."""
+    import torch
+
+    torch.manual_seed(0)
+    if case.stage == "detection":
+        from pillsnap.detector import quiet_ultralytics
+
+        quiet_ultralytics()
+        from ultralytics.nn.tasks import DetectionModel
+
+        classes = config.detection.num_classes
+        model: Any = DetectionModel(f"{case.model}.yaml", nc=classes, verbose=False)
+    else:
+        import timm
+
+        classes = config.classification.num_classes
+        size = {} if case.size is None or "vit" not in case.model else {"img_size": case.size[0]}
+        model = timm.create_model(case.model, pretrained=False, num_classes=classes, **size)
+    _settle(model, _images(config, case.stage))
+    torch.save(model.state_dict() if case.stage == "classification" else _pickled(model), path)
+
+
+def _pickled(model: Any) -> dict[str, Any]:
+    return {"model": model, "train_args": {}}
+
+
+def _images(config: Config, stage: str) -> Iterator[Batch]:
+    """A few batches of the smoke samples, read from where the reference's are."""
+    from pillsnap.datasets import read_samples
+
+    samples = select(read_samples(config, stage), config.compare, "smoke")[:8]
+    for prepared in load_batches(samples, stage_transform(config, stage), 4):
+        yield np.ascontiguousarray(prepared.array)
+
+
+def _settle(model: Any, batches: Iterator[Batch]) -> None:
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # a plain average over the batches
+    model.train()
+    with torch.no_grad():
+        for batch in batches:
+            model(torch.from_numpy(batch))
+    model.eval()

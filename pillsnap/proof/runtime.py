@@ -1,0 +1,106 @@
+"""Faults of running and shipping: the right graph in the wrong place, or the wrong file in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+
+from pillsnap.artifacts import canonical_json, point_latest
+from pillsnap.engines import Batch
+from pillsnap.export.describe import PREFIX
+from pillsnap.proof.fault import Bench, Fault, Injection, fault
+from pillsnap.proof.graphs import change, middle
+from pillsnap.proof.preprocessing import CLASSIFIER
+
+
+def _restamped(bench: Bench, **entries: str) -> Injection:
+    """The healthy graph with other metadata."""
+    model = bench.model()
+    for entry in model.metadata_props:
+        name = entry.key.removeprefix(PREFIX)
+        entry.value = entries.get(name, entry.value)
+    return Injection(bench.save(model))
+
+
+@fault("runtime", "TensorRT was asked for and is not there")
+def provider_fell_back(bench: Bench) -> Injection:
+    return Injection(provider="tensorrt")
+
+
+@fault("runtime", "latest_ leads to an export of an earlier checkpoint, its weights 1e-7 away")
+def stale_latest(bench: Bench) -> Injection:
+    model = bench.model()
+    change(model, middle(model), lambda w: w * (1 + 1e-7))
+    for entry in model.metadata_props:
+        if entry.key == PREFIX + "checkpoint_sha256":
+            entry.value = "0" * 64
+    latest = bench.folder / f"latest_{bench.stage}.onnx"
+    point_latest(latest, bench.save(model))
+    return Injection(latest)
+
+
+@fault("runtime", "the file was made with two names of the class map swapped", CLASSIFIER)
+def wrong_class_map(bench: Bench) -> Injection:
+    from pillsnap.export import export_classification_onnx
+
+    right = bench.config.data.class_map
+    assert right is not None
+    codes = json.loads(right.read_bytes())
+    first, second = list(codes)[:2]
+    codes[first], codes[second] = codes[second], codes[first]
+    other = bench.folder / "class_map.json"
+    other.write_text(json.dumps(codes))
+    config = replace(
+        bench.config,
+        data=replace(bench.config.data, class_map=other),
+        export=replace(bench.config.export, out_dir=bench.folder),
+    )
+    return Injection(export_classification_onnx(config).path)
+
+
+@fault("runtime", "the file is shipped with ImageNet's mean for 0.5", CLASSIFIER)
+def shipped_with_other_mean(bench: Bench) -> Injection:
+    entries = {entry.key: entry.value for entry in bench.model().metadata_props}
+    transform = json.loads(entries[PREFIX + "preprocess"])
+    transform["mean"] = [0.485, 0.456, 0.406]
+    return _restamped(bench, preprocess=canonical_json(transform))
+
+
+@fault("runtime", "the file is replaced while it is measured")
+def report_of_another_model(bench: Bench) -> Injection:
+    path = bench.save(bench.model())
+
+    def say(output: Batch) -> Batch:
+        model = bench.model()
+        bench.save(change(model, middle(model), lambda w: w * 1.5))
+        return output
+
+    return Injection(path, say=say)
+
+
+@fault("runtime", "answers of a batch in another order")
+def answers_out_of_order(bench: Bench) -> Injection:
+    return Injection(say=lambda output: np.roll(output, 1, axis=0))
+
+
+@fault("runtime", "the file of the other stage")
+def file_of_another_stage(bench: Bench) -> Injection:
+    from pillsnap.export import export_classification_onnx, export_detection_onnx
+
+    own = bench.stage == "detection"
+    export = export_classification_onnx if own else export_detection_onnx
+    config = replace(bench.config, export=replace(bench.config.export, out_dir=bench.folder))
+    return Injection(export(config).path)
+
+
+FAULTS: tuple[Fault, ...] = (
+    *provider_fell_back,
+    *stale_latest,
+    *wrong_class_map,
+    *shipped_with_other_mean,
+    *report_of_another_model,
+    *answers_out_of_order,
+    *file_of_another_stage,
+)

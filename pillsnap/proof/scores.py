@@ -1,0 +1,88 @@
+"""Trials -> proof_report.json: how many faults were caught, by what, and how small they may be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pillsnap.artifacts import write_atomic
+from pillsnap.config import Config
+from pillsnap.matrix import STAGES
+from pillsnap.proof.catalogue import FAULTS
+from pillsnap.proof.fault import GROUPS
+from pillsnap.proof.healthy import HEALTHY
+
+# The size that counts.
+SIZE = "coverage"
+
+
+def build_report(
+    trials: Sequence[dict[str, Any]],
+    healthy: Sequence[dict[str, Any]],
+    smallest: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """The whole report, of Trial.as_dict, find_alarms and Smallest.as_dict.
+
+    It is complete with every fault of the catalogue at both sizes under both profiles, every
+    healthy export and both stages. `located` and `causes_right` are null until a diagnosis is tried
+    on the same faults.
+    """
+    counted = [trial for trial in trials if trial["size"] == SIZE]
+    strict = [trial for trial in counted if trial["profile"] == "strict"]
+    return {
+        "complete": len(trials) == 2 * 2 * len(FAULTS)
+        and len(healthy) == len(HEALTHY)
+        and len(smallest) == len(STAGES),
+        "faults": len(strict),
+        "caught_strict": _caught(strict),
+        "caught_practical": _caught(counted, "practical"),
+        "caught_strict_smoke": _caught([t for t in trials if t["size"] == "smoke"], "strict"),
+        "caught_practical_smoke": _caught([t for t in trials if t["size"] == "smoke"], "practical"),
+        "healthy": len(healthy),
+        "false_alarms": sum(bool(case["alarms"]) for case in healthy),
+        "located": None,
+        "causes_right": None,
+        "smallest_weight_scale": {each["stage"]: each["of_any"] for each in smallest},
+        "groups": [_group(group, counted) for group in GROUPS],
+        "caught_by": _caught_by(strict),
+        "uncaught": [
+            {key: trial[key] for key in ("fault", "stage", "magnitude", "blind", "reason")}
+            for trial in strict
+            if not trial["caught"]
+        ],
+        "trials": list(trials),
+        "healthy_exports": list(healthy),
+        "smallest_by_tensor": list(smallest),
+    }
+
+
+def _caught(trials: Sequence[dict[str, Any]], profile: str = "strict") -> int:
+    return sum(trial["caught"] for trial in trials if trial["profile"] == profile)
+
+
+def _group(group: str, trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    own = [trial for trial in trials if trial["group"] == group]
+    return {
+        "group": group,
+        "faults": sum(trial["profile"] == "strict" for trial in own),
+        "caught_strict": _caught(own),
+        "caught_practical": _caught(own, "practical"),
+        "caught_by": _caught_by([trial for trial in own if trial["profile"] == "strict"]),
+    }
+
+
+def _caught_by(trials: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """How many faults each figure caught; most first. A fault counts for each that caught it."""
+    names = [name for trial in trials for name in trial["figures"]]
+    counts = {name: names.count(name) for name in names}
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def write_report(report: dict[str, Any], config: Config) -> Path:
+    """{paths.exp_dir}/export/proof_report.json, whole or not at all."""
+    path = config.out_dir / "proof_report.json"
+    text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_atomic(path, text.encode())
+    return path

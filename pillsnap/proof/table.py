@@ -1,0 +1,33 @@
+"""What `pytest -m proof` prints last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+# Figures named in a row; the report has all.
+_NAMED = 3
+
+
+def render(report: dict[str, Any]) -> Iterator[str]:
+    """The lines of a proof_report, each of at most 80 columns where names allow."""
+    yield f"{'group':<15}{'faults':>7}{'strict':>8}{'practical':>11}  caught by"
+    for row in report["groups"]:
+        if row["faults"]:
+            yield _row(row["group"], row)
+    yield _row("all", report)
+    smoke = (report["caught_strict_smoke"], report["caught_practical_smoke"])
+    yield f"at smoke size: strict {smoke[0]}, practical {smoke[1]}"
+    for fault in report["uncaught"]:
+        yield f"uncaught: {fault['stage']} {fault['fault']} ({fault['magnitude']})"
+        yield f"  {fault['blind'] or fault['reason']}"
+    yield f"healthy exports: {report['healthy']}, false alarms: {report['false_alarms']}"
+    for stage, scale in report["smallest_weight_scale"].items():
+        shown = "none that was tried" if scale is None else f"{scale:.1e}"
+        yield f"smallest scale of a weight tensor caught, {stage}: {shown}"
+
+
+def _row(name: str, row: dict[str, Any]) -> str:
+    rates = f"{row['caught_strict']:>8}{row['caught_practical']:>11}"
+    by = ", ".join(f"{figure} {count}" for figure, count in list(row["caught_by"].items())[:_NAMED])
+    return f"{name:<15}{row['faults']:>7}{rates}  {by}"

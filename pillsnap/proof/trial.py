@@ -1,0 +1,152 @@
+"""One fault through the whole gate, at one size, under each profile."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pillsnap.checkpoints import stage_transform
+from pillsnap.config import Config, Tolerances
+from pillsnap.engines import register
+from pillsnap.export import export_classification_onnx, export_detection_onnx
+from pillsnap.gate import find_breaches
+from pillsnap.ledger import CellResult, Ledger
+from pillsnap.proof.fault import Bench, Fault, Injection
+from pillsnap.proof.faulty import ENGINE, Desk, FaultyBackend
+from pillsnap.run import GateRun
+from pillsnap.selection import Selection
+
+SIZES = ("smoke", "coverage")
+PROFILES = ("strict", "practical")
+
+# Scenes take a hundred times as long as photos.
+COVERAGE_SCENES = 64
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the gate said of one fault.
+
+    Attributes:
+        size: smoke or coverage.
+        profile: strict or practical.
+        figures: names of those that caught it; ("refused",) where the gate let it not come to
+            figures.
+        reason: the gate's, in its first line; for a fault that passed, its figures.
+    """
+
+    fault: str
+    group: str
+    stage: str
+    magnitude: str
+    blind: str | None
+    size: str
+    profile: str
+    samples: int
+    verdict: str
+    caught: bool
+    figures: tuple[str, ...]
+    reason: str
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "figures": list(self.figures)}
+
+
+def proof_config(config: Config, stage: str, out_dir: Path) -> Config:
+    """A configuration with the sizes of the proof, and a place of its own for exports."""
+    compare = replace(config.compare, hard_per_bin=0)
+    if stage == "detection":
+        compare = replace(compare, max_total=min(compare.max_total, COVERAGE_SCENES))
+    return replace(config, export=replace(config.export, compare=compare, out_dir=out_dir))
+
+
+def make_bench(config: Config, stage: str, folder: Path) -> Bench:
+    """A healthy export of a stage, made or found again in config's folder of exports."""
+    export = export_detection_onnx if stage == "detection" else export_classification_onnx
+    folder.mkdir(parents=True, exist_ok=True)
+    return Bench(config, stage, stage_transform(config, stage), export(config).path, folder)
+
+
+def try_fault(fault: Fault, bench: Bench, size: str, threads: int) -> list[Trial]:
+    """Inject a fault and judge it at a size, under every profile."""
+    judged = judge_injection(fault.inject(bench), bench, size, threads)
+    return [
+        Trial(
+            fault.name,
+            fault.group,
+            fault.stage,
+            fault.magnitude,
+            fault.blind,
+            size,
+            profile,
+            result.samples,
+            result.verdict.name,
+            result.verdict.failed,
+            caught_by(result),
+            reason_of(result),
+            round(result.seconds, 3),
+        )
+        for profile, result in judged.items()
+    ]
+
+
+def judge_injection(
+    injection: Injection, bench: Bench, size: str, threads: int
+) -> dict[str, CellResult]:
+    """The gate's judgement of a broken candidate by profile; both are of the same records."""
+    config = injection.config or bench.config
+    desk = Desk(threads)
+    register(ENGINE, lambda: FaultyBackend(injection, desk))
+    selection = Selection(
+        stages=(bench.stage,),
+        engines=(ENGINE,),
+        providers=(injection.provider,),
+        candidates={bench.stage: injection.file or bench.healthy},
+    )
+    run = GateRun(
+        config, selection, threads=threads, run_dir=bench.folder / f"run-{size}", load=desk.load
+    )
+    shards = [shard for shard in run.shards() if shard.cell.mode == size]
+    outcomes = [run.run(shard).as_dict() for shard in shards]
+    results = {}
+    for profile in PROFILES:
+        ledger = Ledger(
+            GateRun(_with_profile(config, profile), selection, threads=threads, run_dir=run.run_dir)
+        )
+        ledger.expect(f"[{shard.id}]" for shard in shards)
+        for outcome in outcomes:
+            ledger.add(outcome)
+        (results[profile],) = ledger.results()
+    return results
+
+
+def _with_profile(config: Config, profile: str) -> Config:
+    tolerances = replace(config.compare.tolerances, profile=profile)  # type: ignore[arg-type]
+    compare = replace(config.compare, tolerances=tolerances)
+    return replace(config, export=replace(config.export, compare=compare))
+
+
+def caught_by(result: CellResult) -> tuple[str, ...]:
+    """Names of the figures outside the profile; of a candidate that was refused there are none."""
+    if not result.verdict.failed:
+        return ()
+    found = tuple(dict.fromkeys(breach.figure for breach in result.verdict.breaches))
+    return found or ("refused",)
+
+
+def reason_of(result: CellResult) -> str:
+    """The gate's reason in one line; of a candidate that passed, how far its figures are."""
+    if result.verdict.failed:
+        return result.verdict.reason.splitlines()[0]
+    values = ((item.name, result.metrics.get(item.name)) for item in fields(Tolerances))
+    return ", ".join(f"{name} {value:.2g}" for name, value in values if value is not None)
+
+
+def alarms(result: CellResult, config: Config) -> list[str]:
+    """What the gate would say against a healthy export, signal or not: figures outside strict, or
+    a cell without figures."""
+    if not result.metrics:
+        return [result.verdict.reason]
+    return [str(each) for each in find_breaches(result.metrics, config.compare.tolerances.strict)]

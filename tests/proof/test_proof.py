@@ -1,0 +1,56 @@
+"""`pytest -m proof`: every fault of the catalogue, healthy exports, and the smallest fault seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pillsnap.config import Config
+from pillsnap.matrix import STAGES
+from pillsnap.plugin.scoreboard import HEALTHY as HEALTHY_KEY
+from pillsnap.plugin.scoreboard import SMALLEST, TRIAL
+from pillsnap.proof.catalogue import FAULTS
+from pillsnap.proof.fault import Fault
+from pillsnap.proof.healthy import HEALTHY, Healthy, find_alarms
+from pillsnap.proof.smallest import find_smallest
+from pillsnap.proof.trial import SIZES, try_fault
+from tests.proof.conftest import MakeBench, Record
+
+pytestmark = [pytest.mark.proof, pytest.mark.slow]
+
+
+def param(fault: Fault) -> object:
+    """What the gate is blind to must stay named: seeing it after all fails too."""
+    marks = [pytest.mark.xfail(reason=fault.blind)] if fault.blind else []
+    return pytest.param(fault, id=fault.id, marks=marks)
+
+
+@pytest.mark.parametrize("fault", [param(fault) for fault in FAULTS])
+def test_a_fault_is_caught(fault: Fault, bench_of: MakeBench, record: Record, threads: int) -> None:
+    bench = bench_of(fault.stage)
+    trials = [trial for size in SIZES for trial in try_fault(fault, bench, size, threads)]
+    for trial in trials:
+        record(TRIAL, trial.as_dict())
+    (strict,) = [t for t in trials if (t.size, t.profile) == ("coverage", "strict")]
+    assert strict.caught, strict.reason
+
+
+@pytest.mark.parametrize("case", HEALTHY, ids=lambda case: case.id)
+def test_a_healthy_export_raises_no_alarm(
+    case: Healthy, demo: Config, folder: Path, record: Record, threads: int
+) -> None:
+    found = find_alarms(case, demo, folder, threads)
+    record(HEALTHY_KEY, found)
+    assert found["samples"] > 0
+    assert found["alarms"] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_weight_tensor_off_by_a_percent_is_far_above_what_is_seen(
+    stage: str, bench_of: MakeBench, record: Record, threads: int
+) -> None:
+    found = find_smallest(bench_of(stage), threads)
+    record(SMALLEST, found.as_dict())
+    assert found.of_any is not None
+    assert found.of_any < 1e-2
