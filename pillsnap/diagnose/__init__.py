@@ -1,1 +1,99 @@
-"""Where and why a candidate differs from its reference."""
+"""Where and why a candidate differs from its reference: layer, stage, cause, and a repro.
+
+A diagnosis explains a verdict and never changes one: what it cannot do is noted in its place.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pillsnap.diagnose.budget import Budget, Stage, share_difference
+from pillsnap.diagnose.causes import find_causes
+from pillsnap.diagnose.exports import FreshExports
+from pillsnap.diagnose.layers import Located, locate
+from pillsnap.diagnose.repro import write_repro
+from pillsnap.diagnose.stages import error_budget
+from pillsnap.diagnose.subject import Side, Subject, make_subject
+from pillsnap.diagnose.trials import Causes
+from pillsnap.errors import PillsnapError
+from pillsnap.export import read_onnx
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = [
+    "Budget",
+    "Causes",
+    "FreshExports",
+    "Located",
+    "Side",
+    "Stage",
+    "Subject",
+    "diagnose",
+    "error_budget",
+    "find_causes",
+    "locate",
+    "make_subject",
+    "share_difference",
+    "write_repro",
+]
+
+log = logging.getLogger(__name__)
+
+# Inner tensors are compared on so many of the samples.
+LAYER_SAMPLES = 2
+
+
+def diagnose(subject: Subject, exports: FreshExports, repro: Path) -> dict[str, Any]:
+    """All parts of a diagnosis, as plain builtins for the report.
+
+    Args:
+        exports: of the subject's configuration.
+        repro: the folder that the repro is written to.
+
+    Returns:
+        samples (ids), layers (Located.as_dict), budget (Budget.as_dict), causes (Causes.as_dict),
+        repro (path of the script), problems, seconds. A part that failed is None, and `problems`
+        says why.
+    """
+    started = time.perf_counter()
+    problems: list[str] = []
+
+    def attempt[T](what: str, run: Callable[[], T]) -> T | None:
+        try:
+            return run()
+        except PillsnapError as error:
+            problems.append(f"{what}: {error.what}")
+        except Exception as error:  # whatever a broken model makes of torch, onnx and the rest
+            log.debug("diagnosis: %s", what, exc_info=True)
+            problems.append(f"{what}: {type(error).__name__}: {error}"[:300])
+        return None
+
+    candidate = attempt("candidate", lambda: read_onnx(subject.model))
+    healthy = located = budget = causes = None
+    if candidate is not None:
+        healthy = attempt("fresh export", lambda: read_onnx(exports.like(subject.stage, candidate)))
+        located = attempt("layers", lambda: _locate(subject, candidate, healthy))
+        budget = attempt("budget", lambda: error_budget(subject, candidate, healthy))
+        causes = attempt("causes", lambda: find_causes(subject, candidate, exports))
+    script = attempt("repro", lambda: write_repro(repro, subject))
+    return {
+        "samples": list(subject.ids),
+        "layers": None if located is None else located.as_dict(),
+        "budget": None if budget is None else budget.as_dict(),
+        "causes": None if causes is None else causes.as_dict(),
+        "repro": None if script is None else str(script),
+        "problems": problems,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def _locate(
+    subject: Subject, candidate: onnx.ModelProto, healthy: onnx.ModelProto | None
+) -> Located | None:
+    images = subject.candidate.batch(subject.images[:LAYER_SAMPLES])
+    return locate(candidate, healthy, subject.load_network, images, threads=subject.threads)

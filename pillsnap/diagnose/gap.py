@@ -27,17 +27,25 @@ def measure_gap(reference: Batch, candidate: Batch) -> Figures:
         candidate: the same; a detector's seventh column is for references alone.
     """
     detection = reference.ndim == 3
-    names = ("raw_box_err_px", "raw_score_err") if detection else ("prob_err_max",)
-    wanted = (*reference.shape[:2], 6) if detection else reference.shape
-    found = candidate[..., :6] if detection and candidate.ndim == 3 else candidate
-    if found.shape != wanted or not np.isfinite(found).all():
-        return dict.fromkeys(names, math.inf)
-    if not detection:
-        return {names[0]: float(np.abs(softmax(found) - softmax(reference)).max())}
-    difference = np.abs(found[..., :5].astype(np.float64) - reference[..., :5])
-    return {names[0]: float(difference[..., :4].max()), names[1]: float(difference[..., 4].max())}
+    wanted = reference[..., :6] if detection else reference
+    found = candidate[..., :6] if candidate.ndim == 3 else candidate
+    comparable = found.shape == wanted.shape and np.isfinite(found).all()
+    if detection:
+        return _box_gap(wanted, found if comparable else None)
+    error = np.abs(softmax(found) - softmax(wanted)).max() if comparable else math.inf
+    return {"prob_err_max": float(error)}
+
+
+def _box_gap(wanted: Batch, found: Batch | None) -> Figures:
+    if found is None:
+        return {"raw_box_err_px": math.inf, "raw_score_err": math.inf}
+    error = np.abs(found[..., :5].astype(np.float64) - wanted[..., :5])
+    return {
+        "raw_box_err_px": float(error[..., :4].max()),
+        "raw_score_err": float(error[..., 4].max()),
+    }
 
 
 def over_noise(figures: Figures) -> float:
-    """The largest figure as a multiple of what healthy float32 exports show; 1 and less is noise."""
+    """The largest figure as a multiple of healthy float32 exports' noise; 1 and less is noise."""
     return max(value / _LIMITS[name] for name, value in figures.items())

@@ -19,6 +19,7 @@ from pillsnap.errors import EngineError
 
 if TYPE_CHECKING:
     import onnx
+    import onnxruntime as ort
 
 TAP_BYTES = 512 * 2**20
 """Most memory that the tensors of one tap may take, all models together."""
@@ -85,8 +86,9 @@ def module_path(node: onnx.NodeProto) -> str:
 
 def open_taps(
     model: onnx.ModelProto, names: Sequence[str], threads: int
-) -> Callable[[Batch], Tensors]:
-    """A function that runs a model on [N,3,H,W] and returns the named tensors.
+) -> Callable[[Batch | Tensors], Tensors]:
+    """A function that runs a model on its input, or its inputs by name, and returns the named
+    tensors.
 
     Raises:
         EngineError: ONNX Runtime refuses the model; from the function, the batch.
@@ -111,11 +113,14 @@ def open_taps(
     except Exception as error:  # ORT's exceptions share no base
         raise EngineError("ONNX Runtime cannot load this graph", got=_first_line(error)) from error
 
-    def run(batch: Batch) -> Tensors:
+    def run(given: Batch | Tensors) -> Tensors:
+        feed = given if isinstance(given, dict) else _filled(session, given)
         try:
-            found = session.run(list(names), {session.get_inputs()[0].name: batch})
+            found = session.run(list(names), feed)
         except Exception as error:  # as above
-            raise EngineError("ONNX Runtime cannot run this graph", got=_first_line(error)) from error
+            raise EngineError(
+                "ONNX Runtime cannot run this graph", got=_first_line(error)
+            ) from error
         return dict(zip(names, found, strict=True))
 
     return run
@@ -181,6 +186,15 @@ def relative_error(found: NDArray[Any], wanted: NDArray[Any]) -> float:
     if difference == 0:
         return 0.0
     return float(difference / scale) if scale else math.inf
+
+
+def _filled(session: ort.InferenceSession, batch: Batch) -> Tensors:
+    """The feed of a model's one input; a fixed batch size is filled by repeating the images."""
+    given = session.get_inputs()[0]
+    size = given.shape[0]
+    if isinstance(size, int):
+        batch = np.resize(batch, (size, *batch.shape[1:]))
+    return {given.name: batch}
 
 
 def _first_line(error: Exception) -> str:

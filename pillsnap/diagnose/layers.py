@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ class Located:
 def locate(
     candidate: onnx.ModelProto,
     healthy: onnx.ModelProto | None,
-    network: torch.nn.Module | None,
+    load_network: Callable[[], torch.nn.Module] | None,
     images: Batch,
     *,
     threads: int,
@@ -82,7 +83,7 @@ def locate(
     none, or it does the same, by the modules of the trained network.
 
     Args:
-        network: as exporters see it, on the CPU.
+        load_network: gives the trained network as exporters see it, on the CPU.
         images: float32 [N,3,H,W].
         limit: bytes of inner tensors that are held at once.
 
@@ -97,9 +98,9 @@ def locate(
         twin = compare_twins(candidate, healthy, images, threads=threads, limit=limit)
         if twin is not None and twin.origins:
             return _by_twin(twin)
-    if network is None:
+    if load_network is None:
         return None if twin is None else _by_twin(twin)
-    return _by_modules(candidate, network, images, threads, limit)
+    return _by_modules(candidate, load_network(), images, threads, limit)
 
 
 def _by_twin(found: Divergence) -> Located:
@@ -131,16 +132,12 @@ def _by_modules(
     places = places[:_ORIGINS]
     floor = places[0][0] if places else max(item.floor for item in errors)
     curve = _curve([item.error for item in errors])
-    return Located(
-        "torch modules", len(errors), floor, tuple(place for _, place in places), curve
-    )
+    return Located("torch modules", len(errors), floor, tuple(place for _, place in places), curve)
 
 
 def _place(node: onnx.NodeProto, bracket: list[onnx.NodeProto], error: float) -> Place:
     names = tuple(_name(item) for item in bracket[-_NODES:])
-    return Place(
-        _name(node), node.op_type, module_path(node), names, len(bracket), error
-    )
+    return Place(_name(node), node.op_type, module_path(node), names, len(bracket), error)
 
 
 def _name(node: onnx.NodeProto) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.diagnose.graphs import (
@@ -26,7 +27,7 @@ FLOOR = 1e-5
 """Relative error below which a tap agrees, whatever torch's own noise there."""
 
 OVER_NOISE = 20.0
-"""A tap also agrees within so many times torch's difference from itself in another memory format."""
+"""A tap also agrees within so many times torch's difference from itself in other memory formats."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,7 @@ def match_taps(graph: Graph, network: torch.nn.Module, image: Batch) -> list[Tap
         module = folded.get(path, path) if node.op_type == "Conv" else path
         taps[last[path]] = Tap(node.output[0], module)
     sizes = open_taps(graph.model, [tap.tensor for tap in taps.values()], 1)(image)
-    return [
-        tap for _, tap in sorted(taps.items()) if sizes[tap.tensor].shape == calls[tap.module]
-    ]
+    return [tap for _, tap in sorted(taps.items()) if sizes[tap.tensor].shape == calls[tap.module]]
 
 
 def _known(path: str, calls: Mapping[str, Any]) -> str:
@@ -155,7 +154,7 @@ def _folded(network: torch.nn.Module, order: Sequence[str]) -> dict[str, str]:
     modules = dict(network.named_modules())
     norm = torch.nn.modules.batchnorm._BatchNorm
     found = {}
-    for path, following in zip(order, order[1:], strict=False):
+    for path, following in pairwise(order):
         owner = following.rpartition(".")[0]
         is_norm = isinstance(modules[following], norm) or isinstance(modules.get(owner), norm)
         if isinstance(modules[path], torch.nn.Conv2d) and is_norm:
@@ -234,4 +233,3 @@ def _ancestors(graph: Graph, index: int, known: set[int]) -> Iterator[int]:
                 seen.add(maker)
                 todo.append(maker)
                 yield maker
-

@@ -1,0 +1,66 @@
+"""A folder that shows the difference with numpy and onnxruntime alone."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from pillsnap.artifacts import replace_atomic, write_atomic
+from pillsnap.diagnose.subject import Subject
+from pillsnap.engines import Batch
+
+_SCRIPT = '''"""Shows how far a model is from its reference: python {name}
+
+Needs numpy and onnxruntime. tensors.npz holds `ids` of the samples, their `input` [N,3,H,W], and
+what `reference` and `candidate` answered to it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+here = Path(__file__).resolve().parent
+tensors = np.load(here / "tensors.npz")
+session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
+answer = session.run(None, {{session.get_inputs()[0].name: tensors["input"]}})[0]
+for index, name in enumerate(tensors["ids"]):
+    reference = tensors["reference"][index][..., : answer.shape[-1]]
+    error = np.abs(answer[index] - reference).max()
+    recorded = np.abs(tensors["candidate"][index] - reference).max()
+    print(f"{{name}}: largest difference {{error:.6g}} (recorded {{recorded:.6g}})")
+'''
+SCRIPT_NAME = "show.py"
+
+
+def write_repro(folder: Path, subject: Subject) -> Path:
+    """Write model, tensors and script of a subject.
+
+    Args:
+        folder: is made; files of the same names are replaced.
+
+    Returns:
+        The script.
+
+    Raises:
+        PillsnapError: a file cannot be written, or the candidate does not run.
+    """
+    images = subject.images
+    given: Batch = subject.candidate.batch(images)
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        ids=np.array(subject.ids),
+        input=given,
+        reference=subject.reference.answer(images),
+        candidate=subject.candidate.network(given),
+    )
+    write_atomic(folder / "tensors.npz", content.getvalue())
+    with replace_atomic(folder / "model.onnx") as temp:
+        shutil.copyfile(subject.model, temp)
+    script = folder / SCRIPT_NAME
+    write_atomic(script, _SCRIPT.format(name=SCRIPT_NAME).encode())
+    return script

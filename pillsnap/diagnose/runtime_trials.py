@@ -1,0 +1,70 @@
+"""Is it how the file is run? Optimisation, threads, batch, provider."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pillsnap.diagnose.gap import Figures, measure_gap
+from pillsnap.diagnose.subject import Subject, open_network
+from pillsnap.diagnose.trials import Trial, Trials
+from pillsnap.engines import Batch
+from pillsnap.engines.providers import CPU
+from pillsnap.ortconfig import Runtime
+
+
+def runtime_trials(subject: Subject, wanted: Batch) -> Trials:
+    """Trials that run the same file another way.
+
+    Args:
+        wanted: the reference's answer to the subject's images.
+    """
+    runtime, threads = subject.config.session_options, subject.threads
+    provider = subject.cell.provider
+
+    def run(provider: str, threads: int, runtime: Runtime) -> Figures:
+        network = open_network(subject.model, provider, threads, runtime, subject.cell.precision)
+        return measure_gap(wanted, network(subject.candidate.batch(subject.images)))
+
+    if runtime.graph_optimization_level != "ORT_DISABLE_ALL":
+        plain = replace(runtime, graph_optimization_level="ORT_DISABLE_ALL")
+        yield Trial(
+            "runtime",
+            "graph optimisation off",
+            "ONNX Runtime's graph optimisation",
+            lambda: run(provider, threads, plain),
+        )
+    if threads != 1:
+        yield Trial(
+            "runtime", "one thread", "threads of ONNX Runtime", lambda: run(provider, 1, runtime)
+        )
+    if len(subject.images) > 1:
+
+        def one_by_one() -> Figures:
+            batch = subject.candidate.batch(subject.images)
+            answers = [subject.candidate.network(image[None]) for image in batch]
+            return measure_gap(wanted, np.concatenate(answers))
+
+        yield Trial(
+            "runtime",
+            "batch of one",
+            "batching: an image's answer depends on those beside it",
+            one_by_one,
+        )
+    if _runs_elsewhere(subject):
+        yield Trial(
+            "runtime",
+            "CPU provider",
+            f"execution provider {provider}",
+            lambda: run("cpu", threads, runtime),
+        )
+
+
+def _runs_elsewhere(subject: Subject) -> bool:
+    """Whether the cell's provider is, or with `auto` turned out as, another than the CPU's."""
+    if subject.cell.provider != "auto":
+        return subject.cell.provider != "cpu"
+    from pillsnap.engines.providers import select_onnx_providers
+
+    return select_onnx_providers("auto")[0] != CPU

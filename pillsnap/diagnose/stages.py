@@ -1,0 +1,95 @@
+"""A subject's pipeline in stages, and how far two of its results are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pillsnap.detections import match_boxes
+from pillsnap.diagnose.budget import Budget, Stage, share_difference
+from pillsnap.diagnose.gap import measure_gap, over_noise
+from pillsnap.diagnose.halves import Halves
+from pillsnap.diagnose.subject import Subject
+from pillsnap.engines import Batch
+from pillsnap.errors import PillsnapError
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def error_budget(
+    subject: Subject,
+    candidate: onnx.ModelProto | None = None,
+    healthy: onnx.ModelProto | None = None,
+) -> Budget:
+    """The final difference of a subject's sides, attributed to preprocess, network, decode, and nms
+    or softmax. Where no result differs, such as by boxes that nobody keeps, the answers of the
+    networks are compared instead.
+
+    Args:
+        candidate, healthy: with both, a detector's network and decoding are told apart; the healthy
+            file then stands for the reference, from which it differs by noise.
+
+    Raises:
+        PillsnapError: a side does not run.
+    """
+    last = "nms" if subject.stage == "detection" else "softmax"
+    first = Stage("preprocess", subject.reference.batch, subject.candidate.batch)
+    if subject.reference.prepare is subject.candidate.prepare:
+        first = Stage("preprocess", subject.reference.batch, subject.reference.batch)
+    networks = _networks(subject, candidate, healthy)
+    finish = Stage(last, subject.reference.finish, subject.candidate.finish)
+    budget = share_difference([first, *networks, finish], subject.images, _distance)
+    if budget.percent is not None:
+        return budget
+    raw = share_difference([first, *networks], subject.images, _answer_distance)
+    percent = None if raw.percent is None else {**raw.percent, last: 0.0}
+    return Budget(raw.total, percent)
+
+
+def _networks(
+    subject: Subject, candidate: onnx.ModelProto | None, healthy: onnx.ModelProto | None
+) -> list[Stage]:
+    whole = [Stage("network", subject.reference.network, subject.candidate.network)]
+    if subject.stage != "detection" or candidate is None or healthy is None:
+        return whole
+    try:
+        ours, theirs = Halves(healthy, subject.threads), Halves(candidate, subject.threads)
+        if not ours.cut or len(ours.cut) != len(theirs.cut):
+            return whole
+        halves = [
+            Stage("network", ours.network(), theirs.network()),
+            Stage("decode", ours.decoding(), theirs.decoding()),
+        ]
+        batch = subject.reference.batch(subject.images[:1])
+        for side, engine in ((0, subject.reference), (1, subject.candidate)):
+            steps = [(stage.reference, stage.candidate)[side] for stage in halves]
+            joined = steps[1](steps[0](batch))
+            # Halves that do not add up to their whole (another provider, say) explain nothing.
+            if over_noise(measure_gap(engine.network(batch), joined)) > 1:
+                return whole
+    except PillsnapError:
+        return whole
+    return halves
+
+
+def _distance(reference: Sequence[Any], candidate: Sequence[Any]) -> float:
+    """Mean over images of the L1 distance of probabilities, or of boxes: 1 for each that has no
+    partner, 1 - IoU plus the difference in confidence for each that has."""
+    pairs = zip(reference, candidate, strict=True)
+    if reference[0].ndim == 2:
+        return float(np.mean([_box_distance(a, b) for a, b in pairs]))
+    return float(np.mean([np.abs(a - b).sum() for a, b in pairs]))
+
+
+def _box_distance(a: Batch, b: Batch) -> float:
+    match = match_boxes(a, b)
+    confidence = np.abs(a[match.pairs[:, 0], 4] - b[match.pairs[:, 1], 4])
+    alone = len(a) + len(b) - 2 * len(match.pairs)
+    return float(alone + (1 - match.ious).sum() + confidence.sum())
+
+
+def _answer_distance(reference: Batch, candidate: Batch) -> float:
+    return over_noise(measure_gap(reference, candidate))

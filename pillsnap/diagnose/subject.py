@@ -1,0 +1,158 @@
+"""What is diagnosed: both sides of a cell, step by step, and a few of its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pillsnap.checkpoints import build_model, find_best_checkpoint
+from pillsnap.compare.classification import softmax
+from pillsnap.compare.detection import keep_indices
+from pillsnap.config import Config, Nms
+from pillsnap.engines import Batch, Transform
+from pillsnap.engines.sessions import open_session
+from pillsnap.matrix import Cell
+from pillsnap.ortconfig import Runtime
+from pillsnap.preprocess import Pixels, Tensor, preprocess
+
+if TYPE_CHECKING:
+    import torch
+
+Finish = Callable[[Batch], Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side's way from images to results.
+
+    Attributes:
+        prepare: an RGB image, uint8 [H,W,3], to the network's input, float32 [3,H,W].
+        network: float32 [N,3,H,W] to [N,classes] logits or [N,boxes,6] rows.
+        finish: the network's answer to a result an image: probabilities [classes], or the boxes
+            [k,6] that are left, in input pixels.
+    """
+
+    prepare: Callable[[Pixels], Tensor]
+    network: Callable[[Batch], Batch]
+    finish: Finish
+
+    def batch(self, images: Sequence[Pixels]) -> Batch:
+        """The network's input for images."""
+        return np.stack([self.prepare(image) for image in images])
+
+    def answer(self, images: Sequence[Pixels]) -> Batch:
+        """The network's answer to images."""
+        return self.network(self.batch(images))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A cell to diagnose. Both sides may be replaced, step by step.
+
+    Attributes:
+        model: the candidate's file.
+        ids, images: of the samples.
+        transform: the preprocessing in force.
+        reference, candidate: the two sides.
+        threads: of every engine.
+    """
+
+    config: Config
+    cell: Cell
+    model: Path
+    ids: tuple[str, ...]
+    images: tuple[Pixels, ...]
+    transform: Transform
+    reference: Side
+    candidate: Side
+    threads: int
+
+    @property
+    def stage(self) -> str:
+        return self.cell.stage
+
+    def load_network(self) -> torch.nn.Module:
+        """The trained network as exporters see it; raises CheckpointError."""
+        checkpoint = find_best_checkpoint(self.config.exp_dir, self.stage)
+        module: Any = build_model(self.config, self.stage, checkpoint).module
+        # A detector is wrapped in what makes rows of its answer.
+        network: torch.nn.Module = module.model if self.stage == "detection" else module
+        return network
+
+
+def make_subject(
+    config: Config,
+    cell: Cell,
+    model: Path,
+    samples: Sequence[tuple[str, Pixels]],
+    *,
+    transform: Transform,
+    reference: Callable[[Batch], Batch],
+    threads: int,
+) -> Subject:
+    """A subject whose candidate is a file, opened as its cell asks for.
+
+    Args:
+        samples: ids and RGB images.
+        reference: the trained network.
+
+    Raises:
+        EngineError: the file cannot be opened so.
+    """
+    runtime = config.session_options
+    network = open_network(model, cell.provider, threads, runtime, cell.precision)
+    finish = finish_of(cell.stage, config.nms)
+
+    def prepare(image: Pixels) -> Tensor:
+        return preprocess(image, transform)
+
+    return Subject(
+        config=config,
+        cell=cell,
+        model=model,
+        ids=tuple(name for name, _ in samples),
+        images=tuple(image for _, image in samples),
+        transform=transform,
+        reference=Side(prepare, reference, finish),
+        candidate=Side(prepare, network, finish),
+        threads=threads,
+    )
+
+
+def open_network(
+    model: Path | bytes, provider: str, threads: int, runtime: Runtime, precision: str
+) -> Callable[[Batch], Batch]:
+    """A file or its content as a side's network, opened as `open_session` does. One of a fixed
+    batch size gets the images over and over until they fill it.
+
+    Raises:
+        EngineError: it cannot be opened so; from the function, it refuses the images.
+    """
+    session = open_session(model, provider, threads, runtime, precision)
+    size = session.ort.get_inputs()[0].shape[0]
+
+    def run(batch: Batch) -> Batch:
+        if not isinstance(size, int):
+            return session.run(batch)
+        count = -(-len(batch) // size) * size
+        filled = np.resize(batch, (count, *batch.shape[1:]))
+        parts = [session.run(filled[i : i + size]) for i in range(0, count, size)]
+        return np.concatenate(parts)[: len(batch)]
+
+    return run
+
+
+def finish_of(stage: str, nms: Nms) -> Finish:
+    """What follows a stage's network: softmax, or the common NMS."""
+
+    def boxes(answer: Batch) -> Sequence[Batch]:
+        return [rows[keep_indices(rows, nms), :6] for rows in answer]
+
+    def probabilities(answer: Batch) -> Sequence[Any]:
+        return list(softmax(answer))
+
+    return boxes if stage == "detection" else probabilities
