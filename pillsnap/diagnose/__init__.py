@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pillsnap.diagnose.budget import Budget, Stage, share_difference
 from pillsnap.diagnose.causes import find_causes
@@ -44,6 +44,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 # Inner tensors are compared on so many of the samples.
 LAYER_SAMPLES = 2
 
@@ -63,7 +65,7 @@ def diagnose(subject: Subject, exports: FreshExports, repro: Path) -> dict[str, 
     started = time.perf_counter()
     problems: list[str] = []
 
-    def attempt[T](what: str, run: Callable[[], T]) -> T | None:
+    def attempt(what: str, run: Callable[[], T]) -> T | None:
         try:
             return run()
         except PillsnapError as error:
