@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pillsnap.diagnose.cells import diagnose_cells
 from pillsnap.errors import PillsnapError
 from pillsnap.ledger import CellResult, Ledger
 from pillsnap.report import RunFacts, build_report, publish_report
@@ -79,6 +80,9 @@ def finish(
         measured=any(result.measured for result in results),
     )
 
+    # A run that was broken off is not kept waiting.
+    diagnoses = diagnose_cells(run, results) if complete else {}
+
     def report_of(exit_code: int) -> dict[str, Any]:
         facts = RunFacts(
             run=run.run_dir.name,
@@ -90,6 +94,7 @@ def finish(
             missing=ledger.missing,
             skipped=ledger.skipped(),
             budgets=run.selection.budgets,
+            diagnoses=diagnoses,
         )
         return build_report(results, run.config, facts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -174,6 +174,16 @@ def find_over_budget(performance: Metrics, budgets: Mapping[str, float]) -> tupl
         Breach(name, value, limit, BUDGET)
         for name, limit in budgets.items()
         if (value := math.inf if performance[name] is None else performance[name]) > limit
+    )
+
+
+def concerns_outputs(breaches: Iterable[Breach]) -> bool:
+    """Whether any breach is about what the candidate answers: not speed, memory, or samples."""
+    return any(
+        breach.where != BUDGET
+        and breach.figure != "classes_missing"
+        and not breach.figure.endswith(CERTIFIED)
+        for breach in breaches
     )
 
 

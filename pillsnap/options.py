@@ -47,6 +47,7 @@ def select(
     reference_cache: bool = True,
     int8_method: str | None = None,
     budgets: Sequence[str] | None = None,
+    diagnose: bool = False,
 ) -> Selection:
     """The selection that the options ask for; None means not given.
 
@@ -67,6 +68,7 @@ def select(
         reference_cache=reference_cache,
         int8_method=methods[0] if methods else None,
         budgets=_budgets(budgets or ()),
+        diagnose=diagnose,
     )
     other = [name for name in providers or () if name != "tensorrt"]
     if "tensorrt" in chosen.engines and other:

@@ -176,7 +176,7 @@ class GateRun:
 
     def _run(self, shard: Shard) -> Outcome:
         cell = shard.cell
-        remembered = self._reference(cell)
+        remembered = self.reference(cell)
         reference = remembered.reference
         samples = self._of_shard(shard, remembered)
         candidate = self._open_candidate(cell, remembered)
@@ -288,7 +288,8 @@ class GateRun:
             cache=self._cache,
         )
 
-    def _reference(self, cell: Cell) -> RememberedReference:
+    def reference(self, cell: Cell) -> RememberedReference:
+        """The reference of a cell, opened when it is first asked for."""
         key = (cell.stage, cell.engine)
         if key not in self._references:
             opened = backend(cell.engine).open_reference(self._request(cell))

@@ -16,6 +16,8 @@ class Selection:
         budgets: the most that a figure of speed or memory may be, by its name.
         gate_strict: the sample must also certify the tolerances.
         reference_cache: whether what the reference answered may be remembered.
+        diagnose: diagnose every cell, not only those that breach; changes nothing of the others, so
+            it is not part of what identifies a run.
     """
 
     stages: tuple[str, ...] = ("detection", "classification")
@@ -28,3 +30,4 @@ class Selection:
     fresh_export: bool = False
     gate_strict: bool = False
     reference_cache: bool = True
+    diagnose: bool = field(default=False, repr=False)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pillsnap.diagnose.budget import Budget, Stage, share_difference
 from pillsnap.diagnose.causes import find_causes
 from pillsnap.diagnose.exports import FreshExports
+from pillsnap.diagnose.gap import measure_gap, over_noise
 from pillsnap.diagnose.layers import Located, locate
 from pillsnap.diagnose.repro import write_repro
 from pillsnap.diagnose.stages import error_budget
@@ -97,5 +98,8 @@ def diagnose(subject: Subject, exports: FreshExports, repro: Path) -> dict[str, 
 def _locate(
     subject: Subject, candidate: onnx.ModelProto, healthy: onnx.ModelProto | None
 ) -> Located | None:
-    images = subject.candidate.batch(subject.images[:LAYER_SAMPLES])
-    return locate(candidate, healthy, subject.load_network, images, threads=subject.threads)
+    images = subject.reference.batch(subject.images[:LAYER_SAMPLES])
+    agrees = over_noise(measure_gap(subject.reference.network(images), subject.opened(images))) <= 1
+    # Where the file answers as it should, torch's layers need not be asked.
+    load = None if agrees else subject.load_network
+    return locate(candidate, healthy, load, images, threads=subject.threads)

@@ -77,7 +77,8 @@ def share_difference(
     if not whole:  # the stages cancel out
         return Budget(total, None)
     return Budget(
-        total, {stage.name: 100 * values.get(stage.name, 0.0) / whole for stage in stages}
+        total,
+        {stage.name: round(100 * values.get(stage.name, 0.0) / whole, 2) for stage in stages},
     )
 
 

@@ -37,7 +37,7 @@ def file_trials(
     stage = subject.stage
 
     def run(model: Path | bytes, precision: str = subject.cell.precision) -> Figures:
-        runtime, provider = subject.config.session_options, subject.cell.provider
+        runtime, provider = subject.config.session_options, subject.provider
         network = open_network(model, provider, subject.threads, runtime, precision)
         return measure_gap(wanted, network(subject.candidate.batch(subject.images)))
 

@@ -10,7 +10,6 @@ from pillsnap.diagnose.gap import Figures, measure_gap
 from pillsnap.diagnose.subject import Subject, open_network
 from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch
-from pillsnap.engines.providers import CPU
 from pillsnap.ortconfig import Runtime
 
 
@@ -21,12 +20,19 @@ def runtime_trials(subject: Subject, wanted: Batch) -> Trials:
         wanted: the reference's answer to the subject's images.
     """
     runtime, threads = subject.config.session_options, subject.threads
-    provider = subject.cell.provider
+    provider = subject.provider
 
     def run(provider: str, threads: int, runtime: Runtime) -> Figures:
         network = open_network(subject.model, provider, threads, runtime, subject.cell.precision)
         return measure_gap(wanted, network(subject.candidate.batch(subject.images)))
 
+    if subject.candidate.network is not subject.opened:
+        yield Trial(
+            "decoding",
+            "the file by itself",
+            "what the candidate's side does beside running its file",
+            lambda: measure_gap(wanted, subject.opened(subject.candidate.batch(subject.images))),
+        )
     if runtime.graph_optimization_level != "ORT_DISABLE_ALL":
         plain = replace(runtime, graph_optimization_level="ORT_DISABLE_ALL")
         yield Trial(
@@ -52,19 +58,10 @@ def runtime_trials(subject: Subject, wanted: Batch) -> Trials:
             "batching: an image's answer depends on those beside it",
             one_by_one,
         )
-    if _runs_elsewhere(subject):
+    if provider != "cpu":
         yield Trial(
             "runtime",
             "CPU provider",
             f"execution provider {provider}",
             lambda: run("cpu", threads, runtime),
         )
-
-
-def _runs_elsewhere(subject: Subject) -> bool:
-    """Whether the cell's provider is, or with `auto` turned out as, another than the CPU's."""
-    if subject.cell.provider != "auto":
-        return subject.cell.provider != "cpu"
-    from pillsnap.engines.providers import select_onnx_providers
-
-    return select_onnx_providers("auto")[0] != CPU

@@ -14,6 +14,7 @@ from pillsnap.compare.classification import softmax
 from pillsnap.compare.detection import keep_indices
 from pillsnap.config import Config, Nms
 from pillsnap.engines import Batch, Transform
+from pillsnap.engines.providers import CPU, select_onnx_providers
 from pillsnap.engines.sessions import open_session
 from pillsnap.matrix import Cell
 from pillsnap.ortconfig import Runtime
@@ -58,6 +59,9 @@ class Subject:
         ids, images: of the samples.
         transform: the preprocessing in force.
         reference, candidate: the two sides.
+        opened: the file by itself, as the cell asks for it; the candidate's network, unless that
+            was replaced.
+        provider: what runs it: the cell's, or cpu where `auto` fell back.
         threads: of every engine.
     """
 
@@ -69,6 +73,8 @@ class Subject:
     transform: Transform
     reference: Side
     candidate: Side
+    opened: Callable[[Batch], Batch]
+    provider: str
     threads: int
 
     @property
@@ -103,8 +109,11 @@ def make_subject(
     Raises:
         EngineError: the file cannot be opened so.
     """
+    provider = cell.provider
+    if provider == "auto" and select_onnx_providers(provider)[0] == CPU:
+        provider = "cpu"
     runtime = config.session_options
-    network = open_network(model, cell.provider, threads, runtime, cell.precision)
+    network = open_network(model, provider, threads, runtime, cell.precision)
     finish = finish_of(cell.stage, config.nms)
 
     def prepare(image: Pixels) -> Tensor:
@@ -119,6 +128,8 @@ def make_subject(
         transform=transform,
         reference=Side(prepare, reference, finish),
         candidate=Side(prepare, network, finish),
+        opened=network,
+        provider=provider,
         threads=threads,
     )
 

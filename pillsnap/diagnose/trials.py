@@ -15,7 +15,7 @@ class Trial:
     """One hypothesis.
 
     Attributes:
-        kind: runtime, preprocessing, conversion, weights or precision.
+        kind: decoding, runtime, preprocessing, conversion, weights or precision.
         name: what is done.
         cause: what is wrong if that makes the difference vanish.
         run: the figures after the intervention; raises PillsnapError where it cannot be done.

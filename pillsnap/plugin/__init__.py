@@ -35,6 +35,7 @@ GATE_OPTIONS = (
     "gate_strict",
     "resume",
     "no_reference_cache",
+    "diagnose",
 )
 
 
@@ -62,6 +63,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="ask the reference again even where its answers are known",
     )
+    add("--diagnose", action="store_true", help="say where and why of every cell, not of breaches")
     add(
         "--perf-budget",
         action="append",

@@ -68,6 +68,7 @@ def make_state(config: pytest.Config, *, asked: bool) -> State | None:
         int8_method=option.int8_method,
         budgets=option.perf_budget,
         reference_cache=not option.no_reference_cache,
+        diagnose=option.diagnose,
     )
     settings = load_config(path)
     worker: dict[str, Any] | None = getattr(config, "workerinput", {}).get(PROPERTY)

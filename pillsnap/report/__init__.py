@@ -46,6 +46,7 @@ class RunFacts:
         missing: shards that were collected and never reported.
         skipped: reason by shard.
         budgets: of --perf-budget.
+        diagnoses: by cell id, of the cells that were diagnosed.
     """
 
     run: str
@@ -57,6 +58,7 @@ class RunFacts:
     missing: Sequence[str]
     skipped: dict[str, str]
     budgets: Mapping[str, float] = field(default_factory=dict)
+    diagnoses: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts) -> dict[str, Any]:
@@ -71,7 +73,13 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
         "schema_version": SCHEMA_VERSION,
         **(stages["classification"] or dict.fromkeys(STAGE_KEYS)),
         "stages": stages,
-        "cells": [_cell(result, config.compare.tolerances) for result in results],
+        "cells": [
+            {
+                **_cell(result, config.compare.tolerances),
+                "diagnosis": facts.diagnoses.get(result.cell.id),
+            }
+            for result in results
+        ],
         "gate": {
             "verdict": worst.verdict.name if worst is not None else None,
             "exit_code": facts.exit_code,

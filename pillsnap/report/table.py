@@ -42,6 +42,7 @@ def render(report: dict[str, Any], path: str | None, problem: str | None = None)
             if cell["verdict"] == verdict:
                 lines += _wrap(f"{verdict.upper()} {cell['id']}: {_one_line(cell['reason'])}")
                 lines += explain(cell)
+                lines += _diagnosis(cell["diagnosis"])
     for shard, reason in gate["skipped"].items():
         lines += _wrap(f"SKIPPED {shard}: {_one_line(reason)}")
     for shard in gate["missing"]:
@@ -106,7 +107,42 @@ def _row(cell: dict[str, Any]) -> list[str]:
         lines += _wrap("over torch's own noise: " + "  ".join(over), indent=2)
     for figure, found in cell["certified"].items():
         lines += _wrap(in_words(figure, Certified(**found)), indent=2)
+    if cell["verdict"] not in ("breach", "inconclusive"):  # theirs stand with the verdict
+        lines += _diagnosis(cell["diagnosis"])
     return lines
+
+
+def _diagnosis(found: dict[str, Any] | None) -> list[str]:
+    """The first layer that differs, the stages' shares, the cause, the repro, what failed."""
+    if found is None:
+        return []
+    texts = []
+    if found["layers"] is not None:
+        texts.append(_layers(found["layers"]))
+    if found["budget"] is not None and found["budget"]["percent"] is not None:
+        shares = found["budget"]["percent"].items()
+        texts.append("difference by stage: " + ", ".join(f"{k} {v:.0f} %" for k, v in shares))
+    if found["causes"] is not None:
+        texts.append(f"cause: {found['causes']['in_words']}")
+    if found["repro"] is not None:
+        texts.append(f"repro: python {found['repro']}")
+    texts += [f"not diagnosed: {_one_line(problem)}" for problem in found["problems"]]
+    return [line for text in texts for line in _wrap(text, indent=2)]
+
+
+def _layers(found: dict[str, Any]) -> str:
+    """Such as "first layer that differs: Conv /fc/Gemm (fc), relative error 0.05"."""
+    if not found["places"]:
+        return f"no layer differs by itself: {found['compared']} compared with {found['method']}"
+    place = found["places"][0]
+    error = math.inf if place["relative_error"] is None else place["relative_error"]
+    text = f"first layer that differs: {place['op_type']} {place['node']}"
+    text += f" ({place['module']})" if place["module"] else ""
+    text += f", relative error {error:.2g}"
+    if place["bracket_size"] > 1:
+        text += f", or one of {place['bracket_size']} nodes before it"
+    others = len(found["places"]) - 1
+    return text + (f"; {others} more differ by themselves" if others else "")
 
 
 def _placed(placement: dict[str, Any]) -> str:

@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("outcome", "selection"),
     ("run", "identity"),
     ("ledger", "options"),
+    ("diagnose",),
     ("report", "proof"),
     ("controller", "infer", "serve"),
     ("plugin",),
