@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 Workers = tuple[str, ...]
 
+# Plugins that inner sessions do without: hypothesis takes a second to import, in every worker.
+WITHOUT = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:anyio")
+
 
 def heed_interrupts() -> None:
     """For a process that is to be interrupted: shells start background jobs deaf to SIGINT."""
@@ -53,7 +56,7 @@ class Project:
 
     def run(self, *args: str, engine: str | None = "numpy") -> pytest.RunResult:
         options = ("--engine", engine) if engine else ()
-        return self.pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, *args)
+        return self.pytester.runpytest_subprocess(*WITHOUT, *options, *args)
 
     @property
     def report_path(self) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.project import Project, Workers, heed_interrupts
+from tests.plugin.project import WITHOUT, Project, Workers, heed_interrupts
 from tests.plugin.test_runs import without_times
 
 KILLS = 20
@@ -45,7 +45,7 @@ def slow(project: Project) -> Path:
 
 
 def start(project: Project, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pytest", *RUN, "--engine", "numpy", *options]
+    command = [sys.executable, "-m", "pytest", *WITHOUT, *RUN, "--engine", "numpy", *options]
     return subprocess.Popen(
         command,
         cwd=project.path,

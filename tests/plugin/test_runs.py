@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.plugin.project import Project, Workers, check_schema, heed_interrupts
+from tests.plugin.project import WITHOUT, Project, Workers, check_schema, heed_interrupts
 
 
 def without_times(report: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +85,17 @@ def fault(stage, batch, output):
     return output
 """
     )
-    command = [sys.executable, "-m", "pytest", "-m", "smoke", "--engine", "numpy", *spread]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *WITHOUT,
+        "-m",
+        "smoke",
+        "--engine",
+        "numpy",
+        *spread,
+    ]
     process = subprocess.Popen(
         command,
         cwd=project.path,
@@ -181,7 +191,7 @@ def test_section_fits_80_columns(project: Project, verbosity: str) -> None:
 
 
 def test_two_runs_at_once_keep_both_reports(project: Project) -> None:
-    command = [sys.executable, "-m", "pytest", "-m", "smoke", "--engine", "numpy", "-q"]
+    command = [sys.executable, "-m", "pytest", *WITHOUT, "-m", "smoke", "--engine", "numpy", "-q"]
     runs = [
         subprocess.Popen(command, cwd=project.path, stdout=subprocess.DEVNULL) for _ in range(3)
     ]
