@@ -14,6 +14,7 @@ from pillsnap.errors import PillsnapError
 from pillsnap.ledger import CellResult, Ledger
 from pillsnap.report import RunFacts, build_report, publish_report
 from pillsnap.run import GateRun
+from pillsnap.standalone import publish_standalone
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +102,17 @@ def finish(
     report = report_of(code)
     modes = "+".join(dict.fromkeys(result.cell.mode for result in results)) or "none"
     name = f"{tag}-{modes}-{run.run_dir.name.rpartition('-')[2]}"
+    _publish_pipeline(run)
     try:
         return Finished(results, report, code, publish_report(report, run.config, name))
     except PillsnapError as error:
         code = code if code in (INTERRUPTED, USAGE_ERROR) else INCOMPLETE
         return Finished(results, report_of(code), code, None, str(error))
+
+
+def _publish_pipeline(run: GateRun) -> None:
+    """Put the pipeline beside the models; it proves nothing, so a run does not fail by it."""
+    try:
+        publish_standalone(run.config)
+    except PillsnapError as error:
+        log.warning("pillsnap_pipeline.py could not be written: %s", error)

@@ -88,7 +88,7 @@ def open_model(
     content = _content(described)
     session = open_session(content, provider, threads, config.session_options)
     return Opened(
-        _in_fixed_batches(session.ort, session.run),
+        in_fixed_batches(session.ort, session.run),
         {
             "version": described.version_tag or path.stem,
             "sha256": described.sha256,
@@ -185,7 +185,7 @@ def _require_same_settings(config: Config, stage: str, described: Exported) -> N
             )
 
 
-def _in_fixed_batches(
+def in_fixed_batches(
     session: ort.InferenceSession, run: Callable[[Batch], Batch]
 ) -> Callable[[Batch], Batch]:
     """`run`, for a file with a fixed batch size fed as many as it takes, the last filled up."""

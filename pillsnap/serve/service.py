@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pillsnap import __version__
 from pillsnap.config import Config, find_config, load_config, read_environment
 from pillsnap.errors import PillsnapError
 from pillsnap.pipeline import STAGES_OF, Result
@@ -22,6 +21,7 @@ from pillsnap.serve.loading import ModelManager
 from pillsnap.serve.metrics import Metrics
 from pillsnap.serve.refusal import Refusal, public_message
 from pillsnap.serve.uploads import Upload, decode_images, read_images, read_json_object
+from pillsnap.versions import package_version
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
@@ -141,7 +141,7 @@ class Service:
     async def version(self, _: Request) -> Response:
         mode = self._config.pipeline.mode
         models = self._models.describe()
-        return _json(200, {"pillsnap": __version__, "mode": mode, "models": models})
+        return _json(200, {"pillsnap": package_version("pillsnap"), "mode": mode, "models": models})
 
     async def metrics_text(self, _: Request) -> Response:
         from fastapi import Response

@@ -33,6 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engines",),
     ("compare",),
     ("conversion", "models", "lowprecision"),
+    ("standalone",),
     ("outcome", "selection"),
     ("run", "identity"),
     ("ledger", "options"),

@@ -1,0 +1,147 @@
+"""pillsnap_pipeline.py: written by a run, the same answers in an environment without torch."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sysconfig
+import venv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pillsnap.config import load_config
+from pillsnap.export import export_classification_onnx, export_detection_onnx
+from pillsnap.infer import main
+from pillsnap.standalone import FILE_NAME, assemble, publish_standalone
+from tests.e2e.demo_project import DemoProject
+
+# All that the file may need, with what these import themselves.
+ALLOWED = ("numpy", "PIL", "cv2", "onnxruntime", "google", "flatbuffers", "packaging", "sympy")
+LIBRARIES = ("numpy.libs", "pillow.libs", "opencv_python_headless.libs")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> DemoProject:
+    project = DemoProject(tmp_path_factory.mktemp("standalone"))
+    config = load_config(project.config, {})
+    export_classification_onnx(config)
+    export_detection_onnx(config)
+    publish_standalone(config)
+    return project
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a virtual environment with ALLOWED and nothing else."""
+    folder = tmp_path_factory.mktemp("clean")
+    venv.create(folder / "venv", with_pip=False)
+    site = next((folder / "venv" / "lib").glob("python*")) / "site-packages"
+    for name in (*ALLOWED, *LIBRARIES):
+        found = Path(sysconfig.get_path("purelib")) / name
+        if found.exists():
+            (site / name).symlink_to(found)
+    return folder / "venv" / "bin" / "python"
+
+
+def run(python: Path, script: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(python), "-I", str(script), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("mode", ["single", "combo"])
+def test_the_same_answers_without_torch_and_without_pillsnap(
+    exported: DemoProject, python: Path, capsys: pytest.CaptureFixture[str], mode: str
+) -> None:
+    pattern = {"single": "single/*/000.png", "combo": "combo/images/000[0-7].png"}[mode]
+    images = sorted(str(path) for path in exported.images.glob(pattern))
+    options = ("--mode", mode, "--inputs", f"{exported.images}/{pattern}", "--batch", "1")
+    assert (
+        main(["--config", str(exported.config), "--provider", "cpu", "--threads", "1", *options])
+        == 0
+    )
+    ours = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    script = exported.out_dir / FILE_NAME
+    done = run(python, script, "--mode", mode, "--threads", "1", *images)
+    assert done.returncode == 0, done.stderr
+    theirs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert theirs == ours
+
+
+def test_the_environment_is_clean(python: Path) -> None:
+    code = "import importlib.util as u, sys; sys.exit(any(map(u.find_spec, sys.argv[1:])))"
+    absent = ("torch", "timm", "ultralytics", "pillsnap", "scipy", "onnx", "yaml")
+    done = subprocess.run([str(python), "-I", "-c", code, *absent], check=False, timeout=60)
+    assert done.returncode == 0
+
+
+def test_mistakes_are_messages(exported: DemoProject, python: Path, tmp_path: Path) -> None:
+    script = exported.out_dir / FILE_NAME
+    text = tmp_path / "text.jpg"
+    text.write_text("words")
+    good = next((exported.images / "single").rglob("000.png"))
+    done = run(python, script, "--mode", "single", str(text), str(good), str(tmp_path / "none.jpg"))
+    assert done.returncode == 1
+    assert ["error" in json.loads(line) for line in done.stdout.splitlines()] == [True, False, True]
+    copied = tmp_path / FILE_NAME
+    copied.write_bytes(script.read_bytes())
+    done = run(python, copied, str(good))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot read the model" in done.stderr
+    for model in exported.out_dir.glob("*-*.onnx"):
+        (tmp_path / model.name).write_bytes(model.read_bytes() + b"\0")
+    done = run(python, copied, str(good))
+    assert done.returncode == 2
+    assert "another model than the one that was verified" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+FROZEN: dict[str, Any] = {
+    "stages": {},
+    "nms": {},
+    "crop_margin": 0.0,
+    "mode": "single",
+    "codes": {"0": "quote ' \" \\ and ''' and \"\"\" 약"},
+    "edi": None,
+}
+
+
+def test_no_name_stands_for_two_things() -> None:
+    tree = ast.parse(assemble(FROZEN))
+    found: dict[str, set[str]] = {}
+    for node in tree.body:
+        name = getattr(node, "name", None)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+        if name is not None:
+            found.setdefault(name, set()).add(ast.dump(node))
+    assert {name for name, sources in found.items() if len(sources) > 1} == set()
+
+
+def test_maps_survive_whatever_they_hold() -> None:
+    (value,) = (
+        node.value
+        for node in ast.parse(assemble(FROZEN)).body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "FROZEN"
+    )
+    assert isinstance(value, ast.Call)
+    assert json.loads(ast.literal_eval(value.args[0])) == FROZEN
+
+
+def test_a_run_of_the_gate_writes_it(passed_run: DemoProject) -> None:
+    assert (passed_run.out_dir / FILE_NAME).is_file()
+
+
+@pytest.fixture
+def passed_run(project: DemoProject) -> DemoProject:
+    options = ("-m", "smoke", "--stage", "classification", "--threads", "1")
+    done = project.run("pytest", *options, f"--config={project.config}")
+    assert done.returncode == 0, done.stdout
+    return project
