@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pillsnap.bundle import shard_name, write_manifest
 from pillsnap.diagnose.cells import diagnose_cells
 from pillsnap.errors import PillsnapError
 from pillsnap.ledger import CellResult, Ledger
@@ -103,6 +104,8 @@ def finish(
     modes = "+".join(dict.fromkeys(result.cell.mode for result in results)) or "none"
     name = f"{tag}-{modes}-{run.run_dir.name.rpartition('-')[2]}"
     _publish_pipeline(run)
+    if code in (0, 1):
+        _publish_bundle(run, results)
     try:
         return Finished(results, report, code, publish_report(report, run.config, name))
     except PillsnapError as error:
@@ -116,3 +119,27 @@ def _publish_pipeline(run: GateRun) -> None:
         publish_standalone(run.config)
     except PillsnapError as error:
         log.warning("pillsnap_pipeline.py could not be written: %s", error)
+
+
+def _publish_bundle(run: GateRun, results: Sequence[CellResult]) -> None:
+    """Seal the bundle that --save-reference asks for, of every cell that was measured."""
+    folder = run.selection.save_reference
+    if folder is None:
+        return
+    shards = run.shards()
+    cells = {
+        (result.cell.stage, result.cell.mode): {
+            "stage": result.cell.stage,
+            "mode": result.cell.mode,
+            "shards": [shard_name(shard) for shard in shards if shard.cell == result.cell],
+            "transform": result.outcomes[0].transform,
+            "strides": result.outcomes[0].strides,
+            "reference": result.outcomes[0].reference,
+        }
+        for result in results
+        if result.measured and not result.cell.hard
+    }
+    try:
+        log.info("golden bundle: %s", write_manifest(folder, cells.values()))
+    except PillsnapError as error:
+        log.warning("the golden bundle is not whole: %s", error)

@@ -214,7 +214,7 @@ class Ledger:
                 asked = min(asked, config.detection.num_classes)
         available, covered = (
             len({label for sample in samples for label in sample.classes})
-            for samples in (self._run.data(cell.stage), self._run.samples(cell))
+            for samples in (self._run.population(cell), self._run.samples(cell))
         )
         return {
             "classes_asked": asked,

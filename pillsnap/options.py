@@ -48,6 +48,8 @@ def select(
     int8_method: str | None = None,
     budgets: Sequence[str] | None = None,
     diagnose: bool = False,
+    save_reference: str | None = None,
+    reference: str | None = None,
 ) -> Selection:
     """The selection that the options ask for; None means not given.
 
@@ -57,19 +59,36 @@ def select(
     default = Selection()
     given = None if int8_method is None else [int8_method]
     methods = _choices("--int8-method", given, METHODS)
+    named = _candidates(candidates or ())
+    # A bundle has no checkpoint to export: its stages are those of the candidates.
+    usual = default.stages if reference is None else tuple(s for s in STAGES if s in named)
     chosen = Selection(
-        stages=_choices("--stage", stages, STAGES) or default.stages,
+        stages=_choices("--stage", stages, STAGES) or usual,
         engines=_choices("--engine", engines, engine_names()) or default.engines,
         providers=_choices("--provider", providers, PROVIDERS) or default.providers,
         precisions=_choices("--precision", precisions, PRECISIONS) or default.precisions,
-        candidates=_candidates(candidates or ()),
+        candidates=named,
         fresh_export=fresh_export,
         gate_strict=gate_strict,
         reference_cache=reference_cache,
         int8_method=methods[0] if methods else None,
         budgets=_budgets(budgets or ()),
         diagnose=diagnose,
+        save_reference=None if save_reference is None else Path(save_reference).absolute(),
+        reference=None if reference is None else Path(reference).absolute(),
     )
+    if reference is not None and (
+        save_reference is not None
+        or "torch" in chosen.engines
+        or not chosen.stages
+        or set(chosen.stages) - named.keys()
+    ):
+        raise ConfigError(
+            "a bundle verifies candidates that are files, and makes no other bundle",
+            where="--reference",
+            got=reference,
+            expected="--candidate STAGE=PATH for every stage, engine onnx or tensorrt",
+        )
     other = [name for name in providers or () if name != "tensorrt"]
     if "tensorrt" in chosen.engines and other:
         raise ConfigError(
@@ -155,6 +174,8 @@ def repeat_command(selection: Selection, markers: str, threads: int, config: Pat
                 words += [option, value]
     for name, limit in selection.budgets.items():
         words += ["--perf-budget", f"{name}={limit:g}"]
+    if selection.reference is not None:
+        words.append(f"--reference={selection.reference}")
     if selection.int8_method is not None:
         words += ["--int8-method", selection.int8_method]
     if selection.gate_strict:

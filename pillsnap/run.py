@@ -16,6 +16,7 @@ from typing import Any
 
 from pillsnap import journal
 from pillsnap.artifacts import sha256_file, sha256_json
+from pillsnap.bundle import Bundle, ShardWriter
 from pillsnap.cache import ArrayCache
 from pillsnap.compare import compare_batches, make_recorder
 from pillsnap.compare.loading import Load, Prepared, load_batches
@@ -70,7 +71,9 @@ class GateRun:
         self.run_dir = run_dir
         self.contended = contended
         self.resume = resume
-        self._load = load or partial(load_batches, threads=threads)
+        self._bundle = None if selection.reference is None else Bundle(selection.reference)
+        from_files: Load = partial(load_batches, threads=threads)
+        self._load = load or (from_files if self._bundle is None else self._bundle.load)
         limit = int(config.compare.reference_cache_gib * 2**30)
         wanted = selection.reference_cache and limit
         self._cache = ArrayCache(config.exp_dir / "cache" / "reference", limit) if wanted else None
@@ -121,7 +124,7 @@ class GateRun:
 
     def _hard_cell(self, cell: Cell) -> tuple[Cell, ...]:
         """A classifier's coverage also looks where it is unsure, if the configuration says so."""
-        wanted = self.config.compare.hard_per_bin > 0
+        wanted = self.config.compare.hard_per_bin > 0 and self._bundle is None
         fits = (cell.stage, cell.mode) == ("classification", "coverage")
         return (replace(cell, hard=True),) if wanted and fits else ()
 
@@ -148,9 +151,15 @@ class GateRun:
             self._data[stage] = read_samples(self.config, stage)
         return self._data[stage]
 
+    def population(self, cell: Cell) -> list[Sample]:
+        """What the samples of a cell were drawn from, as far as it is here."""
+        return self.data(cell.stage) if self._bundle is None else self.samples(cell)
+
     def samples(self, cell: Cell) -> list[Sample]:
         """The samples of a cell that is not of hard ones, sorted by id; raises DataError."""
         key = (cell.stage, cell.mode)
+        if key not in self._samples and self._bundle is not None:
+            self._samples[key] = self._bundle.samples(*key)
         if key not in self._samples:
             self._samples[key] = select(self.data(cell.stage), self.config.compare, cell.mode)
         return self._samples[key]
@@ -184,10 +193,14 @@ class GateRun:
         floor: dict[str, Any] | None = None
         example: Batch | None = None
         candidate.runs = []  # of this shard
+        folder = self.selection.save_reference
+        kept = None if folder is None or cell.hard else ShardWriter(folder, shard)
 
         def outputs(batch: Prepared) -> Batch:
             nonlocal floor, example
             output = remembered.outputs(batch)
+            if kept is not None:
+                kept.add(batch, output)
             if example is None and shard.index == 1:
                 floor = remembered.noise_floor(batch, output, recorder)
                 example = batch.array
@@ -195,6 +208,8 @@ class GateRun:
 
         batches = self._load(samples, reference.transform, self.config.compare.batch_size)
         compared = compare_batches(batches, outputs, candidate, recorder)
+        if kept is not None:
+            kept.write()
         file, digest = self._write(shard, compared.columns)
         whole = compared.columns is not None and not compared.unreadable
         contents = compared.columns["content"] if compared.columns is not None else ()
@@ -228,7 +243,8 @@ class GateRun:
         if example is not None and not cell.hard and isinstance(engine, TimesAlone):
             candidate.repeat(example)
             # Times of a machine that others used are not worth remembering.
-            reference = None if self.contended else remembered.seconds_per_image(example)
+            timed = not self.contended and self._bundle is None
+            reference = remembered.seconds_per_image(example) if timed else None
             alone = engine.alone(example[:1])
         return {
             "runs": [list(run) for run in candidate.runs],
@@ -291,6 +307,8 @@ class GateRun:
     def reference(self, cell: Cell) -> RememberedReference:
         """The reference of a cell, opened when it is first asked for."""
         key = (cell.stage, cell.engine)
+        if self._bundle is not None:
+            return self._bundle.reference(cell.stage, cell.mode)
         if key not in self._references:
             opened = backend(cell.engine).open_reference(self._request(cell))
             self._references[key] = RememberedReference(opened, self._cache)

@@ -18,6 +18,8 @@ class Selection:
         reference_cache: whether what the reference answered may be remembered.
         diagnose: diagnose every cell, not only those that breach; changes nothing of the others, so
             it is not part of what identifies a run.
+        save_reference: folder that inputs and reference outputs are written to, as a bundle.
+        reference: a bundle to verify against in place of checkpoints and images.
     """
 
     stages: tuple[str, ...] = ("detection", "classification")
@@ -31,3 +33,5 @@ class Selection:
     gate_strict: bool = False
     reference_cache: bool = True
     diagnose: bool = field(default=False, repr=False)
+    save_reference: Path | None = None
+    reference: Path | None = None

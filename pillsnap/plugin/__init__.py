@@ -36,6 +36,8 @@ GATE_OPTIONS = (
     "resume",
     "no_reference_cache",
     "diagnose",
+    "save_reference",
+    "reference",
 )
 
 
@@ -70,6 +72,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="KEY=VALUE",
         help="the most that a figure may be, such as latency_p95_ms=40 (repeats; without workers)",
     )
+    add("--save-reference", metavar="DIR", help="write a golden bundle: inputs, outputs, manifest")
+    add("--reference", metavar="DIR", help="verify --candidate against a golden bundle alone")
     add("--threads", type=int, metavar="N", help="threads per process (default: cores / workers)")
 
 
@@ -100,6 +104,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     state = session.config.stash.get(STATE, None)
     if state is None or not state.run.config.demo or is_worker(session.config):
+        return
+    if state.run.selection.reference is not None:  # which needs no images
         return
     from pillsnap.demo.dataset import install
 

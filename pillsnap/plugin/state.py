@@ -69,6 +69,8 @@ def make_state(config: pytest.Config, *, asked: bool) -> State | None:
         budgets=option.perf_budget,
         reference_cache=not option.no_reference_cache,
         diagnose=option.diagnose,
+        save_reference=option.save_reference,
+        reference=option.reference,
     )
     settings = load_config(path)
     worker: dict[str, Any] | None = getattr(config, "workerinput", {}).get(PROPERTY)

@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engines",),
     ("compare",),
     ("conversion", "models", "lowprecision"),
-    ("standalone",),
+    ("standalone", "bundle"),
     ("outcome", "selection"),
     ("run", "identity"),
     ("ledger", "options"),
