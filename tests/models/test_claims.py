@@ -1,0 +1,102 @@
+"""A candidate's metadata are held against the configuration, the checkpoint and the class map."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+
+from pillsnap.config import Config, Nms, Postprocess
+from pillsnap.errors import WrongCandidate
+from pillsnap.export import describe_onnx, export_classification_onnx, export_detection_onnx
+from pillsnap.export.claims import has_claims, require_claims
+from pillsnap.export.describe import Exported
+from tests.models.small_models import Experiment
+
+
+@pytest.fixture
+def classifier(experiment: Experiment, tmp_path: Path) -> tuple[Config, Exported]:
+    """A configuration, and an export of it, described as a candidate is."""
+    class_map = tmp_path / "class_map.json"
+    class_map.write_text(json.dumps({f"K-{index}": index for index in range(5)}))
+    config = experiment(backbone="test_resnet")
+    config = replace(config, data=replace(config.data, class_map=class_map))
+    return config, describe_onnx(export_classification_onnx(config).path, "classification")
+
+
+def refusal(exported: Exported, config: Config, stage: str = "classification") -> str:
+    with pytest.raises(WrongCandidate) as caught:
+        require_claims(exported, config, stage)
+    return str(caught.value)
+
+
+def test_what_it_was_made_for_is_accepted(classifier: tuple[Config, Exported]) -> None:
+    config, exported = classifier
+    assert has_claims(exported)
+    require_claims(exported, config, "classification")
+    # A classifier does not know the NMS.
+    other = replace(config.export, postprocess=Postprocess(Nms(iou_threshold=0.7)))
+    require_claims(exported, replace(config, export=other), "classification")
+
+
+def test_other_preprocessing_is_named_by_its_keys(classifier: tuple[Config, Exported]) -> None:
+    config, exported = classifier
+    settings = replace(config.classification, mean=(0.1, 0.2, 0.3), crop_pct=0.5)
+    text = refusal(exported, replace(config, classification=settings))
+    assert "preprocess.mean" in text
+    assert "preprocess.crop_pct 0.5" in text
+    assert "preprocess.std" not in text
+    assert str(exported.path) in text
+
+
+def test_another_class_map_is_named(classifier: tuple[Config, Exported]) -> None:
+    config, exported = classifier
+    assert config.data.class_map is not None
+    config.data.class_map.write_text(json.dumps({f"K-{4 - index}": index for index in range(5)}))
+    assert "class_map_sha256" in refusal(exported, config)
+
+
+def test_another_checkpoint_is_named(classifier: tuple[Config, Exported]) -> None:
+    config, exported = classifier
+    checkpoint = config.exp_dir / "checkpoints" / "classification_best.pt"
+    other = checkpoint.with_suffix(".other")
+    shutil.copy(checkpoint, other)
+    with other.open("ab") as file:
+        file.write(b"\0")
+    other.replace(checkpoint)
+    assert "checkpoint_sha256" in refusal(exported, config)
+
+
+def test_fixed_axes_are_named(classifier: tuple[Config, Exported]) -> None:
+    config, _ = classifier
+    fixed = replace(config, export=replace(config.export, dynamic_axes=False))
+    exported = describe_onnx(export_classification_onnx(fixed).path, "classification")
+    require_claims(exported, fixed, "classification")
+    assert "dynamic_axes false" in refusal(exported, config)
+
+
+def test_a_detector_is_held_to_its_nms_and_not_to_the_class_map(experiment: Experiment) -> None:
+    config = experiment(detector="yolo11n")
+    exported = describe_onnx(export_detection_onnx(config).path, "detection")
+    require_claims(exported, config, "detection")
+    nms = Postprocess(Nms(conf_threshold=0.25, iou_threshold=0.7))
+    other = replace(config, export=replace(config.export, postprocess=nms))
+    text = refusal(exported, other, "detection")
+    assert "nms.conf_threshold 0.25" in text
+    assert "nms.iou_threshold 0.7" in text
+    assert "max_detections" not in text
+
+
+def test_a_file_made_elsewhere_claims_nothing(
+    classifier: tuple[Config, Exported], tmp_path: Path
+) -> None:
+    _, exported = classifier
+    model = onnx.load(exported.path)
+    del model.metadata_props[:]
+    foreign = tmp_path / "foreign.onnx"
+    onnx.save(model, foreign)
+    assert not has_claims(describe_onnx(foreign, "classification"))

@@ -1,0 +1,131 @@
+"""The report and the table of the proof, from findings made up for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pillsnap.config import Config, Export, Paths
+from pillsnap.errors import PillsnapError
+from pillsnap.matrix import STAGES
+from pillsnap.proof.catalogue import FAULTS, find_fault
+from pillsnap.proof.fault import GROUPS, Fault
+from pillsnap.proof.healthy import HEALTHY
+from pillsnap.proof.scores import build_report, write_report
+from pillsnap.proof.table import render
+from pillsnap.proof.trial import PROFILES, SIZES, Trial
+
+
+def trial(fault: Fault, size: str, profile: str, caught: bool, *figures: str) -> dict[str, Any]:
+    verdict = "breach" if caught else "within_tolerance"
+    facts = (fault.name, fault.group, fault.stage, fault.magnitude, fault.blind, size, profile)
+    return Trial(*facts, 32, verdict, caught, figures, "why", 0.1).as_dict()
+
+
+def trials() -> list[dict[str, Any]]:
+    """Strict catches all but what it is blind to, at coverage; practical only the boxes."""
+    return [
+        trial(fault, size, profile, caught, *(("prob_err_max", "mse_p99") if caught else ()))
+        for fault in FAULTS
+        for size in SIZES
+        for profile in PROFILES
+        for caught in [
+            fault.group == "boxes"
+            if profile == "practical"
+            else fault.blind is None and size == "coverage"
+        ]
+    ]
+
+
+def healthy(alarms: int) -> list[dict[str, Any]]:
+    return [
+        {"id": case.id, "alarms": ["mse 1 > 0"] if index < alarms else []}
+        for index, case in enumerate(HEALTHY)
+    ]
+
+
+def smallest() -> list[dict[str, Any]]:
+    return [
+        {"stage": stage, "of_any": scale} for stage, scale in zip(STAGES, (1e-3, None), strict=True)
+    ]
+
+
+def test_the_catalogue_is_that_of_the_issue() -> None:
+    assert len(FAULTS) >= 40
+    assert len({fault.id for fault in FAULTS}) == len(FAULTS)
+    assert {fault.group for fault in FAULTS} == set(GROUPS)
+    assert {fault.stage for fault in FAULTS} == set(STAGES)
+    # At most 3 of 40.
+    assert 40 * sum(fault.blind is not None for fault in FAULTS) <= 3 * len(FAULTS)
+    assert all(fault.magnitude for fault in FAULTS)
+    assert find_fault(FAULTS[3].id) is FAULTS[3]
+
+
+def test_healthy_exports_are_those_of_the_issue() -> None:
+    assert {case.exporter for case in HEALTHY} == {"torchscript", "dynamo"}
+    assert {case.opset for case in HEALTHY} == {17, 18}
+    assert {case.batch for case in HEALTHY} == set(range(1, 10))
+    for stage, least in (("classification", 4), ("detection", 3)):
+        assert len({case.model for case in HEALTHY if case.stage == stage and case.model}) >= least
+    assert any(case.size and case.size[0] % 2 for case in HEALTHY)
+
+
+def test_the_report_counts_what_was_caught() -> None:
+    report = build_report(trials(), healthy(2), smallest())
+    boxes = sum(fault.group == "boxes" for fault in FAULTS)
+    blind = [fault for fault in FAULTS if fault.blind]
+    assert report["complete"]
+    assert report["faults"] == len(FAULTS)
+    assert report["caught_strict"] == len(FAULTS) - len(blind)
+    assert report["caught_practical"] == report["caught_practical_smoke"] == boxes
+    assert report["caught_strict_smoke"] == 0
+    assert report["false_alarms"] == 2
+    assert report["located"] is None
+    assert report["causes_right"] is None
+    assert report["smallest_weight_scale"] == {STAGES[0]: 1e-3, STAGES[1]: None}
+    assert sum(row["faults"] for row in report["groups"]) == len(FAULTS)
+    assert report["caught_by"] == dict.fromkeys(
+        ("mse_p99", "prob_err_max"), report["caught_strict"]
+    )
+    uncaught = {(row["stage"], row["fault"]): row["blind"] for row in report["uncaught"]}
+    assert uncaught == {(fault.stage, fault.name): fault.blind for fault in blind}
+    assert len(report["trials"]) == 4 * len(FAULTS)
+
+
+@pytest.mark.parametrize("lacking", range(3))
+def test_a_part_of_the_proof_is_not_complete(lacking: int) -> None:
+    parts = [trials(), healthy(0), smallest()]
+    parts[lacking].pop()
+    assert not build_report(*parts)["complete"]
+
+
+def test_the_table_shows_rates_and_what_was_missed() -> None:
+    report = build_report(trials(), healthy(0), smallest())
+    lines = list(render(report))
+    rows = {line.split()[0]: line.split() for line in lines}
+    assert rows["all"][1:4] == [
+        str(report[key]) for key in ("faults", "caught_strict", "caught_practical")
+    ]
+    assert set(GROUPS) <= rows.keys()
+    blind = [fault for fault in FAULTS if fault.blind]
+    assert sum(line.startswith("uncaught:") for line in lines) == len(blind)
+    assert all(f"  {fault.blind}" in lines for fault in blind)
+    assert f"healthy exports: {len(HEALTHY)}, false alarms: 0" in lines
+    assert any(line.endswith(f"{STAGES[0]}: 1.0e-03") for line in lines)
+    assert any(line.endswith(f"{STAGES[1]}: none that was tried") for line in lines)
+
+
+def test_the_report_is_written_whole(tmp_path: Path) -> None:
+    config = Config(Paths(tmp_path))
+    report = build_report(trials(), healthy(0), smallest())
+    path = write_report(report, config)
+    assert path == tmp_path / "export" / "proof_report.json"
+    assert json.loads(path.read_text()) == report
+    (tmp_path / "file").write_text("")
+    blocked = replace(config, export=Export(out_dir=tmp_path / "file"))
+    with pytest.raises(PillsnapError, match="cannot write"):
+        write_report(report, blocked)
