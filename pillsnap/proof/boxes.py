@@ -10,8 +10,7 @@ import numpy as np
 
 from pillsnap.engines import Batch
 from pillsnap.export import export_detection_onnx
-from pillsnap.proof.fault import Bench, Fault, Injection, fault
-from pillsnap.proof.preprocessing import DETECTOR
+from pillsnap.proof.fault import DETECTOR, Bench, Fault, Injection, fault
 
 _SMALL_PX = 40.0
 

@@ -14,15 +14,14 @@ from pillsnap.checkpoints import build_classification_model, find_best_checkpoin
 from pillsnap.config import Export, Shape
 from pillsnap.export import export_classification_onnx, export_detection_onnx
 from pillsnap.export.tracing import exporting
-from pillsnap.proof.fault import Bench, Fault, Injection, fault
+from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Fault, Injection, fault
 from pillsnap.proof.graphs import add_constant, insert_after, node, set_attribute
-from pillsnap.proof.preprocessing import CLASSIFIER, DETECTOR
 
 if TYPE_CHECKING:
     import torch
 
 
-def _traced(bench: Bench, break_module: Callable[[torch.nn.Module], None]) -> Injection:
+def traced(bench: Bench, break_module: Callable[[torch.nn.Module], None]) -> Injection:
     """Export the classifier again after `break_module`, in the modes its modules then have."""
     import onnx
     import torch
@@ -64,7 +63,7 @@ def train_mode(bench: Bench) -> Injection:
     def break_module(module: torch.nn.Module) -> None:
         module.train()
 
-    return _traced(bench, break_module)
+    return traced(bench, break_module)
 
 
 @fault("export", "one BatchNorm uses the statistics of its batch", CLASSIFIER)
@@ -72,7 +71,7 @@ def batch_statistics(bench: Bench) -> Injection:
     def break_module(module: torch.nn.Module) -> None:
         _norms(module)[-1].train()
 
-    return _traced(bench, break_module)
+    return traced(bench, break_module)
 
 
 @fault("export", "BatchNorm's epsilon 1e-3 for 1e-5", CLASSIFIER)
@@ -81,7 +80,7 @@ def other_epsilon(bench: Bench) -> Injection:
         for norm in _norms(module):
             norm.eps = 1e-3
 
-    return _traced(bench, break_module)
+    return traced(bench, break_module)
 
 
 @fault("export", "dropout of 0.1 before the head is on", CLASSIFIER)

@@ -15,6 +15,7 @@ from pillsnap.matrix import STAGES
 if TYPE_CHECKING:
     import onnx
 
+CLASSIFIER, DETECTOR = ("classification",), ("detection",)
 GROUPS = ("preprocessing", "export", "weights", "numeric", "boxes", "runtime")
 
 See = Callable[[Sequence[Sample], Batch], Batch]

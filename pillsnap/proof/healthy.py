@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from pillsnap.checkpoints import stage_transform
 from pillsnap.compare.loading import load_batches
 from pillsnap.config import Config
+from pillsnap.datasets import read_samples
 from pillsnap.engines import Batch
 from pillsnap.ledger import judge_mode
 from pillsnap.proof.trial import alarms
@@ -145,23 +144,17 @@ def _save_random(case: Healthy, config: Config, path: Path) -> None:
         import timm
 
         classes = config.classification.num_classes
-        size = {} if case.size is None or "vit" not in case.model else {"img_size": case.size[0]}
-        model = timm.create_model(case.model, pretrained=False, num_classes=classes, **size)
+        model = timm.create_model(case.model, pretrained=False, num_classes=classes)
     _settle(model, _images(config, case.stage))
-    torch.save(model.state_dict() if case.stage == "classification" else _pickled(model), path)
-
-
-def _pickled(model: Any) -> dict[str, Any]:
-    return {"model": model, "train_args": {}}
+    detector = {"model": model, "train_args": {}}  # as ultralytics saves it
+    torch.save(detector if case.stage == "detection" else model.state_dict(), path)
 
 
 def _images(config: Config, stage: str) -> Iterator[Batch]:
     """A few batches of the smoke samples, read from where the reference's are."""
-    from pillsnap.datasets import read_samples
-
     samples = select(read_samples(config, stage), config.compare, "smoke")[:8]
     for prepared in load_batches(samples, stage_transform(config, stage), 4):
-        yield np.ascontiguousarray(prepared.array)
+        yield prepared.array
 
 
 def _settle(model: Any, batches: Iterator[Batch]) -> None:

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from pillsnap.engines import Batch
-from pillsnap.proof.fault import Bench, Fault, Injection, fault
+from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Fault, Injection, fault
 from pillsnap.proof.graphs import Weights, add_constant, change_all, insert_after, node
-from pillsnap.proof.preprocessing import CLASSIFIER, DETECTOR
 
 # Images that stand in for calibration data.
 _NOISE_BATCHES = 4

@@ -17,9 +17,7 @@ from pillsnap.datasets import Sample
 from pillsnap.engines import Batch
 from pillsnap.images import read_image
 from pillsnap.preprocess import ClassifyTransform, LetterboxTransform, Pixels, Tensor, preprocess
-from pillsnap.proof.fault import Bench, Fault, Injection, fault
-
-CLASSIFIER, DETECTOR = ("classification",), ("detection",)
+from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Fault, Injection, fault
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -27,7 +25,7 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _ORIENTATION, _TURNED = 0x0112, 6
 
 
-def _reread(tensor: Callable[[Pixels], Tensor]) -> Injection:
+def reread(tensor: Callable[[Pixels], Tensor]) -> Injection:
     """Feed the candidate its images anew, through another preprocessing."""
 
     def see(samples: Sequence[Sample], _: Batch) -> Batch:
@@ -36,7 +34,7 @@ def _reread(tensor: Callable[[Pixels], Tensor]) -> Injection:
     return Injection(see=see)
 
 
-def _feed(change: Callable[[Batch], Batch]) -> Injection:
+def feed(change: Callable[[Batch], Batch]) -> Injection:
     """Feed the candidate a changed array, where that is exact."""
     return Injection(see=lambda _, batch: np.ascontiguousarray(change(batch), np.float32))
 
@@ -64,19 +62,19 @@ def _normalised(pixels: Pixels, transform: ClassifyTransform) -> Tensor:
 
 @fault("preprocessing", "red and blue swapped")
 def bgr_for_rgb(bench: Bench) -> Injection:
-    return _feed(lambda batch: batch[:, ::-1])
+    return feed(lambda batch: batch[:, ::-1])
 
 
 @fault("preprocessing", "values 0..1, neither mean nor std", CLASSIFIER)
 def no_mean_std(bench: Bench) -> Injection:
     mean, std = (_channels(values) for values in (_classify(bench).mean, _classify(bench).std))
-    return _feed(lambda batch: batch * std + mean)
+    return feed(lambda batch: batch * std + mean)
 
 
 @fault("preprocessing", "ImageNet's mean and std for 0.5", CLASSIFIER)
 def imagenet_mean_std(bench: Bench) -> Injection:
     mean, std = _IMAGENET
-    return _reread(partial(preprocess, transform=replace(_classify(bench), mean=mean, std=std)))
+    return reread(partial(preprocess, transform=replace(_classify(bench), mean=mean, std=std)))
 
 
 @fault("preprocessing", "mean of red off by one level of 255", CLASSIFIER)
@@ -84,13 +82,13 @@ def mean_off_by_one_level(bench: Bench) -> Injection:
     right = _classify(bench)
     red, green, blue = right.mean
     mean = (red + 1 / 255, green, blue)
-    return _reread(partial(preprocess, transform=replace(right, mean=mean)))
+    return reread(partial(preprocess, transform=replace(right, mean=mean)))
 
 
 @fault("preprocessing", "bilinear for bicubic", CLASSIFIER)
 def other_interpolation(bench: Bench) -> Injection:
     wrong = replace(_classify(bench), interpolation="bilinear")
-    return _reread(partial(preprocess, transform=wrong))
+    return reread(partial(preprocess, transform=wrong))
 
 
 @fault("preprocessing", "OpenCV's bicubic, which does not antialias", CLASSIFIER)
@@ -106,7 +104,7 @@ def no_antialias(bench: Bench) -> Injection:
         left, top = ((side - size) // 2 for side in sides)
         return _normalised(resized[top : top + size, left : left + size], right)
 
-    return _reread(tensor)
+    return reread(tensor)
 
 
 @fault("preprocessing", "the whole photo squeezed into a square", CLASSIFIER)
@@ -117,17 +115,17 @@ def stretch_for_centre_crop(bench: Bench) -> Injection:
         resized = Image.fromarray(image).resize((right.size,) * 2, Image.Resampling.BICUBIC)
         return _normalised(np.asarray(resized), right)
 
-    return _reread(tensor)
+    return reread(tensor)
 
 
 @fault("preprocessing", "cut one pixel to the left", CLASSIFIER)
 def crop_off_by_one(bench: Bench) -> Injection:
-    return _feed(lambda batch: np.concatenate([batch[..., 1:], batch[..., -1:]], axis=-1))
+    return feed(lambda batch: np.concatenate([batch[..., 1:], batch[..., -1:]], axis=-1))
 
 
 @fault("preprocessing", "crop_pct 0.875 for 1.0", CLASSIFIER)
 def other_crop(bench: Bench) -> Injection:
-    return _reread(partial(preprocess, transform=replace(_classify(bench), crop_pct=0.875)))
+    return reread(partial(preprocess, transform=replace(_classify(bench), crop_pct=0.875)))
 
 
 @fault("preprocessing", "one photo in four is stored sideways with an EXIF tag", CLASSIFIER)
@@ -165,38 +163,38 @@ def _turn_photos(config: Config, folder: Path) -> Config:
 @fault("preprocessing", "divided by 255 twice")
 def scaled_twice(bench: Bench) -> Injection:
     if bench.stage == "detection":
-        return _feed(lambda batch: batch / np.float32(255))
+        return feed(lambda batch: batch / np.float32(255))
     mean, std = (_channels(values) for values in (_classify(bench).mean, _classify(bench).std))
-    return _feed(lambda batch: ((batch * std + mean) / np.float32(255) - mean) / std)
+    return feed(lambda batch: ((batch * std + mean) / np.float32(255) - mean) / std)
 
 
 @fault("preprocessing", "0..255 for 0..1", DETECTOR)
 def never_scaled(bench: Bench) -> Injection:
-    return _feed(lambda batch: batch * 255)
+    return feed(lambda batch: batch * 255)
 
 
 @fault("preprocessing", "black padding for grey 114", DETECTOR)
 def padding_0(bench: Bench) -> Injection:
-    return _reread(partial(preprocess, transform=replace(_letterbox(bench), pad_value=0)))
+    return reread(partial(preprocess, transform=replace(_letterbox(bench), pad_value=0)))
 
 
 @fault("preprocessing", "INTER_AREA for INTER_LINEAR", DETECTOR)
 def area_for_linear(bench: Bench) -> Injection:
-    return _reread(partial(_letterboxed, right=_letterbox(bench), interpolation=cv2.INTER_AREA))
+    return reread(partial(letterboxed, right=_letterbox(bench), interpolation=cv2.INTER_AREA))
 
 
 @fault("preprocessing", "padded at the right and bottom only", DETECTOR)
 def padding_not_centred(bench: Bench) -> Injection:
-    return _reread(partial(_letterboxed, right=_letterbox(bench), centred=False))
+    return reread(partial(letterboxed, right=_letterbox(bench), centred=False))
 
 
 @fault("preprocessing", "the whole scene squeezed into a square", DETECTOR)
 def stretch_for_letterbox(bench: Bench) -> Injection:
     right = _letterbox(bench)
-    return _reread(lambda image: _scaled(cv2.resize(image, (right.width, right.height))))
+    return reread(lambda image: _scaled(cv2.resize(image, (right.width, right.height))))
 
 
-def _letterboxed(
+def letterboxed(
     image: Pixels,
     right: LetterboxTransform,
     interpolation: int = cv2.INTER_LINEAR,

@@ -9,13 +9,13 @@ import numpy as np
 
 from pillsnap.artifacts import canonical_json, point_latest
 from pillsnap.engines import Batch
+from pillsnap.export import export_classification_onnx, export_detection_onnx
 from pillsnap.export.describe import PREFIX
-from pillsnap.proof.fault import Bench, Fault, Injection, fault
+from pillsnap.proof.fault import CLASSIFIER, Bench, Fault, Injection, fault
 from pillsnap.proof.graphs import change, middle
-from pillsnap.proof.preprocessing import CLASSIFIER
 
 
-def _restamped(bench: Bench, **entries: str) -> Injection:
+def restamped(bench: Bench, **entries: str) -> Injection:
     """The healthy graph with other metadata."""
     model = bench.model()
     for entry in model.metadata_props:
@@ -43,8 +43,6 @@ def stale_latest(bench: Bench) -> Injection:
 
 @fault("runtime", "the file was made with two names of the class map swapped", CLASSIFIER)
 def wrong_class_map(bench: Bench) -> Injection:
-    from pillsnap.export import export_classification_onnx
-
     right = bench.config.data.class_map
     assert right is not None
     codes = json.loads(right.read_bytes())
@@ -65,7 +63,7 @@ def shipped_with_other_mean(bench: Bench) -> Injection:
     entries = {entry.key: entry.value for entry in bench.model().metadata_props}
     transform = json.loads(entries[PREFIX + "preprocess"])
     transform["mean"] = [0.485, 0.456, 0.406]
-    return _restamped(bench, preprocess=canonical_json(transform))
+    return restamped(bench, preprocess=canonical_json(transform))
 
 
 @fault("runtime", "the file is replaced while it is measured")
@@ -87,8 +85,6 @@ def answers_out_of_order(bench: Bench) -> Injection:
 
 @fault("runtime", "the file of the other stage")
 def file_of_another_stage(bench: Bench) -> Injection:
-    from pillsnap.export import export_classification_onnx, export_detection_onnx
-
     own = bench.stage == "detection"
     export = export_classification_onnx if own else export_detection_onnx
     config = replace(bench.config, export=replace(bench.config.export, out_dir=bench.folder))

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import helper
 
+from pillsnap.checkpoints import letterbox_transform
 from pillsnap.config import Config
+from pillsnap.images import read_image
 from pillsnap.matrix import STAGES
+from pillsnap.preprocess import preprocess
 from pillsnap.proof.catalogue import find_fault
-from pillsnap.proof.fault import Injection
+from pillsnap.proof.exporting import traced
+from pillsnap.proof.fault import Bench, Injection
+from pillsnap.proof.graphs import insert_after, middle, node
 from pillsnap.proof.healthy import HEALTHY, find_alarms
-from pillsnap.proof.trial import Trial, judge_injection, try_fault
+from pillsnap.proof.preprocessing import feed, letterboxed, reread
+from pillsnap.proof.runtime import restamped
+from pillsnap.proof.smallest import find_smallest
+from pillsnap.proof.trial import Trial, alarms, judge_injection, try_fault
+from pillsnap.proof.weights import scale_weight
 from tests.proof.conftest import MakeBench
 
 
@@ -25,6 +38,42 @@ def by_profile(name: str, bench_of: MakeBench) -> dict[str, Trial]:
 def test_without_a_fault_the_path_of_faults_is_quiet(stage: str, bench_of: MakeBench) -> None:
     judged = judge_injection(Injection(), bench_of(stage), "smoke", threads=1)
     assert {result.verdict.name for result in judged.values()} == {"equivalent"}
+
+
+def insert_identity(bench: Bench) -> Injection:
+    model = bench.model()
+    for tensor in (model.graph.input[0].name, node(model, "Conv").output[0], "logits"):
+        identity = helper.make_node("Identity", ["x"], ["y"], name=f"control/{tensor}")
+        insert_after(model, tensor, identity)
+    return Injection(bench.save(model))
+
+
+@pytest.mark.parametrize(
+    "inject",
+    [
+        lambda bench: reread(partial(preprocess, transform=bench.transform)),
+        lambda bench: feed(lambda batch: batch[:, ::-1][:, ::-1]),
+        lambda bench: traced(bench, lambda module: None),
+        insert_identity,
+        lambda bench: scale_weight(bench, middle(bench.model()), 0),
+        lambda bench: restamped(bench),
+    ],
+    ids=["reread", "feed", "traced", "insert", "change", "restamp"],
+)
+def test_ways_of_injecting_are_no_faults_by_themselves(
+    inject: Callable[[Bench], Injection], bench_of: MakeBench
+) -> None:
+    bench = bench_of("classification")
+    judged = judge_injection(inject(bench), bench, "smoke", threads=1)
+    assert {result.verdict.name for result in judged.values()} == {"equivalent"}
+
+
+def test_the_letterbox_that_faults_start_from_is_the_right_one(demo: Config) -> None:
+    transform = letterbox_transform(demo)
+    assert demo.data.val.combo is not None
+    for path in sorted(demo.data.val.combo.images.glob("*.png"))[:8]:
+        image = read_image(path)
+        assert np.array_equal(letterboxed(image, transform), preprocess(image, transform))
 
 
 @pytest.mark.parametrize(
@@ -54,6 +103,27 @@ def test_a_tensor_off_by_a_per_mille_is_caught_by_strict_alone(bench_of: MakeBen
     assert not found["practical"].caught
     # What passed is shown with its figures.
     assert "prob_err_max" in found["practical"].reason
+
+
+def test_figures_outside_strict_are_alarms(bench_of: MakeBench) -> None:
+    bench = bench_of("classification")
+    wrong = scale_weight(bench, middle(bench.model()), 1e-3)
+    judged = judge_injection(wrong, bench, "smoke", threads=1)
+    (alarm,) = alarms(judged["strict"], bench.config)
+    assert alarm.startswith("prob_err_max")
+    refused = find_fault("classification-stale_latest").inject(bench)
+    judged = judge_injection(refused, bench, "smoke", threads=1)
+    (alarm,) = alarms(judged["strict"], bench.config)
+    assert "checkpoint_sha256" in alarm
+
+
+def test_the_smallest_scale_is_caught_and_a_smaller_one_is_not(bench_of: MakeBench) -> None:
+    bench = bench_of("classification")
+    ((name, scale),) = find_smallest(bench, threads=1, tensors=1).by_tensor.items()
+    assert scale is not None
+    for factor, caught in ((1.0, True), (0.7, False)):
+        judged = judge_injection(scale_weight(bench, name, factor * scale), bench, "smoke", 1)
+        assert judged["strict"].verdict.failed is caught
 
 
 def test_a_healthy_export_of_random_weights_raises_no_alarm(demo: Config, folder: Path) -> None:
