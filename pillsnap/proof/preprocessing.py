@@ -35,7 +35,7 @@ def reread(tensor: Callable[[Pixels], Tensor]) -> Injection:
 
 
 def feed(change: Callable[[Batch], Batch]) -> Injection:
-    """Feed the candidate a changed array, where that is exact."""
+    """Feed the candidate a changed array, where that needs no image read anew."""
     return Injection(see=lambda _, batch: np.ascontiguousarray(change(batch), np.float32))
 
 
@@ -118,7 +118,7 @@ def stretch_for_centre_crop(bench: Bench) -> Injection:
     return reread(tensor)
 
 
-@fault("preprocessing", "cut one pixel to the left", CLASSIFIER)
+@fault("preprocessing", "cut one pixel to the right, the last column repeated", CLASSIFIER)
 def crop_off_by_one(bench: Bench) -> Injection:
     return feed(lambda batch: np.concatenate([batch[..., 1:], batch[..., -1:]], axis=-1))
 

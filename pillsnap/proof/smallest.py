@@ -29,7 +29,7 @@ class Smallest:
 
     @property
     def of_any(self) -> float | None:
-        """That of the tensor where the gate sees least: every tensor is caught from here on."""
+        """The scale from which on any of these tensors is caught: that of the one seen least."""
         found = list(self.by_tensor.values())
         known = [value for value in found if value is not None]
         return max(known) if known and len(known) == len(found) else None
