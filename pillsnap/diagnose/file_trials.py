@@ -22,6 +22,8 @@ from pillsnap.export.describe import PREFIX, opset_of
 if TYPE_CHECKING:
     import onnx
 
+Arrays = dict[str, NDArray[np.float32]]
+
 _QUANTIZED = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLinear"})
 
 
@@ -43,17 +45,24 @@ def file_trials(
 
     evaluating = in_evaluation_mode(candidate)
     if evaluating is not None:
+        # Tracing in training mode has also moved the running statistics.
+        statistics = {
+            name: value.numpy()
+            for name, value in subject.load_network().state_dict().items()
+            if name.endswith((".running_mean", ".running_var"))
+        }
+        evaluated, _ = transplant(evaluating, statistics)
         yield Trial(
             "conversion",
-            "Dropout and BatchNormalization set to evaluation",
+            "Dropout and BatchNormalization set to evaluation, with the checkpoint's statistics",
             "the model was exported in training mode (model.eval() was not called)",
-            lambda: run(evaluating.SerializeToString()),
+            lambda: run(evaluated.SerializeToString()),
         )
 
     low = low_precision(candidate)
     healthy = None if low is not None else _fresh(subject, candidate, exports)
     if healthy is not None:
-        mended, changed = transplant(candidate, healthy)
+        mended, changed = transplant(candidate, float_weights(healthy))
         if changed:
             yield Trial(
                 "weights",
@@ -98,25 +107,32 @@ def in_evaluation_mode(model: onnx.ModelProto) -> onnx.ModelProto | None:
     return copy if found else None
 
 
-def transplant(
-    model: onnx.ModelProto, donor: onnx.ModelProto
-) -> tuple[onnx.ModelProto, dict[str, NDArray[np.float32]]]:
-    """A copy of a model with the donor's float32 weights where name and shape are the same, and
-    by name the model's own of those that differ."""
+def float_weights(model: onnx.ModelProto) -> Arrays:
+    """A model's float32 initializers by name."""
     from onnx import TensorProto, numpy_helper
+
+    kept = (tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT)
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in kept}
+
+
+def transplant(model: onnx.ModelProto, given: Arrays) -> tuple[onnx.ModelProto, Arrays]:
+    """A copy of a model with the given float32 weights where name and shape are the same, and by
+    name the model's own of those that differ."""
+    from onnx import numpy_helper
 
     copy = type(model)()
     copy.CopyFrom(model)
-    given = {t.name: t for t in donor.graph.initializer if t.data_type == TensorProto.FLOAT}
-    changed = {}
+    own = float_weights(model)
+    changed = {
+        name: values
+        for name, values in own.items()
+        if name in given
+        and values.shape == given[name].shape
+        and not np.array_equal(values, given[name])
+    }
     for tensor in copy.graph.initializer:
-        other = given.get(tensor.name)
-        if other is None or (tensor.data_type, tensor.dims) != (other.data_type, other.dims):
-            continue
-        own = numpy_helper.to_array(tensor)
-        if not np.array_equal(own, numpy_helper.to_array(other)):
-            changed[tensor.name] = own
-            tensor.CopyFrom(other)
+        if tensor.name in changed:
+            tensor.CopyFrom(numpy_helper.from_array(given[tensor.name], tensor.name))
     return copy, changed
 
 
@@ -143,17 +159,15 @@ def _weights_cause(
     subject: Subject,
     candidate: onnx.ModelProto,
     healthy: onnx.ModelProto,
-    changed: dict[str, NDArray[np.float32]],
+    changed: Arrays,
 ) -> str:
     """In words, how the weights that differ do."""
-    from onnx import numpy_helper
-
     made_from = {entry.key: entry.value for entry in candidate.metadata_props}
     digest = made_from.get(PREFIX + "checkpoint_sha256")
     checkpoint = find_best_checkpoint(subject.config.exp_dir, subject.stage)
     if digest and digest != sha256_file(checkpoint):
         return f"weights: the file was made from another checkpoint ({digest[:12]})"
-    own = {t.name: numpy_helper.to_array(t) for t in healthy.graph.initializer}
+    own = float_weights(healthy)
     with np.errstate(over="ignore"):
         halved = all(
             np.array_equal(values, own[name].astype(np.float16).astype(np.float32))
