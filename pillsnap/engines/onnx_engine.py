@@ -50,15 +50,14 @@ class OnnxBackend:
 
     def open_candidate(self, request: Request) -> Engine:
         from pillsnap.export import describe_onnx, export_classification_onnx, export_detection_onnx
-        from pillsnap.export.claims import has_claims, require_claims
+        from pillsnap.export.claims import has_claims, require_fit
         from pillsnap.quantize import describe_quantized
 
         config, stage, cell = request.config, request.cell.stage, request.cell
         require_loadable(cell.provider, config.session_options)
         if request.candidate is not None:
             exported = describe_onnx(request.candidate, stage)
-            if has_claims(exported):
-                require_claims(exported, config, stage)
+            require_fit(exported, config, stage)
         else:
             export = export_detection_onnx if stage == "detection" else export_classification_onnx
             marker = request.run_dir / f"export-{stage}.json"

@@ -22,13 +22,31 @@ def has_claims(exported: Exported) -> bool:
     return PREFIX + "checkpoint_sha256" in exported.metadata
 
 
-def require_claims(exported: Exported, config: Config, stage: str) -> None:
+def require_fit(exported: Exported, config: Config, stage: str) -> None:
     """Check that a file was made from the stage's checkpoint and for this configuration.
 
+    Of a file that claims nothing, only its batch size is known.
+
     Raises:
-        WrongCandidate: its metadata say otherwise; every entry that differs is named.
+        WrongCandidate: its metadata say otherwise, every entry that differs being named; or its
+            batch size is fixed where export.dynamic_axes asks for a free one, which no comparison
+            in batches of that size would show.
         PillsnapError: the checkpoint or the class map cannot be read.
     """
+    if config.export.dynamic_axes and not exported.dynamic_axes:
+        raise WrongCandidate(
+            "the candidate takes batches of one size only",
+            where=exported.path,
+            got="a fixed batch size",
+            expected="a free one (export.dynamic_axes: true)",
+            hint="export it with a free batch size, or set export.dynamic_axes: false and "
+            "export.compare.batch_size to the file's",
+        )
+    if has_claims(exported):
+        _require_claims(exported, config, stage)
+
+
+def _require_claims(exported: Exported, config: Config, stage: str) -> None:
     wanted = _expected(config, stage)
     found = _flat({name: exported.metadata.get(PREFIX + name, "") for name in wanted})
     expected = _flat(wanted)
@@ -50,7 +68,6 @@ def _expected(config: Config, stage: str) -> dict[str, str]:
         "checkpoint_sha256": sha256_file(find_best_checkpoint(config.exp_dir, stage)),
         "num_classes": str(getattr(config, stage).num_classes),
         "preprocess": canonical_json(asdict(stage_transform(config, stage))),
-        "dynamic_axes": canonical_json(config.export.dynamic_axes),
     }
     if stage == "detection":
         return {**expected, "nms": canonical_json(asdict(config.nms))}

@@ -13,7 +13,7 @@ import pytest
 from pillsnap.config import Config, Nms, Postprocess
 from pillsnap.errors import WrongCandidate
 from pillsnap.export import describe_onnx, export_classification_onnx, export_detection_onnx
-from pillsnap.export.claims import has_claims, require_claims
+from pillsnap.export.claims import has_claims, require_fit
 from pillsnap.export.describe import Exported
 from tests.models.small_models import Experiment
 
@@ -30,17 +30,17 @@ def classifier(experiment: Experiment, tmp_path: Path) -> tuple[Config, Exported
 
 def refusal(exported: Exported, config: Config, stage: str = "classification") -> str:
     with pytest.raises(WrongCandidate) as caught:
-        require_claims(exported, config, stage)
+        require_fit(exported, config, stage)
     return str(caught.value)
 
 
 def test_what_it_was_made_for_is_accepted(classifier: tuple[Config, Exported]) -> None:
     config, exported = classifier
     assert has_claims(exported)
-    require_claims(exported, config, "classification")
+    require_fit(exported, config, "classification")
     # A classifier does not know the NMS.
     other = replace(config.export, postprocess=Postprocess(Nms(iou_threshold=0.7)))
-    require_claims(exported, replace(config, export=other), "classification")
+    require_fit(exported, replace(config, export=other), "classification")
 
 
 def test_other_preprocessing_is_named_by_its_keys(classifier: tuple[Config, Exported]) -> None:
@@ -71,18 +71,24 @@ def test_another_checkpoint_is_named(classifier: tuple[Config, Exported]) -> Non
     assert "checkpoint_sha256" in refusal(exported, config)
 
 
-def test_fixed_axes_are_named(classifier: tuple[Config, Exported]) -> None:
-    config, _ = classifier
+def test_a_fixed_batch_size_is_named(classifier: tuple[Config, Exported], tmp_path: Path) -> None:
+    config, free = classifier
     fixed = replace(config, export=replace(config.export, dynamic_axes=False))
     exported = describe_onnx(export_classification_onnx(fixed).path, "classification")
-    require_claims(exported, fixed, "classification")
-    assert "dynamic_axes false" in refusal(exported, config)
+    require_fit(exported, fixed, "classification")
+    require_fit(free, fixed, "classification")  # a free one serves as well
+    assert "batches of one size only" in refusal(exported, config)
+    model = onnx.load(exported.path)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    foreign = describe_onnx(tmp_path / "foreign.onnx", "classification")
+    assert "batches of one size only" in refusal(foreign, config)
 
 
 def test_a_detector_is_held_to_its_nms_and_not_to_the_class_map(experiment: Experiment) -> None:
     config = experiment(detector="yolo11n")
     exported = describe_onnx(export_detection_onnx(config).path, "detection")
-    require_claims(exported, config, "detection")
+    require_fit(exported, config, "detection")
     nms = Postprocess(Nms(conf_threshold=0.25, iou_threshold=0.7))
     other = replace(config, export=replace(config.export, postprocess=nms))
     text = refusal(exported, other, "detection")
@@ -94,9 +100,10 @@ def test_a_detector_is_held_to_its_nms_and_not_to_the_class_map(experiment: Expe
 def test_a_file_made_elsewhere_claims_nothing(
     classifier: tuple[Config, Exported], tmp_path: Path
 ) -> None:
-    _, exported = classifier
+    config, exported = classifier
     model = onnx.load(exported.path)
     del model.metadata_props[:]
-    foreign = tmp_path / "foreign.onnx"
-    onnx.save(model, foreign)
-    assert not has_claims(describe_onnx(foreign, "classification"))
+    onnx.save(model, tmp_path / "foreign.onnx")
+    foreign = describe_onnx(tmp_path / "foreign.onnx", "classification")
+    assert not has_claims(foreign)
+    require_fit(foreign, config, "classification")
