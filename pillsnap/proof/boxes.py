@@ -105,27 +105,47 @@ def classes_from_1(bench: Bench) -> Injection:
     return _say(change)
 
 
-@fault("boxes", "300 boxes after suppression for all before it", DETECTOR)
+@fault("boxes", "300 boxes after suppression for all before it", DETECTOR, refusal="wrong shape")
 def suppressed_in_the_graph(bench: Bench) -> Injection:
     return Injection(say=lambda output: output[:, :300].copy())
 
 
-@fault("boxes", "the file is shipped with an NMS at IoU 0.7 for 0.5", DETECTOR)
+@fault(
+    "boxes",
+    "the file is shipped with an NMS at IoU 0.7 for 0.5",
+    DETECTOR,
+    refusal="nms.iou_threshold",
+)
 def nms_iou_changed(bench: Bench) -> Injection:
     return _made_for(bench, iou_threshold=0.7)
 
 
-@fault("boxes", "the file is shipped with a confidence threshold of 0.25 for 0.3", DETECTOR)
+@fault(
+    "boxes",
+    "the file is shipped with a confidence threshold of 0.25 for 0.3",
+    DETECTOR,
+    refusal="nms.conf_threshold",
+)
 def confidence_changed(bench: Bench) -> Injection:
     return _made_for(bench, conf_threshold=0.25)
 
 
-@fault("boxes", "the file is shipped with suppression across classes", DETECTOR)
+@fault(
+    "boxes",
+    "the file is shipped with suppression across classes",
+    DETECTOR,
+    refusal="nms.class_agnostic",
+)
 def class_agnostic(bench: Bench) -> Injection:
     return _made_for(bench, class_agnostic=True)
 
 
-@fault("boxes", "the file is shipped with at most 10 boxes for 100", DETECTOR)
+@fault(
+    "boxes",
+    "the file is shipped with at most 10 boxes for 100",
+    DETECTOR,
+    refusal="nms.max_detections",
+)
 def fewer_boxes(bench: Bench) -> Injection:
     return _made_for(bench, max_detections=10)
 

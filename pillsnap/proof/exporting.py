@@ -105,13 +105,13 @@ def dropout_on(bench: Bench) -> Injection:
     return Injection(bench.save(insert_after(model, node(model, "Gemm").input[0], *chain)))
 
 
-@fault("export", "made for batches of one")
+@fault("export", "made for batches of one", refusal="one size only")
 def frozen_batch_size(bench: Bench) -> Injection:
     fixed = replace(bench.config.export, dynamic_axes=False, out_dir=bench.folder)
     return Injection(_export(bench, fixed))
 
 
-@fault("export", "made elsewhere, for batches of exactly the gate's size")
+@fault("export", "made elsewhere, for batches of exactly the gate's size", refusal="one size only")
 def frozen_at_the_gates_batch_size(bench: Bench) -> Injection:
     import onnx
 
@@ -128,7 +128,7 @@ def frozen_at_the_gates_batch_size(bench: Bench) -> Injection:
     return Injection(path)
 
 
-@fault("export", "made for images of 320 px, for 640", DETECTOR)
+@fault("export", "made for images of 320 px, for 640", DETECTOR, refusal="cannot run this batch")
 def frozen_image_size(bench: Bench) -> Injection:
     shape = replace(bench.config.export.input_shape, detection=(16, 3, 320, 320))
     fixed = replace(
@@ -138,7 +138,9 @@ def frozen_image_size(bench: Bench) -> Injection:
     import onnx
 
     model = onnx.load(model_of_320)
-    del model.metadata_props[:]  # the file claims to be what was asked for
+    # The file claims to be what was asked for, a free batch size included.
+    del model.metadata_props[:]
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
     return Injection(bench.save(model))
 
 

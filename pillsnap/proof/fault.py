@@ -85,6 +85,8 @@ class Fault:
 
     Attributes:
         magnitude: how wrong, in words.
+        refusal: what the gate says of a candidate that it lets not come to figures; None where
+            figures must catch it. An injection that failed would pass for a caught fault otherwise.
         blind: why the gate cannot see it; None for what it must catch.
     """
 
@@ -93,6 +95,7 @@ class Fault:
     stage: str
     magnitude: str
     inject: Inject = field(repr=False)
+    refusal: str | None = None
     blind: str | None = None
 
     @property
@@ -101,12 +104,19 @@ class Fault:
 
 
 def fault(
-    group: str, magnitude: str, stages: Sequence[str] = STAGES, blind: str | None = None
+    group: str,
+    magnitude: str,
+    stages: Sequence[str] = STAGES,
+    *,
+    refusal: str | None = None,
+    blind: str | None = None,
 ) -> Callable[[Inject], tuple[Fault, ...]]:
     """Make a function a fault of each stage, named like the function."""
 
     def declare(inject: Inject) -> tuple[Fault, ...]:
         name = inject.__name__
-        return tuple(Fault(name, group, stage, magnitude, inject, blind) for stage in stages)
+        return tuple(
+            Fault(name, group, stage, magnitude, inject, refusal, blind) for stage in stages
+        )
 
     return declare

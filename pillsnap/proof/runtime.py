@@ -24,12 +24,16 @@ def restamped(bench: Bench, **entries: str) -> Injection:
     return Injection(bench.save(model))
 
 
-@fault("runtime", "TensorRT was asked for and is not there")
+@fault("runtime", "TensorRT was asked for and is not there", refusal="tensorrt")
 def provider_fell_back(bench: Bench) -> Injection:
     return Injection(provider="tensorrt")
 
 
-@fault("runtime", "latest_ leads to an export of an earlier checkpoint, its weights 1e-7 away")
+@fault(
+    "runtime",
+    "latest_ leads to an export of an earlier checkpoint, its weights 1e-7 away",
+    refusal="checkpoint_sha256",
+)
 def stale_latest(bench: Bench) -> Injection:
     model = bench.model()
     change(model, middle(model), lambda w: w * (1 + 1e-7))
@@ -41,7 +45,12 @@ def stale_latest(bench: Bench) -> Injection:
     return Injection(latest)
 
 
-@fault("runtime", "the file was made with two names of the class map swapped", CLASSIFIER)
+@fault(
+    "runtime",
+    "the file was made with two names of the class map swapped",
+    CLASSIFIER,
+    refusal="class_map_sha256",
+)
 def wrong_class_map(bench: Bench) -> Injection:
     right = bench.config.data.class_map
     assert right is not None
@@ -58,7 +67,12 @@ def wrong_class_map(bench: Bench) -> Injection:
     return Injection(export_classification_onnx(config).path)
 
 
-@fault("runtime", "the file is shipped with ImageNet's mean for 0.5", CLASSIFIER)
+@fault(
+    "runtime",
+    "the file is shipped with ImageNet's mean for 0.5",
+    CLASSIFIER,
+    refusal="preprocess.mean",
+)
 def shipped_with_other_mean(bench: Bench) -> Injection:
     entries = {entry.key: entry.value for entry in bench.model().metadata_props}
     transform = json.loads(entries[PREFIX + "preprocess"])
@@ -66,7 +80,7 @@ def shipped_with_other_mean(bench: Bench) -> Injection:
     return restamped(bench, preprocess=canonical_json(transform))
 
 
-@fault("runtime", "the file is replaced while it is measured")
+@fault("runtime", "the file is replaced while it is measured", refusal="of another model")
 def report_of_another_model(bench: Bench) -> Injection:
     path = bench.save(bench.model())
 
@@ -83,7 +97,7 @@ def answers_out_of_order(bench: Bench) -> Injection:
     return Injection(say=lambda output: np.roll(output, 1, axis=0))
 
 
-@fault("runtime", "the file of the other stage")
+@fault("runtime", "the file of the other stage", refusal="this model is for")
 def file_of_another_stage(bench: Bench) -> Injection:
     own = bench.stage == "detection"
     export = export_classification_onnx if own else export_detection_onnx

@@ -34,6 +34,9 @@ def test_a_fault_is_caught(fault: Fault, bench_of: MakeBench, record: Record, th
         record(TRIAL, trial.as_dict())
     (strict,) = [t for t in trials if (t.size, t.profile) == ("coverage", "strict")]
     assert strict.caught, strict.reason
+    refused = strict.figures == ("refused",)
+    assert refused is (fault.refusal is not None), strict.reason
+    assert fault.refusal is None or fault.refusal in strict.reason
 
 
 @pytest.mark.parametrize("case", HEALTHY, ids=lambda case: case.id)
