@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pillsnap.artifacts import sha256_file
 from pillsnap.checkpoints import find_best_checkpoint
 from pillsnap.diagnose.exports import FreshExports, exporter_of
-from pillsnap.diagnose.gap import Figures, measure_gap
+from pillsnap.diagnose.gap import Figures, gap_of
 from pillsnap.diagnose.subject import Subject, open_network
 from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch
@@ -36,12 +36,12 @@ def file_trials(
         wanted: the reference's answer to the subject's images.
         candidate: the file's content.
     """
-    stage = subject.stage
+    stage, batch = subject.stage, subject.candidate.batch(subject.images)
 
     def run(model: Path | bytes, precision: str = subject.cell.precision) -> Figures:
         runtime, provider = subject.config.session_options, subject.provider
         network = open_network(model, provider, subject.threads, runtime, precision)
-        return measure_gap(wanted, network(subject.candidate.batch(subject.images)))
+        return gap_of(wanted, network, batch)
 
     evaluating = in_evaluation_mode(candidate)
     if evaluating is not None:

@@ -152,6 +152,7 @@ def tap_groups(
 def _sizes(model: onnx.ModelProto, shape: Sequence[int]) -> Mapping[str, int]:
     """Bytes of every tensor whose shape onnx can infer for an input of this shape."""
     import onnx
+    from onnx import helper
 
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
@@ -165,7 +166,8 @@ def _sizes(model: onnx.ModelProto, shape: Sequence[int]) -> Mapping[str, int]:
     for value in (*inferred.value_info, *inferred.output):
         dims = value.type.tensor_type.shape.dim
         if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
-            sizes[value.name] = 8 * math.prod(dim.dim_value for dim in dims)
+            width = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).itemsize
+            sizes[value.name] = width * math.prod(dim.dim_value for dim in dims)
     return sizes
 
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pillsnap.diagnose.gap import Figures, measure_gap
+from pillsnap.diagnose.gap import Figures, gap_of
 from pillsnap.diagnose.subject import Subject
 from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch, Transform
@@ -50,7 +50,7 @@ def input_trials(subject: Subject, wanted: Batch) -> Trials:
     own = subject.reference.batch(subject.images)
 
     def fed(given: Batch) -> Figures:
-        return measure_gap(wanted, subject.candidate.network(given))
+        return gap_of(wanted, subject.candidate.network, given)
 
     for name, cause, change in _undone(subject):
         given = np.ascontiguousarray(change(batch), np.float32)
@@ -58,7 +58,7 @@ def input_trials(subject: Subject, wanted: Batch) -> Trials:
     answer = subject.candidate.network(batch)
 
     def repeated(given: Batch) -> Figures:
-        return measure_gap(subject.reference.network(given), answer)
+        return gap_of(answer, subject.reference.network, given)
 
     for name, prepare in _variants(subject):
         other = np.stack([prepare(image) for image in subject.images])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pillsnap.diagnose.gap import Figures, measure_gap
+from pillsnap.diagnose.gap import Figures, gap_of, measure_gap
 from pillsnap.diagnose.subject import Subject, open_network
 from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch
@@ -21,17 +21,18 @@ def runtime_trials(subject: Subject, wanted: Batch) -> Trials:
     """
     runtime, threads = subject.config.session_options, subject.threads
     provider = subject.provider
+    batch = subject.candidate.batch(subject.images)
 
     def run(provider: str, threads: int, runtime: Runtime) -> Figures:
         network = open_network(subject.model, provider, threads, runtime, subject.cell.precision)
-        return measure_gap(wanted, network(subject.candidate.batch(subject.images)))
+        return gap_of(wanted, network, batch)
 
     if subject.candidate.network is not subject.opened:
         yield Trial(
             "decoding",
             "the file by itself",
             "what the candidate's side does beside running its file",
-            lambda: measure_gap(wanted, subject.opened(subject.candidate.batch(subject.images))),
+            lambda: gap_of(wanted, subject.opened, batch),
         )
     if runtime.graph_optimization_level != "ORT_DISABLE_ALL":
         plain = replace(runtime, graph_optimization_level="ORT_DISABLE_ALL")
@@ -48,7 +49,6 @@ def runtime_trials(subject: Subject, wanted: Batch) -> Trials:
     if len(subject.images) > 1:
 
         def one_by_one() -> Figures:
-            batch = subject.candidate.batch(subject.images)
             answers = [subject.candidate.network(image[None]) for image in batch]
             return measure_gap(wanted, np.concatenate(answers))
 

@@ -76,10 +76,11 @@ def compare_twins(
     errors: dict[str, float] = {}
     shape = (1, *images.shape[1:])
     for group in tap_groups(healthy, list(names), shape, limit // 2):
-        run_ours = open_taps(healthy, group, threads)
-        run_theirs = open_taps(candidate, [names[name] for name in group], threads)
+        theirs_names = [names[name] for name in group]
         for image in images:
-            wanted, found = run_ours(image[None]), run_theirs(image[None])
+            # One session at a time: each holds a copy of the model.
+            wanted = open_taps(healthy, group, threads)(image[None])
+            found = open_taps(candidate, theirs_names, threads)(image[None])
             for name in group:
                 error = relative_error(found[names[name]], wanted[name])
                 errors[name] = max(error, errors.get(name, 0.0))

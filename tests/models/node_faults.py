@@ -53,9 +53,11 @@ def inject(model: onnx.ModelProto, fault: NodeFault) -> onnx.ModelProto:
     if fault.part == "weight":
         tensor = next(t for t in graph.initializer if t.name == node.input[1])
         scaled = numpy_helper.to_array(tensor) * np.float32(FACTOR)
-        # A copy of its own, since other nodes may share the tensor.
-        graph.initializer.append(numpy_helper.from_array(scaled, "faulty"))
-        node.input[1] = "faulty"
+        if sum(list(other.input).count(tensor.name) for other in graph.node) == 1:
+            tensor.CopyFrom(numpy_helper.from_array(scaled, tensor.name))
+        else:  # the fault is of this node alone
+            graph.initializer.append(numpy_helper.from_array(scaled, "faulty"))
+            node.input[1] = "faulty"
         return copy
     output = node.output[0]
     node.output[0] = "before_the_fault"
