@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from pillsnap.diagnose.budget import Budget, Stage, share_difference
 from pillsnap.diagnose.causes import find_causes
@@ -64,6 +67,15 @@ def diagnose(subject: Subject, exports: FreshExports, repro: Path) -> dict[str, 
         says why.
     """
     started = time.perf_counter()
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter(
+            "ignore"
+        )  # broken models make many, which pytest may turn into errors
+        found = _parts(subject, exports, repro)
+    return {**found, "seconds": round(time.perf_counter() - started, 3)}
+
+
+def _parts(subject: Subject, exports: FreshExports, repro: Path) -> dict[str, Any]:
     problems: list[str] = []
 
     def attempt(what: str, run: Callable[[], T]) -> T | None:
@@ -91,7 +103,6 @@ def diagnose(subject: Subject, exports: FreshExports, repro: Path) -> dict[str, 
         "causes": None if causes is None else causes.as_dict(),
         "repro": None if script is None else str(script),
         "problems": problems,
-        "seconds": round(time.perf_counter() - started, 3),
     }
 
 

@@ -17,12 +17,15 @@ from pillsnap.controller import decide_exit_code
 from pillsnap.figures import Figures, Metrics
 from pillsnap.gate import (
     ALWAYS,
+    BUDGET,
+    CERTIFIED,
     RATES,
     RESAMPLED,
     Breach,
     Verdict,
     VerdictName,
     certified,
+    concerns_outputs,
     find_breaches,
     judge,
     likely_causes,
@@ -611,3 +614,12 @@ def test_exit_codes_of_the_contract_by_hand(
         )
         == expected
     )
+
+
+def test_only_breaches_of_what_the_model_answers_concern_its_outputs() -> None:
+    speed = Breach("latency_p95_ms", 50, 40, BUDGET)
+    samples = Breach(f"top1_mismatch_rate{CERTIFIED}", 0.09, 0.01)
+    classes = Breach("classes_missing", 3, 0)
+    assert not concerns_outputs((speed, samples, classes))
+    assert concerns_outputs((speed, Breach("prob_err_max", 1e-3, 1e-4)))
+    assert concerns_outputs((Breach("raw_score_err", 1e-3, 1e-4, "stride 8"),))
