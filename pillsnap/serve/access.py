@@ -30,7 +30,10 @@ def require_access(key: str | None, client: str | None, headers: Mapping[str, st
         if given is None or not hmac.compare_digest(given.encode("latin-1"), key.encode()):
             raise Refusal(401, "the header X-API-Key is missing or wrong")
         return
-    is_local = _is_loopback(client) and _is_local_name(headers.get("host", ""))
+    # A web page on this machine may be anybody's; browsers say whose it is.
+    names = [headers.get("host", "")]
+    names += [headers["origin"].partition("://")[2]] if "origin" in headers else []
+    is_local = _is_loopback(client) and all(_is_local_name(name) for name in names)
     if not is_local or any(name in headers for name in _FORWARDED):
         raise Refusal(403, "without API_KEY in its environment the service answers loopback alone")
 

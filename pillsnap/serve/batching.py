@@ -67,7 +67,10 @@ class Batcher:
             ended, jobs = self._gather(job)
             with self._turn:
                 self._in_use = self._pipeline
-            self._run(jobs, self._in_use)
+            # From here on nobody can call a job off; one that was needs no answer.
+            wanted = [each for each in jobs if each.answer.set_running_or_notify_cancel()]
+            if wanted:
+                self._run(wanted, self._in_use)
             with self._turn:
                 self._in_use = None
                 self._turn.notify_all()

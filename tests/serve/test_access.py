@@ -56,6 +56,9 @@ def test_the_key(given: str | None, expected: int) -> None:
         ("127.0.0.1", {"host": "evil.example:8000"}, 403),
         ("127.0.0.1", {"host": "localhost.evil.example"}, 403),
         ("127.0.0.1", {}, 403),
+        ("127.0.0.1", {"host": "localhost:8000", "origin": "http://localhost:8000"}, 200),
+        ("127.0.0.1", {"host": "localhost", "origin": "https://evil.example"}, 403),
+        ("127.0.0.1", {"host": "localhost", "origin": "null"}, 403),
         # A proxy on this machine, before clients from anywhere.
         ("127.0.0.1", {"host": "localhost", "x_forwarded_for": "203.0.113.9"}, 403),
         ("127.0.0.1", {"host": "localhost", "forwarded": "for=203.0.113.9"}, 403),
