@@ -7,6 +7,7 @@ what was verified.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 if an image could not be read; 2 for wrong arguments, config or model; 130
     where it was interrupted."""
     arguments = _parse(argv)
+    # Which models are taken, and why.
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("pillsnap").setLevel(logging.INFO)
     try:
         unreadable = _infer(arguments)
     except PillsnapError as error:

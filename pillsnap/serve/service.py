@@ -43,6 +43,8 @@ def create_app_from_environment() -> FastAPI:
         PillsnapError: the configuration is wrong, or a model cannot be loaded.
     """
     config = load_config(find_config(None, os.environ, Path.cwd()))
+    # Which models are taken, and why.
+    logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("pillsnap").setLevel(logging.INFO)
     return create_app(config, read_environment(config.source))
 

@@ -1,0 +1,60 @@
+"""Starting the service: which models it takes, and mistakes that are messages."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.e2e.demo_project import DemoProject
+from tests.serve.running import running
+
+
+@pytest.mark.parametrize(
+    ("config", "env_file", "environ", "message"),
+    [
+        ("paths: {exp_dir: [", "", {}, "this is not YAML"),
+        ("paths: {exp_dir: x}\nserve: {port: 1}", "", {}, "unknown key 'port'"),
+        ("paths: {exp_dir: x}", "API_KEY='secret", {}, "quotes are broken"),
+        ("paths: {exp_dir: x}", "MODEL_PATH=gone.onnx", {}, "MODEL_PATH names no model"),
+        ("paths: {exp_dir: x}", "", {"DETECTION_MODEL_PATH": "/gone"}, "no classification model"),
+        ("paths: {exp_dir: x}", "", {"CLASSIFICATION_MODEL_PATH": "."}, "it is a folder"),
+        ("paths: {exp_dir: x}", "", {"MODEL_PATH": "config.yaml"}, "not a whole ONNX model"),
+    ],
+)
+def test_mistakes_end_it_with_a_message(
+    tmp_path: Path, config: str, env_file: str, environ: dict[str, str], message: str
+) -> None:
+    (tmp_path / "config.yaml").write_text(config)
+    (tmp_path / ".env").write_text(env_file)
+    done = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "pillsnap.serve:app", "--port", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "PILLSNAP_CONFIG": str(tmp_path / "config.yaml"), **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_what_was_chosen_and_why_is_logged_and_shown(passed: DemoProject, tmp_path: Path) -> None:
+    config = passed.path / "start.yaml"
+    config.write_text(yaml.safe_dump({**passed.settings, "serve": {"provider": "cpu"}}))
+    chosen = str(next(passed.out_dir.glob("classification-*.onnx")))
+    with running(config, tmp_path / "log", CLASSIFICATION_MODEL_PATH=chosen) as client:
+        models = client.get("/version").json()["models"]
+        log = (tmp_path / "log").read_text()
+    assert models["classification"]["reason"] == "CLASSIFICATION_MODEL_PATH is set"
+    assert models["detection"]["reason"] == "latest_detection.onnx of export.out_dir"
+    assert f"classification: {chosen} (CLASSIFICATION_MODEL_PATH is set)" in log
+    assert models["detection"]["verified"] is True
