@@ -39,6 +39,15 @@ def test_what_only_two_together_do_is_shared_evenly_in_any_order() -> None:
     assert share_difference([plus(1, "a"), double], 0.0, gap).percent == {"a": 75, "b": 25}
 
 
+def test_interactions_of_three_are_weighted_by_every_order() -> None:
+    def times(factor: float, name: str) -> Stage:
+        return Stage(name, same, lambda state: state * factor)
+
+    # a alone 1, with b 2, with c 3, all 6, anything without a 0: worked out over the six orders.
+    percent = share_difference([plus(1, "a"), times(2, "b"), times(3, "c")], 0.0, gap).percent
+    assert percent == {"a": 52.78, "b": 19.44, "c": 27.78}
+
+
 def test_a_stage_that_takes_back_what_another_adds_is_negative() -> None:
     halve = Stage("b", same, lambda state: state / 2)
     assert share_difference([plus(2, "a"), halve], 0.0, gap).percent == {"a": 150, "b": -50}
