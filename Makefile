@@ -26,6 +26,7 @@ bench: $(VENV)/.ready
 	$(BENCH)/verify_limits.py --project full --n 128
 	$(BENCH)/peers.py --project full --n 128
 	$(BENCH)/full_size.py
+	$(BENCH)/service.py
 
 lint: $(VENV)/.ready
 	$(RUN) ruff check .

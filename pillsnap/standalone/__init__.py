@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pillsnap.artifacts import sha256_file, write_atomic
+from pillsnap.artifacts import write_atomic
 from pillsnap.checkpoints import stage_transform
 from pillsnap.config import Config
 from pillsnap.export import Exported, describe_onnx
@@ -57,7 +57,7 @@ def freeze(config: Config, models: Mapping[str, Exported]) -> dict[str, Any]:
         "stages": {
             stage: {
                 "file": model.path.name,
-                "sha256": sha256_file(model.path),
+                "sha256": model.sha256,
                 "version": model.version_tag or model.path.stem,
                 "transform": asdict(stage_transform(config, stage)),
             }

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 from pillsnap.config import Config, Serve, load_config
 from pillsnap.serve.service import create_app
 from tests.e2e.demo_project import DemoProject
+
+if TYPE_CHECKING:  # every run of the gate loads this file, and few need a service
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
 
 LOCAL = ("127.0.0.1", 50_000)
 SMALL = Serve(provider="cpu", max_images=4, max_upload_mib=4, max_megapixels=2)
@@ -20,6 +23,8 @@ SMALL = Serve(provider="cpu", max_images=4, max_upload_mib=4, max_megapixels=2)
 
 def client(app: FastAPI, peer: tuple[str, int] = LOCAL) -> TestClient:
     """A client whose requests come from `peer`."""
+    from fastapi.testclient import TestClient
+
     return TestClient(app, base_url="http://127.0.0.1", client=peer, raise_server_exceptions=False)
 
 

@@ -300,7 +300,7 @@ def test_only_a_passing_verdict_for_this_file_and_provider_counts(
     path = place("candidate.onnx")
     unverified(passed.out_dir / "latest_classification.onnx", path)
     digest = sha256_file(path)
-    (source,) = (passed.out_dir / "reports").glob("*smoke*.json")
+    source = min((passed.out_dir / "reports").glob("*smoke*.json"))
     report = json.loads(source.read_text())
     cell = next(cell for cell in report["cells"] if cell["stage"] == "classification")
     report["provenance"]["models_sha256"][cell["id"]] = digest
@@ -400,3 +400,30 @@ def test_a_verified_file_is_what_runs_though_it_changes_on_disk(
     (result,) = served.post("/predict", content=photo, headers=IMAGE).json()["results"]
     assert result["code"] == "K-000123"
     assert served.post("/reload", json={"model_path": "candidate.onnx"}).status_code == 422
+
+
+def test_a_verdict_does_not_vouch_for_weights_in_other_files(
+    served: TestClient,
+    lenient: TestClient,
+    photo: bytes,
+    passed: DemoProject,
+    place: Callable[[str], Path],
+) -> None:
+    path, weights = place("candidate.onnx"), place("candidate.bin")
+    model = onnx.load(passed.out_dir / "latest_classification.onnx")
+    onnx.save(model, path, save_as_external_data=True, location=weights.name)
+    assert weights.stat().st_size > path.stat().st_size
+    source = min((passed.out_dir / "reports").glob("*smoke*.json"))
+    report = json.loads(source.read_text())
+    cell = next(cell for cell in report["cells"] if cell["stage"] == "classification")
+    report["provenance"]["models_sha256"][cell["id"]] = sha256_file(path)
+    place("reports/second.json").write_text(json.dumps(report))
+    refused(served, photo, passed.path, 403, "vouch", model_path="candidate.onnx")
+    # They can be loaded all the same where that is permitted, and are what they were.
+    body = {"model_path": "candidate.onnx", "allow_unverified": True}
+    assert lenient.post("/reload", json=body).status_code == 200
+    assert lenient.get("/version").json()["models"]["classification"]["verified"] is False
+    (result,) = lenient.post("/predict", content=photo, headers=IMAGE).json()["results"]
+    assert result["code"] == "K-000123"
+    body["model_path"] = "latest_classification.onnx"
+    assert lenient.post("/reload", json=body).status_code == 200
