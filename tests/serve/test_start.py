@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,27 @@ def test_what_was_chosen_and_why_is_logged_and_shown(passed: DemoProject, tmp_pa
     assert models["detection"]["reason"] == "latest_detection.onnx of export.out_dir"
     assert f"classification: {chosen} (CLASSIFICATION_MODEL_PATH is set)" in log
     assert models["detection"]["verified"] is True
+
+
+def test_more_requests_than_may_wait_are_told_so(
+    passed: DemoProject, photo: bytes, tmp_path: Path
+) -> None:
+    config = passed.path / "waiting.yaml"
+    settings = {"provider": "cpu", "max_waiting": 1}
+    config.write_text(yaml.safe_dump({**passed.settings, "serve": settings}))
+    headers = {"content-type": "image/png"}
+    with running(config, tmp_path / "log", API_KEY="") as client:
+
+        def slowly() -> Iterator[bytes]:
+            yield photo[:100]
+            end = time.monotonic() + 30
+            while "pillsnap_waiting_requests 1" not in client.get("/metrics").text:
+                assert time.monotonic() < end
+            other = client.post("/predict", content=photo, headers=headers)
+            assert other.status_code == 503
+            assert "try again later" in other.json()["error"]
+            yield photo[100:]
+
+        answer = client.post("/predict", content=slowly(), headers=headers)
+        assert answer.json()["results"][0]["code"] == "K-000123"
+        assert client.post("/predict", content=photo, headers=headers).status_code == 200

@@ -21,6 +21,7 @@ from pillsnap.config import (
     load_config,
 )
 from pillsnap.errors import ConfigError
+from pillsnap.modelchoice import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 
@@ -247,5 +248,5 @@ def test_find_config_names_what_is_missing(tmp_path: Path) -> None:
 
 def test_env_example_names_only_variables_that_are_read() -> None:
     names = set(re.findall(r"^# ([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-    models = {"MODEL_PATH", "CLASSIFICATION_MODEL_PATH", "DETECTION_MODEL_PATH"}
+    models = {*VARIABLES.values(), "MODEL_PATH"}
     assert names == {"PILLSNAP_CONFIG", "OPSET", "CONFIG", "API_KEY", *models}
