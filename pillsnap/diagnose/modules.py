@@ -103,9 +103,10 @@ def compare_modules(
 
 def match_taps(graph: Graph, network: torch.nn.Module, image: Batch) -> list[Tap]:
     """The tensors that hold a module's output: the last one of the module's nodes, if it has the
-    output's shape. Conv and BatchNorm are one node in the file, and hold the BatchNorm's output."""
+    output's shape. Where exporting folded BatchNorm into Conv, that is the BatchNorm's output."""
     calls = _calls(network, image)
-    folded = _folded(network, list(calls))
+    kept = any(node.op_type == "BatchNormalization" for node in graph.nodes)
+    folded = {} if kept else _folded(network, list(calls))
     last: dict[str, int] = {}
     for index, node in enumerate(graph.nodes):
         path = _known(module_path(node), calls)
@@ -117,8 +118,7 @@ def match_taps(graph: Graph, network: torch.nn.Module, image: Batch) -> list[Tap
     # The innermost module that a tensor belongs to, which has the longest path, says most of it.
     for path in sorted(calls.keys() & last.keys(), key=len):
         node = graph.nodes[last[path]]
-        module = folded.get(path, path) if node.op_type == "Conv" else path
-        taps[last[path]] = Tap(node.output[0], module)
+        taps[last[path]] = Tap(node.output[0], folded.get(path, path))
     sizes = open_taps(graph.model, [tap.tensor for tap in taps.values()], 1)(image)
     return [tap for _, tap in sorted(taps.items()) if sizes[tap.tensor].shape == calls[tap.module]]
 
