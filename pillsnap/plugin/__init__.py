@@ -65,7 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="ask the reference again even where its answers are known",
     )
-    add("--diagnose", action="store_true", help="say where and why of every cell, not of breaches")
+    add("--diagnose", action="store_true", help="diagnose every cell, not only breaches")
     add(
         "--perf-budget",
         action="append",
