@@ -14,7 +14,13 @@ from pillsnap.proof.scores import build_report, write_report
 from pillsnap.proof.table import render
 
 # Key of what an item adds to its user_properties: (KIND, plain builtins).
-TRIAL, HEALTHY, SMALLEST = KINDS = ("proof-trial", "proof-healthy", "proof-smallest")
+KINDS = TRIAL, HEALTHY, SMALLEST, LOCATED, EXPLAINED = (
+    "proof-trial",
+    "proof-healthy",
+    "proof-smallest",
+    "proof-located",
+    "proof-explained",
+)
 
 
 class Scoreboard:

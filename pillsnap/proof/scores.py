@@ -11,6 +11,7 @@ from pillsnap.artifacts import write_atomic
 from pillsnap.config import Config
 from pillsnap.matrix import STAGES
 from pillsnap.proof.catalogue import FAULTS
+from pillsnap.proof.explained import EXPLAINABLE
 from pillsnap.proof.fault import GROUPS
 from pillsnap.proof.healthy import HEALTHY
 
@@ -22,19 +23,22 @@ def build_report(
     trials: Sequence[dict[str, Any]],
     healthy: Sequence[dict[str, Any]],
     smallest: Sequence[dict[str, Any]],
+    located: Sequence[dict[str, Any]],
+    explained: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """The whole report, of Trial.as_dict, find_alarms and Smallest.as_dict.
+    """The whole report, of Trial.as_dict, find_alarms, Smallest.as_dict, the diagnosis' nodes by
+    stage (stage, nodes, named) and explain.
 
     It is complete with every fault of the catalogue at both sizes under both profiles, every
-    healthy export and both stages. `located` and `causes_right` are null until a diagnosis is tried
-    on the same faults.
+    healthy export, both stages, and every fault that an intervention undoes.
     """
     counted = [trial for trial in trials if trial["size"] == SIZE]
     strict = [trial for trial in counted if trial["profile"] == "strict"]
     return {
         "complete": len(trials) == 2 * 2 * len(FAULTS)
         and len(healthy) == len(HEALTHY)
-        and len(smallest) == len(STAGES),
+        and len(smallest) == len(located) == len(STAGES)
+        and len(explained) == len(EXPLAINABLE),
         "faults": len(strict),
         "caught_strict": _caught(strict),
         "caught_practical": _caught(counted, "practical"),
@@ -42,8 +46,10 @@ def build_report(
         "caught_practical_smoke": _caught([t for t in trials if t["size"] == "smoke"], "practical"),
         "healthy": len(healthy),
         "false_alarms": sum(bool(case["alarms"]) for case in healthy),
-        "located": None,
-        "causes_right": None,
+        "nodes": sum(each["nodes"] for each in located),
+        "located": sum(each["named"] for each in located),
+        "causes": len(explained),
+        "causes_right": sum(each["right"] for each in explained),
         "smallest_weight_scale": {each["stage"]: each["of_any"] for each in smallest},
         "groups": [_group(group, counted) for group in GROUPS],
         "caught_by": _caught_by(strict),
@@ -52,6 +58,7 @@ def build_report(
             for trial in strict
             if not trial["caught"]
         ],
+        "causes_wrong": [each for each in explained if not each["right"]],
         "trials": list(trials),
         "healthy_exports": list(healthy),
         "smallest_by_tensor": list(smallest),

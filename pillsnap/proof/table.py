@@ -22,6 +22,12 @@ def render(report: dict[str, Any]) -> Iterator[str]:
         yield f"uncaught: {fault['stage']} {fault['fault']} ({fault['magnitude']})"
         yield f"  {fault['blind'] or fault['reason']}"
     yield f"healthy exports: {report['healthy']}, false alarms: {report['false_alarms']}"
+    yield (
+        f"diagnosis: {report['located']} of {report['nodes']} faulty nodes named, "
+        f"{report['causes_right']} of {report['causes']} causes right"
+    )
+    for each in report["causes_wrong"]:
+        yield f"wrong cause: {each['stage']} {each['fault']}: {each['stated']}"
     for stage, scale in report["smallest_weight_scale"].items():
         shown = "none that was tried" if scale is None else f"{scale:.1e}"
         yield f"smallest scale of a weight tensor caught, {stage}: {shown}"

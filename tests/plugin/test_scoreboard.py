@@ -11,7 +11,8 @@ from tests.plugin.project import Project
 ITEMS = """
 import pytest
 from pillsnap.matrix import STAGES
-from pillsnap.plugin.scoreboard import HEALTHY, SMALLEST, TRIAL
+from pillsnap.plugin.scoreboard import EXPLAINED, HEALTHY, LOCATED, SMALLEST, TRIAL
+from pillsnap.proof.explained import EXPLAINABLE
 from pillsnap.proof.catalogue import FAULTS
 from pillsnap.proof.healthy import HEALTHY as CASES
 from pillsnap.proof.trial import PROFILES, SIZES, Trial
@@ -36,6 +37,9 @@ def test_others(request):
         request.node.user_properties.append((HEALTHY, {"id": case.id, "alarms": []}))
     for stage in STAGES:
         request.node.user_properties.append((SMALLEST, {"stage": stage, "of_any": 0.001}))
+        request.node.user_properties.append((LOCATED, {"stage": stage, "nodes": 9, "named": 8}))
+    for fault in EXPLAINABLE:
+        request.node.user_properties.append((EXPLAINED, {"fault": fault.id, "right": True}))
 """
 
 
@@ -52,6 +56,8 @@ def test_a_whole_proof_is_printed_and_written(proof: Project, workers: tuple[str
     path = proof.path / "exp" / "export" / "proof_report.json"
     report = json.loads(path.read_text())
     assert report["caught_strict"] == report["faults"] >= 40
+    assert (report["nodes"], report["located"]) == (18, 16)
+    assert report["causes_right"] == report["causes"] > 40
     assert report["caught_practical"] == report["false_alarms"] == 0
     result.stdout.fnmatch_lines(["*= pillsnap proof =*", "group *", "all *", f"report: {path}"])
     # The proof is no run of the gate.

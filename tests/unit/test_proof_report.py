@@ -13,6 +13,7 @@ from pillsnap.config import Config, Export, Paths
 from pillsnap.errors import PillsnapError
 from pillsnap.matrix import STAGES
 from pillsnap.proof.catalogue import FAULTS, find_fault
+from pillsnap.proof.explained import EXPLAINABLE, expected_kind
 from pillsnap.proof.fault import GROUPS, Fault
 from pillsnap.proof.healthy import HEALTHY
 from pillsnap.proof.scores import build_report, write_report
@@ -54,7 +55,19 @@ def smallest() -> list[dict[str, Any]]:
     ]
 
 
-def test_the_catalogue_is_that_of_the_issue() -> None:
+def located() -> list[dict[str, Any]]:
+    return [{"stage": stage, "nodes": 50, "named": 49} for stage in STAGES]
+
+
+def explained() -> list[dict[str, Any]]:
+    """All causes are right but the first."""
+    return [
+        {"stage": fault.stage, "fault": fault.name, "stated": None, "right": index > 0}
+        for index, fault in enumerate(EXPLAINABLE)
+    ]
+
+
+def test_the_catalogue_is_whole() -> None:
     assert len(FAULTS) >= 40
     assert len({fault.id for fault in FAULTS}) == len(FAULTS)
     assert {fault.group for fault in FAULTS} == set(GROUPS)
@@ -65,7 +78,7 @@ def test_the_catalogue_is_that_of_the_issue() -> None:
     assert find_fault(FAULTS[3].id) is FAULTS[3]
 
 
-def test_healthy_exports_are_those_of_the_issue() -> None:
+def test_healthy_exports_are_many_and_various() -> None:
     assert {case.exporter for case in HEALTHY} == {"torchscript", "dynamo"}
     assert {case.opset for case in HEALTHY} == {17, 18}
     assert {case.batch for case in HEALTHY} == set(range(1, 10))
@@ -75,7 +88,7 @@ def test_healthy_exports_are_those_of_the_issue() -> None:
 
 
 def test_the_report_counts_what_was_caught() -> None:
-    report = build_report(trials(), healthy(2), smallest())
+    report = build_report(trials(), healthy(2), smallest(), located(), explained())
     boxes = sum(fault.group == "boxes" for fault in FAULTS)
     blind = [fault for fault in FAULTS if fault.blind]
     assert report["complete"]
@@ -84,8 +97,10 @@ def test_the_report_counts_what_was_caught() -> None:
     assert report["caught_practical"] == report["caught_practical_smoke"] == boxes
     assert report["caught_strict_smoke"] == 0
     assert report["false_alarms"] == 2
-    assert report["located"] is None
-    assert report["causes_right"] is None
+    assert (report["nodes"], report["located"]) == (100, 98)
+    assert report["causes"] == len(EXPLAINABLE)
+    assert report["causes_right"] == len(EXPLAINABLE) - 1
+    assert [row["fault"] for row in report["causes_wrong"]] == [EXPLAINABLE[0].name]
     assert report["smallest_weight_scale"] == {STAGES[0]: 1e-3, STAGES[1]: None}
     assert sum(row["faults"] for row in report["groups"]) == len(FAULTS)
     assert report["caught_by"] == dict.fromkeys(
@@ -96,15 +111,25 @@ def test_the_report_counts_what_was_caught() -> None:
     assert len(report["trials"]) == 4 * len(FAULTS)
 
 
-@pytest.mark.parametrize("lacking", range(3))
+def test_a_cause_is_expected_of_faults_that_something_undoes() -> None:
+    kinds = {fault.id: expected_kind(fault) for fault in FAULTS}
+    assert kinds["classification-bgr_for_rgb"] == "preprocessing"
+    assert kinds["detection-dead_head"] == kinds["detection-half_weights"] == "weights"
+    assert kinds["classification-half_arithmetic"] == "precision"
+    assert kinds["detection-resize_semantics"] == "conversion"
+    for name in ("detection-nms_iou_changed", "classification-saturated_out_of_reach"):
+        assert kinds[name] is None
+
+
+@pytest.mark.parametrize("lacking", range(5))
 def test_a_part_of_the_proof_is_not_complete(lacking: int) -> None:
-    parts = [trials(), healthy(0), smallest()]
+    parts = [trials(), healthy(0), smallest(), located(), explained()]
     parts[lacking].pop()
     assert not build_report(*parts)["complete"]
 
 
 def test_the_table_shows_rates_and_what_was_missed() -> None:
-    report = build_report(trials(), healthy(0), smallest())
+    report = build_report(trials(), healthy(0), smallest(), located(), explained())
     lines = list(render(report))
     rows = {line.split()[0]: line.split() for line in lines}
     assert rows["all"][1:4] == [
@@ -115,13 +140,16 @@ def test_the_table_shows_rates_and_what_was_missed() -> None:
     assert sum(line.startswith("uncaught:") for line in lines) == len(blind)
     assert all(f"  {fault.blind}" in lines for fault in blind)
     assert f"healthy exports: {len(HEALTHY)}, false alarms: 0" in lines
+    count = len(EXPLAINABLE)
+    words = f"diagnosis: 98 of 100 faulty nodes named, {count - 1} of {count} causes right"
+    assert words in lines
     assert any(line.endswith(f"{STAGES[0]}: 1.0e-03") for line in lines)
     assert any(line.endswith(f"{STAGES[1]}: none that was tried") for line in lines)
 
 
 def test_the_report_is_written_whole(tmp_path: Path) -> None:
     config = Config(Paths(tmp_path))
-    report = build_report(trials(), healthy(0), smallest())
+    report = build_report(trials(), healthy(0), smallest(), located(), explained())
     path = write_report(report, config)
     assert path == tmp_path / "export" / "proof_report.json"
     assert json.loads(path.read_text()) == report

@@ -1,0 +1,85 @@
+"""`pytest -m proof`: the diagnosis names the node and the cause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import onnx
+import pytest
+
+from pillsnap.checkpoints import build_model, find_best_checkpoint
+from pillsnap.config import Config
+from pillsnap.datasets import read_samples
+from pillsnap.diagnose import FreshExports, locate
+from pillsnap.engines import Batch
+from pillsnap.engines.torch_engine import infer_torch
+from pillsnap.images import read_image
+from pillsnap.matrix import STAGES
+from pillsnap.plugin.scoreboard import EXPLAINED, LOCATED
+from pillsnap.preprocess import preprocess
+from pillsnap.proof.explained import EXPLAINABLE, explain
+from pillsnap.proof.fault import Fault
+from tests.models.node_faults import draw, inject
+from tests.proof.conftest import MakeBench, Record
+
+pytestmark = [pytest.mark.proof, pytest.mark.slow]
+
+NODES = 50
+
+Network = Callable[[Batch], Batch]
+
+
+@pytest.fixture(scope="module")
+def fresh(demo: Config) -> Iterator[FreshExports]:
+    with FreshExports(demo) as exports:
+        yield exports
+
+
+@pytest.fixture(scope="module")
+def networks(demo: Config) -> dict[str, Network]:
+    """The trained networks by stage."""
+    return {
+        stage: partial(
+            infer_torch, build_model(demo, stage, find_best_checkpoint(demo.exp_dir, stage)).module
+        )
+        for stage in STAGES
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_nine_of_ten_faulty_nodes_are_named(
+    stage: str, bench_of: MakeBench, fresh: FreshExports, record: Record, threads: int
+) -> None:
+    """One weight or output scaled by 1.05, of nodes drawn over all convolutions, products, sums."""
+    bench = bench_of(stage)
+    exported = bench.model()
+    healthy = onnx.load(fresh.like(stage, exported))
+    sample = read_samples(bench.config, stage)[0]
+    images = np.stack([preprocess(read_image(sample.path), bench.transform)])
+    missed = []
+    faults = draw(exported, NODES, seed=5)
+    for fault in faults:
+        found = locate(inject(exported, fault), healthy, None, images, threads=threads)
+        place = found.places[0] if found is not None and found.places else None
+        if place is None or fault.node not in place.bracket or place.bracket_size > 3:
+            missed.append(fault)
+    named = len(faults) - len(missed)
+    record(LOCATED, {"stage": stage, "nodes": len(faults), "named": named})
+    assert named >= 0.9 * len(faults), missed
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, about training mode
+@pytest.mark.parametrize("fault", EXPLAINABLE, ids=lambda fault: fault.id)
+def test_the_cause_that_is_stated_is_the_right_one(
+    fault: Fault,
+    bench_of: MakeBench,
+    fresh: FreshExports,
+    networks: dict[str, Network],
+    record: Record,
+    threads: int,
+) -> None:
+    found = explain(fault, bench_of(fault.stage), fresh, networks[fault.stage], threads)
+    record(EXPLAINED, found)
+    assert found["right"], found["in_words"]
