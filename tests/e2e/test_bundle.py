@@ -20,7 +20,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> DemoProject:
     project = DemoProject(tmp_path_factory.mktemp("saved"))
     project.settings["export"]["compare"].update(sample_count=12, batch_size=4, shard_size=8)
     project.write_config()
-    done = gate(project, f"--save-reference={project.path / 'bundle'}")
+    done = gate(project, "-n", "2", f"--save-reference={project.path / 'bundle'}")
     assert done.returncode == 0, done.stdout
     return project
 
