@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +32,8 @@ def require_size(path: Path) -> None:
         reason = error.strerror if isinstance(error, OSError) else error
         raise EngineError("cannot read the model", where=path, got=reason) from error
     if not path.is_file():
-        raise EngineError("cannot read the model", where=path, got="a folder, or no regular file")
+        reason = os.strerror(errno.EISDIR) if path.is_dir() else "not a regular file"
+        raise EngineError("cannot read the model", where=path, got=reason)
     if size > MAX_BYTES:
         raise EngineError(
             "the model is larger than an ONNX file can be",

@@ -222,7 +222,7 @@ MISTAKES: list[tuple[Callable[[DemoProject, Path], tuple[str, ...]], str]] = [
     (stages_swapped, "this model is for detection, not for classification"),
     (malicious, "is refused"),
     (other_shape, "checkpoint"),
-    (model_is_a_folder, "a folder"),
+    (model_is_a_folder, "Is a directory"),
     (quantised_checkpoint, "only ONNX files are quantised"),
     (a_provider_that_is_not_here, "tensorrt"),
 ]
