@@ -37,7 +37,7 @@ def read_env_file(path: Path) -> dict[str, str]:
             raise ConfigError(
                 "this line is no assignment" if match is None else "this value's quotes are broken",
                 where=f"{path}:{number}",
-                got=f"{name}=…" if equals else line,
+                got=f"{name}=…" if equals else "a line without =",
                 expected="KEY=VALUE, KEY='VALUE' or KEY=\"VALUE\"",
             )
         found[match[1]] = value
