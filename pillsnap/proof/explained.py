@@ -22,7 +22,7 @@ from pillsnap.proof.fault import Bench, Fault
 
 # The worst of so many samples of a stage are looked at, as of a cell that breached.
 WORST = 3
-LOOKED_AT = {"classification": 96, "detection": 8}
+LOOKED_AT = {"classification": 96, "detection": 4}
 
 # The kind of cause that the diagnosis has to state, by the fault's name or else its group. Faults
 # of the other groups lie behind the network, or never come to figures.
