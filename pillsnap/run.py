@@ -321,7 +321,11 @@ class GateRun:
         model = replace(cell, mode=mode, hard=False)
         if self._candidate is None or self._candidate[0] != model:
             self._candidate = None
-            request = replace(self._request(cell), convert=self._conversion(cell, remembered))
+            request = replace(
+                self._request(cell),
+                checkpoint_sha256=remembered.reference.engine.info.get("checkpoint_sha256"),
+                convert=self._conversion(cell, remembered),
+            )
             self._candidate = (model, Stopwatch(backend(cell.engine).open_candidate(request)))
         return self._candidate[1]
 

@@ -57,7 +57,7 @@ class OnnxBackend:
         require_loadable(cell.provider, config.session_options)
         if request.candidate is not None:
             exported = describe_onnx(request.candidate, stage)
-            require_fit(exported, config, stage)
+            require_fit(exported, config, stage, request.checkpoint_sha256)
         else:
             export = export_detection_onnx if stage == "detection" else export_classification_onnx
             marker = request.run_dir / f"export-{stage}.json"

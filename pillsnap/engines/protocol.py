@@ -27,6 +27,7 @@ class Request:
     Attributes:
         candidate: a file to open in place of an export.
         cache: spares a reference that is known already.
+        checkpoint_sha256: of the model that the reference is, where that is known.
         convert: makes a file of the cell's precision out of an exported one.
     """
 
@@ -37,6 +38,7 @@ class Request:
     candidate: Path | None = None
     fresh_export: bool = False
     cache: ArrayCache | None = None
+    checkpoint_sha256: str | None = None
     convert: Callable[[Exported], Exported] | None = None
 
 

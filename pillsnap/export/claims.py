@@ -22,10 +22,15 @@ def has_claims(exported: Exported) -> bool:
     return PREFIX + "checkpoint_sha256" in exported.metadata
 
 
-def require_fit(exported: Exported, config: Config, stage: str) -> None:
+def require_fit(
+    exported: Exported, config: Config, stage: str, checkpoint_sha256: str | None = None
+) -> None:
     """Check that a file was made from the stage's checkpoint and for this configuration.
 
     Of a file that claims nothing, only its batch size is known.
+
+    Args:
+        checkpoint_sha256: of the reference's, where that is known; else the configured file's.
 
     Raises:
         WrongCandidate: its metadata say otherwise, every entry that differs being named; or its
@@ -43,11 +48,11 @@ def require_fit(exported: Exported, config: Config, stage: str) -> None:
             "export.compare.batch_size to the file's",
         )
     if has_claims(exported):
-        _require_claims(exported, config, stage)
+        sha256 = checkpoint_sha256 or sha256_file(find_best_checkpoint(config.exp_dir, stage))
+        _require_claims(exported, _expected(config, stage, sha256))
 
 
-def _require_claims(exported: Exported, config: Config, stage: str) -> None:
-    wanted = _expected(config, stage)
+def _require_claims(exported: Exported, wanted: dict[str, str]) -> None:
     found = _flat({name: exported.metadata.get(PREFIX + name, "") for name in wanted})
     expected = _flat(wanted)
     differing = [key for key in expected if found.get(key) != expected[key]]
@@ -61,18 +66,20 @@ def _require_claims(exported: Exported, config: Config, stage: str) -> None:
         )
 
 
-def _expected(config: Config, stage: str) -> dict[str, str]:
+def _expected(config: Config, stage: str, checkpoint_sha256: str) -> dict[str, str]:
     """The metadata that an export of this configuration has, as far as it can do harm: a detector
     does not know the class map, nor a classifier the NMS."""
     expected = {
-        "checkpoint_sha256": sha256_file(find_best_checkpoint(config.exp_dir, stage)),
+        "checkpoint_sha256": checkpoint_sha256,
         "num_classes": str(getattr(config, stage).num_classes),
         "preprocess": canonical_json(asdict(stage_transform(config, stage))),
     }
     if stage == "detection":
         return {**expected, "nms": canonical_json(asdict(config.nms))}
     class_map = config.data.class_map
-    return {**expected, "class_map_sha256": "" if class_map is None else sha256_file(class_map)}
+    if class_map is None:  # as where a bundle stands in for the data
+        return expected
+    return {**expected, "class_map_sha256": sha256_file(class_map)}
 
 
 def _flat(entries: dict[str, str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ CLASSIFIER = ("pytest", "-m", "smoke", "--stage", "classification", "-q")
 
 def without_times(report: dict[str, Any]) -> dict[str, Any]:
     for cell in report["cells"]:
-        del cell["seconds"]
+        del cell["seconds"], cell["performance"]
     for key in ("run", "started_at_utc"):
         del report["provenance"][key]
     return report
