@@ -41,7 +41,7 @@ import yaml
 from projects import machine
 
 from pillsnap.compare.loading import Prepared
-from pillsnap.config import load_config
+from pillsnap.configfile import load_config
 from pillsnap.datasets import Sample
 from pillsnap.engines import Reference, Request, Transform, register
 from pillsnap.ledger import Ledger

@@ -18,7 +18,7 @@ _PUBLIC = {
     "export_detection_onnx": "pillsnap.export",
     "infer_onnx": "pillsnap.engines.sessions",
     "infer_torch": "pillsnap.engines.torch_engine",
-    "load_config": "pillsnap.config",
+    "load_config": "pillsnap.configfile",
     "prepare_version_tag": "pillsnap.artifacts",
     "preprocess": "pillsnap.preprocess",
     "select_onnx_providers": "pillsnap.engines.providers",

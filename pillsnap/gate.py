@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Literal
 
 from pillsnap import noise
 from pillsnap.certify import Certified, certify, certify_bound, in_words
@@ -22,9 +22,6 @@ CERTIFIED = "_certified"
 
 # Where a figure of speed or memory breaches.
 BUDGET = "budget"
-
-# So many classes that always flip, or more, are no fault of single classes.
-ALWAYS = 5
 
 # Rates of which a sample certifies a bound: the counts of failures and trials that add up to each.
 # Boxes are no independent trials, since they share images and a pair counts on both sides: take
@@ -233,49 +230,3 @@ def _drifted(metrics: Metrics) -> bool:
         "class_flips": 0,
     }
     return any((metrics.get(name) or 0) > limit for name, limit in limits.items())
-
-
-def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
-    """Where to look first, by the pattern of the figures. A hint, not a diagnosis."""
-    names = {breach.figure for breach in breaches}
-    if names and all(breach.where == BUDGET for breach in breaches):
-        return ["speed or memory on this machine: the figures of accuracy are inside their profile"]
-    if names and all(name.endswith(CERTIFIED) for name in names):
-        return ["too few samples for --gate-strict: the figures are inside their tolerances"]
-    if names == {"classes_missing"}:
-        return ["the validation data have too few classes for export.compare.min_classes"]
-    if "non_finite" in names:
-        return ["conversion: overflow, most often float16 activations above 65504"]
-    flips: Any = metrics.get("top1_mismatch_rate")
-    causes = []
-    if flips is not None and flips > 0.2:
-        causes.append(
-            "normalisation: mean/std, RGB/BGR, resize or class order differ between the two sides"
-        )
-    always = [
-        str(row["class_index"])
-        for row in metrics.get("worst_classes", ())
-        if row["rate"] == 1 and row["samples"] > 1
-    ]
-    if always and len(always) < ALWAYS:
-        causes.append(
-            f"class order or class rows: class {', '.join(always)} flips on all of its samples"
-        )
-    per_stride = metrics.get("per_stride", ())
-    bad = [str(row["stride"]) for row in per_stride if _stride_broke(row)]
-    if bad and len(bad) < len(per_stride):
-        causes.append(f"operator: only the heads of stride {', '.join(bad)} drifted")
-    elif bad:
-        causes.append("operator or weights before the heads: every stride drifted")
-    elif per_stride and not metrics["class_flips"]:
-        causes.append("post-processing: raw outputs agree, thresholds or NMS may not")
-    if not causes:
-        causes.append(
-            "conversion: weights or arithmetic of lower precision (FP16, INT8), another "
-            "checkpoint, or an operator that the runtime computes differently"
-        )
-    return causes
-
-
-def _stride_broke(row: Mapping[str, Any]) -> bool:
-    return (row["raw_box_err_px"] or 0) > noise.BOX_PX or (row["raw_score_err"] or 0) > noise.SCORE

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pillsnap.config import Config, find_config, load_config, read_environment
+from pillsnap.config import Config
+from pillsnap.configfile import find_config, load_config, read_environment
 from pillsnap.errors import ConfigError, ImageError, PillsnapError
 from pillsnap.images import Pixels, read_image
 from pillsnap.inputs import find_inputs

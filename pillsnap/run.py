@@ -17,14 +17,12 @@ from typing import Any
 from pillsnap import journal
 from pillsnap.artifacts import sha256_file, sha256_json
 from pillsnap.bundle import Bundle, ShardWriter
-from pillsnap.cache import ArrayCache
 from pillsnap.compare import compare_batches, make_recorder
 from pillsnap.compare.loading import Load, Prepared, load_batches
 from pillsnap.compare.remembered import RememberedReference
 from pillsnap.config import Config, config_sha256
-from pillsnap.conversion import Conversion
 from pillsnap.datasets import Sample, read_samples
-from pillsnap.engines import Batch, Request, backend
+from pillsnap.engines import Batch
 from pillsnap.engines.timing import Stopwatch, TimesAlone
 from pillsnap.errors import (
     DataError,
@@ -38,6 +36,7 @@ from pillsnap.outcome import Outcome
 from pillsnap.records import Columns, write_records
 from pillsnap.samples import hard_pool, select, select_hard
 from pillsnap.selection import Selection
+from pillsnap.sides import Sides
 from pillsnap.versions import PACKAGES, package_version
 
 
@@ -74,14 +73,18 @@ class GateRun:
         self._bundle = None if selection.reference is None else Bundle(selection.reference)
         from_files: Load = partial(load_batches, threads=threads)
         self._load = load or (from_files if self._bundle is None else self._bundle.load)
-        limit = int(config.compare.reference_cache_gib * 2**30)
-        wanted = selection.reference_cache and limit
-        self._cache = ArrayCache(config.exp_dir / "cache" / "reference", limit) if wanted else None
         self._data: dict[str, list[Sample]] = {}
         self._samples: dict[tuple[str, str], list[Sample]] = {}
         self._hard: dict[str, list[Sample]] = {}
-        self._references: dict[tuple[str, str], RememberedReference] = {}
-        self._candidate: tuple[Cell, Stopwatch] | None = None
+        self._sides = Sides(
+            config,
+            selection,
+            threads=threads,
+            run_dir=run_dir,
+            load=self._load,
+            bundle=self._bundle,
+            verified=self._verified,
+        )
 
     def key(self, markers: str) -> str:
         """SHA-256 of all that this run's outcomes depend on, the images aside: a run that was cut
@@ -188,7 +191,7 @@ class GateRun:
         remembered = self.reference(cell)
         reference = remembered.reference
         samples = self._of_shard(shard, remembered)
-        candidate = self._open_candidate(cell, remembered)
+        candidate = self._sides.candidate(cell)
         recorder = make_recorder(reference, self.config.nms)
         floor: dict[str, Any] | None = None
         example: Batch | None = None
@@ -293,61 +296,15 @@ class GateRun:
         path = self.run_dir / "records" / f"{shard.id}.records"
         return str(path), write_records(path, columns)
 
-    def _request(self, cell: Cell) -> Request:
-        return Request(
-            config=self.config,
-            cell=cell,
-            threads=self.threads,
-            run_dir=self.run_dir,
-            candidate=self.selection.candidates.get(cell.stage),
-            fresh_export=self.selection.fresh_export,
-            cache=self._cache,
-        )
-
     def reference(self, cell: Cell) -> RememberedReference:
         """The reference of a cell, opened when it is first asked for."""
-        key = (cell.stage, cell.engine)
-        if self._bundle is not None:
-            return self._bundle.reference(cell.stage, cell.mode)
-        if key not in self._references:
-            opened = backend(cell.engine).open_reference(self._request(cell))
-            self._references[key] = RememberedReference(opened, self._cache)
-        return self._references[key]
+        return self._sides.reference(cell)
 
-    def _open_candidate(self, cell: Cell, remembered: RememberedReference) -> Stopwatch:
-        # One at a time: consecutive shards are of one cell, and models are large. Which samples it
-        # answers changes nothing, unless what is not verified calibrates it.
-        mode = cell.mode if cell.precision == "int8" else ""
-        model = replace(cell, mode=mode, hard=False)
-        if self._candidate is None or self._candidate[0] != model:
-            self._candidate = None
-            request = replace(
-                self._request(cell),
-                checkpoint_sha256=remembered.reference.engine.info.get("checkpoint_sha256"),
-                convert=self._conversion(cell, remembered),
-            )
-            self._candidate = (model, Stopwatch(backend(cell.engine).open_candidate(request)))
-        return self._candidate[1]
-
-    def _conversion(self, cell: Cell, remembered: RememberedReference) -> Conversion:
-        population = replace(cell, hard=False)
-
-        def verified() -> list[Path]:
-            samples = self.samples(population)
-            if self._hard_cell(population):  # which of the pool they are is not known yet
-                samples = samples + hard_pool(self.data(cell.stage), self.config.compare)
-            return [sample.path for sample in samples]
-
-        return Conversion(
-            self.config,
-            population,
-            self.selection.int8_method or self.config.export.quantize.int8_method,
-            remembered,
-            verified,
-            self._load,
-            self.threads,
-            self.run_dir,
-        )
+    def _verified(self, cell: Cell) -> list[Path]:
+        samples = self.samples(cell)
+        if self._hard_cell(cell):  # which of the pool they are is not known yet
+            samples = samples + hard_pool(self.data(cell.stage), self.config.compare)
+        return [sample.path for sample in samples]
 
 
 def _inputs(samples: Sequence[Sample], contents: Sequence[str]) -> str:

@@ -39,7 +39,7 @@ setting() {
 folder() {
     "$PYTHON" -c 'import sys
 from pathlib import Path
-from pillsnap.config import load_config
+from pillsnap.configfile import load_config
 from pillsnap.errors import PillsnapError
 try:
     print(getattr(load_config(Path(sys.argv[1])), sys.argv[2]))

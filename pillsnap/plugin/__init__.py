@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from pillsnap import journal
-from pillsnap.controller import Finished, finish
 from pillsnap.errors import PillsnapError
 from pillsnap.ledger import Ledger
 from pillsnap.matrix import MODES, Shard
-from pillsnap.options import asks_for_gate, repeat_command, workers_for_gpu
+from pillsnap.options import asks_for_gate, workers_for_gpu
 from pillsnap.outcome import Outcome
+from pillsnap.plugin.ending import finish_session
+from pillsnap.plugin.reporter import Reporter
 from pillsnap.plugin.scoreboard import Scoreboard
-from pillsnap.plugin.state import PROPERTY, STATE, State, begin, is_worker, make_state
-from pillsnap.plugin.verdicts import VerdictReport, log_failure
+from pillsnap.plugin.state import PROPERTY, STATE, begin, is_worker, make_state
+from pillsnap.plugin.verdicts import VerdictReport
 from pillsnap.report.table import render
 from pillsnap.run import GateRun
 
@@ -215,26 +215,6 @@ def _expect(config: pytest.Config, nodeids: Sequence[str]) -> None:
         begin(state, config.option.markexpr)
 
 
-class Reporter:
-    """Feeds the ledger; registered on the controller only, once gate items are expected."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        shard = self._ledger.shard_of(report.nodeid)
-        # A lost worker's report has when="???": that shard never reported.
-        if shard is None or report.when not in ("setup", "call", "teardown"):
-            return
-        for name, value in report.user_properties:
-            if name == PROPERTY:
-                self._ledger.add(value)  # type: ignore[arg-type]  # plain builtins, by GateItem.run
-        if report.failed:
-            crash = getattr(report.longrepr, "reprcrash", None)
-            message = report.longreprtext if crash is None else crash.message
-            self._ledger.add_failure(shard, message.strip().splitlines()[0])
-
-
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     """Judge before everybody else's sessionfinish, so that the terminal and --junitxml see the
@@ -243,7 +223,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     state = config.stash.get(STATE, None)
     finished = None
     if state is not None and not is_worker(config) and not config.option.collectonly:
-        finished = _finish(session, state)
+        finished = finish_session(session, state)
     result = yield
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     if finished is not None and terminal is not None:
@@ -252,41 +232,6 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
         for line in render(finished.report, path, finished.problem):
             terminal.write_line(line)
     return result
-
-
-def _finish(session: pytest.Session, state: State) -> Finished | None:
-    ledger = state.ledger
-    if session.exitstatus == pytest.ExitCode.USAGE_ERROR:
-        return None  # a wrong -m or -k, found after collection: nothing ran
-    if ledger is None or not ledger.expected:
-        if state.asked and session.exitstatus in (0, 5):
-            session.exitstatus = 1  # a gate that measured nothing has not passed
-        return None
-    markers = session.config.option.markexpr
-    command = repeat_command(
-        state.run.selection, markers, state.run.threads, state.run.config.source
-    )
-    finished = finish(
-        state.run,
-        ledger,
-        pytest_code=int(session.exitstatus),
-        asked=state.asked,
-        command=command,
-        started=state.started,
-        tag=state.tag,
-    )
-    for result, cell in zip(finished.results, finished.report["cells"], strict=True):
-        # An item that failed for itself has its line already.
-        if result.verdict.failed and not any(_failed(outcome) for outcome in result.outcomes):
-            log_failure(session, result, cell)
-    session.exitstatus = finished.exit_code
-    if finished.exit_code in (0, 1):
-        journal.finish(state.run.run_dir)
-    return finished
-
-
-def _failed(outcome: Outcome) -> bool:
-    return bool(outcome.failure or outcome.unreadable or outcome.non_finite)
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:

@@ -7,6 +7,7 @@ import os
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from pillsnap import journal
 from pillsnap.artifacts import prepare_version_tag, utc_now
-from pillsnap.config import find_config, load_config
+from pillsnap.configfile import find_config, load_config
 from pillsnap.errors import ConfigError, PillsnapError
 from pillsnap.journal import RunLock, find_unfinished
 from pillsnap.ledger import Ledger
@@ -75,27 +76,21 @@ def make_state(config: pytest.Config, *, asked: bool) -> State | None:
     settings = load_config(path)
     worker: dict[str, Any] | None = getattr(config, "workerinput", {}).get(PROPERTY)
     if worker is not None:
-        run_dir, resume = Path(worker["run_dir"]), worker["resume"]
-        run = GateRun(
-            settings,
-            selection,
-            threads=worker["threads"],
-            run_dir=run_dir,
-            contended=worker["contended"],
-            resume=resume,
-        )
+        facts = {name: worker[name] for name in ("threads", "contended", "resume")}
+        run = GateRun(settings, selection, run_dir=Path(worker["run_dir"]), **facts)
         return State(run, asked, worker["tag"])
     tag = prepare_version_tag()
     workers = getattr(option, "numprocesses", None) or 1
     threads = thread_count(option.threads, workers, settings.runtime.cpu.intra_op_num_threads)
     run_dir = settings.exp_dir / "runs" / f"{tag}-{secrets.token_hex(3)}"
-    run = GateRun(settings, selection, threads=threads, run_dir=run_dir, contended=workers > 1)
+    new = partial(GateRun, settings, selection, threads=threads, contended=workers > 1)
+    run = new(run_dir=run_dir)
     if option.resume:
         found = find_unfinished(run_dir.parent, run.key(option.markexpr))
         if found is not None:
-            run.run_dir, lock = found
-            run.resume = True
-            return State(run, asked, run.run_dir.name.rpartition("-")[0], lock=lock)
+            run_dir, lock = found
+            tag = run_dir.name.rpartition("-")[0]
+            return State(new(run_dir=run_dir, resume=True), asked, tag, lock=lock)
     return State(run, asked, tag)
 
 

@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.config import Config, find_config, load_config, read_environment
+from pillsnap.config import Config
+from pillsnap.configfile import find_config, load_config, read_environment
 from pillsnap.errors import PillsnapError
 from pillsnap.pipeline import STAGES_OF, Result
 from pillsnap.serve.access import require_access

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from pillsnap.config import load_config
+from pillsnap.configfile import load_config
 from pillsnap.export import export_classification_onnx
 from tests.e2e.demo_project import DemoProject
 

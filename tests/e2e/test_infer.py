@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pillsnap.config import load_config
+from pillsnap.configfile import load_config
 from pillsnap.export import export_classification_onnx, export_detection_onnx
 from pillsnap.infer import main
 from tests.e2e.demo_project import DemoProject

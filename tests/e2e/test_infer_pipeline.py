@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pillsnap.config import load_config
+from pillsnap.configfile import load_config
 from pillsnap.export import export_classification_onnx, export_detection_onnx
 from pillsnap.infer import main
 from tests.e2e.demo_project import DemoProject

@@ -28,7 +28,8 @@ from onnx.reference import ReferenceEvaluator
 
 from pillsnap.checkpoints import stage_transform
 from pillsnap.compare.detection import keep_indices
-from pillsnap.config import Config, InputShape, load_config
+from pillsnap.config import Config, InputShape
+from pillsnap.configfile import load_config
 from pillsnap.demo.dataset import install
 from pillsnap.detections import match_boxes
 from pillsnap.errors import ConfigError, ExportError

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from pillsnap.artifacts import utc_now
-from pillsnap.config import Config, load_config
+from pillsnap.config import Config
+from pillsnap.configfile import load_config
 from pillsnap.demo.dataset import install
 from pillsnap.ledger import judge_mode
 from pillsnap.report import RunFacts, build_report

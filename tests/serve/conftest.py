@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pillsnap.config import Config, Serve, load_config
+from pillsnap.config import Config, Serve
+from pillsnap.configfile import load_config
 from pillsnap.serve.service import create_app
 from tests.e2e.demo_project import DemoProject
 

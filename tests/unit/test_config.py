@@ -10,16 +10,8 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from pillsnap.config import (
-    Compare,
-    Config,
-    Paths,
-    Profiles,
-    Tolerances,
-    config_sha256,
-    find_config,
-    load_config,
-)
+from pillsnap.config import Compare, Config, Paths, Profiles, Tolerances, config_sha256
+from pillsnap.configfile import find_config, load_config
 from pillsnap.errors import ConfigError
 from pillsnap.modelchoice import VARIABLES
 

@@ -29,7 +29,8 @@ from pillsnap.datasets import Sample
 from pillsnap.figures import Figures, ids_of, mean, quantile, take, total, worst_samples
 from pillsnap.figures.classification import binomial_tail, classification_figures
 from pillsnap.figures.detection import detection_figures
-from pillsnap.gate import judge, likely_causes
+from pillsnap.gate import judge
+from pillsnap.hints import likely_causes
 from pillsnap.labels import Box
 from pillsnap.preprocess import Geometry, LetterboxTransform, letterbox_tensor
 from pillsnap.records import Columns, Records, concatenate, unragged, write_records

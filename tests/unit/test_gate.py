@@ -16,7 +16,6 @@ from pillsnap.config import Profiles, Tolerances
 from pillsnap.controller import decide_exit_code
 from pillsnap.figures import Figures, Metrics
 from pillsnap.gate import (
-    ALWAYS,
     BUDGET,
     CERTIFIED,
     RATES,
@@ -28,9 +27,9 @@ from pillsnap.gate import (
     concerns_outputs,
     find_breaches,
     judge,
-    likely_causes,
     profile_for,
 )
+from pillsnap.hints import ALWAYS, likely_causes
 
 UNJUDGED = Tolerances(**{item.name: None for item in fields(Tolerances)})
 DEFAULT = Profiles()

@@ -1,0 +1,48 @@
+"""The end of a session on the controller: cells judged, breaches logged, the exit code set."""
+
+from __future__ import annotations
+
+import pytest
+
+from pillsnap import journal
+from pillsnap.controller import Finished, finish
+from pillsnap.options import repeat_command
+from pillsnap.outcome import Outcome
+from pillsnap.plugin.state import State
+from pillsnap.plugin.verdicts import log_failure
+
+
+def finish_session(session: pytest.Session, state: State) -> Finished | None:
+    """Judge the run and publish its report; None where no gate item was expected."""
+    ledger = state.ledger
+    if session.exitstatus == pytest.ExitCode.USAGE_ERROR:
+        return None  # a wrong -m or -k, found after collection: nothing ran
+    if ledger is None or not ledger.expected:
+        if state.asked and session.exitstatus in (0, 5):
+            session.exitstatus = 1  # a gate that measured nothing has not passed
+        return None
+    markers = session.config.option.markexpr
+    command = repeat_command(
+        state.run.selection, markers, state.run.threads, state.run.config.source
+    )
+    finished = finish(
+        state.run,
+        ledger,
+        pytest_code=int(session.exitstatus),
+        asked=state.asked,
+        command=command,
+        started=state.started,
+        tag=state.tag,
+    )
+    for result, cell in zip(finished.results, finished.report["cells"], strict=True):
+        # An item that failed for itself has its line already.
+        if result.verdict.failed and not any(_failed(outcome) for outcome in result.outcomes):
+            log_failure(session, result, cell)
+    session.exitstatus = finished.exit_code
+    if finished.exit_code in (0, 1):
+        journal.finish(state.run.run_dir)
+    return finished
+
+
+def _failed(outcome: Outcome) -> bool:
+    return bool(outcome.failure or outcome.unreadable or outcome.non_finite)

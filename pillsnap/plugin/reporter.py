@@ -1,0 +1,28 @@
+"""What the items of a session report, on its way into the ledger."""
+
+from __future__ import annotations
+
+import pytest
+
+from pillsnap.ledger import Ledger
+from pillsnap.plugin.state import PROPERTY
+
+
+class Reporter:
+    """Feeds the ledger; registered on the controller only, once gate items are expected."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        shard = self._ledger.shard_of(report.nodeid)
+        # A lost worker's report has when="???": that shard never reported.
+        if shard is None or report.when not in ("setup", "call", "teardown"):
+            return
+        for name, value in report.user_properties:
+            if name == PROPERTY:
+                self._ledger.add(value)  # type: ignore[arg-type]  # plain builtins, by GateItem.run
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            message = report.longreprtext if crash is None else crash.message
+            self._ledger.add_failure(shard, message.strip().splitlines()[0])
