@@ -23,7 +23,6 @@ from projects import (
     make_demo,
     photo_batches,
     scene_batches,
-    settle_batchnorm,
     workdir_parser,
 )
 
@@ -31,6 +30,7 @@ from pillsnap.config import Config
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.ledger import judge_mode
 from pillsnap.preprocess import ClassifyTransform, LetterboxTransform
+from pillsnap.proof.healthy import settle_batchnorm
 from pillsnap.run import GateRun
 from pillsnap.selection import Selection
 

@@ -36,11 +36,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pillsnap.config import Config, load_config
+from pillsnap.config import Config
+from pillsnap.configfile import load_config
 from pillsnap.demo.dataset import write_calibration
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.render import render_scene, render_single
 from pillsnap.preprocess import ClassifyTransform, LetterboxTransform, preprocess
+from pillsnap.proof.healthy import settle_batchnorm
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("detection", "classification")
@@ -74,13 +76,9 @@ class Project:
 
     def export(self) -> dict[str, Path]:
         """The .onnx file of each stage, made now unless there is one."""
-        from pillsnap.export import export_classification_onnx, export_detection_onnx
+        from pillsnap.export import export_onnx
 
-        config = self.config
-        return {
-            "detection": export_detection_onnx(config).path,
-            "classification": export_classification_onnx(config).path,
-        }
+        return {stage: export_onnx(self.config, stage).path for stage in STAGES}
 
 
 @dataclass(frozen=True)
@@ -298,18 +296,6 @@ def scene_batches(transform: LetterboxTransform, count: int) -> list[np.ndarray]
         )
         for batch in range(count)
     ]
-
-
-def settle_batchnorm(model: Any, batches: Iterable[np.ndarray]) -> None:
-    """Give BatchNorm the statistics of these batches, as any training would."""
-    import torch
-
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # a plain average over the batches
-    with torch.no_grad():
-        for batch in batches:
-            model.train()(torch.from_numpy(batch))
 
 
 def gate_arguments(project: Project, mode: str, *options: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from pillsnap.compare.loading import Load
 from pillsnap.compare.remembered import RememberedReference
 from pillsnap.config import Config, Tolerances
 from pillsnap.datasets import Sample, read_calibration, read_samples
+from pillsnap.engines import Transform
 from pillsnap.engines.onnx_engine import OnnxEngine
 from pillsnap.engines.sessions import open_session
 from pillsnap.errors import PillsnapError
@@ -79,22 +80,12 @@ class Conversion:
         )
 
     def _calibration(self) -> Calibration:
-        stage = self.cell.stage
-        paths = read_calibration(self.config, stage)
-        if paths is None:
-            paths = [sample.path for sample in read_samples(self.config, stage)]
         verified = set()
         for path in self.verified():
             with suppress(PillsnapError):  # it will be named when it is verified
                 verified.add(sha256_file(path))
         transform = self.reference.reference.transform
-        return choose_images(
-            paths,
-            lambda path: preprocess(read_image(path), transform),
-            verified=verified,
-            count=self.config.export.quantize.calibration_images,
-            seed=self.config.compare.seed,
-        )
+        return choose_calibration(self.config, self.cell.stage, transform, verified)
 
     def _criterion(self, calibration: Calibration) -> Criterion:
         """Well inside the profile of INT8 on the calibration images: verified ones must not
@@ -127,3 +118,26 @@ class Conversion:
 
         facts = [asdict(tolerances), calibration.sha256, self.reference.reference.key, asdict(nms)]
         return Criterion(sha256_json(facts), passes)
+
+
+def choose_calibration(
+    config: Config, stage: str, transform: Transform, verified: Collection[str]
+) -> Calibration:
+    """Images that a stage's INT8 file is calibrated on: the configured ones, or validation images.
+
+    Args:
+        verified: SHA-256 of the files that must not be among them.
+
+    Raises:
+        DataError: too few are left.
+    """
+    paths = read_calibration(config, stage)
+    if paths is None:
+        paths = [sample.path for sample in read_samples(config, stage)]
+    return choose_images(
+        paths,
+        lambda path: preprocess(read_image(path), transform),
+        verified=verified,
+        count=config.export.quantize.calibration_images,
+        seed=config.compare.seed,
+    )

@@ -6,12 +6,10 @@ from pathlib import Path
 
 from pillsnap.checkpoints import stage_transform
 from pillsnap.config import Config
-from pillsnap.datasets import read_calibration, read_samples
+from pillsnap.conversion import choose_calibration
 from pillsnap.errors import ConfigError
 from pillsnap.export import describe_onnx
-from pillsnap.images import read_image
-from pillsnap.preprocess import preprocess
-from pillsnap.quantize import Calibration, choose_images, describe_quantized, quantize_once
+from pillsnap.quantize import describe_quantized, quantize_once
 
 
 def quantize_model(config: Config, stage: str, path: Path, engine: str) -> Path:
@@ -41,26 +39,15 @@ def quantize_model(config: Config, stage: str, path: Path, engine: str) -> Path:
             where=f"{config.source}: export.quantize.int8_method",
             hint="run pytest -m smoke --precision int8, and give its file as --model",
         )
+    calibration = None
+    if settings.int8_method == "static":  # nothing is verified here
+        calibration = choose_calibration(config, stage, stage_transform(config, stage), ())
     return quantize_once(
         config,
         stage,
         source,
         "int8",
         method=settings.int8_method,
-        calibration=_calibration(config, stage) if settings.int8_method == "static" else None,
+        calibration=calibration,
         exclude=settings.nodes_to_exclude,
     ).path
-
-
-def _calibration(config: Config, stage: str) -> Calibration:
-    paths = read_calibration(config, stage)
-    if paths is None:
-        paths = [sample.path for sample in read_samples(config, stage)]
-    transform = stage_transform(config, stage)
-    return choose_images(
-        paths,
-        lambda path: preprocess(read_image(path), transform),
-        verified=(),  # nothing is verified here
-        count=config.export.quantize.calibration_images,
-        seed=config.compare.seed,
-    )

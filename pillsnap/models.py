@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pillsnap.artifacts import canonical_json, sha256_file
+from pillsnap.artifacts import sha256_file
 from pillsnap.checkpoints import build_model, letterbox_transform, resolve_classify_transform
 from pillsnap.codes import ClassCodes
 from pillsnap.compare.classification import softmax
@@ -19,6 +19,7 @@ from pillsnap.compare.detection import keep_indices
 from pillsnap.config import Config
 from pillsnap.errors import EngineError
 from pillsnap.export import Exported, describe_onnx, read_onnx, stage_of
+from pillsnap.export.claims import expected_use
 from pillsnap.export.describe import PREFIX
 from pillsnap.export.safety import external_files
 from pillsnap.maps import read_class_map, read_edi_map
@@ -167,13 +168,7 @@ def _content(described: Exported) -> bytes | Path:
 
 def _require_same_settings(config: Config, stage: str, described: Exported) -> None:
     """Refuse an export made for another preprocessing or class map; foreign files say nothing."""
-    transform = (
-        letterbox_transform(config) if stage == "detection" else resolve_classify_transform(config)
-    )
-    wanted = {"preprocess": canonical_json(asdict(transform))}
-    if stage == "classification" and config.data.class_map is not None:
-        wanted["class_map_sha256"] = sha256_file(config.data.class_map)
-    for key, value in wanted.items():
+    for key, value in expected_use(config, stage).items():
         found = described.metadata.get(PREFIX + key)
         if found and found != value:
             raise EngineError(

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from pillsnap.config import Config
-from pillsnap.export import export_classification_onnx, export_detection_onnx
+from pillsnap.export import export_onnx
 from pillsnap.export.describe import opset_of
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ class FreshExports:
             folder = Path(self._folder.name, f"{exporter}-{opset}")
             export = replace(self._config.export, out_dir=folder, exporter=exporter, opset=opset)
             config = replace(self._config, export=export)
-            run = export_detection_onnx if stage == "detection" else export_classification_onnx
-            self._made[key] = run(config).path
+            self._made[key] = export_onnx(config, stage).path
         return self._made[key]
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pillsnap.engines import Batch
 from pillsnap.errors import EngineError
+from pillsnap.export.inmemory import open_in_memory
 
 if TYPE_CHECKING:
     import onnx
@@ -94,22 +95,13 @@ def open_taps(
         EngineError: ONNX Runtime refuses the model; from the function, the batch.
     """
     import onnx
-    import onnxruntime as ort
 
     tapped = onnx.ModelProto()
     tapped.CopyFrom(model)
     del tapped.graph.output[:]
     tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = False  # it would keep what the largest tap took
-    options.log_severity_level = 4
     try:
-        session = ort.InferenceSession(
-            tapped.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = open_in_memory(tapped, threads, optimise=False)
     except Exception as error:  # ORT's exceptions share no base
         raise EngineError("ONNX Runtime cannot load this graph", got=_first_line(error)) from error
 

@@ -17,6 +17,7 @@ from pillsnap.engines import Batch, Transform
 from pillsnap.engines.providers import CPU, select_onnx_providers
 from pillsnap.engines.sessions import open_session
 from pillsnap.matrix import Cell
+from pillsnap.models import in_fixed_batches
 from pillsnap.ortconfig import Runtime
 from pillsnap.preprocess import Pixels, Tensor, preprocess
 
@@ -138,23 +139,13 @@ def open_network(
     model: Path | bytes, provider: str, threads: int, runtime: Runtime, precision: str
 ) -> Callable[[Batch], Batch]:
     """A file or its content as a side's network, opened as `open_session` does. One of a fixed
-    batch size gets the images over and over until they fill it.
+    batch size is filled up.
 
     Raises:
         EngineError: it cannot be opened so; from the function, it refuses the images.
     """
     session = open_session(model, provider, threads, runtime, precision)
-    size = session.ort.get_inputs()[0].shape[0]
-
-    def run(batch: Batch) -> Batch:
-        if not isinstance(size, int):
-            return session.run(batch)
-        count = -(-len(batch) // size) * size
-        filled = np.resize(batch, (count, *batch.shape[1:]))
-        parts = [session.run(filled[i : i + size]) for i in range(0, count, size)]
-        return np.concatenate(parts)[: len(batch)]
-
-    return run
+    return in_fixed_batches(session.ort, session.run)
 
 
 def finish_of(stage: str, nms: Nms) -> Finish:

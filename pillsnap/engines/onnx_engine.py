@@ -49,7 +49,7 @@ class OnnxBackend:
         return open_reference(request)
 
     def open_candidate(self, request: Request) -> Engine:
-        from pillsnap.export import describe_onnx, export_classification_onnx, export_detection_onnx
+        from pillsnap.export import describe_onnx, export_onnx
         from pillsnap.export.claims import has_claims, require_fit
         from pillsnap.quantize import describe_quantized
 
@@ -59,9 +59,8 @@ class OnnxBackend:
             exported = describe_onnx(request.candidate, stage)
             require_fit(exported, config, stage, request.checkpoint_sha256)
         else:
-            export = export_detection_onnx if stage == "detection" else export_classification_onnx
             marker = request.run_dir / f"export-{stage}.json"
-            exported = export(config, fresh=request.fresh_export, marker=marker)
+            exported = export_onnx(config, stage, fresh=request.fresh_export, marker=marker)
             if cell.precision != "fp32":
                 assert request.convert is not None  # whoever asks for a precision can make it
                 exported = request.convert(exported)

@@ -13,6 +13,7 @@ __all__ = [
     "describe_onnx",
     "export_classification_onnx",
     "export_detection_onnx",
+    "export_onnx",
     "read_onnx",
     "stage_of",
 ]
@@ -53,3 +54,11 @@ def export_classification_onnx(
     from pillsnap.export.classifier import trace_classifier
 
     return export_once(config, "classification", trace_classifier, fresh=fresh, marker=marker)
+
+
+def export_onnx(
+    config: Config, stage: str, *, fresh: bool = False, marker: Path | None = None
+) -> Exported:
+    """export_detection_onnx or export_classification_onnx, by the stage's name."""
+    export = export_detection_onnx if stage == "detection" else export_classification_onnx
+    return export(config, fresh=fresh, marker=marker)

@@ -72,14 +72,21 @@ def _expected(config: Config, stage: str, checkpoint_sha256: str) -> dict[str, s
     expected = {
         "checkpoint_sha256": checkpoint_sha256,
         "num_classes": str(getattr(config, stage).num_classes),
-        "preprocess": canonical_json(asdict(stage_transform(config, stage))),
+        **expected_use(config, stage),
     }
     if stage == "detection":
         return {**expected, "nms": canonical_json(asdict(config.nms))}
+    return expected
+
+
+def expected_use(config: Config, stage: str) -> dict[str, str]:
+    """The metadata of an export that say what its input and output mean: the preprocessing, and a
+    classifier's class map where there is one (a bundle stands in for the data without)."""
+    use = {"preprocess": canonical_json(asdict(stage_transform(config, stage)))}
     class_map = config.data.class_map
-    if class_map is None:  # as where a bundle stands in for the data
-        return expected
-    return {**expected, "class_map_sha256": sha256_file(class_map)}
+    if stage == "classification" and class_map is not None:
+        use["class_map_sha256"] = sha256_file(class_map)
+    return use
 
 
 def _flat(entries: dict[str, str]) -> dict[str, Any]:

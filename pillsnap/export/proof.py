@@ -10,6 +10,7 @@ import numpy as np
 from pillsnap.config import Config
 from pillsnap.errors import EngineMissing, ExportError
 from pillsnap.export.describe import opset_of
+from pillsnap.export.inmemory import open_in_memory
 from pillsnap.export.tracing import Traced
 
 if TYPE_CHECKING:
@@ -78,21 +79,12 @@ def _wanted(
 
 def _session(model: onnx.ModelProto, checkpoint: Path) -> onnxruntime.InferenceSession:
     try:
-        import onnxruntime
+        return open_in_memory(model, _THREADS)
     except ImportError as error:
         raise EngineMissing(
             "onnxruntime is not installed, so an export cannot be proven",
             hint="pip install onnxruntime-gpu (or onnxruntime, never both)",
         ) from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _THREADS
-    options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = False
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
     except Exception as error:  # ORT's exceptions share no base
         raise ExportError(
             "ONNX Runtime cannot load the exported model",

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from pillsnap.engines import Batch
-from pillsnap.export import export_detection_onnx
 from pillsnap.proof.fault import DETECTOR, Bench, Fault, Injection, fault
 
 _SMALL_PX = 40.0
@@ -31,10 +30,9 @@ def _made_for(bench: Bench, **nms: Any) -> Injection:
     export = bench.config.export
     other = replace(
         export,
-        out_dir=bench.folder,
         postprocess=replace(export.postprocess, nms=replace(bench.config.nms, **nms)),
     )
-    return Injection(export_detection_onnx(replace(bench.config, export=other)).path)
+    return Injection(bench.export(replace(bench.config, export=other)))
 
 
 @fault("boxes", "centre and size for two corners", DETECTOR)

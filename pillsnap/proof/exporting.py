@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pillsnap.checkpoints import build_classification_model, find_best_checkpoint
-from pillsnap.config import Export, Shape
-from pillsnap.export import export_classification_onnx, export_detection_onnx
+from pillsnap.config import InputShape, Shape
 from pillsnap.export.tracing import exporting
 from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Fault, Injection, fault
 from pillsnap.proof.graphs import add_constant, insert_after, node, set_attribute
@@ -107,8 +106,7 @@ def dropout_on(bench: Bench) -> Injection:
 
 @fault("export", "made for batches of one", refusal="one size only")
 def frozen_batch_size(bench: Bench) -> Injection:
-    fixed = replace(bench.config.export, dynamic_axes=False, out_dir=bench.folder)
-    return Injection(_export(bench, fixed))
+    return Injection(_fixed(bench, bench.config.export.input_shape))
 
 
 @fault("export", "made elsewhere, for batches of exactly the gate's size", refusal="one size only")
@@ -117,11 +115,7 @@ def frozen_at_the_gates_batch_size(bench: Bench) -> Injection:
 
     _, channels, height, width = bench.config.input_shape(bench.stage)
     shape: Shape = (bench.config.compare.batch_size, channels, height, width)
-    shapes = replace(bench.config.export.input_shape, **{bench.stage: shape})
-    fixed = replace(
-        bench.config.export, dynamic_axes=False, out_dir=bench.folder, input_shape=shapes
-    )
-    path = _export(bench, fixed)
+    path = _fixed(bench, replace(bench.config.export.input_shape, **{bench.stage: shape}))
     model = onnx.load(path)
     del model.metadata_props[:]
     onnx.save(model, path)
@@ -130,23 +124,20 @@ def frozen_at_the_gates_batch_size(bench: Bench) -> Injection:
 
 @fault("export", "made for images of 320 px, for 640", DETECTOR, refusal="cannot run this batch")
 def frozen_image_size(bench: Bench) -> Injection:
-    shape = replace(bench.config.export.input_shape, detection=(16, 3, 320, 320))
-    fixed = replace(
-        bench.config.export, dynamic_axes=False, out_dir=bench.folder, input_shape=shape
-    )
-    model_of_320 = _export(bench, fixed)
     import onnx
 
-    model = onnx.load(model_of_320)
+    shapes = replace(bench.config.export.input_shape, detection=(16, 3, 320, 320))
+    model = onnx.load(_fixed(bench, shapes))
     # The file claims to be what was asked for, a free batch size included.
     del model.metadata_props[:]
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
     return Injection(bench.save(model))
 
 
-def _export(bench: Bench, export: Export) -> Path:
-    write = export_detection_onnx if bench.stage == "detection" else export_classification_onnx
-    return write(replace(bench.config, export=export)).path
+def _fixed(bench: Bench, shapes: InputShape) -> Path:
+    """An export for inputs of exactly these shapes."""
+    export = replace(bench.config.export, dynamic_axes=False, input_shape=shapes)
+    return bench.export(replace(bench.config, export=export))
 
 
 @fault("export", "rows and columns of the image swapped")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pillsnap.config import Config
 from pillsnap.datasets import Sample
 from pillsnap.engines import Batch, Transform
+from pillsnap.export import export_onnx
 from pillsnap.matrix import STAGES
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class Bench:
         import onnx
 
         return onnx.load(self.healthy)
+
+    def export(self, config: Config, stage: str = "") -> Path:
+        """An export of this stage, or of another, as a changed configuration says."""
+        export = replace(config.export, out_dir=self.folder)
+        return export_onnx(replace(config, export=export), stage or self.stage).path
 
     def save(self, model: onnx.ModelProto) -> Path:
         """Write a model; one that an exporter has made anew gets the healthy one's metadata, so

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -66,9 +66,6 @@ HEALTHY = (
 
 # Enough for two batches of the largest, the second of them short.
 SAMPLES = 11
-
-# Batches that BatchNorm's statistics are taken from.
-_SETTLING = 2
 
 
 def find_alarms(case: Healthy, config: Config, folder: Path, threads: int) -> dict[str, Any]:
@@ -145,7 +142,7 @@ def _save_random(case: Healthy, config: Config, path: Path) -> None:
 
         classes = config.classification.num_classes
         model = timm.create_model(case.model, pretrained=False, num_classes=classes)
-    _settle(model, _images(config, case.stage))
+    settle_batchnorm(model, _images(config, case.stage))
     detector = {"model": model, "train_args": {}}  # as ultralytics saves it
     torch.save(detector if case.stage == "detection" else model.state_dict(), path)
 
@@ -157,7 +154,9 @@ def _images(config: Config, stage: str) -> Iterator[Batch]:
         yield prepared.array
 
 
-def _settle(model: Any, batches: Iterator[Batch]) -> None:
+def settle_batchnorm(model: Any, batches: Iterable[Batch]) -> None:
+    """Give BatchNorm the statistics of these batches, [N,3,H,W], as any training would; the model
+    is in evaluation mode afterwards."""
     import torch
 
     for module in model.modules():

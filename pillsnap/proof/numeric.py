@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 
 from pillsnap.engines import Batch
 from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Fault, Injection, fault
 from pillsnap.proof.graphs import Weights, add_constant, change_all, insert_after, node
+from pillsnap.quantize.quiet import quantising
 
 # Images that stand in for calibration data.
 _NOISE_BATCHES = 4
@@ -70,9 +71,20 @@ def half_overflow(bench: Bench) -> Injection:
     return Injection(bench.save(insert_after(model, node(model, "Conv").output[0], *chain)))
 
 
+def _quantised(bench: Bench, quantise: Callable[[Path], object]) -> Injection:
+    """What ONNX Runtime's own quantiser writes to a path, with the healthy file's metadata."""
+    import onnx
+
+    target = bench.folder / "int8.onnx"
+    with quantising(bench.healthy):
+        quantise(target)
+    model = onnx.load(target)
+    del model.metadata_props[:]
+    return Injection(bench.save(model))
+
+
 @fault("numeric", "INT8 weights and activations, calibrated on noise", CLASSIFIER)
 def int8_without_calibration(bench: Bench) -> Injection:
-    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
     rng = np.random.default_rng(0)
@@ -88,31 +100,22 @@ def int8_without_calibration(bench: Bench) -> Injection:
             batch = next(self.batches, None)
             return None if batch is None else {"input": batch}
 
-    target = bench.folder / "int8.onnx"
-    logging.disable(logging.WARNING)  # ORT advises a preprocessing that changes nothing here
-    try:
-        quantize_static(bench.healthy, target, Noise(), quant_format=QuantFormat.QDQ)
-    finally:
-        logging.disable(logging.NOTSET)
-    model = onnx.load(target)
-    del model.metadata_props[:]
-    return Injection(bench.save(model))
+    return _quantised(
+        bench,
+        lambda target: quantize_static(
+            bench.healthy, target, Noise(), quant_format=QuantFormat.QDQ
+        ),
+    )
 
 
 @fault("numeric", "INT8 weights, activations quantised on the fly", DETECTOR)
 def int8_dynamic(bench: Bench) -> Injection:
-    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    target = bench.folder / "int8.onnx"
-    logging.disable(logging.WARNING)
-    try:
-        quantize_dynamic(bench.healthy, target, weight_type=QuantType.QUInt8)
-    finally:
-        logging.disable(logging.NOTSET)
-    model = onnx.load(target)
-    del model.metadata_props[:]
-    return Injection(bench.save(model))
+    return _quantised(
+        bench,
+        lambda target: quantize_dynamic(bench.healthy, target, weight_type=QuantType.QUInt8),
+    )
 
 
 def _saturated(bench: Bench, most: float) -> Injection:

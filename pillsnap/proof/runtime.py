@@ -9,8 +9,8 @@ import numpy as np
 
 from pillsnap.artifacts import canonical_json, point_latest
 from pillsnap.engines import Batch
-from pillsnap.export import export_classification_onnx, export_detection_onnx
 from pillsnap.export.describe import PREFIX
+from pillsnap.matrix import STAGES
 from pillsnap.proof.fault import CLASSIFIER, Bench, Fault, Injection, fault
 from pillsnap.proof.graphs import change, middle
 
@@ -59,12 +59,8 @@ def wrong_class_map(bench: Bench) -> Injection:
     codes[first], codes[second] = codes[second], codes[first]
     other = bench.folder / "class_map.json"
     other.write_text(json.dumps(codes))
-    config = replace(
-        bench.config,
-        data=replace(bench.config.data, class_map=other),
-        export=replace(bench.config.export, out_dir=bench.folder),
-    )
-    return Injection(export_classification_onnx(config).path)
+    data = replace(bench.config.data, class_map=other)
+    return Injection(bench.export(replace(bench.config, data=data)))
 
 
 @fault(
@@ -99,10 +95,8 @@ def answers_out_of_order(bench: Bench) -> Injection:
 
 @fault("runtime", "the file of the other stage", refusal="this model is for")
 def file_of_another_stage(bench: Bench) -> Injection:
-    own = bench.stage == "detection"
-    export = export_classification_onnx if own else export_detection_onnx
-    config = replace(bench.config, export=replace(bench.config.export, out_dir=bench.folder))
-    return Injection(export(config).path)
+    (other,) = set(STAGES) - {bench.stage}
+    return Injection(bench.export(bench.config, other))
 
 
 FAULTS: tuple[Fault, ...] = (

@@ -9,7 +9,7 @@ from typing import Any
 from pillsnap.checkpoints import stage_transform
 from pillsnap.config import Config, Tolerances
 from pillsnap.engines import register
-from pillsnap.export import export_classification_onnx, export_detection_onnx
+from pillsnap.export import export_onnx
 from pillsnap.gate import find_breaches
 from pillsnap.ledger import CellResult, Ledger
 from pillsnap.proof.fault import Bench, Fault, Injection
@@ -64,9 +64,10 @@ def proof_config(config: Config, stage: str, out_dir: Path) -> Config:
 
 def make_bench(config: Config, stage: str, folder: Path) -> Bench:
     """A healthy export of a stage, made or found again in config's folder of exports."""
-    export = export_detection_onnx if stage == "detection" else export_classification_onnx
     folder.mkdir(parents=True, exist_ok=True)
-    return Bench(config, stage, stage_transform(config, stage), export(config).path, folder)
+    return Bench(
+        config, stage, stage_transform(config, stage), export_onnx(config, stage).path, folder
+    )
 
 
 def try_fault(fault: Fault, bench: Bench, size: str, threads: int) -> list[Trial]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.errors import ExportError
+from pillsnap.export.inmemory import open_in_memory
 
 if TYPE_CHECKING:
     import onnx
@@ -27,17 +28,7 @@ def opened(model: onnx.ModelProto) -> Callable[[Batch], list[NDArray[Any]]]:
     Raises:
         ExportError: from the function, when the images are not of the model's size.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _THREADS
-    options.inter_op_num_threads = 1
-    # It keeps what the largest batch took; a few dozen of these sessions come and go.
-    options.enable_cpu_mem_arena = False
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_in_memory(model, _THREADS)
     feed = session.get_inputs()[0]
 
     def run(batch: Batch) -> list[NDArray[Any]]:

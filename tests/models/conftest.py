@@ -10,14 +10,9 @@ from typing import Any
 
 import pytest
 
-from pillsnap.config import (
-    Classification,
-    Config,
-    Detection,
-    Export,
-    InputShape,
-    Paths,
-)
+from pillsnap.config import Classification, Config, Detection, Export, InputShape, Paths
+from pillsnap.configfile import load_config
+from pillsnap.demo.dataset import install
 from tests.models.small_models import (
     DetectorFile,
     Experiment,
@@ -25,6 +20,16 @@ from tests.models.small_models import (
     make_detector,
     save_detector,
 )
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The demo's own config, with a place of its own for what it exports."""
+    demo = load_config(ROOT / "config.yaml", {})
+    install(demo.exp_dir)
+    return replace(demo, export=replace(demo.export, out_dir=tmp_path_factory.mktemp("export")))
 
 
 @pytest.fixture(scope="session", autouse=True)

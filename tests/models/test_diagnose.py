@@ -15,8 +15,7 @@ import pytest
 from onnx import numpy_helper
 
 from pillsnap.checkpoints import build_model, find_best_checkpoint
-from pillsnap.config import Config, load_config
-from pillsnap.demo.dataset import install
+from pillsnap.config import Config
 from pillsnap.diagnose import (
     FreshExports,
     Subject,
@@ -35,13 +34,6 @@ from tests.models.small_models import Experiment
 from tests.models.subjects import MakeSubject, subjects_of
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    demo = load_config(ROOT / "config.yaml", {})
-    install(demo.exp_dir)
-    return replace(demo, export=replace(demo.export, out_dir=tmp_path_factory.mktemp("export")))
 
 
 @pytest.fixture(scope="module")

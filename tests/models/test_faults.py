@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +10,13 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from pillsnap.config import Config, load_config
-from pillsnap.demo.dataset import install
+from pillsnap.config import Config
 from pillsnap.engines import Batch, Engine, Reference, Request, backend, register
 from pillsnap.export import export_classification_onnx, export_detection_onnx
 from pillsnap.ledger import CellResult, judge_mode
 from pillsnap.matrix import STAGES
 from pillsnap.run import GateRun
 from pillsnap.selection import Selection
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """The demo's own config, with a place of its own for what it exports."""
-    demo = load_config(ROOT / "config.yaml", {})
-    install(demo.exp_dir)
-    return replace(demo, export=replace(demo.export, out_dir=tmp_path_factory.mktemp("export")))
 
 
 @pytest.fixture(scope="module")
