@@ -19,6 +19,9 @@ from pillsnap.errors import ConfigError, PillsnapError
 
 TIMESTAMP_FORMAT = "%Y%m%d-%H%M%S"
 
+VERSION_TAG = r"\d{8}-\d{6}-(?:[0-9a-f]{7}|nogit)"
+"""Pattern of what prepare_version_tag makes."""
+
 _HINTS = {
     errno.ENOSPC: "free some space on that disk, or write elsewhere with export.out_dir",
     errno.EDQUOT: "free some of your quota, or write elsewhere with export.out_dir",

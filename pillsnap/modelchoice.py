@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pillsnap.artifacts import VERSION_TAG
 from pillsnap.checkpoints import find_best_checkpoint
 from pillsnap.config import Config
 from pillsnap.errors import ConfigError, MissingCheckpoint
@@ -19,7 +20,6 @@ VARIABLES = {
     "classification": "CLASSIFICATION_MODEL_PATH",
     "detection": "DETECTION_MODEL_PATH",
 }
-_TAG = r"\d{8}-\d{6}-(?:[0-9a-f]{7}|nogit)"
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,6 @@ class Choice:
 
     path: Path
     reason: str
-
-    @property
-    def engine(self) -> str:
-        return engine_of(self.path)
 
 
 def engine_of(path: Path) -> str:
@@ -113,7 +109,7 @@ def _from_exports(folder: Path, stage: str, place: str) -> Choice | None:
         return Choice(latest.resolve(), f"latest_{stage}.onnx of {place}")
     if latest.is_symlink():
         log.warning("%s leads nowhere: taking the newest export", latest)
-    name = re.compile(rf"{stage}-{_TAG}\.onnx")
+    name = re.compile(rf"{stage}-{VERSION_TAG}\.onnx")
     files = [path for path in folder.glob(f"{stage}-*.onnx") if name.fullmatch(path.name)]
     newest = max(files, key=lambda path: path.name, default=None)
     return None if newest is None else Choice(newest, f"newest {stage} export of {place}")

@@ -53,11 +53,6 @@ def load_batches(
             yield _gather(part, list(pool.map(lambda sample: _read(sample, transform), part)))
 
 
-def prepare(samples: Sequence[Sample], transform: Transform) -> Prepared:
-    """Read and preprocess one batch."""
-    return _gather(samples, [_read(sample, transform) for sample in samples])
-
-
 _Image = tuple[Batch, bytes, Geometry | None]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pillsnap.artifacts import (
     TIMESTAMP_FORMAT,
+    VERSION_TAG,
     canonical_json,
     file_lock,
     point_latest,
@@ -58,8 +59,8 @@ def export_once(
         if found is not None:
             return found
         if not fresh:
-            name = rf"{stage}-\d{{8}}-\d{{6}}-(?:[0-9a-f]{{7}}|nogit)\.onnx"
-            found = wanted.newest(folder, re.compile(name))
+            name = re.compile(rf"{stage}-{VERSION_TAG}\.onnx")
+            found = wanted.newest(folder, name)
         if found is None:
             found = _publish(folder, config, recipe, trace(config, checkpoint))
         point_latest(folder / f"latest_{stage}.onnx", found.path)
