@@ -251,3 +251,17 @@ def test_help_and_collection_write_nothing(project: Project, workers: Workers) -
     assert result.ret == 0
     assert "test_equivalence[detection-numpy-auto-fp32-smoke-s001of003]" in result.stdout.str()
     assert not (project.path / "exp").exists()
+
+
+@pytest.mark.parametrize(("options", "chunk"), [((), 1), (("--maxschedchunk", "3"), 3)])
+def test_shards_go_to_workers_one_at_a_time(
+    project: Project, options: tuple[str, ...], chunk: int
+) -> None:
+    """xdist would give all shards of the slowest cell to one worker; a user's own wish stands."""
+    project.write_fault(
+        f"""
+def pytest_sessionstart(session):
+    assert session.config.option.maxschedchunk == {chunk}
+"""
+    )
+    assert project.run("-m", "smoke", "-n", "2", *options).ret == 0

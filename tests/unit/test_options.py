@@ -183,6 +183,10 @@ def test_threads_are_the_option_or_a_share_of_the_cores(monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
     assert [thread_count(None, workers) for workers in (0, 1, 2, 3, 8, 20)] == [8, 8, 4, 2, 1, 1]
     assert thread_count(3, 8) == 3
+    # What is configured stands for every process; the option wins over it.
+    assert [thread_count(None, workers, 5) for workers in (1, 8)] == [5, 5]
+    assert thread_count(3, 8, 5) == 3
+    assert thread_count(None, 2, 0) == 4
     for wrong in (0, -1):
         with pytest.raises(ConfigError, match=r"(?s)--threads must be a positive number.*1 or mor"):
             thread_count(wrong, 1)
