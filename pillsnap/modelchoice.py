@@ -34,6 +34,10 @@ class Choice:
     path: Path
     reason: str
 
+    @property
+    def engine(self) -> str:
+        return engine_of(self.path)
+
 
 def engine_of(path: Path) -> str:
     """torch for a .pt, else onnx."""
