@@ -137,7 +137,7 @@ class Pipeline:
                 strict=True,
             )
             for rows, geometry in zip(_run(model, tensors, "detection"), geometries, strict=True):
-                results.append(_boxes(rows[self.suppress(rows)], geometry))
+                results.append(describe_boxes(rows[self.suppress(rows)], geometry))
         return results
 
 
@@ -158,7 +158,7 @@ def _run(model: Stage[Any], tensors: Sequence[Tensor], stage: str) -> Tensor:
     return output
 
 
-def _boxes(rows: Tensor, geometry: Geometry) -> list[Result]:
+def describe_boxes(rows: Tensor, geometry: Geometry) -> list[Result]:
     """Kept rows [K,6] in input pixels -> boxes of the original image."""
     return [
         {

@@ -22,6 +22,7 @@ from pillsnap.diagnose.layers import Located, locate
 from pillsnap.diagnose.repro import write_repro
 from pillsnap.diagnose.stages import error_budget
 from pillsnap.diagnose.subject import Side, Subject, make_subject
+from pillsnap.diagnose.together import pipeline_budget
 from pillsnap.diagnose.trials import Causes
 from pillsnap.errors import PillsnapError
 from pillsnap.export import read_onnx
@@ -42,6 +43,8 @@ __all__ = [
     "find_causes",
     "locate",
     "make_subject",
+    "pipeline_budget",
+    "problem_of",
     "share_difference",
     "write_repro",
 ]
@@ -62,9 +65,9 @@ def diagnose(subject: Subject, exports: FreshExports, repro: Path) -> dict[str, 
         repro: the folder that the repro is written to.
 
     Returns:
-        samples (ids), layers (Located.as_dict), budget (Budget.as_dict), causes (Causes.as_dict),
-        repro (path of the script), problems, seconds. A part that failed is None, and `problems`
-        says why.
+        samples (ids), layers (Located.as_dict), budget (Budget.as_dict), pipeline (None: it takes
+        two cells), causes (Causes.as_dict), repro (path of the script), problems, seconds. A part
+        that failed is None, and `problems` says why.
     """
     started = time.perf_counter()
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -75,17 +78,22 @@ def diagnose(subject: Subject, exports: FreshExports, repro: Path) -> dict[str, 
     return {**found, "seconds": round(time.perf_counter() - started, 3)}
 
 
+def problem_of(error: Exception) -> str:
+    """Why a part of a diagnosis failed, in one line of the report."""
+    if isinstance(error, PillsnapError):
+        return error.what
+    log.debug("diagnosis", exc_info=error)
+    return f"{type(error).__name__}: {error}"[:300]
+
+
 def _parts(subject: Subject, exports: FreshExports, repro: Path) -> dict[str, Any]:
     problems: list[str] = []
 
     def attempt(what: str, run: Callable[[], T]) -> T | None:
         try:
             return run()
-        except PillsnapError as error:
-            problems.append(f"{what}: {error.what}")
         except Exception as error:  # whatever a broken model makes of torch, onnx and the rest
-            log.debug("diagnosis: %s", what, exc_info=True)
-            problems.append(f"{what}: {type(error).__name__}: {error}"[:300])
+            problems.append(f"{what}: {problem_of(error)}")
         return None
 
     candidate = attempt("candidate", lambda: read_onnx(subject.model))
@@ -100,6 +108,7 @@ def _parts(subject: Subject, exports: FreshExports, repro: Path) -> dict[str, An
         "samples": list(subject.ids),
         "layers": None if located is None else located.as_dict(),
         "budget": None if budget is None else budget.as_dict(),
+        "pipeline": None,
         "causes": None if causes is None else causes.as_dict(),
         "repro": None if script is None else str(script),
         "problems": problems,

@@ -6,14 +6,22 @@ from typing import TYPE_CHECKING
 
 from pillsnap.diagnose.exports import FreshExports
 from pillsnap.diagnose.file_trials import file_trials
-from pillsnap.diagnose.gap import measure_gap
+from pillsnap.diagnose.gap import measure_gap, over_noise
 from pillsnap.diagnose.input_trials import input_trials
 from pillsnap.diagnose.runtime_trials import runtime_trials
-from pillsnap.diagnose.subject import Subject
+from pillsnap.diagnose.subject import Subject, open_network
 from pillsnap.diagnose.trials import Causes, Trials, run_trials
+from pillsnap.engines import Batch
+from pillsnap.errors import PillsnapError
 
 if TYPE_CHECKING:
     import onnx
+
+
+# Other threads, another batch or the other exporter change rounding errors by less.
+_MARGIN = 10.0
+# Of the noise that any export may have: about the resolution of float32.
+_LEAST = 0.01
 
 
 def find_causes(subject: Subject, candidate: onnx.ModelProto, exports: FreshExports) -> Causes:
@@ -33,4 +41,24 @@ def find_causes(subject: Subject, candidate: onnx.ModelProto, exports: FreshExpo
         yield from input_trials(subject, wanted)
         yield from file_trials(subject, wanted, candidate, exports)
 
-    return run_trials(before, trials())
+    return run_trials(before, _noise(subject, wanted, candidate, exports), trials())
+
+
+def _noise(
+    subject: Subject, wanted: Batch, candidate: onnx.ModelProto, exports: FreshExports
+) -> float:
+    """What a fresh export differs by on these samples, with a margin; at most what any may. Noise
+    differs by orders of magnitude between models: under the limit for all of them, a wrong
+    intervention can seem to undo a small difference."""
+    try:
+        fresh = open_network(
+            exports.like(subject.stage, candidate),
+            subject.provider,
+            subject.threads,
+            subject.config.session_options,
+            "fp32",
+        )
+        healthy = measure_gap(wanted, fresh(subject.reference.batch(subject.images)))
+    except PillsnapError:
+        return 1.0
+    return min(max(_MARGIN * over_noise(healthy), _LEAST), 1.0)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pillsnap.diagnose import FreshExports, diagnose, make_subject
+from pillsnap.diagnose import (
+    Budget,
+    FreshExports,
+    diagnose,
+    make_subject,
+    pipeline_budget,
+    problem_of,
+)
 from pillsnap.diagnose.subject import Subject
-from pillsnap.errors import PillsnapError
+from pillsnap.export import read_onnx
 from pillsnap.gate import concerns_outputs
 from pillsnap.images import read_image
 from pillsnap.ledger import CellResult
+from pillsnap.matrix import STAGES, Cell
 from pillsnap.run import GateRun
-
-log = logging.getLogger(__name__)
 
 SAMPLES = 3
 """So many of a cell's worst samples are looked at."""
@@ -30,31 +36,39 @@ def diagnose_cells(run: GateRun, results: Sequence[CellResult]) -> dict[str, dic
         What `diagnose` gives, by cell id.
     """
     found: dict[str, dict[str, Any]] = {}
-    chosen = [result for result in results if _is_wanted(run, result)]
-    with ExitStack() as stack:
-        exports = None
-        for result in chosen:
-            try:
-                if exports is None:
-                    exports = stack.enter_context(FreshExports(run.config))
-                subject = _subject(run, result)
-                folder = run.config.out_dir / "repro" / result.cell.id
-                found[result.cell.id] = diagnose(subject, exports, folder)
-            except PillsnapError as error:
-                found[result.cell.id] = _nothing(error.what)
-            except Exception as error:  # a diagnosis must not cost the run its report
-                log.debug("diagnosis of %s", result.cell.id, exc_info=True)
-                found[result.cell.id] = _nothing(f"{type(error).__name__}: {error}"[:300])
+    with FreshExports(run.config) as exports:
+        for result in results:
+            if _is_wanted(run, result):
+                try:
+                    folder = run.config.out_dir / "repro" / result.cell.id
+                    found[result.cell.id] = diagnose(_subject(run, result), exports, folder)
+                except Exception as error:  # a diagnosis must not cost the run its report
+                    found[result.cell.id] = _nothing(problem_of(error))
+        for pair in _pairs(results):
+            parts = [found[each.cell.id] for each in pair if each.cell.id in found]
+            if parts:
+                try:
+                    budget = _pipeline_budget(run, pair, exports).as_dict()
+                except Exception as error:
+                    for part in parts:
+                        part["problems"].append(f"pipeline: {problem_of(error)}")
+                else:
+                    for part in parts:
+                        part["pipeline"] = budget
     return found
 
 
 def _is_wanted(run: GateRun, result: CellResult) -> bool:
-    if result.cell.engine != "onnx" or _model_of(result) is None:
+    if not _can_run(result):
         return False
     breached = result.verdict.name == "breach" and (
         not result.verdict.breaches or concerns_outputs(result.verdict.breaches)
     )
     return breached or run.selection.diagnose
+
+
+def _can_run(result: CellResult) -> bool:
+    return result.cell.engine == "onnx" and _model_of(result) is not None
 
 
 def _model_of(result: CellResult) -> Path | None:
@@ -65,7 +79,7 @@ def _model_of(result: CellResult) -> Path | None:
 
 def _subject(run: GateRun, result: CellResult) -> Subject:
     model = _model_of(result)
-    assert model is not None  # by _is_wanted
+    assert model is not None  # by _can_run
     reference = run.reference(result.cell).reference
     data = run.data(result.cell.stage)
     names = result.worst[:SAMPLES] or [sample.id for sample in data[:SAMPLES]]
@@ -81,6 +95,27 @@ def _subject(run: GateRun, result: CellResult) -> Subject:
     )
 
 
+def _pairs(results: Sequence[CellResult]) -> Iterator[tuple[CellResult, CellResult]]:
+    """Results of a detector and a classifier that were asked for alike."""
+
+    def rest(result: CellResult) -> Cell:
+        return replace(result.cell, stage="")
+
+    for _, group in groupby(sorted(filter(_can_run, results), key=rest), key=rest):
+        by_stage = {result.cell.stage: result for result in group}
+        if len(by_stage) == len(STAGES):
+            yield by_stage["detection"], by_stage["classification"]
+
+
+def _pipeline_budget(
+    run: GateRun, pair: tuple[CellResult, CellResult], exports: FreshExports
+) -> Budget:
+    detector, classifier = (_subject(run, result) for result in pair)
+    candidate = read_onnx(detector.model)
+    healthy = read_onnx(exports.like(detector.stage, candidate))
+    return pipeline_budget(detector, classifier, candidate, healthy)
+
+
 def _nothing(problem: str) -> dict[str, Any]:
-    empty = dict.fromkeys(("layers", "budget", "causes", "repro"))
+    empty = dict.fromkeys(("layers", "budget", "pipeline", "causes", "repro"))
     return {"samples": [], **empty, "problems": [problem], "seconds": 0.0}

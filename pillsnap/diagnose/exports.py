@@ -29,7 +29,7 @@ class FreshExports:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._folder = tempfile.TemporaryDirectory(prefix="pillsnap-diagnose-")
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._made: dict[tuple[str, Exporter, int], Path] = {}
 
     def __enter__(self) -> FreshExports:
@@ -41,7 +41,8 @@ class FreshExports:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def like(self, stage: str, candidate: onnx.ModelProto) -> Path:
         """An export by the candidate's exporter at its opset.
@@ -57,6 +58,8 @@ class FreshExports:
 
     def _make(self, stage: str, exporter: Exporter, opset: int) -> Path:
         key = (stage, exporter, opset)
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="pillsnap-diagnose-")
         if key not in self._made:
             folder = Path(self._folder.name, f"{exporter}-{opset}")
             export = replace(self._config.export, out_dir=folder, exporter=exporter, opset=opset)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pillsnap.detections import match_boxes
+from pillsnap.detections import Matches, match_boxes
 from pillsnap.diagnose.budget import Budget, Stage, share_difference
 from pillsnap.diagnose.gap import measure_gap, over_noise
 from pillsnap.diagnose.halves import Halves
@@ -36,10 +36,7 @@ def error_budget(
         PillsnapError: a side does not run.
     """
     last = "nms" if subject.stage == "detection" else "softmax"
-    first = Stage("preprocess", subject.reference.batch, subject.candidate.batch)
-    if subject.reference.prepare is subject.candidate.prepare:
-        first = Stage("preprocess", subject.reference.batch, subject.reference.batch)
-    networks = _networks(subject, candidate, healthy)
+    first, networks = network_stages(subject, candidate, healthy)
     finish = Stage(last, subject.reference.finish, subject.candidate.finish)
     budget = share_difference([first, *networks, finish], subject.images, _distance)
     if budget.percent is not None:
@@ -47,6 +44,16 @@ def error_budget(
     raw = share_difference([first, *networks], subject.images, _answer_distance)
     percent = None if raw.percent is None else {**raw.percent, last: 0.0}
     return Budget(raw.total, percent)
+
+
+def network_stages(
+    subject: Subject, candidate: onnx.ModelProto | None, healthy: onnx.ModelProto | None
+) -> tuple[Stage, list[Stage]]:
+    """Preprocessing, and network or network and decoding: from images to the networks' answers."""
+    ours = subject.reference.batch
+    same = subject.reference.prepare is subject.candidate.prepare
+    first = Stage("preprocess", ours, ours if same else subject.candidate.batch)
+    return first, _networks(subject, candidate, healthy)
 
 
 def _networks(
@@ -76,16 +83,15 @@ def _networks(
 
 
 def _distance(reference: Sequence[Any], candidate: Sequence[Any]) -> float:
-    """Mean over images of the L1 distance of probabilities, or of boxes: 1 for each that has no
-    partner, 1 - IoU plus the difference in confidence for each that has."""
+    """Mean over images of the L1 distance of probabilities, or of box_distance."""
     pairs = zip(reference, candidate, strict=True)
     if reference[0].ndim == 2:
-        return float(np.mean([_box_distance(a, b) for a, b in pairs]))
+        return float(np.mean([box_distance(a, b, match_boxes(a, b)) for a, b in pairs]))
     return float(np.mean([np.abs(a - b).sum() for a, b in pairs]))
 
 
-def _box_distance(a: Batch, b: Batch) -> float:
-    match = match_boxes(a, b)
+def box_distance(a: Batch, b: Batch, match: Matches) -> float:
+    """1 for each box without a partner, 1 - IoU plus the difference in confidence for each pair."""
     confidence = np.abs(a[match.pairs[:, 0], 4] - b[match.pairs[:, 1], 4])
     alone = len(a) + len(b) - 2 * len(match.pairs)
     return float(alone + (1 - match.ious).sum() + confidence.sum())

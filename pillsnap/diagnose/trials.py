@@ -9,6 +9,9 @@ from typing import Any
 from pillsnap.diagnose.gap import Figures, over_noise
 from pillsnap.errors import PillsnapError
 
+# Pixels times 255 that were divided by it once too often lack their last digits.
+_UNDONE = 1e-3
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -45,17 +48,19 @@ class Causes:
 
     Attributes:
         before: the figures without one.
+        noise: what counts as none, in multiples of `over_noise`.
         tried: in the order in which they ran, up to the first that made the difference vanish.
         stated: that one's cause; None where none did.
     """
 
     before: Figures
+    noise: float
     tried: tuple[Tried, ...]
     stated: Tried | None
 
     def in_words(self) -> str:
         """One sentence with the figures before and after."""
-        if over_noise(self.before) <= 1:
+        if over_noise(self.before) <= self.noise:
             return (
                 f"no difference on these samples by themselves ({_text(self.before)}): it depends "
                 "on the batch, or lies behind the network (thresholds, NMS, class map)"
@@ -69,6 +74,7 @@ class Causes:
         """Plain builtins, for the report."""
         return {
             "before": self.before,
+            "noise": self.noise,
             "stated": None if self.stated is None else self.stated.cause,
             "kind": None if self.stated is None else self.stated.kind,
             "in_words": self.in_words(),
@@ -76,24 +82,26 @@ class Causes:
         }
 
 
-def run_trials(before: Figures, trials: Iterable[Trial]) -> Causes:
-    """Run trials in order until one makes the difference vanish: what is left is noise."""
-    if over_noise(before) <= 1:
-        return Causes(before, (), None)
+def run_trials(before: Figures, noise: float, trials: Iterable[Trial]) -> Causes:
+    """Run trials in order until one makes the difference vanish: what is left is noise, or what
+    rounding leaves of a large difference that is undone."""
+    if over_noise(before) <= noise:
+        return Causes(before, noise, (), None)
+    left = max(noise, min(_UNDONE * over_noise(before), 1.0))
     tried: list[Tried] = []
     for trial in trials:
-        tried.append(_try(trial))
+        tried.append(_try(trial, left))
         if tried[-1].vanishes:
-            return Causes(before, tuple(tried), tried[-1])
-    return Causes(before, tuple(tried), None)
+            return Causes(before, noise, tuple(tried), tried[-1])
+    return Causes(before, noise, tuple(tried), None)
 
 
-def _try(trial: Trial) -> Tried:
+def _try(trial: Trial, left: float) -> Tried:
     try:
         after = trial.run()
     except PillsnapError as error:
         return Tried(trial.kind, trial.name, trial.cause, None, False, error.what)
-    return Tried(trial.kind, trial.name, trial.cause, after, over_noise(after) <= 1)
+    return Tried(trial.kind, trial.name, trial.cause, after, over_noise(after) <= left)
 
 
 def _text(figures: Figures) -> str:

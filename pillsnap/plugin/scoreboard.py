@@ -14,11 +14,12 @@ from pillsnap.proof.scores import build_report, write_report
 from pillsnap.proof.table import render
 
 # Key of what an item adds to its user_properties: (KIND, plain builtins).
-KINDS = TRIAL, HEALTHY, SMALLEST, LOCATED, EXPLAINED = (
+KINDS = TRIAL, HEALTHY, SMALLEST, LOCATED, STAGED, EXPLAINED = (
     "proof-trial",
     "proof-healthy",
     "proof-smallest",
     "proof-located",
+    "proof-staged",
     "proof-explained",
 )
 

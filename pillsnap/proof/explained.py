@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from pillsnap.datasets import read_samples
 from pillsnap.diagnose.causes import find_causes
 from pillsnap.diagnose.exports import FreshExports
+from pillsnap.diagnose.gap import measure_gap, over_noise
 from pillsnap.diagnose.subject import Subject, make_subject
 from pillsnap.engines import Batch
 from pillsnap.export import read_onnx
@@ -61,15 +63,8 @@ def explain(
     samples = everything[:: max(1, len(everything) // LOOKED_AT[bench.stage])]
     images = [read_image(sample.path) for sample in samples]
     model = injection.file or bench.healthy
-    subject = make_subject(
-        bench.config,
-        Cell(bench.stage, "onnx", "cpu", "fp32", "smoke"),
-        model,
-        [(sample.id, image) for sample, image in zip(samples, images, strict=True)],
-        transform=bench.transform,
-        reference=reference,
-        threads=threads,
-    )
+    named = [(sample.id, image) for sample, image in zip(samples, images, strict=True)]
+    subject = subject_of(bench, model, named, reference, threads)
     see = injection.see
     if see is not None:
         of_image = {id(image): sample for image, sample in zip(images, samples, strict=True)}
@@ -92,16 +87,34 @@ def explain(
     }
 
 
+def subject_of(
+    bench: Bench,
+    model: Path,
+    samples: Sequence[tuple[str, Pixels]],
+    reference: Callable[[Batch], Batch],
+    threads: int,
+) -> Subject:
+    """A file held against the trained network of a bench's stage."""
+    return make_subject(
+        bench.config,
+        Cell(bench.stage, "onnx", "cpu", "fp32", "smoke"),
+        model,
+        samples,
+        transform=bench.transform,
+        reference=reference,
+        threads=threads,
+    )
+
+
 def _worst(subject: Subject) -> Subject:
     """The subject with its samples of the largest difference alone."""
 
     def apart(image: Pixels) -> float:
-        found, wanted = (side.answer([image]) for side in (subject.candidate, subject.reference))
-        # A detector's reference has a column more.
-        return float(np.abs(found - wanted[..., : found.shape[-1]]).max())
+        wanted, found = (side.answer([image]) for side in (subject.reference, subject.candidate))
+        return over_noise(measure_gap(wanted, found))
 
     gaps = np.array([apart(image) for image in subject.images])
-    order = np.argsort(-np.nan_to_num(gaps, nan=np.inf), kind="stable")[:WORST]
+    order = np.argsort(-gaps, kind="stable")[:WORST]
     return replace(
         subject,
         ids=tuple(subject.ids[i] for i in order),

@@ -14,6 +14,7 @@ from pillsnap.proof.catalogue import FAULTS
 from pillsnap.proof.explained import EXPLAINABLE
 from pillsnap.proof.fault import GROUPS
 from pillsnap.proof.healthy import HEALTHY
+from pillsnap.proof.staged import STAGE_FAULTS
 
 # The size that counts.
 SIZE = "coverage"
@@ -24,13 +25,15 @@ def build_report(
     healthy: Sequence[dict[str, Any]],
     smallest: Sequence[dict[str, Any]],
     located: Sequence[dict[str, Any]],
+    staged: Sequence[dict[str, Any]],
     explained: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """The whole report, of Trial.as_dict, find_alarms, Smallest.as_dict, the diagnosis' nodes by
-    stage (stage, nodes, named) and explain.
+    stage (stage, nodes, named), share_of and explain.
 
     It is complete with every fault of the catalogue at both sizes under both profiles, every
-    healthy export, both stages, and every fault that an intervention undoes.
+    healthy export, both stages, every fault of one stage, and every fault that an intervention
+    undoes.
     """
     counted = [trial for trial in trials if trial["size"] == SIZE]
     strict = [trial for trial in counted if trial["profile"] == "strict"]
@@ -38,6 +41,7 @@ def build_report(
         "complete": len(trials) == 2 * 2 * len(FAULTS)
         and len(healthy) == len(HEALTHY)
         and len(smallest) == len(located) == len(STAGES)
+        and len(staged) == len(STAGE_FAULTS)
         and len(explained) == len(EXPLAINABLE),
         "faults": len(strict),
         "caught_strict": _caught(strict),
@@ -48,6 +52,8 @@ def build_report(
         "false_alarms": sum(bool(case["alarms"]) for case in healthy),
         "nodes": sum(each["nodes"] for each in located),
         "located": sum(each["named"] for each in located),
+        "stage_faults": len(staged),
+        "stages_right": sum(each["right"] for each in staged),
         "causes": len(explained),
         "causes_right": sum(each["right"] for each in explained),
         "smallest_weight_scale": {each["stage"]: each["of_any"] for each in smallest},
@@ -58,10 +64,12 @@ def build_report(
             for trial in strict
             if not trial["caught"]
         ],
-        "causes_wrong": [each for each in explained if not each["right"]],
         "trials": list(trials),
         "healthy_exports": list(healthy),
         "smallest_by_tensor": list(smallest),
+        "located_by_stage": list(located),
+        "stage_shares": list(staged),
+        "causes_stated": list(explained),
     }
 
 

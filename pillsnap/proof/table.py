@@ -24,10 +24,15 @@ def render(report: dict[str, Any]) -> Iterator[str]:
     yield f"healthy exports: {report['healthy']}, false alarms: {report['false_alarms']}"
     yield (
         f"diagnosis: {report['located']} of {report['nodes']} faulty nodes named, "
-        f"{report['causes_right']} of {report['causes']} causes right"
+        f"{report['stages_right']} of {report['stage_faults']} stages, "
+        f"{report['causes_right']} of {report['causes']} causes"
     )
-    for each in report["causes_wrong"]:
-        yield f"wrong cause: {each['stage']} {each['fault']}: {each['stated']}"
+    for each in report["stage_shares"]:
+        if not each["right"]:
+            yield f"wrong stage: {each['fault']}: {each['guilty']} has {each['share']:.0f} %"
+    for each in report["causes_stated"]:
+        if not each["right"]:
+            yield f"wrong cause: {each['stage']} {each['fault']}: {each['stated']}"
     for stage, scale in report["smallest_weight_scale"].items():
         shown = "none that was tried" if scale is None else f"{scale:.1e}"
         yield f"smallest scale of a weight tensor caught, {stage}: {shown}"

@@ -119,9 +119,13 @@ def _diagnosis(found: dict[str, Any] | None) -> list[str]:
     texts = []
     if found["layers"] is not None:
         texts.append(_layers(found["layers"]))
-    if found["budget"] is not None and found["budget"]["percent"] is not None:
-        shares = found["budget"]["percent"].items()
-        texts.append("difference by stage: " + ", ".join(f"{k} {v:.0f} %" for k, v in shares))
+    for part, name in (
+        ("budget", "difference"),
+        ("pipeline", "difference of both stages together"),
+    ):
+        if found[part] is not None and found[part]["percent"] is not None:
+            shares = ", ".join(f"{k} {v:.0f} %" for k, v in found[part]["percent"].items())
+            texts.append(f"{name} by stage: {shares}")
     if found["causes"] is not None:
         texts.append(f"cause: {found['causes']['in_words']}")
     if found["repro"] is not None:

@@ -45,6 +45,7 @@ def test_breach_is_diagnosed(project: DemoProject, faulty: Path) -> None:
     place = found["layers"]["places"][0]
     assert (place["op_type"], place["module"], place["bracket_size"]) == ("Gemm", "fc", 1)
     assert found["budget"]["percent"]["network"] == 100
+    assert found["pipeline"] is None
     assert found["causes"]["kind"] == "weights"
     script = project.out_dir / "repro" / "classification-onnx-auto-fp32-smoke" / "show.py"
     assert found["repro"] == str(script)
@@ -53,6 +54,27 @@ def test_breach_is_diagnosed(project: DemoProject, faulty: Path) -> None:
     assert "first layer that differs: Gemm /fc/Gemm (fc), relative error 0.0" in text
     assert "difference by stage: preprocess 0 %, network 100 %, softmax 0 %" in text
     assert "cause: weights: 1 differ from the checkpoint's (fc.weight)" in text
+
+
+def test_with_both_stages_the_pipeline_is_shared_out(project: DemoProject, faulty: Path) -> None:
+    done = project.run(*GATE[:-2], f"--candidate=classification={faulty}")
+    assert done.returncode == 1, done.stdout
+    cells = {cell["stage"]: cell["diagnosis"] for cell in project.report()["cells"]}
+    assert cells["detection"] is None
+    percent = cells["classification"]["pipeline"]["percent"]
+    assert list(percent) == [
+        "preprocess",
+        "network",
+        "decode",
+        "nms",
+        "crop",
+        "classifier",
+        "softmax",
+    ]
+    assert percent["classifier"] > 95
+    assert "difference of both stages together by stage: preprocess 0 %" in " ".join(
+        done.stdout.split()
+    )
 
 
 def test_healthy_cell_is_diagnosed_on_demand_only(project: DemoProject) -> None:

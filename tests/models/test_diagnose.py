@@ -16,6 +16,7 @@ from onnx import numpy_helper
 
 from pillsnap.checkpoints import build_model, find_best_checkpoint
 from pillsnap.config import Config
+from pillsnap.crops import crop_box
 from pillsnap.diagnose import (
     FreshExports,
     Subject,
@@ -23,9 +24,11 @@ from pillsnap.diagnose import (
     error_budget,
     find_causes,
     locate,
+    pipeline_budget,
 )
 from pillsnap.diagnose.modules import compare_modules
 from pillsnap.diagnose.subject import finish_of
+from pillsnap.diagnose.together import NAMED
 from pillsnap.engines import Batch
 from pillsnap.export import export_classification_onnx, export_detection_onnx
 from pillsnap.preprocess import Pixels, Tensor, preprocess
@@ -339,6 +342,29 @@ class TestCauses:
         assert causes.stated is not None, causes.in_words()
         assert words in causes.stated.cause
 
+    def test_of_a_provider(
+        self, subject_of: MakeSubject, files: dict[str, Path], exports: FreshExports
+    ) -> None:
+        """A provider that is not here, so what it would answer is made up; the CPU's is real."""
+        path = files["classification"]
+        subject = subject_of("classification", path)
+
+        def wrong(batch: Batch) -> Batch:
+            return subject.opened(batch) * np.float32(1.1)
+
+        elsewhere = replace(
+            subject,
+            provider="cuda",
+            opened=wrong,
+            candidate=replace(subject.candidate, network=wrong),
+        )
+        causes = find_causes(elsewhere, onnx.load(path), exports)
+        assert causes.stated is not None, causes.in_words()
+        assert (causes.stated.kind, causes.stated.name) == ("runtime", "CPU provider")
+        assert causes.stated.cause == "execution provider cuda"
+        by_name = {tried.name: tried for tried in causes.tried}
+        assert by_name["graph optimisation off"].problem is not None
+
     def test_what_no_intervention_explains_is_said(
         self, subject_of: MakeSubject, files: dict[str, Path], exports: FreshExports
     ) -> None:
@@ -455,6 +481,54 @@ class TestBudget:
         assert budget.percent is not None
         assert list(budget.percent) == ["preprocess", "network", "decode", "nms"]
         assert budget.percent[guilty] >= 80, budget.percent
+
+
+class TestBothStages:
+    def test_healthy_pipelines_differ_by_noise(
+        self, subject_of: MakeSubject, files: dict[str, Path]
+    ) -> None:
+        model = onnx.load(files["detection"])
+        both = (subject_of(stage, files[stage], 2) for stage in ("detection", "classification"))
+        budget = pipeline_budget(*both, model, model)
+        assert 0 < budget.total < 1e-2
+        assert budget.percent is not None
+        assert budget.percent["nms"] == budget.percent["crop"] == budget.percent["softmax"] == 0
+
+    def test_photos_without_pills_have_no_names(
+        self, subject_of: MakeSubject, files: dict[str, Path]
+    ) -> None:
+        detector = subject_of("detection", files["detection"], 1)
+        blank = replace(detector, images=(np.full((64, 64, 3), 114, np.uint8),))
+        classifier = subject_of("classification", files["classification"], 1)
+        assert pipeline_budget(blank, classifier).percent is None
+
+    def test_of_many_boxes_the_surest_are_named(
+        self, subject_of: MakeSubject, files: dict[str, Path]
+    ) -> None:
+        fed = []
+
+        def count(image: Pixels) -> Tensor:
+            fed.append(image.shape)
+            return preprocess(image, classifier.transform)
+
+        config = subject_of("detection", files["detection"], 1).config
+        finish = finish_of("detection", replace(config.nms, conf_threshold=0.0))
+        classifier = subject_of("classification", files["classification"], 1)
+        side = replace(classifier.candidate, prepare=count)
+        detector = subject_of("detection", files["detection"], 1)
+        crowded = replace(
+            detector,
+            reference=replace(detector.reference, finish=finish),
+            candidate=replace(detector.candidate, finish=finish),
+        )
+        pipeline_budget(crowded, replace(classifier, candidate=side))
+        assert len(fed) == 2 * NAMED  # by the detector of either side
+
+    def test_crops_count(self, subject_of: MakeSubject, files: dict[str, Path]) -> None:
+        both = [subject_of(stage, files[stage], 2) for stage in ("detection", "classification")]
+        budget = pipeline_budget(*both, crop=lambda image, box: crop_box(image, box, 0.3))
+        assert budget.percent is not None
+        assert budget.percent["crop"] > 95
 
 
 class TestWhole:

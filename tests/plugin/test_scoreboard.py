@@ -11,10 +11,11 @@ from tests.plugin.project import Project
 ITEMS = """
 import pytest
 from pillsnap.matrix import STAGES
-from pillsnap.plugin.scoreboard import EXPLAINED, HEALTHY, LOCATED, SMALLEST, TRIAL
+from pillsnap.plugin.scoreboard import EXPLAINED, HEALTHY, LOCATED, SMALLEST, STAGED, TRIAL
 from pillsnap.proof.explained import EXPLAINABLE
 from pillsnap.proof.catalogue import FAULTS
 from pillsnap.proof.healthy import HEALTHY as CASES
+from pillsnap.proof.staged import STAGE_FAULTS
 from pillsnap.proof.trial import PROFILES, SIZES, Trial
 
 pytestmark = pytest.mark.proof
@@ -38,6 +39,8 @@ def test_others(request):
     for stage in STAGES:
         request.node.user_properties.append((SMALLEST, {"stage": stage, "of_any": 0.001}))
         request.node.user_properties.append((LOCATED, {"stage": stage, "nodes": 9, "named": 8}))
+    for fault in STAGE_FAULTS:
+        request.node.user_properties.append((STAGED, {"fault": fault.name, "right": True}))
     for fault in EXPLAINABLE:
         request.node.user_properties.append((EXPLAINED, {"fault": fault.id, "right": True}))
 """
@@ -57,6 +60,7 @@ def test_a_whole_proof_is_printed_and_written(proof: Project, workers: tuple[str
     report = json.loads(path.read_text())
     assert report["caught_strict"] == report["faults"] >= 40
     assert (report["nodes"], report["located"]) == (18, 16)
+    assert report["stages_right"] == report["stage_faults"] > 20
     assert report["causes_right"] == report["causes"] > 40
     assert report["caught_practical"] == report["false_alarms"] == 0
     result.stdout.fnmatch_lines(["*= pillsnap proof =*", "group *", "all *", f"report: {path}"])

@@ -17,10 +17,11 @@ from pillsnap.engines import Batch
 from pillsnap.engines.torch_engine import infer_torch
 from pillsnap.images import read_image
 from pillsnap.matrix import STAGES
-from pillsnap.plugin.scoreboard import EXPLAINED, LOCATED
+from pillsnap.plugin.scoreboard import EXPLAINED, LOCATED, STAGED
 from pillsnap.preprocess import preprocess
-from pillsnap.proof.explained import EXPLAINABLE, explain
+from pillsnap.proof.explained import EXPLAINABLE, explain, subject_of
 from pillsnap.proof.fault import Fault
+from pillsnap.proof.staged import STAGE_FAULTS, Both, StageFault, share_of
 from tests.models.node_faults import draw, inject
 from tests.proof.conftest import MakeBench, Record
 
@@ -68,6 +69,35 @@ def test_nine_of_ten_faulty_nodes_are_named(
     named = len(faults) - len(missed)
     record(LOCATED, {"stage": stage, "nodes": len(faults), "named": named})
     assert named >= 0.9 * len(faults), missed
+
+
+@pytest.mark.parametrize("fault", STAGE_FAULTS, ids=lambda fault: f"{fault.guilty}-{fault.name}")
+def test_the_stage_that_was_broken_has_most_of_the_difference(
+    fault: StageFault,
+    bench_of: MakeBench,
+    fresh: FreshExports,
+    networks: dict[str, Network],
+    record: Record,
+    threads: int,
+) -> None:
+    benches = {stage: bench_of(stage) for stage in STAGES}
+    detector, classifier = (
+        subject_of(
+            benches[stage],
+            benches[stage].healthy,
+            [
+                (s.id, read_image(s.path))
+                for s in read_samples(benches[stage].config, stage)[:count]
+            ],
+            networks[stage],
+            threads,
+        )
+        for stage, count in (("detection", 2), ("classification", 1))
+    )
+    healthy = onnx.load(fresh.like("detection", benches["detection"].model()))
+    found = share_of(fault, Both(detector, classifier), healthy, benches["detection"].folder)
+    record(STAGED, found)
+    assert found["right"], found
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's, about training mode

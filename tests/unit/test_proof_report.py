@@ -17,6 +17,7 @@ from pillsnap.proof.explained import EXPLAINABLE, expected_kind
 from pillsnap.proof.fault import GROUPS, Fault
 from pillsnap.proof.healthy import HEALTHY
 from pillsnap.proof.scores import build_report, write_report
+from pillsnap.proof.staged import STAGE_FAULTS
 from pillsnap.proof.table import render
 from pillsnap.proof.trial import PROFILES, SIZES, Trial
 
@@ -59,6 +60,15 @@ def located() -> list[dict[str, Any]]:
     return [{"stage": stage, "nodes": 50, "named": 49} for stage in STAGES]
 
 
+def staged() -> list[dict[str, Any]]:
+    """The last stage is wrong."""
+    last = STAGE_FAULTS[-1]
+    return [
+        {"fault": fault.name, "guilty": fault.guilty, "share": 33.0, "right": fault is not last}
+        for fault in STAGE_FAULTS
+    ]
+
+
 def explained() -> list[dict[str, Any]]:
     """All causes are right but the first."""
     return [
@@ -88,7 +98,7 @@ def test_healthy_exports_are_many_and_various() -> None:
 
 
 def test_the_report_counts_what_was_caught() -> None:
-    report = build_report(trials(), healthy(2), smallest(), located(), explained())
+    report = build_report(trials(), healthy(2), smallest(), located(), staged(), explained())
     boxes = sum(fault.group == "boxes" for fault in FAULTS)
     blind = [fault for fault in FAULTS if fault.blind]
     assert report["complete"]
@@ -100,7 +110,10 @@ def test_the_report_counts_what_was_caught() -> None:
     assert (report["nodes"], report["located"]) == (100, 98)
     assert report["causes"] == len(EXPLAINABLE)
     assert report["causes_right"] == len(EXPLAINABLE) - 1
-    assert [row["fault"] for row in report["causes_wrong"]] == [EXPLAINABLE[0].name]
+    assert (report["stage_faults"], report["stages_right"]) == (
+        len(STAGE_FAULTS),
+        len(STAGE_FAULTS) - 1,
+    )
     assert report["smallest_weight_scale"] == {STAGES[0]: 1e-3, STAGES[1]: None}
     assert sum(row["faults"] for row in report["groups"]) == len(FAULTS)
     assert report["caught_by"] == dict.fromkeys(
@@ -121,15 +134,15 @@ def test_a_cause_is_expected_of_faults_that_something_undoes() -> None:
         assert kinds[name] is None
 
 
-@pytest.mark.parametrize("lacking", range(5))
+@pytest.mark.parametrize("lacking", range(6))
 def test_a_part_of_the_proof_is_not_complete(lacking: int) -> None:
-    parts = [trials(), healthy(0), smallest(), located(), explained()]
+    parts = [trials(), healthy(0), smallest(), located(), staged(), explained()]
     parts[lacking].pop()
     assert not build_report(*parts)["complete"]
 
 
 def test_the_table_shows_rates_and_what_was_missed() -> None:
-    report = build_report(trials(), healthy(0), smallest(), located(), explained())
+    report = build_report(trials(), healthy(0), smallest(), located(), staged(), explained())
     lines = list(render(report))
     rows = {line.split()[0]: line.split() for line in lines}
     assert rows["all"][1:4] == [
@@ -141,15 +154,19 @@ def test_the_table_shows_rates_and_what_was_missed() -> None:
     assert all(f"  {fault.blind}" in lines for fault in blind)
     assert f"healthy exports: {len(HEALTHY)}, false alarms: 0" in lines
     count = len(EXPLAINABLE)
-    words = f"diagnosis: 98 of 100 faulty nodes named, {count - 1} of {count} causes right"
-    assert words in lines
+    stages = len(STAGE_FAULTS)
+    words = f"98 of 100 faulty nodes named, {stages - 1} of {stages} stages, {count - 1} of {count}"
+    assert f"diagnosis: {words} causes" in lines
+    last, first = STAGE_FAULTS[-1], EXPLAINABLE[0]
+    assert f"wrong stage: {last.name}: {last.guilty} has 33 %" in lines
+    assert f"wrong cause: {first.stage} {first.name}: None" in lines
     assert any(line.endswith(f"{STAGES[0]}: 1.0e-03") for line in lines)
     assert any(line.endswith(f"{STAGES[1]}: none that was tried") for line in lines)
 
 
 def test_the_report_is_written_whole(tmp_path: Path) -> None:
     config = Config(Paths(tmp_path))
-    report = build_report(trials(), healthy(0), smallest(), located(), explained())
+    report = build_report(trials(), healthy(0), smallest(), located(), staged(), explained())
     path = write_report(report, config)
     assert path == tmp_path / "export" / "proof_report.json"
     assert json.loads(path.read_text()) == report
