@@ -119,13 +119,11 @@ def _diagnosis(found: dict[str, Any] | None) -> list[str]:
     texts = []
     if found["layers"] is not None:
         texts.append(_layers(found["layers"]))
-    for part, name in (
-        ("budget", "difference"),
-        ("pipeline", "difference of both stages together"),
-    ):
-        if found[part] is not None and found[part]["percent"] is not None:
-            shares = ", ".join(f"{k} {v:.0f} %" for k, v in found[part]["percent"].items())
-            texts.append(f"{name} by stage: {shares}")
+    for part, of in (("budget", "by stage"), ("pipeline", "of both stages together")):
+        shared = found[part]
+        if shared is not None and shared["percent"] is not None:
+            shares = ", ".join(f"{k} {v:.0f} %" for k, v in shared["percent"].items())
+            texts.append(f"difference {of} ({shared['total']:.2g}): {shares}")
     if found["causes"] is not None:
         texts.append(f"cause: {found['causes']['in_words']}")
     if found["repro"] is not None:
