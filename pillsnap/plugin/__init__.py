@@ -17,6 +17,7 @@ from pillsnap.outcome import Outcome
 from pillsnap.plugin.ending import finish_session
 from pillsnap.plugin.reporter import Reporter
 from pillsnap.plugin.scoreboard import Scoreboard
+from pillsnap.plugin.spreading import deal, hand_out_one_by_one
 from pillsnap.plugin.state import PROPERTY, STATE, begin, is_worker, make_state
 from pillsnap.plugin.verdicts import VerdictReport
 from pillsnap.report.table import render
@@ -94,10 +95,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STATE] = state
     if not is_worker(config):
         config.pluginmanager.register(Scoreboard(state.run.config), "pillsnap-scoreboard")
-    if state.asked and getattr(config.option, "maxschedchunk", 1) is None:
-        # xdist hands out tests in chunks, as if they were quick: the shards of the slowest cell
-        # would all go to one worker.
-        config.option.maxschedchunk = 1
+    if state.asked:
+        hand_out_one_by_one(config)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist starts its workers, which must find the data
@@ -184,6 +183,7 @@ def gate_item(request: pytest.FixtureRequest) -> GateItem:
     return GateItem(request.param, state.run, request.node)
 
 
+@pytest.hookimpl(trylast=True)  # after -m has chosen the mode
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     state = config.stash.get(STATE, None)
     if state is None or not state.asked:
@@ -192,6 +192,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if FIXTURE in getattr(item, "fixturenames", ())]
+    if is_worker(config):
+        deal(items, config.workerinput["workercount"])  # type: ignore[attr-defined]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pillsnap.matrix import STAGES
 from tests.plugin.project import WITHOUT, Project, Workers, check_schema, heed_interrupts
 
 
@@ -265,3 +266,21 @@ def pytest_sessionstart(session):
 """
     )
     assert project.run("-m", "smoke", "-n", "2", *options).ret == 0
+
+
+def test_the_slowest_cells_shards_start_on_different_workers(project: Project) -> None:
+    project.write_fault(
+        """
+def pytest_runtest_logreport(report):
+    if report.when == "call" and hasattr(report, "node"):
+        with open("ran.txt", "a") as file:
+            print(report.node.gateway.id, report.nodeid.split("[")[-1], file=file)
+"""
+    )
+    project.settings["export"]["compare"]["shard_size"] = 6
+    project.write_config()
+    assert project.run("-m", "smoke", "-n", "2").ret == 0
+    ran = [line.split() for line in (project.path / "ran.txt").read_text().splitlines()]
+    assert len(ran) == 4
+    by_stage = {stage: {worker for worker, id in ran if stage in id} for stage in STAGES}
+    assert list(by_stage.values()) == [{"gw0", "gw1"}] * len(STAGES)

@@ -1,0 +1,25 @@
+"""How shards are spread over xdist's workers, which takes all tests for quick ones."""
+
+from __future__ import annotations
+
+import pytest
+
+# So many tests each worker has from the start: the one it runs, and the next.
+_AT_HAND = 2
+
+
+def hand_out_one_by_one(config: pytest.Config) -> None:
+    """No chunks, unless the user wants some: the shards of the slowest cell would all go to one
+    worker."""
+    if getattr(config.option, "maxschedchunk", 1) is None:
+        config.option.maxschedchunk = 1
+
+
+def deal(items: list[pytest.Item], workers: int) -> None:
+    """Reorder what workers start with so that each gets one of the first shards, which are of the
+    slowest cell, and then one of the next; by itself xdist gives each the next two."""
+    count = _AT_HAND * workers
+    if len(items) >= count:  # fewer are dealt one by one
+        items[:count] = [
+            items[place] for start in range(workers) for place in range(start, count, workers)
+        ]
