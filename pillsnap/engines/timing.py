@@ -19,7 +19,7 @@ from pillsnap.hardware import gpu_used_mib
 from pillsnap.ortconfig import Runtime
 
 # A single image is timed so often at least, at most, and otherwise for so long.
-LEAST, MOST, SECONDS = 5, 100, 1.0
+LEAST, MOST, SECONDS = 5, 100, 0.5
 
 # A child that has not answered by then has failed.
 _CHILD_S = 300
@@ -33,7 +33,7 @@ class Stopwatch:
     """
 
     # A batch is run again until there are so many times, or they took so long.
-    REPEATS, SECONDS = 5, 1.0
+    REPEATS, SECONDS = 5, 0.5
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

@@ -39,8 +39,11 @@ def fresh(demo: Config) -> Iterator[FreshExports]:
 
 
 @pytest.fixture(scope="module")
-def networks(demo: Config) -> dict[str, Network]:
+def networks(demo: Config, threads: int) -> dict[str, Network]:
     """The trained networks by stage."""
+    import torch
+
+    torch.set_num_threads(threads)  # workers that all take every core get in each other's way
     return {
         stage: partial(
             infer_torch, build_model(demo, stage, find_best_checkpoint(demo.exp_dir, stage)).module
