@@ -171,6 +171,7 @@ def test_only_the_plugin_imports_pytest() -> None:
         "pillsnap.plugin.ending",
         "pillsnap.plugin.reporter",
         "pillsnap.plugin.scoreboard",
+        "pillsnap.plugin.spreading",
         "pillsnap.plugin.state",
         "pillsnap.plugin.verdicts",
     }
