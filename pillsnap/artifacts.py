@@ -1,17 +1,12 @@
-"""Version tags, hashes, and files that appear whole or not at all."""
+"""Version tags and hashes."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
-import secrets
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,17 +16,6 @@ TIMESTAMP_FORMAT = "%Y%m%d-%H%M%S"
 
 VERSION_TAG = r"\d{8}-\d{6}-(?:[0-9a-f]{7}|nogit)"
 """Pattern of what prepare_version_tag makes."""
-
-_HINTS = {
-    errno.ENOSPC: "free some space on that disk, or write elsewhere with export.out_dir",
-    errno.EDQUOT: "free some of your quota, or write elsewhere with export.out_dir",
-    errno.EACCES: "make the folder writable, or write elsewhere with export.out_dir",
-    errno.EPERM: "make the folder writable, or write elsewhere with export.out_dir",
-    errno.EROFS: "the disk is mounted read-only: write elsewhere with export.out_dir",
-    errno.EEXIST: "a file stands where a folder is needed: move it, or change export.out_dir",
-    errno.ENOTDIR: "a file stands where a folder is needed: move it, or change export.out_dir",
-    errno.EISDIR: "a folder stands where a file is needed: move it away",
-}
 
 
 def utc_now() -> datetime:
@@ -111,123 +95,5 @@ def sha256_json(value: object) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file that readers see whole or not at all; missing folders are made.
-
-    Raises:
-        PillsnapError: it cannot be written; an older file of that name is then untouched.
-    """
-    with replace_atomic(path) as temp:
-        temp.write_bytes(data)
-
-
-@contextmanager
-def replace_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """Yield a temporary path in the same folder that becomes `path` when the block ends well.
-
-    The temporary file is hidden and is removed when the block or the renaming fails.
-
-    Args:
-        sync: wait until the disk has it; without, a power cut may leave a file of no content.
-
-    Raises:
-        PillsnapError: the folder cannot be made, or the file cannot be written or renamed.
-    """
-    temp = _temp_beside(path)
-    try:
-        make_folder(path.parent)
-        yield temp
-        if sync:
-            _sync(temp)
-        temp.replace(path)
-    except OSError as error:
-        # An error that names another file was about something else than this writing.
-        if error.filename is not None and os.fspath(error.filename) != str(temp):
-            raise
-        raise _unwritable(path, error) from error
-    finally:
-        with suppress(OSError):
-            temp.unlink()
-    if sync:
-        with suppress(OSError):  # some file systems cannot sync a folder
-            _sync(path.parent)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and its parents, if they are missing.
-
-    Raises:
-        PillsnapError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-def point_latest(link: Path, target: Path) -> None:
-    """Make `link` a relative symbolic link to `target`, replacing what it was in one step.
-
-    Raises:
-        PillsnapError: the link cannot be made, or a folder has its name.
-    """
-    temp = _temp_beside(link)
-    # Resolved, since ".." through a symbolic link leads elsewhere.
-    goal = os.path.relpath(target.parent.resolve() / target.name, link.parent.resolve())
-    try:
-        temp.symlink_to(goal)
-        temp.replace(link)
-    except OSError as error:
-        raise _unwritable(link, error) from error
-    finally:
-        with suppress(OSError):
-            temp.unlink()
-
-
-@contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock between processes, waiting for it; the file stays, empty.
-
-    The lock goes with the process that holds it, so a killed run leaves none behind.
-
-    Raises:
-        PillsnapError: the lock file cannot be made or locked.
-    """
-    make_folder(path.parent)
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _temp_beside(path: Path) -> Path:
-    return path.parent / f".pillsnap-{secrets.token_hex(8)}.tmp"
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
-
-
-def _unwritable(path: Path, error: OSError) -> PillsnapError:
-    return PillsnapError(
-        "cannot write",
-        where=path,
-        got=_reason(error),
-        hint=_HINTS.get(error.errno or 0, "check the path and the disk, or change export.out_dir"),
-    )

@@ -11,7 +11,6 @@ import hashlib
 import io
 import logging
 import os
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pillsnap.artifacts import file_lock, replace_atomic
+from pillsnap.atomic import file_lock, replace_atomic
 from pillsnap.errors import PillsnapError
 
 log = logging.getLogger(__name__)
@@ -30,8 +29,6 @@ Array = NDArray[Any]
 _DIGEST = hashlib.sha256().digest_size
 _SUFFIX = ".npy"
 _KEPT = 0.9
-# A temporary file of this age is of a process that was killed.
-_ABANDONED_S = 3600
 
 
 class ArrayCache:
@@ -104,13 +101,10 @@ class ArrayCache:
         """Remove entries until they take `room` bytes at most, or a tenth less where that is too
         much now, so that not every write has to; returns the bytes that are left."""
         entries = []
-        for path in self._folder.glob("*/*"):
+        for path in self._folder.glob(f"*/*{_SUFFIX}"):
             with suppress(OSError):  # another process removed it
                 status = path.stat()
-                if path.suffix == _SUFFIX:
-                    entries.append((status.st_mtime_ns, status.st_size, path))
-                elif path.suffix == ".tmp" and time.time() - status.st_mtime > _ABANDONED_S:
-                    path.unlink()
+                entries.append((status.st_mtime_ns, status.st_size, path))
         total = sum(size for _, size, _ in entries)
         if total <= room:
             return total

@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pillsnap.artifacts import canonical_json, make_folder, write_atomic
+from pillsnap.artifacts import canonical_json
+from pillsnap.atomic import make_folder, write_atomic
 from pillsnap.errors import PillsnapError
 
 
@@ -48,8 +49,17 @@ class RunLock:
 
 
 def begin(run_dir: Path, key: str) -> None:
-    """Note what a run is of."""
-    write_atomic(run_dir / "run.json", canonical_json({"key": key}).encode())
+    """Note what a run is of, which has done nothing yet: half a note is as good as none.
+
+    Raises:
+        PillsnapError: it cannot be written.
+    """
+    path = run_dir / "run.json"
+    try:
+        # In place, since nobody would come back for a temporary file.
+        path.write_text(canonical_json({"key": key}))
+    except OSError as error:
+        raise PillsnapError("the run cannot be noted", where=path, got=error.strerror) from error
 
 
 def finish(run_dir: Path) -> None:

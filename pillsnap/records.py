@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pillsnap.artifacts import write_atomic
+from pillsnap.atomic import write_atomic
 from pillsnap.errors import PillsnapError
 
 Array = NDArray[Any]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pillsnap.artifacts import make_folder, replace_atomic
+from pillsnap.atomic import make_folder, replace_atomic
 from pillsnap.errors import ConfigError, ImageError
 
 Result = dict[str, Any]

@@ -10,13 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pillsnap.artifacts import (
-    canonical_json,
-    make_folder,
-    replace_atomic,
-    sha256_file,
-    write_atomic,
-)
+from pillsnap.artifacts import canonical_json, sha256_file
+from pillsnap.atomic import make_folder, replace_atomic, write_atomic
 from pillsnap.compare.loading import Prepared
 from pillsnap.datasets import Sample
 from pillsnap.engines.protocol import Batch

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from pillsnap.artifacts import make_folder, write_atomic
+from pillsnap.atomic import make_folder, write_atomic
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.labels import yolo_label
 from pillsnap.demo.render import render_scene, render_single

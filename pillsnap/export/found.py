@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pillsnap.artifacts import canonical_json, sha256_file, write_atomic
+from pillsnap.artifacts import canonical_json, sha256_file
+from pillsnap.atomic import write_atomic
 from pillsnap.errors import EngineError
 from pillsnap.export.describe import PREFIX, Exported, exported, graph_sha256, read_onnx
 

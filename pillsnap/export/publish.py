@@ -15,12 +15,10 @@ from pillsnap.artifacts import (
     TIMESTAMP_FORMAT,
     VERSION_TAG,
     canonical_json,
-    file_lock,
-    point_latest,
     prepare_version_tag,
     sha256_file,
-    write_atomic,
 )
+from pillsnap.atomic import file_lock, point_latest, write_atomic
 from pillsnap.checkpoints import find_best_checkpoint
 from pillsnap.config import Config
 from pillsnap.export.describe import Exported, exported, graph_sha256

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pillsnap.artifacts import canonical_json, point_latest
+from pillsnap.artifacts import canonical_json
+from pillsnap.atomic import point_latest
 from pillsnap.engines import Batch
 from pillsnap.export.describe import PREFIX
 from pillsnap.matrix import STAGES

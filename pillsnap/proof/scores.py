@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pillsnap.artifacts import write_atomic
+from pillsnap.atomic import write_atomic
 from pillsnap.config import Config
 from pillsnap.matrix import STAGES
 from pillsnap.proof.catalogue import FAULTS

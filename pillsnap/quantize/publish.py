@@ -10,7 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pillsnap.artifacts import file_lock, sha256_file, write_atomic
+from pillsnap.artifacts import sha256_file
+from pillsnap.atomic import file_lock, write_atomic
 from pillsnap.config import Config
 from pillsnap.errors import ConfigError
 from pillsnap.export.describe import PREFIX, Exported, exported, graph_sha256, read_onnx

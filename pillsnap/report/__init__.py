@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pillsnap.artifacts import get_git_sha, write_atomic
+from pillsnap.artifacts import get_git_sha
+from pillsnap.atomic import write_atomic
 from pillsnap.config import Config, Profiles, config_sha256
 from pillsnap.gate import certified
 from pillsnap.hints import likely_causes

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pillsnap.artifacts import write_atomic
+from pillsnap.atomic import write_atomic
 from pillsnap.checkpoints import stage_transform
 from pillsnap.config import Config
 from pillsnap.export import Exported, describe_onnx

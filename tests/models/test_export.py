@@ -17,7 +17,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from pillsnap import artifacts
+from pillsnap import atomic
 from pillsnap.artifacts import sha256_file
 from pillsnap.checkpoints import build_classification_model, build_detection_model
 from pillsnap.config import Config, Data, Nms, Postprocess
@@ -405,7 +405,7 @@ def test_full_disk(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> N
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
-    monkeypatch.setattr(artifacts, "_sync", full)
+    monkeypatch.setattr(atomic, "_sync", full)
     config = experiment(backbone="test_resnet")
     with pytest.raises(PillsnapError, match="No space left on device") as caught:
         export_classification_onnx(config)

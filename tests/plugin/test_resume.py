@@ -102,8 +102,13 @@ def test_only_what_is_missing_is_run(project: Project, slow: Path, workers: Work
     assert kill(process)
     done = outcomes(project)
     slow.unlink()
+    exp = project.path / "exp"
+    for half in [*exp.glob("runs/*/outcomes"), *exp.glob("runs/*/records")]:
+        (half / ".pillsnap-0123456789abcdef.tmp").write_bytes(b"half")
+    assert len(list(exp.rglob("*.tmp"))) >= 2
     assert project.run(*RUN, "--resume", *workers).ret == 1
     assert slow.stat().st_size == SHARDS - done
+    assert list(exp.rglob("*.tmp")) == []
     assert len(list((project.path / "exp" / "runs").iterdir())) == 1
     # It is complete now: there is nothing to go on with.
     slow.unlink()

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings, target
 from hypothesis import strategies as st
 
-from pillsnap.artifacts import write_atomic
+from pillsnap.atomic import write_atomic
 from pillsnap.checkpoints import build_model, find_best_checkpoint
 from pillsnap.compare.classification import softmax
 from pillsnap.config import Config

@@ -20,7 +20,7 @@ ROOT = Path(pillsnap.__file__).parent
 # layers, or stay within a package. A new module goes where its imports allow.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "noise", "preprocess", "detections", "ranking", "matrix", "certify"),
-    ("crops", "codes", "progress"),
+    ("atomic", "crops", "codes", "progress"),
     ("textfiles", "artifacts", "images", "weights", "bootstrap", "coco", "hardware", "versions"),
     ("configparse", "envfile", "labels", "maps", "records", "cache", "journal", "demo"),
     ("pipeline", "inputs", "resultfiles"),

@@ -26,6 +26,7 @@ KEY, OTHER = "a" * 64, "b" * 64
 
 def make_run(runs: Path, name: str, key: str = KEY, *, done: bool = False) -> Path:
     run_dir = runs / name
+    run_dir.mkdir()
     begin(run_dir, key)
     if done:
         finish(run_dir)
@@ -172,9 +173,26 @@ def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
     assert found(tmp_path) == NAMES[0]
 
 
-def test_beginning_and_finishing_may_be_repeated(tmp_path: Path) -> None:
-    run_dir = make_run(tmp_path, NAMES[0], OTHER)
-    begin(run_dir, KEY)
+def test_half_a_note_is_no_run_and_leaves_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(self: Path, data: str) -> int:
+        with self.open("w") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(28, "No space left on device", str(self))
+
+    run_dir = tmp_path / NAMES[0]
+    run_dir.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full_disk)
+        with pytest.raises(PillsnapError, match="No space left"):
+            begin(run_dir, KEY)
+    assert found(tmp_path) is None
+    assert [path.name for path in run_dir.iterdir()] == ["run.json"]
+
+
+def test_finishing_may_be_repeated(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path, NAMES[0])
     assert found(tmp_path) == NAMES[0]
     finish(run_dir)
     finish(run_dir)
@@ -258,7 +276,7 @@ def test_other_json_is_no_outcome(tmp_path: Path, text: bytes) -> None:
     assert read_outcome(tmp_path, SHARD) is None
 
 
-def test_outcomes_and_marks_are_written_whole_or_not_at_all(
+def test_outcomes_and_the_end_are_written_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = make_run(tmp_path, NAMES[0])
@@ -275,7 +293,6 @@ def test_outcomes_and_marks_are_written_whole_or_not_at_all(
         for write in (
             lambda: write_outcome(run_dir, SHARD, {"samples": 1}),
             lambda: write_outcome(run_dir, "another", {"samples": 1}),
-            lambda: begin(run_dir, OTHER),
             lambda: finish(run_dir),
         ):
             with pytest.raises(PillsnapError, match="No space left"):

@@ -1,0 +1,180 @@
+"""Files that appear whole or not at all, links and locks.
+
+A temporary file stays locked by the process that writes it. One without a holder is thus of a
+process that was killed, and goes when the next one writes into that folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from pillsnap.errors import PillsnapError
+
+_TEMP_NAME = ".pillsnap-{}.tmp"
+
+_HINTS = {
+    errno.ENOSPC: "free some space on that disk, or write elsewhere with export.out_dir",
+    errno.EDQUOT: "free some of your quota, or write elsewhere with export.out_dir",
+    errno.EACCES: "make the folder writable, or write elsewhere with export.out_dir",
+    errno.EPERM: "make the folder writable, or write elsewhere with export.out_dir",
+    errno.EROFS: "the disk is mounted read-only: write elsewhere with export.out_dir",
+    errno.EEXIST: "a file stands where a folder is needed: move it, or change export.out_dir",
+    errno.ENOTDIR: "a file stands where a folder is needed: move it, or change export.out_dir",
+    errno.EISDIR: "a folder stands where a file is needed: move it away",
+}
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file that readers see whole or not at all; missing folders are made.
+
+    Raises:
+        PillsnapError: it cannot be written; an older file of that name is then untouched.
+    """
+    with replace_atomic(path) as temp:
+        temp.write_bytes(data)
+
+
+@contextmanager
+def replace_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """Yield an empty temporary file beside `path` that takes its name when the block ends well.
+
+    It is hidden, and removed when the block or the renaming fails. It must be written in place:
+    another file renamed over it would not be locked.
+
+    Args:
+        sync: wait until the disk has it; without, a power cut may leave a file of no content.
+
+    Raises:
+        PillsnapError: the folder cannot be made, or the file cannot be written or renamed.
+    """
+    temp = _temp_beside(path)
+    try:
+        make_folder(path.parent)
+        _remove_abandoned(path.parent)
+        with _held(temp):
+            yield temp
+            if sync:
+                _sync(temp)
+            temp.replace(path)
+    except OSError as error:
+        # An error that names another file was about something else than this writing.
+        if error.filename is not None and os.fspath(error.filename) != str(temp):
+            raise
+        raise _unwritable(path, error) from error
+    if sync:
+        with suppress(OSError):  # some file systems cannot sync a folder
+            _sync(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, if they are missing.
+
+    Raises:
+        PillsnapError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def point_latest(link: Path, target: Path) -> None:
+    """Make `link` a relative symbolic link to `target`, replacing what it was in one step.
+
+    Raises:
+        PillsnapError: the link cannot be made, or a folder has its name.
+    """
+    temp = _temp_beside(link)
+    # Resolved, since ".." through a symbolic link leads elsewhere.
+    goal = os.path.relpath(target.parent.resolve() / target.name, link.parent.resolve())
+    try:
+        temp.symlink_to(goal)
+        temp.replace(link)
+    except OSError as error:
+        raise _unwritable(link, error) from error
+    finally:
+        with suppress(OSError):
+            temp.unlink()
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock between processes, waiting for it; the file stays, empty.
+
+    The lock goes with the process that holds it, so a killed run leaves none behind.
+
+    Raises:
+        PillsnapError: the lock file cannot be made or locked.
+    """
+    make_folder(path.parent)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _temp_beside(path: Path) -> Path:
+    return path.parent / _TEMP_NAME.format(secrets.token_hex(8))
+
+
+@contextmanager
+def _held(temp: Path) -> Iterator[None]:
+    """Make a file and keep it locked; what still has its name at the end is removed."""
+    while True:
+        descriptor = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            with suppress(OSError):  # without locks, no process takes a file for abandoned
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink == 0:
+                continue  # it was taken for abandoned before it was locked
+            yield
+            return
+        finally:
+            with suppress(OSError):
+                temp.unlink()
+            os.close(descriptor)
+
+
+@cache
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of killed processes; once for each folder, as listing it costs."""
+    for temp in folder.glob(_TEMP_NAME.format("*")):
+        with suppress(OSError):  # it is held, a link, or gone
+            descriptor = os.open(temp, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                temp.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(path: Path, error: OSError) -> PillsnapError:
+    return PillsnapError(
+        "cannot write",
+        where=path,
+        got=error.strerror or type(error).__name__,
+        hint=_HINTS.get(error.errno or 0, "check the path and the disk, or change export.out_dir"),
+    )
