@@ -9,7 +9,7 @@ from pillsnap.diagnose.file_trials import file_trials
 from pillsnap.diagnose.gap import measure_gap, over_noise
 from pillsnap.diagnose.input_trials import input_trials
 from pillsnap.diagnose.runtime_trials import runtime_trials
-from pillsnap.diagnose.subject import Subject, open_network
+from pillsnap.diagnose.subject import Subject
 from pillsnap.diagnose.trials import Causes, Trials, run_trials
 from pillsnap.engines import Batch
 from pillsnap.errors import PillsnapError
@@ -51,13 +51,7 @@ def _noise(
     differs by orders of magnitude between models: under the limit for all of them, a wrong
     intervention can seem to undo a small difference."""
     try:
-        fresh = open_network(
-            exports.like(subject.stage, candidate),
-            subject.provider,
-            subject.threads,
-            subject.config.session_options,
-            "fp32",
-        )
+        fresh = subject.open(exports.like(subject.stage, candidate), precision="fp32")
         healthy = measure_gap(wanted, fresh(subject.reference.batch(subject.images)))
     except PillsnapError:
         return 1.0

@@ -12,7 +12,7 @@ from pillsnap.artifacts import sha256_file
 from pillsnap.checkpoints import find_best_checkpoint
 from pillsnap.diagnose.exports import FreshExports, exporter_of
 from pillsnap.diagnose.gap import Figures, gap_of
-from pillsnap.diagnose.subject import Subject, open_network
+from pillsnap.diagnose.subject import Subject
 from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch
 from pillsnap.errors import PillsnapError
@@ -38,10 +38,8 @@ def file_trials(
     """
     stage, batch = subject.stage, subject.candidate.batch(subject.images)
 
-    def run(model: Path | bytes, precision: str = subject.cell.precision) -> Figures:
-        runtime, provider = subject.config.session_options, subject.provider
-        network = open_network(model, provider, subject.threads, runtime, precision)
-        return gap_of(wanted, network, batch)
+    def run(model: Path | bytes, precision: str | None = None) -> Figures:
+        return gap_of(wanted, subject.open(model, precision=precision), batch)
 
     evaluating = in_evaluation_mode(candidate)
     if evaluating is not None:

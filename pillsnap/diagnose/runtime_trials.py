@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from pillsnap.diagnose.gap import Figures, gap_of, measure_gap
-from pillsnap.diagnose.subject import Subject, open_network
+from pillsnap.diagnose.subject import Subject
 from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch
-from pillsnap.ortconfig import Runtime
 
 
 def runtime_trials(subject: Subject, wanted: Batch) -> Trials:
@@ -19,13 +19,11 @@ def runtime_trials(subject: Subject, wanted: Batch) -> Trials:
     Args:
         wanted: the reference's answer to the subject's images.
     """
-    runtime, threads = subject.config.session_options, subject.threads
-    provider = subject.provider
+    runtime = subject.config.session_options
     batch = subject.candidate.batch(subject.images)
 
-    def run(provider: str, threads: int, runtime: Runtime) -> Figures:
-        network = open_network(subject.model, provider, threads, runtime, subject.cell.precision)
-        return gap_of(wanted, network, batch)
+    def run(**how: Any) -> Figures:
+        return gap_of(wanted, subject.open(subject.model, **how), batch)
 
     if subject.candidate.network is not subject.opened:
         yield Trial(
@@ -40,12 +38,10 @@ def runtime_trials(subject: Subject, wanted: Batch) -> Trials:
             "runtime",
             "graph optimisation off",
             "ONNX Runtime's graph optimisation",
-            lambda: run(provider, threads, plain),
+            lambda: run(runtime=plain),
         )
-    if threads != 1:
-        yield Trial(
-            "runtime", "one thread", "threads of ONNX Runtime", lambda: run(provider, 1, runtime)
-        )
+    if subject.threads != 1:
+        yield Trial("runtime", "one thread", "threads of ONNX Runtime", lambda: run(threads=1))
     if len(subject.images) > 1:
 
         def one_by_one() -> Figures:
@@ -58,10 +54,10 @@ def runtime_trials(subject: Subject, wanted: Batch) -> Trials:
             "batching: an image's answer depends on those beside it",
             one_by_one,
         )
-    if provider != "cpu":
+    if subject.provider != "cpu":
         yield Trial(
             "runtime",
             "CPU provider",
-            f"execution provider {provider}",
-            lambda: run("cpu", threads, runtime),
+            f"execution provider {subject.provider}",
+            lambda: run(provider="cpu"),
         )

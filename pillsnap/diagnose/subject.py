@@ -82,6 +82,28 @@ class Subject:
     def stage(self) -> str:
         return self.cell.stage
 
+    def open(
+        self,
+        model: Path | bytes,
+        *,
+        precision: str | None = None,
+        provider: str | None = None,
+        threads: int | None = None,
+        runtime: Runtime | None = None,
+    ) -> Callable[[Batch], Batch]:
+        """A file or its content as a network, opened as the cell's is but for what is given.
+
+        Raises:
+            EngineError: it cannot be opened so; from the function, it refuses the images.
+        """
+        return _open_network(
+            model,
+            provider or self.provider,
+            threads or self.threads,
+            runtime or self.config.session_options,
+            precision or self.cell.precision,
+        )
+
     def load_network(self) -> torch.nn.Module:
         """The trained network as exporters see it; raises CheckpointError."""
         checkpoint = find_best_checkpoint(self.config.exp_dir, self.stage)
@@ -113,8 +135,7 @@ def make_subject(
     provider = cell.provider
     if provider == "auto" and select_onnx_providers(provider)[0] == CPU:
         provider = "cpu"
-    runtime = config.session_options
-    network = open_network(model, provider, threads, runtime, cell.precision)
+    network = _open_network(model, provider, threads, config.session_options, cell.precision)
     finish = finish_of(cell.stage, config.nms)
 
     def prepare(image: Pixels) -> Tensor:
@@ -135,15 +156,10 @@ def make_subject(
     )
 
 
-def open_network(
+def _open_network(
     model: Path | bytes, provider: str, threads: int, runtime: Runtime, precision: str
 ) -> Callable[[Batch], Batch]:
-    """A file or its content as a side's network, opened as `open_session` does. One of a fixed
-    batch size is filled up.
-
-    Raises:
-        EngineError: it cannot be opened so; from the function, it refuses the images.
-    """
+    """What `open_session` opens, as a side's network; one of a fixed batch size is filled up."""
     session = open_session(model, provider, threads, runtime, precision)
     return in_fixed_batches(session.ort, session.run)
 

@@ -12,7 +12,7 @@ import numpy as np
 from pillsnap.compare.classification import softmax
 from pillsnap.crops import crop_box
 from pillsnap.diagnose import Side, Subject, pipeline_budget
-from pillsnap.diagnose.subject import finish_of, open_network
+from pillsnap.diagnose.subject import finish_of
 from pillsnap.diagnose.together import Crop
 from pillsnap.engines import Batch
 from pillsnap.export import read_onnx
@@ -117,8 +117,7 @@ def _file(stage: str, how: Callable[[onnx.ModelProto], object]) -> Break:
         how(model)
         path = folder / f"{stage}.onnx"
         onnx.save(model, path)
-        runtime = subject.config.session_options
-        network = open_network(path, subject.provider, subject.threads, runtime, "fp32")
+        network = subject.open(path)
         side = replace(subject.candidate, network=network)
         broken: dict[str, Any] = {
             stage: replace(subject, model=path, opened=network, candidate=side)
@@ -138,8 +137,14 @@ def _suppressed(**changes: Any) -> Break:
     return inject
 
 
-def _cut(how: Crop) -> Break:
-    return lambda both, folder: replace(both, crop=how)
+def _cut(how: Callable[[Pixels, Sequence[float], float], Pixels]) -> Break:
+    """Another crop; it is given the photo, the box and the margin in force."""
+
+    def inject(both: Both, folder: Path) -> Both:
+        margin = both.classifier.config.pipeline.crop_margin
+        return replace(both, crop=lambda image, box: how(image, box, margin))
+
+    return inject
 
 
 def _probabilities(how: Callable[[Any], Any]) -> Break:
@@ -191,15 +196,15 @@ def _softmax_twice(logits: Batch) -> Any:
     return softmax(softmax(logits).astype(np.float32))
 
 
-def _moved(image: Pixels, box: Sequence[float]) -> Pixels:
+def _moved(image: Pixels, box: Sequence[float], margin: float) -> Pixels:
     """A tenth of the width to the right."""
     shift = 0.1 * (box[2] - box[0])
-    return crop_box(image, (box[0] + shift, box[1], box[2] + shift, box[3]), 0.05)
+    return crop_box(image, (box[0] + shift, box[1], box[2] + shift, box[3]), margin)
 
 
-def _turned(image: Pixels, box: Sequence[float]) -> Pixels:
+def _turned(image: Pixels, box: Sequence[float], margin: float) -> Pixels:
     """Rows for columns."""
-    return crop_box(image, (box[1], box[0], box[3], box[2]), 0.05)
+    return crop_box(image, (box[1], box[0], box[3], box[2]), margin)
 
 
 _SCORES = "/model.23/Sigmoid"
@@ -228,8 +233,8 @@ STAGE_FAULTS: tuple[StageFault, ...] = (
     StageFault("other_confidence", "nms", _suppressed(conf_threshold=0.7)),
     StageFault("other_iou", "nms", _suppressed(iou_threshold=0.95)),
     StageFault("fewer_boxes", "nms", _suppressed(max_detections=2)),
-    StageFault("no_margin", "crop", _cut(lambda image, box: crop_box(image, box, 0.0))),
-    StageFault("wide_margin", "crop", _cut(lambda image, box: crop_box(image, box, 0.2))),
+    StageFault("no_margin", "crop", _cut(lambda image, box, _: crop_box(image, box, 0.0))),
+    StageFault("wide_margin", "crop", _cut(lambda image, box, _: crop_box(image, box, 0.2))),
     StageFault("moved", "crop", _cut(_moved)),
     StageFault("rows_for_columns", "crop", _cut(_turned)),
     StageFault("bgr_crops", "classifier", _fed("classifier", lambda x: x[::-1])),
