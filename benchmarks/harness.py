@@ -152,7 +152,7 @@ def measure_harness(arguments: argparse.Namespace, folder: Path) -> dict[str, An
     # As ledger.judge_mode, with a watch in hand.
     begin = time.perf_counter()
     ledger = Ledger(run)
-    shards = [shard for shard in run.shards() if shard.cell.mode == "full"]
+    shards = [shard for shard in run.plan.shards() if shard.cell.mode == "full"]
     ledger.expect(f"[{shard.id}]" for shard in shards)
     collected = time.perf_counter()
     for shard in shards:
@@ -169,7 +169,7 @@ def measure_harness(arguments: argparse.Namespace, folder: Path) -> dict[str, An
         "n": arguments.n,
         "classes": arguments.classes,
         "batch_size": arguments.batch,
-        "shard_size": run.shard_size,
+        "shard_size": run.plan.shard_size,
         "verdict": result.verdict.name,
         "harness_us_per_sample": round((judged - collected) * per_sample, 2),
         "compare_us_per_sample": round((compared - collected) * per_sample, 2),

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.bundle import shard_name, write_manifest
+from pillsnap.cellresult import CellResult
 from pillsnap.diagnose.cells import diagnose_cells
 from pillsnap.errors import PillsnapError
-from pillsnap.ledger import CellResult, Ledger
+from pillsnap.ledger import Ledger
 from pillsnap.report import RunFacts, build_report, publish_report
 from pillsnap.run import GateRun
 from pillsnap.standalone import publish_standalone
@@ -126,7 +127,7 @@ def _publish_bundle(run: GateRun, results: Sequence[CellResult]) -> None:
     folder = run.selection.save_reference
     if folder is None:
         return
-    shards = run.shards()
+    shards = run.plan.shards()
     cells = {
         (result.cell.stage, result.cell.mode): {
             "stage": result.cell.stage,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pillsnap.artifacts import sha256_json
+from pillsnap.cellresult import CellResult
 from pillsnap.errors import PillsnapError
-from pillsnap.figures import Figures, Metrics
+from pillsnap.figures import Figures
 from pillsnap.figures.classification import classification_figures
 from pillsnap.figures.detection import detection_figures
 from pillsnap.figures.performance import performance_figures
@@ -21,73 +21,13 @@ from pillsnap.outcome import Outcome
 from pillsnap.records import Records
 from pillsnap.run import GateRun
 
-SEVERITY = ("equivalent", "within_tolerance", "inconclusive", "breach")
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """A judged cell.
-
-    Attributes:
-        profile: the tolerance profile it was held to.
-        outcomes: of its shards, in order.
-        performance: speed and memory of the candidate; None where there are no figures.
-        measured: samples that both engines answered for; 0 where there are no figures.
-        fingerprint: SHA-256 over ids, files and labels of those samples, in order.
-    """
-
-    cell: Cell
-    verdict: Verdict
-    profile: str
-    outcomes: tuple[Outcome, ...]
-    measured: int = 0
-    fingerprint: str | None = None
-    metrics: Metrics = field(default_factory=dict)
-    worst: tuple[str, ...] = ()
-    performance: Metrics | None = None
-
-    @property
-    def seconds(self) -> float:
-        return sum(outcome.seconds for outcome in self.outcomes)
-
-    @property
-    def samples(self) -> int:
-        """How many were looked at, readable or not."""
-        return sum(outcome.samples for outcome in self.outcomes)
-
-    @property
-    def noise_floor(self) -> dict[str, Any] | None:
-        floors = (outcome.noise_floor for outcome in self.outcomes)
-        return next((floor for floor in floors if floor is not None), None)
-
-    @property
-    def quantized(self) -> dict[str, Any] | None:
-        """What the candidate's file says of its conversion; None for one in float32."""
-        made = (outcome.candidate.get("quantized") for outcome in self.outcomes)
-        return next((facts for facts in made if facts is not None), None)
-
-    @property
-    def execution(self) -> dict[str, Any] | None:
-        """Providers, options and placement of the candidate's session; None without one."""
-        keys = ("providers", "provider_options", "placement")
-        found = (outcome.candidate for outcome in self.outcomes if "placement" in outcome.candidate)
-        return next(({key: facts[key] for key in keys} for facts in found), None)
-
-    @property
-    def unreadable(self) -> dict[str, str]:
-        return {key: why for outcome in self.outcomes for key, why in outcome.unreadable.items()}
-
-    @property
-    def severity(self) -> int:
-        return SEVERITY.index(self.verdict.name)
-
 
 class Ledger:
     """Keeps what the items of a run report, and judges the cells when all have."""
 
     def __init__(self, run: GateRun) -> None:
         self._run = run
-        self._shards = {shard.id: shard for shard in run.shards()}
+        self._shards = {shard.id: shard for shard in run.plan.shards()}
         self._expected: set[str] = set()
         self._outcomes: dict[str, Outcome] = {}
 
@@ -214,7 +154,7 @@ class Ledger:
                 asked = min(asked, config.detection.num_classes)
         available, covered = (
             len({label for sample in samples for label in sample.classes})
-            for samples in (self._run.population(cell), self._run.samples(cell))
+            for samples in (self._run.plan.population(cell), self._run.plan.samples(cell))
         )
         return {
             "classes_asked": asked,
@@ -227,7 +167,7 @@ class Ledger:
 def judge_mode(run: GateRun, mode: str) -> list[CellResult]:
     """Run and judge every cell of a mode here and now, shard after shard, without pytest."""
     ledger = Ledger(run)
-    shards = [shard for shard in run.shards() if shard.cell.mode == mode]
+    shards = [shard for shard in run.plan.shards() if shard.cell.mode == mode]
     ledger.expect(f"[{shard.id}]" for shard in shards)
     for shard in shards:
         ledger.add(run.run(shard).as_dict())

@@ -1,6 +1,5 @@
-"""A run of the gate, seen from one process: which shards there are, and how one is run.
+"""A run of the gate, seen from one process: how a shard is run.
 
-Collection asks for shards (names and labels only: no torch, no hardware); a test item runs one.
 What the controller must know of it comes back as plain builtins, since xdist carries nothing else.
 """
 
@@ -16,25 +15,25 @@ from typing import Any
 
 from pillsnap import journal
 from pillsnap.artifacts import sha256_file, sha256_json
-from pillsnap.bundle import Bundle, ShardWriter
+from pillsnap.bundle import ShardWriter
 from pillsnap.compare import compare_batches, make_recorder
 from pillsnap.compare.loading import Load, Prepared, load_batches
 from pillsnap.compare.remembered import RememberedReference
 from pillsnap.config import Config, config_sha256
-from pillsnap.datasets import Sample, read_samples
+from pillsnap.datasets import Sample
 from pillsnap.engines import Batch
 from pillsnap.engines.timing import Stopwatch, TimesAlone
 from pillsnap.errors import (
-    DataError,
     EngineMissing,
     MissingCheckpoint,
     PillsnapError,
     WrongCandidate,
 )
-from pillsnap.matrix import MODES, Cell, Shard, expand_cells, split_cell, whole_batches
+from pillsnap.matrix import Cell, Shard
 from pillsnap.outcome import Outcome
+from pillsnap.plan import Plan
 from pillsnap.records import Columns, write_records
-from pillsnap.samples import hard_pool, select, select_hard
+from pillsnap.samples import hard_pool, select_hard
 from pillsnap.selection import Selection
 from pillsnap.sides import Sides
 from pillsnap.versions import PACKAGES, package_version
@@ -70,11 +69,10 @@ class GateRun:
         self.run_dir = run_dir
         self.contended = contended
         self.resume = resume
-        self._bundle = None if selection.reference is None else Bundle(selection.reference)
+        self.plan = Plan(config, selection)
+        bundle = self.plan.bundle
         from_files: Load = partial(load_batches, threads=threads)
-        self._load = load or (from_files if self._bundle is None else self._bundle.load)
-        self._data: dict[str, list[Sample]] = {}
-        self._samples: dict[tuple[str, str], list[Sample]] = {}
+        self._load = load or (from_files if bundle is None else bundle.load)
         self._hard: dict[str, list[Sample]] = {}
         self._sides = Sides(
             config,
@@ -82,8 +80,8 @@ class GateRun:
             threads=threads,
             run_dir=run_dir,
             load=self._load,
-            bundle=self._bundle,
-            verified=self._verified,
+            bundle=bundle,
+            verified=self.plan.files,
         )
 
     def key(self, markers: str) -> str:
@@ -98,7 +96,7 @@ class GateRun:
         return sha256_json(
             {
                 "config": config_sha256(self.config),
-                "shard_size": self.shard_size,
+                "shard_size": self.plan.shard_size,
                 "selection": repr(self.selection),
                 "markers": markers,
                 "threads": self.threads,
@@ -107,65 +105,6 @@ class GateRun:
                 "code": [sha256_file(path) for path in sorted(code)],
             }
         )
-
-    @property
-    def shard_size(self) -> int:
-        compare = self.config.compare
-        return whole_batches(compare.shard_size, compare.batch_size)
-
-    def cells(self) -> list[Cell]:
-        """Every cell of the selection, in every mode."""
-        chosen = self.selection
-        cells = expand_cells(
-            stages=chosen.stages,
-            engines=chosen.engines,
-            providers=chosen.providers,
-            precisions=chosen.precisions,
-            modes=MODES,
-        )
-        return [each for cell in cells for each in (cell, *self._hard_cell(cell))]
-
-    def _hard_cell(self, cell: Cell) -> tuple[Cell, ...]:
-        """A classifier's coverage also looks where it is unsure, if the configuration says so."""
-        wanted = self.config.compare.hard_per_bin > 0 and self._bundle is None
-        fits = (cell.stage, cell.mode) == ("classification", "coverage")
-        return (replace(cell, hard=True),) if wanted and fits else ()
-
-    def shards(self) -> list[Shard]:
-        """Every shard of every cell; reads names and labels only."""
-        return [
-            shard
-            for cell in self.cells()
-            for shard in split_cell(cell, self._count(cell), self.shard_size)
-        ]
-
-    def _count(self, cell: Cell) -> int:
-        compare = self.config.compare
-        if cell.hard:  # which they are is found out when they are run
-            return compare.hard_per_bin * (len(compare.hardness_bins) - 1)
-        try:
-            return len(self.samples(cell))
-        except DataError:
-            return 0  # the cell's one shard says why when it runs
-
-    def data(self, stage: str) -> list[Sample]:
-        """All validation samples of a stage, which every mode draws from; raises DataError."""
-        if stage not in self._data:
-            self._data[stage] = read_samples(self.config, stage)
-        return self._data[stage]
-
-    def population(self, cell: Cell) -> list[Sample]:
-        """What the samples of a cell were drawn from, as far as it is here."""
-        return self.data(cell.stage) if self._bundle is None else self.samples(cell)
-
-    def samples(self, cell: Cell) -> list[Sample]:
-        """The samples of a cell that is not of hard ones, sorted by id; raises DataError."""
-        key = (cell.stage, cell.mode)
-        if key not in self._samples and self._bundle is not None:
-            self._samples[key] = self._bundle.samples(*key)
-        if key not in self._samples:
-            self._samples[key] = select(self.data(cell.stage), self.config.compare, cell.mode)
-        return self._samples[key]
 
     def run(self, shard: Shard) -> Outcome:
         """Run one shard and write its records; a problem comes back as the outcome's failure."""
@@ -246,7 +185,7 @@ class GateRun:
         if example is not None and not cell.hard and isinstance(engine, TimesAlone):
             candidate.repeat(example)
             # Times of a machine that others used are not worth remembering.
-            timed = not self.contended and self._bundle is None
+            timed = not self.contended and self.plan.bundle is None
             reference = remembered.seconds_per_image(example) if timed else None
             alone = engine.alone(example[:1])
         return {
@@ -259,7 +198,7 @@ class GateRun:
         cell = shard.cell
         if cell.hard and cell.stage not in self._hard:
             compare = self.config.compare
-            pool = hard_pool(self.data(cell.stage), compare)
+            pool = hard_pool(self.plan.data(cell.stage), compare)
             top = remembered.top_probabilities(
                 pool,
                 self._load,
@@ -267,9 +206,8 @@ class GateRun:
                 first=(shard.index - 1) * len(pool) // shard.count,
             )
             self._hard[cell.stage] = select_hard(pool, top, compare)
-        samples = self._hard[cell.stage] if cell.hard else self.samples(cell)
-        start, end = shard.bounds(len(samples), self.shard_size)
-        return samples[start:end]
+        samples = self._hard[cell.stage] if cell.hard else self.plan.samples(cell)
+        return self.plan.part(samples, shard)
 
     def _recall(self, shard: Shard) -> Outcome | None:
         """What this shard yielded before the run was cut off, if all of it still stands.
@@ -280,9 +218,7 @@ class GateRun:
         if content is None:
             return None
         outcome = Outcome(**content)
-        all_samples = self.samples(shard.cell)
-        start, end = shard.bounds(len(all_samples), self.shard_size)
-        samples = all_samples[start:end]
+        samples = self.plan.part(self.plan.samples(shard.cell), shard)
         try:
             inputs = _inputs(samples, [sha256_file(sample.path) for sample in samples])
             same = outcome.file is not None and sha256_file(Path(outcome.file)) == outcome.sha256
@@ -299,12 +235,6 @@ class GateRun:
     def reference(self, cell: Cell) -> RememberedReference:
         """The reference of a cell, opened when it is first asked for."""
         return self._sides.reference(cell)
-
-    def _verified(self, cell: Cell) -> list[Path]:
-        samples = self.samples(cell)
-        if self._hard_cell(cell):  # which of the pool they are is not known yet
-            samples = samples + hard_pool(self.data(cell.stage), self.config.compare)
-        return [sample.path for sample in samples]
 
 
 def _inputs(samples: Sequence[Sample], contents: Sequence[str]) -> str:

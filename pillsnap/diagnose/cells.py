@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from pillsnap.cellresult import CellResult
 from pillsnap.diagnose import (
     Budget,
     FreshExports,
@@ -20,7 +21,6 @@ from pillsnap.diagnose.subject import Subject
 from pillsnap.export import read_onnx
 from pillsnap.gate import concerns_outputs
 from pillsnap.images import read_image
-from pillsnap.ledger import CellResult
 from pillsnap.matrix import STAGES, Cell
 from pillsnap.run import GateRun
 
@@ -81,7 +81,7 @@ def _subject(run: GateRun, result: CellResult) -> Subject:
     model = _model_of(result)
     assert model is not None  # by _can_run
     reference = run.reference(result.cell).reference
-    data = run.data(result.cell.stage)
+    data = run.plan.data(result.cell.stage)
     names = result.worst[:SAMPLES] or [sample.id for sample in data[:SAMPLES]]
     by_id = {sample.id: sample for sample in data if sample.id in names}
     return make_subject(

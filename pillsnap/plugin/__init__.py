@@ -147,7 +147,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if FIXTURE not in metafunc.fixturenames:
         return
     state = metafunc.config.stash.get(STATE, None)
-    shards = state.run.shards() if state is not None else []
+    shards = state.run.plan.shards() if state is not None else []
     params = [
         pytest.param(shard, id=shard.id, marks=getattr(pytest.mark, shard.cell.mode))
         for shard in shards

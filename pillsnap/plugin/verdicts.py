@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pillsnap.ledger import CellResult
+from pillsnap.cellresult import CellResult
 from pillsnap.report.table import explain
 
 

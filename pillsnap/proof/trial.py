@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pillsnap.cellresult import CellResult
 from pillsnap.checkpoints import stage_transform
 from pillsnap.config import Config, Tolerances
 from pillsnap.engines import register
 from pillsnap.export import export_onnx
 from pillsnap.gate import find_breaches
-from pillsnap.ledger import CellResult, Ledger
+from pillsnap.ledger import Ledger
 from pillsnap.proof.fault import Bench, Fault, Injection
 from pillsnap.proof.faulty import ENGINE, Desk, FaultyBackend
 from pillsnap.run import GateRun
@@ -109,7 +110,7 @@ def judge_injection(
     run = GateRun(
         config, selection, threads=threads, run_dir=bench.folder / f"run-{size}", load=desk.load
     )
-    shards = [shard for shard in run.shards() if shard.cell.mode == size]
+    shards = [shard for shard in run.plan.shards() if shard.cell.mode == size]
     outcomes = [run.run(shard).as_dict() for shard in shards]
     results = {}
     for profile in PROFILES:

@@ -12,10 +12,10 @@ from typing import Any
 
 from pillsnap.artifacts import get_git_sha
 from pillsnap.atomic import write_atomic
+from pillsnap.cellresult import CellResult
 from pillsnap.config import Config, Profiles, config_sha256
 from pillsnap.gate import certified
 from pillsnap.hints import likely_causes
-from pillsnap.ledger import CellResult
 from pillsnap.report.environment import describe_environment
 from pillsnap.report.policy import notes, sample_policy
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pillsnap.cellresult import CellResult
 from pillsnap.config import Compare
-from pillsnap.ledger import CellResult
 from pillsnap.matrix import Cell
 from pillsnap.outcome import Outcome
 

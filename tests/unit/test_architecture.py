@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("lowprecision",),
     ("standalone", "bundle"),
     ("outcome", "selection"),
-    ("sides",),
+    ("cellresult", "sides", "plan"),
     ("run", "identity"),
     ("ledger", "options"),
     ("diagnose",),

@@ -14,6 +14,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from pillsnap.cellresult import CellResult
 from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.detection import DetectionRecorder
 from pillsnap.config import (
@@ -36,7 +37,7 @@ from pillsnap.figures.classification import classification_figures
 from pillsnap.figures.detection import detection_figures
 from pillsnap.gate import Breach, Verdict, VerdictName
 from pillsnap.labels import Box
-from pillsnap.ledger import CellResult, Ledger
+from pillsnap.ledger import Ledger
 from pillsnap.matrix import Cell, Shard
 from pillsnap.outcome import Outcome
 from pillsnap.preprocess import Geometry
@@ -889,8 +890,8 @@ def answer(
 ) -> Outcome:
     """What a shard yields whose candidate answers as the reference does."""
     cell = shard.cell
-    of_cell = run.samples(replace(cell, hard=False))
-    start, end = shard.bounds(len(of_cell), run.shard_size)
+    of_cell = run.plan.samples(replace(cell, hard=False))
+    start, end = shard.bounds(len(of_cell), run.plan.shard_size)
     samples = of_cell[start:end]
     read = [sample for sample in change(samples) if sample.id not in unreadable]
     common = {
@@ -928,7 +929,7 @@ def judge_cell(
 ) -> CellResult:
     cell = Cell(stage, "onnx", "auto", "fp32", mode)
     ledger = Ledger(run)
-    shards = [shard for shard in run.shards() if shard.cell == cell]
+    shards = [shard for shard in run.plan.shards() if shard.cell == cell]
     ledger.expect(f"test[{shard.id}]" for shard in shards)
     for shard in shards[::order]:  # in whatever order they report
         ledger.add(answer(run, shard, **answers).as_dict())
@@ -1050,7 +1051,9 @@ def test_an_image_that_cannot_be_read_is_looked_at_and_not_measured(tmp_path: Pa
 def test_records_that_changed_are_inconclusive(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     ledger = Ledger(run)
-    shards = [shard for shard in run.shards() if shard.cell.id == "detection-onnx-auto-fp32-full"]
+    shards = [
+        shard for shard in run.plan.shards() if shard.cell.id == "detection-onnx-auto-fp32-full"
+    ]
     ledger.expect(f"test[{shard.id}]" for shard in shards)
     for shard in shards:
         ledger.add(answer(run, shard).as_dict())
@@ -1101,7 +1104,7 @@ def test_too_few_classes_are_a_breach_where_they_are_required(tmp_path: Path) ->
 def test_a_cell_of_hard_samples_is_judged_by_itself(tmp_path: Path) -> None:
     compare = Compare(shard_size=4, batch_size=2, hard_per_bin=2, min_classes_required=True)
     run = make_run(tmp_path, compare)
-    shards = [shard for shard in run.shards() if shard.cell.hard]
+    shards = [shard for shard in run.plan.shards() if shard.cell.hard]
     assert [shard.cell.id for shard in shards] == [
         "classification-onnx-auto-fp32-coverage-hard"
     ] * 2

@@ -1,0 +1,104 @@
+"""What a run consists of: cells, their samples and shards.
+
+Collection asks for all of it, so it reads names and labels only: no torch, no hardware.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pillsnap.bundle import Bundle
+from pillsnap.config import Config
+from pillsnap.datasets import Sample, read_samples
+from pillsnap.errors import DataError
+from pillsnap.matrix import MODES, Cell, Shard, expand_cells, split_cell, whole_batches
+from pillsnap.samples import hard_pool, select
+from pillsnap.selection import Selection
+
+
+class Plan:
+    """The cells that a selection makes of a configuration; what is read is kept.
+
+    Attributes:
+        bundle: what stands for checkpoints and images, if the selection names one.
+    """
+
+    def __init__(self, config: Config, selection: Selection) -> None:
+        self.bundle = None if selection.reference is None else Bundle(selection.reference)
+        self._config = config
+        self._selection = selection
+        self._data: dict[str, list[Sample]] = {}
+        self._samples: dict[tuple[str, str], list[Sample]] = {}
+
+    @property
+    def shard_size(self) -> int:
+        compare = self._config.compare
+        return whole_batches(compare.shard_size, compare.batch_size)
+
+    def cells(self) -> list[Cell]:
+        """Every cell of the selection, in every mode."""
+        chosen = self._selection
+        cells = expand_cells(
+            stages=chosen.stages,
+            engines=chosen.engines,
+            providers=chosen.providers,
+            precisions=chosen.precisions,
+            modes=MODES,
+        )
+        return [each for cell in cells for each in (cell, *self._hard_cell(cell))]
+
+    def shards(self) -> list[Shard]:
+        """Every shard of every cell; reads names and labels only."""
+        return [
+            shard
+            for cell in self.cells()
+            for shard in split_cell(cell, self._count(cell), self.shard_size)
+        ]
+
+    def data(self, stage: str) -> list[Sample]:
+        """All validation samples of a stage, which every mode draws from; raises DataError."""
+        if stage not in self._data:
+            self._data[stage] = read_samples(self._config, stage)
+        return self._data[stage]
+
+    def population(self, cell: Cell) -> list[Sample]:
+        """What the samples of a cell were drawn from, as far as it is here."""
+        return self.data(cell.stage) if self.bundle is None else self.samples(cell)
+
+    def samples(self, cell: Cell) -> list[Sample]:
+        """The samples of a cell that is not of hard ones, sorted by id; raises DataError."""
+        key = (cell.stage, cell.mode)
+        if key not in self._samples and self.bundle is not None:
+            self._samples[key] = self.bundle.samples(*key)
+        if key not in self._samples:
+            self._samples[key] = select(self.data(cell.stage), self._config.compare, cell.mode)
+        return self._samples[key]
+
+    def part(self, samples: Sequence[Sample], shard: Shard) -> Sequence[Sample]:
+        """Of the samples of a shard's cell, those of the shard."""
+        start, end = shard.bounds(len(samples), self.shard_size)
+        return samples[start:end]
+
+    def files(self, cell: Cell) -> list[Path]:
+        """The images that a cell looks at, or may look at."""
+        samples = self.samples(cell)
+        if self._hard_cell(cell):  # which of the pool they are is not known yet
+            samples = samples + hard_pool(self.data(cell.stage), self._config.compare)
+        return [sample.path for sample in samples]
+
+    def _count(self, cell: Cell) -> int:
+        compare = self._config.compare
+        if cell.hard:  # which they are is found out when they are run
+            return compare.hard_per_bin * (len(compare.hardness_bins) - 1)
+        try:
+            return len(self.samples(cell))
+        except DataError:
+            return 0  # the cell's one shard says why when it runs
+
+    def _hard_cell(self, cell: Cell) -> tuple[Cell, ...]:
+        """A classifier's coverage also looks where it is unsure, if the configuration says so."""
+        wanted = self._config.compare.hard_per_bin > 0 and self.bundle is None
+        fits = (cell.stage, cell.mode) == ("classification", "coverage")
+        return (replace(cell, hard=True),) if wanted and fits else ()
