@@ -29,7 +29,7 @@ from pillsnap.datasets import read_samples
 from pillsnap.diagnose import FreshExports, Subject, diagnose, locate, make_subject
 from pillsnap.diagnose.cells import SAMPLES
 from pillsnap.engines.timing import peak_resident_mib
-from pillsnap.engines.torch_engine import infer_torch, keep_freed_memory
+from pillsnap.engines.torch_model import infer_torch, keep_freed_memory
 from pillsnap.export import export_classification_onnx
 from pillsnap.images import read_image
 from pillsnap.matrix import Cell

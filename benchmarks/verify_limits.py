@@ -45,7 +45,7 @@ from projects import (
     samples,
 )
 
-from pillsnap.engines.torch_engine import keep_freed_memory
+from pillsnap.engines.torch_model import keep_freed_memory
 
 Forward = Callable[[np.ndarray], Any]
 Seconds = dict[str, dict[str, tuple[float, float]]]

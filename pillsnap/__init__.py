@@ -17,7 +17,7 @@ _PUBLIC = {
     "export_classification_onnx": "pillsnap.export",
     "export_detection_onnx": "pillsnap.export",
     "infer_onnx": "pillsnap.engines.sessions",
-    "infer_torch": "pillsnap.engines.torch_engine",
+    "infer_torch": "pillsnap.engines.torch_model",
     "load_config": "pillsnap.configfile",
     "prepare_version_tag": "pillsnap.artifacts",
     "preprocess": "pillsnap.preprocess",

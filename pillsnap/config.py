@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from pillsnap.artifacts import sha256_json
-from pillsnap.configparse import Bound
+from pillsnap.fieldtypes import Bound
 from pillsnap.ortconfig import Runtime
 
 Mode = Literal["smoke", "coverage", "full"]

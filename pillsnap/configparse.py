@@ -8,19 +8,26 @@ from __future__ import annotations
 import difflib
 import math
 import re
-import types
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from dataclasses import MISSING, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml  # type: ignore[import-untyped]
 
 from pillsnap.errors import ConfigError
+from pillsnap.fieldtypes import (
+    Range,
+    bound_of,
+    default_of,
+    describe,
+    is_optional,
+    is_within,
+    keys_of,
+)
 from pillsnap.textfiles import read_text
 
 T = TypeVar("T")
-_Range = tuple[float | None, float | None]
 
 _NULL, _TEXT = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
 _NUMBER_TAGS = {
@@ -30,11 +37,6 @@ _NUMBER_TAGS = {
     float: ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", _TEXT),
 }
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^${}]*))?\}")
-
-
-def Bound(lo: float | None = None, hi: float | None = None) -> Mapping[str, Any]:
-    """Field metadata: the least and the greatest number allowed, both included; None is open."""
-    return types.MappingProxyType({"bound": (lo, hi)})
 
 
 def parse_yaml(cls: type[T], path: Path, environ: Mapping[str, str]) -> T:
@@ -65,7 +67,7 @@ def parse_yaml(cls: type[T], path: Path, environ: Mapping[str, str]) -> T:
             "this is not YAML", where=path, got=" ".join(str(error).split())
         ) from None
     if root is None:
-        raise ConfigError("the config file is empty", where=path, expected=_describe(cls))
+        raise ConfigError("the config file is empty", where=path, expected=describe(cls))
     reader = _Reader(path, environ)
     made: T = reader.section(cls, root, None, "")
     if len(reader.problems) > 1:
@@ -74,24 +76,6 @@ def parse_yaml(cls: type[T], path: Path, environ: Mapping[str, str]) -> T:
     if reader.problems:
         raise reader.problems[0]
     return made
-
-
-def _describe(hint: Any, bound: _Range = (None, None)) -> str:
-    """What an annotation accepts, in words."""
-    args = get_args(hint)
-    if _is_optional(hint):
-        return f"{_describe(args[0], bound)}, or null"
-    if get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, args))
-    if get_origin(hint) is tuple:
-        count = "" if args[-1] is Ellipsis else f" of {len(args)}"
-        return f"a list{count}, each {_describe(args[0], bound)}"
-    if is_dataclass(hint):
-        return "a mapping with the keys " + ", ".join(_keys(hint))
-    names = {bool: "true or false", int: "a whole number", float: "a finite number", Path: "a path"}
-    lo, hi = bound
-    span = "" if lo is None else f" of at least {lo}" if hi is None else f" from {lo} to {hi}"
-    return names.get(hint, "text") + span
 
 
 def _show(node: yaml.Node) -> str:
@@ -103,23 +87,6 @@ def _show(node: yaml.Node) -> str:
     if len(text) > 80:
         text = text[:79] + "…"
     return repr(text) if node.style or not text else text
-
-
-def _is_optional(hint: Any) -> bool:
-    return get_origin(hint) in (Union, types.UnionType)
-
-
-def _keys(cls: Any) -> dict[str, Field[Any]]:
-    return {item.name: item for item in fields(cls) if not item.metadata.get("internal")}
-
-
-def _bound(item: Field[Any]) -> _Range:
-    bound: _Range = item.metadata.get("bound", (None, None))
-    return bound
-
-
-def _default(item: Field[Any]) -> Any:
-    return item.default if item.default_factory is MISSING else item.default_factory()
 
 
 class _Reader:
@@ -147,9 +114,9 @@ class _Reader:
         elif node is None or node.value == "":  # all keys left out, or commented out
             pairs = []
         else:
-            self.problems.append(self.refusal(node, key, _describe(cls)))
+            self.problems.append(self.refusal(node, key, describe(cls)))
             return None
-        known, hints, prefix = _keys(cls), get_type_hints(cls), f"{key}." if key else ""
+        known, hints, prefix = keys_of(cls), get_type_hints(cls), f"{key}." if key else ""
         problems_before = len(self.problems)
         values: dict[str, Any] = {}
         for name_node, node_of_value in pairs:
@@ -166,17 +133,17 @@ class _Reader:
             elif name in values:
                 self.problems.append(self.error(f"{full} is given twice", name_node, full))
             else:
-                default = _default(known[name]) if base is None else getattr(base, name)
-                bound = _bound(known[name])
+                default = default_of(known[name]) if base is None else getattr(base, name)
+                bound = bound_of(known[name])
                 values[name] = self.value(hints[name], node_of_value, full, bound, default)
         for name, item in known.items():
-            if base is not None or name in values or _default(item) is not MISSING:
+            if base is not None or name in values or default_of(item) is not MISSING:
                 continue
             full = prefix + name
             if is_dataclass(hints[name]):  # to name the keys that are missing in it
                 self.section(hints[name], None, None, full)
             else:
-                expected = _describe(hints[name], _bound(item))
+                expected = describe(hints[name], bound_of(item))
                 self.problems.append(
                     self.error(f"{full} is missing", node, full, expected=expected)
                 )
@@ -184,7 +151,7 @@ class _Reader:
             return None
         return cls(**values) if base is None else replace(base, **values)
 
-    def value(self, hint: Any, node: yaml.Node, key: str, bound: _Range, default: Any) -> Any:
+    def value(self, hint: Any, node: yaml.Node, key: str, bound: Range, default: Any) -> Any:
         """What an annotation makes of a node; `default` is what a section starts from."""
         try:
             return self.convert(hint, node, key, bound, default)
@@ -192,13 +159,13 @@ class _Reader:
             self.problems.append(problem)
             return None
 
-    def convert(self, hint: Any, node: yaml.Node, key: str, bound: _Range, default: Any) -> Any:
+    def convert(self, hint: Any, node: yaml.Node, key: str, bound: Range, default: Any) -> Any:
         """`value`, with the problem of a scalar or a whole list raised."""
-        expected = _describe(hint, bound)
+        expected = describe(hint, bound)
         had_variable = isinstance(node, yaml.ScalarNode) and "${" in node.value
         if had_variable:
             node = self.substitute(node, key)
-        if _is_optional(hint):
+        if is_optional(hint):
             if node.tag == _NULL:
                 return None
             hint = get_args(hint)[0]
@@ -224,7 +191,7 @@ class _Reader:
             raise self.refusal(node, key, expected)
         if hint in _NUMBER_TAGS:
             number = self.number(hint, node)
-            if number is None or not _is_within(number, bound):
+            if number is None or not is_within(number, bound):
                 raise self.refusal(node, key, expected)
             return number
         if node.tag != _TEXT and node.value and not had_variable:
@@ -274,8 +241,3 @@ class _Reader:
                     node, key, expected, hint="there is no such home folder"
                 ) from None
         return self.folder / text if hint is Path else text
-
-
-def _is_within(number: float, bound: _Range) -> bool:
-    lo, hi = bound
-    return (lo is None or number >= lo) and (hi is None or number <= hi)

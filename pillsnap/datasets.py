@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pillsnap.config import Config
 from pillsnap.errors import DataError
 from pillsnap.labels import Box, read_coco_boxes, read_yolo_boxes
+from pillsnap.listing import IMAGE_SUFFIXES, folder_rows, list_images, manifest_rows
 from pillsnap.maps import read_class_map
-from pillsnap.textfiles import read_text
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""Files with other suffixes, and names that start with a dot, are no images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +72,9 @@ def read_calibration(config: Config, stage: str) -> list[Path] | None:
     if source is None:
         return None
     if source.is_file():
-        paths = [source.parent / row[0] for row in _manifest_rows(source, ("image_path",))]
+        paths = [source.parent / row[0] for row in manifest_rows(source, ("image_path",))]
     else:
-        paths = [source / image_id for image_id in _image_ids(source)]
+        paths = [source / image_id for image_id in list_images(source)]
     if not paths:
         raise DataError(
             f"no image to calibrate {stage} on",
@@ -113,7 +106,7 @@ def _singles(config: Config) -> list[Sample] | None:
                 got=index,
                 expected=f"0 to {count - 1}, as classification.num_classes is {count}",
             )
-    rows = _manifest_rows(source) if source.is_file() else _folder_rows(source)
+    rows = manifest_rows(source) if source.is_file() else folder_rows(source)
     samples = []
     strangers: dict[str, str] = {}
     # A manifest's paths are relative to its folder.
@@ -137,61 +130,12 @@ def _singles(config: Config) -> list[Sample] | None:
     return samples
 
 
-def _folder_rows(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Id, class name and place of each image in a folder of class folders."""
-    for image_id in _image_ids(folder):
-        class_name, slash, _ = image_id.partition("/")
-        if not slash:
-            raise DataError(
-                "an image outside of the class folders",
-                where=folder / image_id,
-                hint="move it into the folder of its class, named by its mapping_code",
-            )
-        yield image_id, class_name, str(folder / class_name)
-
-
-def _manifest_rows(
-    path: Path, wanted: Sequence[str] = ("image_path", "mapping_code")
-) -> Iterator[tuple[str, str, str]]:
-    """Id, last of the wanted columns and place of each row of a CSV manifest."""
-    reader = csv.reader(io.StringIO(read_text(path, DataError), newline=""), strict=True)
-    seen: dict[str, int] = {}
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        missing = [name for name in wanted if name not in header]
-        if missing:
-            raise DataError(
-                "the manifest lacks columns: " + ", ".join(missing),
-                where=f"{path}:1",
-                got=", ".join(header) or "an empty file",
-                expected=",".join(wanted),
-            )
-        columns = [header.index(name) for name in wanted]
-        for row in reader:
-            if not row:
-                continue
-            place = f"{path}:{reader.line_num}"
-            cells = [row[column].strip() if column < len(row) else "" for column in columns]
-            if not all(cells):
-                expected = "an " + " and a ".join(wanted)
-                raise DataError("a broken row", where=place, got=",".join(row), expected=expected)
-            image_id = PurePosixPath(cells[0]).as_posix()
-            if image_id in seen:
-                raise DataError(
-                    f"an image that line {seen[image_id]} has already", where=place, got=image_id
-                )
-            seen[image_id] = reader.line_num
-            yield image_id, cells[-1], place
-    except csv.Error as problem:
-        raise DataError("this is not CSV", where=f"{path}:{reader.line_num}", got=problem) from None
-
-
 def _scenes(config: Config) -> list[Sample] | None:
     combo = config.data.val.combo
     if combo is None:
         return None
     images, labels, count = combo.images, combo.labels, config.detection.num_classes
-    image_ids = _image_ids(images)
+    image_ids = list_images(images)
     if labels is None:
         return [Sample(image_id, images, None) for image_id in image_ids]
     if labels.is_dir():
@@ -226,34 +170,3 @@ def _yolo_boxes(path: Path, image: Path, num_classes: int) -> tuple[Box, ...]:
             hint="add it (empty if there is no pill), or take the image out",
         )
     return read_yolo_boxes(path, num_classes)
-
-
-def _image_ids(folder: Path) -> Iterator[str]:
-    """Paths of all images below a folder, relative to it, as posix."""
-    if not folder.is_dir():
-        raise DataError(
-            "there is no such folder of images",
-            where=folder,
-            got="a file" if folder.exists() else "nothing",
-            hint="mend data.val in the config file",
-        )
-    return _walk(folder, "", frozenset())
-
-
-def _walk(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-    """Links to folders are followed, as data sets are often made of them."""
-    try:
-        status = folder.stat()
-        entries = list(os.scandir(folder))
-    except OSError as problem:
-        raise DataError("this folder cannot be read", where=folder, got=problem.strerror) from None
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        raise DataError("this link leads back into a folder that it is in", where=folder)
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", above | {here})
-        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
-            yield prefix + entry.name

@@ -22,10 +22,10 @@ from pillsnap.lowprecision import quantize_model
 from pillsnap.matrix import PROVIDERS
 from pillsnap.modelchoice import choose_model, engine_of
 from pillsnap.models import Opened, make_pipeline, model_stage, open_model
-from pillsnap.options import thread_count
 from pillsnap.pipeline import Pipeline, Result
 from pillsnap.progress import Progress
 from pillsnap.resultfiles import open_results, save_drawn
+from pillsnap.workers import thread_count
 
 
 def main(argv: Sequence[str] | None = None) -> int:

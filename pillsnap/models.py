@@ -138,7 +138,7 @@ def read_codes(config: Config) -> ClassCodes:
 
 
 def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: int) -> Opened:
-    from pillsnap.engines.torch_engine import TorchEngine
+    from pillsnap.engines.torch_model import TorchEngine
 
     device = "cuda" if provider == "cuda" else "cpu"
     model = build_model(config, stage, path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import math
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +11,9 @@ from pathlib import Path
 from pillsnap.engines import engine_names
 from pillsnap.errors import ConfigError
 from pillsnap.figures.performance import BUDGETS
-from pillsnap.hardware import gpu_free_mib
 from pillsnap.matrix import MODES, PRECISIONS, PROVIDERS, STAGES
 from pillsnap.quantize import METHODS
 from pillsnap.selection import Selection
-
-# GPU memory of one worker: a CUDA context, cuDNN's workspace, a detector's and a classifier's
-# weights, and their activations for a batch of 16 at 640 px. Not measured on many cards: generous.
-MIB_PER_GPU_WORKER = 4096
 
 
 def asks_for_gate(marker_expression: str) -> bool:
@@ -122,40 +116,6 @@ def select(
             hint="add --precision int8, or leave it out",
         )
     return chosen
-
-
-def thread_count(option: int | None, workers: int, configured: int = 0) -> int:
-    """Threads per process: the option, else what is configured unless it is 0, else this process's
-    cores divided by the workers."""
-    if option is None and configured:
-        return configured
-    if option is None:
-        return max(1, len(os.sched_getaffinity(0)) // max(1, workers))
-    if option < 1:
-        raise ConfigError(
-            "--threads must be a positive number",
-            where="--threads",
-            got=option,
-            expected="1 or more",
-        )
-    return option
-
-
-def workers_for_gpu(providers: Sequence[str] | None, engines: Sequence[str] | None) -> int | None:
-    """Most workers whose models fit into the GPU's free memory and that have a core each; None
-    where no candidate will run on one."""
-    named = set(providers or ("auto",))
-    on_gpu = {
-        # torch only runs where it is told to.
-        engine: named & {"cuda", "tensorrt"} if engine == "torch" else named - {"cpu"}
-        for engine in engines or ("onnx",)
-    }
-    if "tensorrt" not in on_gpu and not any(on_gpu.values()):
-        return None
-    free = gpu_free_mib()
-    if free is None:
-        return None
-    return max(1, min(len(os.sched_getaffinity(0)), free // MIB_PER_GPU_WORKER))
 
 
 def repeat_command(selection: Selection, markers: str, threads: int, config: Path) -> str:

@@ -23,12 +23,7 @@ from pillsnap.config import Config, config_sha256
 from pillsnap.datasets import Sample
 from pillsnap.engines import Batch
 from pillsnap.engines.timing import Stopwatch, TimesAlone
-from pillsnap.errors import (
-    EngineMissing,
-    MissingCheckpoint,
-    PillsnapError,
-    WrongCandidate,
-)
+from pillsnap.errors import EngineMissing, MissingCheckpoint, PillsnapError, WrongCandidate
 from pillsnap.matrix import Cell, Shard
 from pillsnap.outcome import Outcome
 from pillsnap.plan import Plan

@@ -12,7 +12,7 @@ import pytest
 from pillsnap.errors import PillsnapError
 from pillsnap.ledger import Ledger
 from pillsnap.matrix import MODES, Shard
-from pillsnap.options import asks_for_gate, workers_for_gpu
+from pillsnap.options import asks_for_gate
 from pillsnap.outcome import Outcome
 from pillsnap.plugin.ending import finish_session
 from pillsnap.plugin.reporter import Reporter
@@ -22,6 +22,7 @@ from pillsnap.plugin.state import PROPERTY, STATE, begin, is_worker, make_state
 from pillsnap.plugin.verdicts import VerdictReport
 from pillsnap.report.table import render
 from pillsnap.run import GateRun
+from pillsnap.workers import workers_for_gpu
 
 FIXTURE = "gate_item"
 GATE_OPTIONS = (

@@ -19,8 +19,9 @@ from pillsnap.configfile import find_config, load_config
 from pillsnap.errors import ConfigError, PillsnapError
 from pillsnap.journal import RunLock, find_unfinished
 from pillsnap.ledger import Ledger
-from pillsnap.options import select, thread_count
+from pillsnap.options import select
 from pillsnap.run import GateRun
+from pillsnap.workers import thread_count
 
 log = logging.getLogger(__name__)
 

@@ -19,12 +19,12 @@ from pillsnap.config import Config
 from pillsnap.errors import EngineError, MissingCheckpoint
 from pillsnap.modelchoice import choose_model, engine_of
 from pillsnap.models import Opened, make_pipeline, model_stage, open_model
-from pillsnap.options import thread_count
 from pillsnap.pipeline import Pipeline
 from pillsnap.serve.approval import is_approved, require_allowed
 from pillsnap.serve.batching import Batcher
 from pillsnap.serve.metrics import Metrics
 from pillsnap.serve.refusal import Refusal
+from pillsnap.workers import thread_count
 
 log = logging.getLogger(__name__)
 

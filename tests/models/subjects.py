@@ -9,7 +9,7 @@ from pillsnap.checkpoints import build_model, find_best_checkpoint, stage_transf
 from pillsnap.config import Config
 from pillsnap.datasets import read_samples
 from pillsnap.diagnose import Subject, make_subject
-from pillsnap.engines.torch_engine import infer_torch
+from pillsnap.engines.torch_model import infer_torch
 from pillsnap.images import read_image
 from pillsnap.matrix import Cell
 

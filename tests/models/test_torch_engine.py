@@ -8,7 +8,8 @@ import sys
 import numpy as np
 
 from pillsnap.engines.timing import TimesAlone
-from pillsnap.engines.torch_engine import OneByOne, TorchEngine
+from pillsnap.engines.torch_engine import OneByOne
+from pillsnap.engines.torch_model import TorchEngine
 from pillsnap.weights import LoadedModel
 
 
@@ -42,7 +43,7 @@ def test_torch_against_itself_is_timed() -> None:
 KEPT = """
 import ctypes
 import numpy as np
-from pillsnap.engines.torch_engine import keep_freed_memory
+from pillsnap.engines.torch_model import keep_freed_memory
 
 class Mallinfo2(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in (

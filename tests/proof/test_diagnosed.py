@@ -14,7 +14,7 @@ from pillsnap.config import Config
 from pillsnap.datasets import read_samples
 from pillsnap.diagnose import FreshExports, locate
 from pillsnap.engines import Batch
-from pillsnap.engines.torch_engine import infer_torch
+from pillsnap.engines.torch_model import infer_torch
 from pillsnap.images import read_image
 from pillsnap.matrix import STAGES
 from pillsnap.plugin.scoreboard import EXPLAINED, LOCATED, STAGED

@@ -25,7 +25,7 @@ from pillsnap.compare.classification import softmax
 from pillsnap.config import Config
 from pillsnap.engines import Batch
 from pillsnap.engines.sessions import open_session
-from pillsnap.engines.torch_engine import infer_torch
+from pillsnap.engines.torch_model import infer_torch
 from pillsnap.matrix import STAGES
 from tests.proof.conftest import MakeBench
 from tests.proof.inputs import Drawn, drawn, stack

@@ -20,10 +20,10 @@ ROOT = Path(pillsnap.__file__).parent
 # layers, or stay within a package. A new module goes where its imports allow.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "noise", "preprocess", "detections", "ranking", "matrix", "certify"),
-    ("atomic", "crops", "codes", "progress"),
+    ("atomic", "crops", "codes", "progress", "fieldtypes"),
     ("textfiles", "artifacts", "images", "weights", "bootstrap", "coco", "hardware", "versions"),
-    ("configparse", "envfile", "labels", "maps", "records", "cache", "journal", "demo"),
-    ("pipeline", "inputs", "resultfiles"),
+    ("configparse", "envfile", "labels", "maps", "records", "cache", "journal", "demo", "listing"),
+    ("pipeline", "inputs", "resultfiles", "workers"),
     ("ortconfig",),
     ("config",),
     ("configfile",),

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pillsnap.configparse import Bound, parse_yaml
+from pillsnap.configparse import parse_yaml
 from pillsnap.envfile import read_env_file
 from pillsnap.errors import ConfigError
+from pillsnap.fieldtypes import Bound
 
 
 @dataclass(frozen=True)

@@ -891,8 +891,7 @@ def answer(
     """What a shard yields whose candidate answers as the reference does."""
     cell = shard.cell
     of_cell = run.plan.samples(replace(cell, hard=False))
-    start, end = shard.bounds(len(of_cell), run.plan.shard_size)
-    samples = of_cell[start:end]
+    samples = run.plan.part(of_cell, shard)
     read = [sample for sample in change(samples) if sample.id not in unreadable]
     common = {
         "samples": len(samples),
