@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,6 +27,7 @@ from pillsnap.diagnose import (
     locate,
     pipeline_budget,
 )
+from pillsnap.diagnose import subject as subject_module
 from pillsnap.diagnose.modules import compare_modules
 from pillsnap.diagnose.subject import finish_of
 from pillsnap.diagnose.together import NAMED
@@ -65,6 +67,35 @@ def save(tmp_path: Path) -> Callable[[onnx.ModelProto], Path]:
         return tmp_path / "candidate.onnx"
 
     return save
+
+
+def test_a_file_is_opened_as_the_cells_is_but_for_what_is_given(
+    subject_of: MakeSubject, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = files["classification"]
+    subject = subject_of("classification", path)
+    opened: list[tuple[object, ...]] = []
+    open_session = subject_module.open_session
+
+    def noted(model: Path | bytes, *how: Any) -> Any:
+        opened.append((model, *how))
+        return open_session(model, *how)
+
+    monkeypatch.setattr(subject_module, "open_session", noted)
+    runtime = subject.config.session_options
+    plain = replace(runtime, graph_optimization_level="ORT_DISABLE_ALL")
+    content = path.read_bytes()
+    elsewhere = replace(subject, cell=replace(subject.cell, precision="int8"), provider="auto")
+    for given in ({}, {"runtime": plain}, {"threads": 1}, {"precision": "fp32"}):
+        elsewhere.open(path, **given)  # type: ignore[arg-type]
+    elsewhere.open(content, provider="cpu")
+    assert opened == [
+        (path, "auto", 2, runtime, "int8"),
+        (path, "auto", 2, plain, "int8"),
+        (path, "auto", 1, runtime, "int8"),
+        (path, "auto", 2, runtime, "fp32"),
+        (content, "cpu", 2, runtime, "int8"),
+    ]
 
 
 def prepared(subject: Subject, prepare: Callable[[Pixels], Tensor]) -> Subject:

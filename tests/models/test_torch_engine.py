@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pytest
 
+from pillsnap.config import Config
+from pillsnap.engines import torch_engine
+from pillsnap.engines.protocol import Request
 from pillsnap.engines.timing import TimesAlone
 from pillsnap.engines.torch_engine import OneByOne
 from pillsnap.engines.torch_model import TorchEngine
+from pillsnap.matrix import Cell
 from pillsnap.weights import LoadedModel
 
 
@@ -30,6 +36,29 @@ def test_its_variants_leave_the_model_as_it_is() -> None:
         np.testing.assert_allclose(variant(batch), answer, atol=1e-4)
         assert {n: p.stride() for n, p in engine.loaded.module.named_parameters()} == strides
         np.testing.assert_array_equal(engine.run(batch), answer)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("engines/torch_engine.py", "engines/torch_model.py", "classifier.py", "detector.py"),
+        *("weights.py", "images.py", "preprocess.py"),
+    ],
+)
+def test_what_is_remembered_depends_on_the_code_that_answered(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    cell = Cell("classification", "onnx", "cpu", "fp32", "smoke")
+    request = Request(config, cell, threads=1, run_dir=tmp_path)
+    known = torch_engine.open_reference(request).key
+    assert torch_engine.open_reference(request).key == known
+    hash_of = torch_engine.sha256_file
+
+    def changed(path: Path) -> str:
+        return "0" * 64 if str(path).endswith(f"pillsnap/{file}") else hash_of(path)
+
+    monkeypatch.setattr(torch_engine, "sha256_file", changed)
+    assert torch_engine.open_reference(request).key != known
 
 
 def test_torch_against_itself_is_timed() -> None:

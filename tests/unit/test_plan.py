@@ -1,0 +1,70 @@
+"""What a run consists of: cells, their samples and shards, out of names alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pillsnap.config import Classification, Compare, Config, Data, Export, Paths, Validation
+from pillsnap.matrix import Cell
+from pillsnap.plan import Plan
+from pillsnap.samples import hard_pool
+from pillsnap.selection import Selection
+
+DRUGS, PHOTOS = 3, 30
+COVERAGE = Cell("classification", "onnx", "auto", "fp32", "coverage")
+
+
+def make_plan(folder: Path, **compare: int) -> Plan:
+    """Over empty files: no image is opened."""
+    for number in range(PHOTOS):
+        path = folder / "single" / f"K-{number % DRUGS}" / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    class_map = folder / "class_map.json"
+    class_map.write_text(json.dumps({f"K-{index}": index for index in range(DRUGS)}))
+    settings = Compare(
+        **{"shard_size": 4, "batch_size": 2, "per_class_k": 2, "sample_count": 9, **compare}
+    )
+    config = Config(
+        paths=Paths(folder / "exp"),
+        data=Data(Validation(folder / "single", None), class_map),
+        classification=Classification(num_classes=DRUGS),
+        export=Export(compare=settings),
+    )
+    return Plan(config, Selection(stages=("classification",)))
+
+
+@pytest.mark.parametrize("mode", ["smoke", "coverage", "full"])
+def test_every_sample_of_a_cell_is_in_one_shard(tmp_path: Path, mode: str) -> None:
+    plan = make_plan(tmp_path)
+    cell = replace(COVERAGE, mode=mode)
+    samples = plan.samples(cell)
+    assert len(samples) == {"smoke": 9, "coverage": 2 * DRUGS, "full": PHOTOS}[mode]
+    shards = [shard for shard in plan.shards() if shard.cell == cell]
+    parts = [plan.part(samples, shard) for shard in shards]
+    assert [len(part) for part in parts[:-1]] == [plan.shard_size] * (len(parts) - 1)
+    assert [sample for part in parts for sample in part] == samples
+
+
+def test_a_cell_of_part_of_the_data_was_drawn_from_all_of_them(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    assert plan.population(COVERAGE) == plan.data("classification")
+    assert len(plan.data("classification")) == PHOTOS > len(plan.samples(COVERAGE))
+
+
+def test_the_files_of_a_cell_are_those_of_its_samples(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    assert plan.files(COVERAGE) == [sample.path for sample in plan.samples(COVERAGE)]
+
+
+def test_photos_that_may_turn_out_to_be_hard_are_among_the_files(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, hard_per_bin=1, hard_pool=10)
+    assert [cell.hard for cell in plan.cells() if cell.mode == "coverage"] == [False, True]
+    pool = hard_pool(plan.data("classification"), Compare(hard_pool=10))
+    assert len(pool) == 10
+    assert {sample.path for sample in pool} <= set(plan.files(COVERAGE))
+    assert len(plan.files(replace(COVERAGE, mode="smoke"))) == 9
