@@ -223,6 +223,21 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     assert kept == [name for name in (*range(10), "new") if name not in gone]
 
 
+def test_only_entries_go(tmp_path: Path) -> None:
+    """A lock that another process waits for is no entry, nor is a file that one is writing."""
+    cache = ArrayCache(tmp_path, 10_000)
+    cache.get_or_compute(key(0), Counted(block(1000)))
+    (folder,) = {path.parent for path in files(tmp_path)}
+    others = [folder / ".lock", folder / ".pillsnap-0.tmp"]
+    others[1].write_bytes(bytes(5000))
+    for path in others:
+        os.utime(path, (0, 0))  # used longest ago
+    for name in range(1, 20):
+        cache.get_or_compute(key(name), Counted(block(1000)))
+    assert not remembered(cache, 0)
+    assert [path.exists() for path in others] == [True, True]
+
+
 @laws
 @given(
     sizes=st.lists(st.integers(200, 3000), min_size=1, max_size=25),
