@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,7 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 from pillsnap.engines.protocol import Batch, Engine
 from pillsnap.engines.providers import CPU
 from pillsnap.engines.sessions import open_session
+from pillsnap.errors import PillsnapError
 from pillsnap.hardware import gpu_used_mib
+from pillsnap.isolated import run_isolated
 from pillsnap.ortconfig import Runtime
 
 # A single image is timed so often at least, at most, and otherwise for so long.
@@ -113,17 +112,9 @@ class OnnxAlone:
     def measure(self, image: Batch) -> Alone | None:
         """Time a session in a process of its own; None where that process fails."""
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", __name__],
-                input=pickle.dumps((self, image)),
-                capture_output=True,
-                check=True,
-                timeout=_CHILD_S,
-            )
-        except (OSError, subprocess.SubprocessError):
+            return run_isolated(_CHILD_S, OnnxAlone.measure_here, self, image)
+        except PillsnapError:
             return None
-        found: Alone = pickle.loads(done.stdout)  # of our own child
-        return found
 
     def measure_here(self, image: Batch) -> Alone:
         """Time a session in this process, which has run no other model."""
@@ -149,8 +140,3 @@ def peak_resident_mib() -> float | None:
         return None
     peaks = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
     return next((round(int(peak) / 1024, 1) for peak in peaks), None)
-
-
-if __name__ == "__main__":
-    asked, example = pickle.load(sys.stdin.buffer)
-    sys.stdout.buffer.write(pickle.dumps(asked.measure_here(example)))

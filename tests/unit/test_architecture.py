@@ -19,8 +19,9 @@ ROOT = Path(pillsnap.__file__).parent
 # Every module belongs to one layer, by its name or by its package's; arrows only point to lower
 # layers, or stay within a package. A new module goes where its imports allow.
 LAYERS: tuple[tuple[str, ...], ...] = (
+    ("printable",),
     ("errors", "noise", "preprocess", "detections", "ranking", "matrix", "certify"),
-    ("atomic", "crops", "codes", "progress", "fieldtypes"),
+    ("atomic", "crops", "codes", "progress", "fieldtypes", "isolated"),
     ("textfiles", "artifacts", "images", "weights", "bootstrap", "coco", "hardware", "versions"),
     ("configparse", "envfile", "labels", "maps", "records", "cache", "journal", "demo", "listing"),
     ("pipeline", "inputs", "resultfiles", "workers"),

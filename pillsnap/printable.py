@@ -1,0 +1,23 @@
+"""Foreign text (names of files, classes, keys; metadata) made fit for a terminal, log or table."""
+
+from __future__ import annotations
+
+import unicodedata
+
+# Control, format (direction marks among them), surrogates, private, unassigned, line, paragraph.
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def printable(text: object, most: int | None = None) -> str:
+    """A text on one line that shows what is in it: whatever does not print is escaped as Python
+    would write it, so nothing in it moves a cursor, starts a line or turns the writing round.
+
+    Args:
+        text: str() of it is taken; lone surrogates of undecodable file names are escaped too.
+        most: characters to keep; a longer text is cut and ends in an ellipsis.
+    """
+    shown = "".join(
+        ascii(letter)[1:-1] if unicodedata.category(letter) in _HIDDEN else letter
+        for letter in str(text)
+    )
+    return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"

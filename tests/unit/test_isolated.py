@@ -1,0 +1,50 @@
+"""Calls in a process of their own: values, errors, hangs and crashes come back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from pillsnap.errors import EngineError
+from pillsnap.isolated import IsolatedError, run_isolated
+
+
+def double(value: int) -> int:
+    print("libraries print on standard output")
+    return 2 * value
+
+
+def refuse() -> None:
+    raise EngineError("no", where="here")
+
+
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def fail() -> None:
+    raise RuntimeError("said why\n")
+
+
+def test_a_value_comes_back_beside_what_is_printed() -> None:
+    assert run_isolated(60, double, 21) == 42
+
+
+def test_an_error_of_ours_comes_back_whole() -> None:
+    with pytest.raises(EngineError) as caught:
+        run_isolated(60, refuse)
+    assert (caught.value.what, str(caught.value)) == ("no", "no\n  where:    here")
+
+
+@pytest.mark.parametrize(("function", "said"), [(crash, "SIGSEGV"), (fail, "said why")])
+def test_a_crash_says_how(function: object, said: str) -> None:
+    with pytest.raises(IsolatedError, match=said):
+        run_isolated(60, function)  # type: ignore[arg-type]
+
+
+def test_a_hang_is_ended() -> None:
+    with pytest.raises(IsolatedError, match=r"no answer within 0\.5 s"):
+        run_isolated(0.5, time.sleep, 600)
