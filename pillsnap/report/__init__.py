@@ -90,7 +90,7 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
             "skipped": facts.skipped,
             "breaches": [f"{result.cell.id}: {result.verdict.reason}" for result in breached],
         },
-        "environment": describe_environment(facts.threads),
+        "environment": describe_environment(facts.threads, config.runtime.cuda.device_id),
         "provenance": {
             "run": facts.run,
             "started_at_utc": f"{facts.started:%Y-%m-%dT%H:%M:%SZ}",
