@@ -346,9 +346,20 @@ def test_importing_the_package_is_light() -> None:
     assert done.stdout == "set()\n"
 
 
-def test_no_checkpoint(experiment: Experiment) -> None:
-    with pytest.raises(MissingCheckpoint, match=r"detection_best\.pt"):
-        export_detection_onnx(experiment())
+@pytest.mark.parametrize("stage", ["detection", "classification"])
+def test_no_checkpoint(experiment: Experiment, stage: str) -> None:
+    # The other stage's does not stand in for it.
+    other = {"detection": {"backbone": "test_resnet"}, "classification": {"detector": "yolo11n"}}
+    config = experiment(**other[stage])
+    export = {"detection": export_detection_onnx, "classification": export_classification_onnx}
+    with pytest.raises(MissingCheckpoint, match=rf"no {stage} checkpoint") as caught:
+        export[stage](config)
+    assert f"{stage}_best.pt" in str(caught.value)
+    assert not list(config.out_dir.glob("*.onnx"))
+    path = config.exp_dir / "checkpoints" / f"{stage}_best.pt"
+    path.mkdir()
+    with pytest.raises(CheckpointError, match="the checkpoint is a folder"):
+        export[stage](config)
 
 
 def test_image_sizes_the_detector_cannot_take(experiment: Experiment) -> None:

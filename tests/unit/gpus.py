@@ -66,7 +66,8 @@ const char *nvmlErrorString(int code) { return "an error"; }
 
 
 @cache
-def _folder() -> Path:
+def nvml_folder() -> Path:
+    """Where the library lies, for LD_LIBRARY_PATH."""
     folder = Path(mkdtemp(prefix="pillsnap-nvml-"))
     (folder / "nvml.c").write_text(SOURCE)
     library = folder / "libnvidia-ml.so.1"
@@ -84,7 +85,7 @@ def ask(code: str, *gpus: str, **environ: str) -> Any:
         [sys.executable, "-c", f"import json; {names}; print(json.dumps({code}))"],
         env={
             **os.environ,
-            "LD_LIBRARY_PATH": str(_folder()),
+            "LD_LIBRARY_PATH": str(nvml_folder()),
             "PYTHONPATH": os.pathsep.join(sys.path),
             **told,
             **environ,
