@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ FailureKind = Literal["skipped", "breach", "unmeasured"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one shard's run yields. `as_dict` is what travels to the controller.
+    """What one shard's run yields. `as_json` is what travels to the controller.
 
     Attributes:
         shard: id of the shard.
@@ -47,3 +48,8 @@ class Outcome:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def as_json(self) -> str:
+        """`as_dict` in ASCII: a name that is not UTF-8 is a lone surrogate, which xdist's pipe
+        refuses, and JSON escapes and gives back."""
+        return json.dumps(self.as_dict())

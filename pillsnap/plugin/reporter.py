@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pillsnap.ledger import Ledger
@@ -21,7 +23,7 @@ class Reporter:
             return
         for name, value in report.user_properties:
             if name == PROPERTY:
-                self._ledger.add(value)  # type: ignore[arg-type]  # plain builtins, by GateItem.run
+                self._ledger.add(json.loads(str(value)))  # Outcome.as_json, by GateItem.run
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = report.longreprtext if crash is None else crash.message

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 # So many tests each worker has from the start: the one it runs, and the next.
@@ -23,3 +25,14 @@ def deal(items: list[pytest.Item], workers: int) -> None:
         items[:count] = [
             items[place] for start in range(workers) for place in range(start, count, workers)
         ]
+
+
+def encodable(value: Any) -> Any:
+    """A report's content with the lone surrogates of undecodable file names escaped."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {encodable(key): encodable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(encodable, value))
+    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pillsnap.bundle import Bundle
 from tests.plugin.project import Project, Workers
 
 
@@ -105,3 +107,49 @@ def test_images_of_every_kind_are_read_or_named(project: Project, workers: Worke
 
 def spoil(path: Path, content: bytes) -> None:
     path.write_bytes(content)
+
+
+@pytest.fixture
+def readable_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a plain locale Python writes names as they are, which pytester cannot read."""
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:backslashreplace")
+
+
+def rename_in_legacy_bytes(project: Project) -> None:
+    """As a zip made on Korean Windows is unpacked on Linux: names that are not UTF-8."""
+    for photo in sorted((project.path / "single").rglob("*.png")):
+        photo.rename(os.fsdecode(os.fsencode(photo.parent) + b"/\xbb\xe7" + photo.name.encode()))
+
+
+@pytest.mark.usefixtures("readable_output")
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_names_that_are_not_utf8_give_the_same_verdict(project: Project, workers: Workers) -> None:
+    rename_in_legacy_bytes(project)
+    options = ("--stage", "classification", "--save-reference", "bundle", *workers)
+    result = project.run("-m", "smoke", "--junitxml=junit.xml", *options)
+    assert result.ret == 0
+    (cell,) = project.report()["cells"]
+    assert cell["verdict"] == "equivalent"
+    assert cell["samples"] == 12
+    assert all((project.path / "single" / sample).is_file() for sample in cell["worst_samples"])
+    saved = {
+        sample.id for sample in Bundle(project.path / "bundle").samples("classification", "smoke")
+    }
+    assert saved >= set(cell["worst_samples"])
+
+
+@pytest.mark.usefixtures("readable_output")
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_a_broken_photo_whose_name_is_not_utf8_is_named(project: Project, workers: Workers) -> None:
+    rename_in_legacy_bytes(project)
+    broken = sorted((project.path / "single/K-1").iterdir())[0]
+    spoil(broken, b"")
+    project.write_fault("def fault(stage, batch, output):\n    return output * np.nan")
+    options = ("--stage", "classification", "--junitxml=junit.xml", *workers)
+    result = project.run("-m", "full", *options)
+    assert result.ret == 1
+    output = result.stdout.str() + result.stderr.str()
+    assert "INTERNALERROR" not in output
+    (cell,) = project.report()["cells"]
+    assert list(cell["unreadable"]) == [f"K-1/{broken.name}"]
+    assert cell["verdict"] == "breach"
