@@ -59,6 +59,7 @@ class Data:
 class Detection:
     model: str = "yolo11m"
     num_classes: int = field(default=1, metadata=Bound(1, 100_000))
+    single_cls: bool = False
 
 
 @dataclass(frozen=True)

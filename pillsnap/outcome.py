@@ -24,6 +24,7 @@ class Outcome:
         reference, candidate: what the engines say of themselves.
         transform, strides: the preprocessing in force and the detector's strides.
         noise_floor: how far the reference is from itself; of a cell's first shard.
+        notes: what a reader of the figures should know of the labels.
         timing: `runs`, images and seconds of the candidate's batches after the first; of a cell's
             first shard also `reference_s`, the reference's seconds an image at that batch, and
             `alone`, the candidate with one image (Alone.as_dict), else null.
@@ -43,6 +44,7 @@ class Outcome:
     transform: dict[str, Any] = field(default_factory=dict)
     strides: list[int] = field(default_factory=list)
     noise_floor: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
     timing: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 

@@ -64,6 +64,7 @@ class Reference:
             None for one whose answers are not to be remembered.
         variants: the same model in other blockings of the same arithmetic, by name: how far they
             are from it is the floor of numeric noise.
+        class_names: of a detector, in order; empty where they are not known.
     """
 
     engine: Engine
@@ -71,6 +72,7 @@ class Reference:
     strides: tuple[int, ...] = ()
     key: str | None = None
     variants: Mapping[str, Engine] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
 
 class Backend(Protocol):

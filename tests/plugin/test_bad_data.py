@@ -15,8 +15,9 @@ from pillsnap.bundle import Bundle
 from tests.plugin.project import Project, Workers
 
 
-def remove_label(project: Project) -> None:
-    (project.path / "combo/labels/03.txt").unlink()
+def remove_labels(project: Project) -> None:
+    for path in (project.path / "combo/labels").iterdir():
+        path.rename(path.with_name(f"other{path.name}"))
 
 
 def break_label(project: Project) -> None:
@@ -56,7 +57,7 @@ def leave_out_data(project: Project) -> None:
 @pytest.mark.parametrize(
     ("stage", "damage", "message"),
     [
-        ("detection", remove_label, "03.png"),
+        ("detection", remove_labels, "not one image has a label file"),
         ("detection", break_label, "0 0.5 0.5 0.2"),
         ("detection", label_of_another_class, "03.txt"),
         ("detection", leave_out_data, "no validation data for detection"),
@@ -78,6 +79,34 @@ def test_broken_data_is_inconclusive_and_named(
     assert cell["verdict"] == "inconclusive"
     assert message in cell["reason"]
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
+def test_what_is_left_out_or_taken_otherwise_is_said(project: Project) -> None:
+    combo = project.path / "combo"
+    (combo / "images/photo.heic").touch()
+    (combo / "labels/03.txt").unlink()
+    label = (combo / "labels/04.txt").read_text()
+    (combo / "labels/04.txt").write_text(label * 2)
+    (combo / "labels/05.txt").write_text("0 0.1 0.1 0.4 0.1 0.4 0.4\n")
+    result = project.run("-m", "smoke", "--stage", "detection")
+    assert result.ret == 0
+    compare = project.report()["stages"]["detection"]["compare"]
+    assert compare["data"] == {
+        "images": 12,
+        "left_out": {".heic": 1},
+        "without_label_file": 1,
+        "polygons": 1,
+        "labels_twice": 1,
+    }
+    shown = " ".join(result.stdout.str().split())
+    for said in (
+        "detection: left out, since pillsnap reads no such images: 1 .heic",
+        "scenes without a label file, which count as scenes without pills: 1 of 12",
+        "labels that stand twice in their image and count once: 1",
+        "polygons that became the boxes around them: 1",
+    ):
+        assert said in compare["notes"]
+        assert f"note: {said}" in shown
 
 
 def test_images_of_every_kind_are_read_or_named(project: Project, workers: Workers) -> None:
