@@ -31,6 +31,7 @@ class Combo:
 
     images: Path
     labels: Path | None = None
+    single_cls: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,6 @@ class Data:
 class Detection:
     model: str = "yolo11m"
     num_classes: int = field(default=1, metadata=Bound(1, 100_000))
-    single_cls: bool = False
 
 
 @dataclass(frozen=True)

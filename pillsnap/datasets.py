@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pillsnap.categories import Categories
 from pillsnap.cocolabels import read_coco_boxes
-from pillsnap.config import Config, Detection
+from pillsnap.config import Combo, Config
 from pillsnap.errors import DataError
 from pillsnap.labels import Box, LabelFile, read_yolo_boxes
 from pillsnap.listing import IMAGE_SUFFIXES, folder_rows, list_images, manifest_rows
@@ -183,27 +183,27 @@ def _scenes(config: Config) -> Dataset | None:
     if combo.labels is None:
         found.samples = [Sample(image_id, combo.images, None) for image_id in image_ids]
     elif combo.labels.is_dir():
-        _add_yolo(found, image_ids, combo.images, combo.labels, config.detection)
+        _add_yolo(found, image_ids, combo, combo.labels, config.detection.num_classes)
     else:
-        _add_coco(found, image_ids, combo.images, combo.labels, config.detection)
+        _add_coco(found, image_ids, combo, combo.labels)
     return found
 
 
 def _add_yolo(
-    found: Dataset, image_ids: Iterable[str], images: Path, labels: Path, settings: Detection
+    found: Dataset, image_ids: Iterable[str], combo: Combo, labels: Path, num_classes: int
 ) -> None:
     names = Spellings()
     for image_id in image_ids:
         label_id = Path(image_id).with_suffix(".txt").as_posix()
         path = labels / names.find(labels, label_id)
         if path.is_file():
-            file = read_yolo_boxes(path, settings.num_classes, single_cls=settings.single_cls)
+            file = read_yolo_boxes(path, num_classes, single_cls=combo.single_cls)
         else:
             file = LabelFile()
             found.unlabelled += 1
         found.polygons += file.polygons
         found.copies += file.copies
-        found.samples.append(Sample(image_id, images, None, file.boxes))
+        found.samples.append(Sample(image_id, combo.images, None, file.boxes))
     if found.samples and found.unlabelled == len(found.samples):
         raise DataError(
             "not one image has a label file",
@@ -213,9 +213,8 @@ def _add_yolo(
         )
 
 
-def _add_coco(
-    found: Dataset, image_ids: Iterable[str], images: Path, labels: Path, settings: Detection
-) -> None:
+def _add_coco(found: Dataset, image_ids: Iterable[str], combo: Combo, labels: Path) -> None:
+    images = combo.images
     entries, categories = read_coco_boxes(labels)
     names = Spellings()
     spelled = {names.find(images, name): entry for name, entry in entries.items()}
@@ -227,11 +226,11 @@ def _add_coco(
                 expected=f"an entry of images with this file_name in {labels}",
                 hint="add it (without annotations if there is no pill), or take the image out",
             )
-    found.categories = None if settings.single_cls else categories
+    found.categories = None if combo.single_cls else categories
     # An image that is listed but not there becomes a sample too: reading it will name it.
     for image_id, entry in spelled.items():
         boxes = entry.boxes
-        if settings.single_cls:
+        if combo.single_cls:
             boxes = dict.fromkeys(replace(box, class_id=0) for box in boxes)
         found.copies += entry.copies
         found.samples.append(Sample(image_id, images, None, tuple(boxes), entry.size))

@@ -104,5 +104,5 @@ def _box_of(values: list[float], polygon: bool, num_classes: int | None) -> Box:
 
 def _hint(num_classes: int) -> str:
     if num_classes == 1:
-        return "mend the line; set detection.single_cls if training had single_cls=True"
+        return "mend the line; set data.val.combo.single_cls if training had single_cls=True"
     return "mend the line; detection.num_classes says how many classes there are"

@@ -109,7 +109,7 @@ def test_of_a_training_with_single_cls_every_class_is_the_first(tmp_path: Path) 
     found = read(tmp_path, text, single_cls=True)
     assert found is not None
     assert [box.class_id for box in found.boxes] == [0, 0]
-    with pytest.raises(DataError, match=r"set detection\.single_cls if training"):
+    with pytest.raises(DataError, match=r"set data\.val\.combo\.single_cls if training"):
         read_yolo_boxes(tmp_path / "a.txt", 1)
 
 
