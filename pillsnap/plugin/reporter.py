@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from pillsnap.errors import first_line
 from pillsnap.ledger import Ledger
 from pillsnap.plugin.state import PROPERTY
 
@@ -27,4 +28,4 @@ class Reporter:
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = report.longreprtext if crash is None else crash.message
-            self._ledger.add_failure(shard, message.strip().splitlines()[0])
+            self._ledger.add_failure(shard, first_line(message))
