@@ -36,7 +36,7 @@ def list_images(folder: Path, left_out: Counter[str] | None = None) -> Iterator[
             "there is no such folder of images",
             where=folder,
             got="a file" if folder.exists() else "nothing",
-            hint="mend data.val in the config file",
+            hint="mend data.val or data.calibration in the config file",
         )
     return _walk(folder, "", frozenset(), Counter() if left_out is None else left_out)
 

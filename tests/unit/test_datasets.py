@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,17 @@ import pytest
 from PIL import Image
 
 from pillsnap import images
-from pillsnap.config import Classification, Combo, Config, Data, Detection, Paths, Validation
-from pillsnap.datasets import Dataset, Sample, read_dataset, read_samples
+from pillsnap.config import (
+    CalibrationData,
+    Classification,
+    Combo,
+    Config,
+    Data,
+    Detection,
+    Paths,
+    Validation,
+)
+from pillsnap.datasets import Dataset, Sample, read_calibration, read_dataset, read_samples
 from pillsnap.errors import DataError
 from pillsnap.labels import Box
 from pillsnap.listing import IMAGE_SUFFIXES
@@ -181,6 +191,8 @@ def test_no_data_and_no_images(tmp_path: Path) -> None:
     assert "no validation data for classification" in message
     assert "data.val.single" in message
     assert "no such folder" in refusal(lambda: singles(tmp_path))
+    lost = replace(bare, data=Data(calibration=CalibrationData(single=tmp_path / "lost")))
+    assert "data.calibration" in refusal(lambda: read_calibration(lost, "classification"))
     (tmp_path / "val/K-1").mkdir(parents=True)
     assert "no validation image for classification" in refusal(lambda: singles(tmp_path))
     (tmp_path / "images").mkdir()
