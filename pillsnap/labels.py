@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +56,11 @@ def read_yolo_boxes(path: Path, num_classes: int, *, single_cls: bool = False) -
     found: dict[tuple[float, ...], Box] = {}
     for number, words in rows:
         try:
-            values = list(map(float, words))
+            values = _numbers(words, polygons)
             box = _box_of(values, polygons, None if single_cls else num_classes)
             # Lines are the same where float32, in which training holds them, makes them so.
-            found.setdefault(
-                struct.unpack(f"{len(values)}f", struct.pack(f"{len(values)}f", *values)), box
-            )
+            kind = f"{len(values)}f"
+            found.setdefault(struct.unpack(kind, struct.pack(kind, *values)), box)
         except (ValueError, OverflowError) as problem:
             raise DataError(
                 f"a broken label line: {problem}",
@@ -76,19 +76,26 @@ def read_yolo_boxes(path: Path, num_classes: int, *, single_cls: bool = False) -
     return LabelFile(boxes, len(boxes) if polygons else 0, len(rows) - len(boxes))
 
 
+def _numbers(words: list[str], polygon: bool) -> list[float]:
+    """The values of a line; a ValueError says what is wrong."""
+    if polygon and len(words) == 5:
+        raise ValueError("a box among polygons")
+    if polygon and (len(words) < 3 or len(words) % 2 == 0):
+        raise ValueError(f"{len(words)} values, not a class and the x and y of points")
+    if not polygon and len(words) != 5:
+        raise ValueError(f"{len(words)} values")
+    return list(map(float, words))
+
+
 def _box_of(values: list[float], polygon: bool, num_classes: int | None) -> Box:
     """The box of a line; a ValueError says what is wrong."""
     class_id, *place = values
     if polygon:
-        if len(values) == 5:
-            raise ValueError("a box among polygons")
-        if len(values) % 2 == 0:
-            raise ValueError(f"{len(values)} values, a point of the polygon lacks its y")
+        if not all(map(math.isfinite, place)):  # min and max pass over nan
+            raise ValueError("a value that is not finite")
         xs, ys = place[0::2], place[1::2]
         x1, y1, x2, y2 = min(xs), min(ys), max(xs), max(ys)
         place = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
-    elif len(values) != 5:
-        raise ValueError(f"{len(values)} values")
     if not (class_id.is_integer() and class_id >= 0):
         raise ValueError(f"class {class_id:g}")
     if num_classes is not None and class_id >= num_classes:
