@@ -85,9 +85,11 @@ def sha256_file(path: Path) -> str:
 
 def canonical_json(value: object) -> str:
     """The one JSON text of a value: sorted keys, no spaces, non-finite numbers refused."""
-    return json.dumps(
+    text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
+    # Names of files need not be Unicode; the replacement is JSON's own escape.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def sha256_json(value: object) -> str:

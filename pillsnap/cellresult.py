@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pillsnap.datasets import Dataset
 from pillsnap.figures import Metrics
 from pillsnap.gate import Verdict
 from pillsnap.matrix import Cell
@@ -22,6 +23,7 @@ class CellResult:
         outcomes: of its shards, in order.
         performance: speed and memory of the candidate; None where there are no figures.
         measured: samples that both engines answered for; 0 where there are no figures.
+        data: what its samples were drawn from; None where that is not here.
         fingerprint: SHA-256 over ids, files and labels of those samples, in order.
     """
 
@@ -34,6 +36,7 @@ class CellResult:
     metrics: Metrics = field(default_factory=dict)
     worst: tuple[str, ...] = ()
     performance: Metrics | None = None
+    data: Dataset | None = None
 
     @property
     def seconds(self) -> float:

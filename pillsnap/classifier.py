@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pillsnap.config import Classification
-from pillsnap.errors import CheckpointError
+from pillsnap.errors import CheckpointError, first_line
 from pillsnap.weights import LoadedModel, checkpoint_stage, refuse_unreadable, require_finite
 
 if TYPE_CHECKING:
@@ -66,9 +66,18 @@ def require_backbone(name: str) -> None:
     """Check that timm knows a backbone.
 
     Raises:
-        CheckpointError: it does not; close matches are listed.
+        CheckpointError: it does not (close matches are listed), or timm is not installed.
     """
-    import timm
+    try:
+        import timm
+    except ImportError as error:
+        raise CheckpointError(
+            "timm is asked for the backbone's preprocessing or layers and cannot be imported",
+            where=f"config: classification.backbone: {name}",
+            got=first_line(error),
+            hint="install timm; a golden bundle needs none where classification.mean, std, "
+            "interpolation and crop_pct are set",
+        ) from error
 
     if timm.is_model(name) and not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
         return

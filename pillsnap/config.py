@@ -31,6 +31,7 @@ class Combo:
 
     images: Path
     labels: Path | None = None
+    single_cls: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from pillsnap.config import Config
-from pillsnap.configparse import parse_yaml
+from pillsnap.configparse import parse_yaml, variable_names
 from pillsnap.envfile import read_env_file
 from pillsnap.errors import ConfigError
+
+# Of .env, beside what the config file names as ${NAME}.
+ENV_NAMES = (
+    "OPSET",
+    "CLASSIFICATION_MODEL_PATH",
+    "DETECTION_MODEL_PATH",
+    "MODEL_PATH",
+    "API_KEY",
+)
 
 
 def find_config(option: str | None, environ: Mapping[str, str], start: Path) -> Path:
@@ -61,9 +70,9 @@ def read_environment(config: Path, environ: Mapping[str, str] | None = None) -> 
     """The environment, os.environ by default, over `.env` beside the config file.
 
     Raises:
-        ConfigError: .env cannot be read, or a line of it is no assignment.
+        ConfigError: .env cannot be read, or gives a variable that is used in a broken line.
     """
-    beside = read_env_file(config.parent / ".env")
+    beside = read_env_file(config.parent / ".env", {*ENV_NAMES, *variable_names(config)})
     return {**beside, **(os.environ if environ is None else environ)}
 
 

@@ -78,6 +78,11 @@ def parse_yaml(cls: type[T], path: Path, environ: Mapping[str, str]) -> T:
     return made
 
 
+def variable_names(path: Path) -> set[str]:
+    """Names that a YAML file uses as ${NAME}, in comments too; raises ConfigError."""
+    return {match[1] for match in _VARIABLE.finditer(read_text(path, ConfigError))}
+
+
 def _show(node: yaml.Node) -> str:
     if isinstance(node, yaml.MappingNode):
         return "a mapping"

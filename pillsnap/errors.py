@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 
+def first_line(error: BaseException | str, most: int = 300) -> str:
+    """What an error or a text says first; an error without a text is named by its kind."""
+    lines = str(error).strip().splitlines()
+    if lines:
+        return lines[0].strip()[:most]
+    return error if isinstance(error, str) else type(error).__name__
+
+
 class PillsnapError(Exception):
     """Base of every error a user can cause and mend; shown as a message, never as a traceback.
 

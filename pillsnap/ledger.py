@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pillsnap.artifacts import sha256_json
 from pillsnap.cellresult import CellResult
-from pillsnap.errors import PillsnapError
+from pillsnap.datasets import Dataset
+from pillsnap.errors import DataError, PillsnapError
 from pillsnap.figures import Figures
 from pillsnap.figures.classification import classification_figures
 from pillsnap.figures.detection import detection_figures
@@ -72,7 +74,15 @@ class Ledger:
         """Judge every expected cell that was not skipped as a whole, in the order of collection."""
         ran = self._expected - self.skipped().keys()
         cells = dict.fromkeys(shard.cell for shard in self._shards.values() if shard.id in ran)
-        return [self._judge(cell) for cell in cells]
+        return [replace(self._judge(cell), data=self._data(cell)) for cell in cells]
+
+    def _data(self, cell: Cell) -> Dataset | None:
+        if self._run.plan.bundle is not None:
+            return None
+        try:
+            return self._run.plan.dataset(cell.stage)
+        except DataError:
+            return None  # the verdict says why
 
     def _judge(self, cell: Cell) -> CellResult:
         shards = [shard for shard in self._shards.values() if shard.cell == cell]

@@ -5,31 +5,45 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from pillsnap.errors import DataError
 from pillsnap.textfiles import read_text
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""Files with other suffixes, and names that start with a dot, are no images."""
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib"),
+    *(".webp", ".tif", ".tiff", ".gif"),
+)
+"""What images.decode_image reads. Names that start with a dot are no images."""
+
+# What lies beside images and is meant to: labels, lists, caches, what systems leave.
+_COMPANIONS = (
+    *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".md", ".html"),
+    *(".cache", ".npy", ".py", ".sh", ".log", ".db", ".ini", ".lnk", ".zip", ".tar", ".gz"),
+)
 
 
-def list_images(folder: Path) -> Iterator[str]:
-    """Paths of all images below a folder, relative to it, as posix; raises DataError."""
+def list_images(folder: Path, left_out: Counter[str] | None = None) -> Iterator[str]:
+    """Paths of all images below a folder, relative to it, as posix; raises DataError.
+
+    Args:
+        left_out: counts by suffix what might be images that pillsnap does not read.
+    """
     if not folder.is_dir():
         raise DataError(
             "there is no such folder of images",
             where=folder,
             got="a file" if folder.exists() else "nothing",
-            hint="mend data.val in the config file",
+            hint="mend data.val or data.calibration in the config file",
         )
-    return _walk(folder, "", frozenset())
+    return _walk(folder, "", frozenset(), Counter() if left_out is None else left_out)
 
 
-def folder_rows(folder: Path) -> Iterator[tuple[str, str, str]]:
+def folder_rows(folder: Path, left_out: Counter[str]) -> Iterator[tuple[str, str, str]]:
     """Id, class name and place of each image in a folder of class folders; raises DataError."""
-    for image_id in list_images(folder):
+    for image_id in list_images(folder, left_out):
         class_name, slash, _ = image_id.partition("/")
         if not slash:
             raise DataError(
@@ -76,7 +90,9 @@ def manifest_rows(
         raise DataError("this is not CSV", where=f"{path}:{reader.line_num}", got=problem) from None
 
 
-def _walk(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+def _walk(
+    folder: Path, prefix: str, above: frozenset[tuple[int, int]], left_out: Counter[str]
+) -> Iterator[str]:
     """Links to folders are followed, as data sets are often made of them."""
     try:
         status = folder.stat()
@@ -90,6 +106,11 @@ def _walk(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Itera
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", above | {here})
-        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+            below = f"{prefix}{entry.name}/"
+            yield from _walk(folder / entry.name, below, above | {here}, left_out)
+            continue
+        name = entry.name.lower()
+        if name.endswith(IMAGE_SUFFIXES):
             yield prefix + entry.name
+        elif not name.endswith(_COMPANIONS):
+            left_out[PurePosixPath(name).suffix or "no suffix"] += 1

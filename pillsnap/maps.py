@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pillsnap.errors import DataError
+from pillsnap.spellings import compose
 from pillsnap.textfiles import read_json
 
 
 def read_class_map(path: Path) -> dict[str, int]:
-    """Class index by class name (mapping_code). Several names may share an index.
+    """Class index by class name (mapping_code, composed). Several names may share an index.
 
     Raises:
         DataError: unreadable, no JSON object, or an index that is no whole number from 0.
@@ -26,7 +27,7 @@ def read_class_map(path: Path) -> dict[str, int]:
 
 
 def read_edi_map(path: Path) -> dict[str, str]:
-    """EDI code by class name (mapping_code).
+    """EDI code by class name (mapping_code, composed).
 
     Raises:
         DataError: unreadable, no JSON object, or a code that is no text.
@@ -43,7 +44,16 @@ def _read_map(path: Path, expected: str) -> Iterable[tuple[str, Any]]:
     content = read_json(path, DataError)
     if not isinstance(content, dict) or not content:
         raise DataError("this file holds no map", where=path, expected=f"JSON {expected}")
-    return content.items()
+    composed: dict[str, Any] = {}
+    for name, value in content.items():
+        if composed.setdefault(compose(name), value) != value:
+            raise DataError(
+                "two names look the same and differ in their Unicode form alone (NFC, NFD)",
+                where=f"{path}: {name}",
+                got=json.dumps(value)[:200],
+                expected=json.dumps(composed[compose(name)])[:200],
+            )
+    return composed.items()
 
 
 def _refuse(path: Path, name: str, value: object, expected: str) -> NoReturn:

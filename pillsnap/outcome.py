@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ FailureKind = Literal["skipped", "breach", "unmeasured"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one shard's run yields. `as_dict` is what travels to the controller.
+    """What one shard's run yields. `as_json` is what travels to the controller.
 
     Attributes:
         shard: id of the shard.
@@ -23,6 +24,7 @@ class Outcome:
         reference, candidate: what the engines say of themselves.
         transform, strides: the preprocessing in force and the detector's strides.
         noise_floor: how far the reference is from itself; of a cell's first shard.
+        notes: what a reader of the figures should know of the labels.
         timing: `runs`, images and seconds of the candidate's batches after the first; of a cell's
             first shard also `reference_s`, the reference's seconds an image at that batch, and
             `alone`, the candidate with one image (Alone.as_dict), else null.
@@ -42,8 +44,14 @@ class Outcome:
     transform: dict[str, Any] = field(default_factory=dict)
     strides: list[int] = field(default_factory=list)
     noise_floor: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
     timing: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def as_json(self) -> str:
+        """`as_dict` in ASCII: a name that is not UTF-8 is a lone surrogate, which xdist's pipe
+        refuses, and JSON escapes and gives back."""
+        return json.dumps(self.as_dict())

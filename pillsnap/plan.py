@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pillsnap.bundle import Bundle
 from pillsnap.config import Config
-from pillsnap.datasets import Sample, read_samples
+from pillsnap.datasets import Dataset, Sample, read_dataset
 from pillsnap.errors import DataError
 from pillsnap.matrix import MODES, Cell, Shard, expand_cells, split_cell, whole_batches
 from pillsnap.samples import hard_pool, select
@@ -29,7 +29,7 @@ class Plan:
         self.bundle = None if selection.reference is None else Bundle(selection.reference)
         self._config = config
         self._selection = selection
-        self._data: dict[str, list[Sample]] = {}
+        self._data: dict[str, Dataset] = {}
         self._samples: dict[tuple[str, str], list[Sample]] = {}
 
     @property
@@ -59,8 +59,12 @@ class Plan:
 
     def data(self, stage: str) -> list[Sample]:
         """All validation samples of a stage, which every mode draws from; raises DataError."""
+        return self.dataset(stage).samples
+
+    def dataset(self, stage: str) -> Dataset:
+        """All validation data of a stage; raises DataError."""
         if stage not in self._data:
-            self._data[stage] = read_samples(self._config, stage)
+            self._data[stage] = read_dataset(self._config, stage)
         return self._data[stage]
 
     def population(self, cell: Cell) -> list[Sample]:
@@ -75,6 +79,26 @@ class Plan:
         if key not in self._samples:
             self._samples[key] = select(self.data(cell.stage), self._config.compare, cell.mode)
         return self._samples[key]
+
+    def in_classes(
+        self, samples: Sequence[Sample], stage: str, class_names: Sequence[str]
+    ) -> tuple[Sequence[Sample], list[str]]:
+        """Samples whose boxes have the detector's classes, and what is to be said of that: which
+        class a category is takes the names in the checkpoint, which collection does not open.
+
+        Raises:
+            DataError: categories and classes do not fit.
+        """
+        # A bundle's boxes have them already.
+        categories = None if self.bundle is not None else self.dataset(stage).categories
+        if categories is None:
+            return samples, []
+        classes, note = categories.resolve(class_names, self._config.detection.num_classes)
+        found = []
+        for sample in samples:
+            boxes = (replace(box, class_id=classes[box.class_id]) for box in sample.boxes or ())
+            found.append(replace(sample, boxes=tuple(boxes)))
+        return found, [note] if note is not None else []
 
     def part(self, samples: Sequence[Sample], shard: Shard) -> Sequence[Sample]:
         """Of the samples of a shard's cell, those of the shard."""

@@ -125,6 +125,7 @@ class GateRun:
         remembered = self.reference(cell)
         reference = remembered.reference
         samples = self._of_shard(shard, remembered)
+        labelled, notes = self.plan.in_classes(samples, cell.stage, reference.class_names)
         candidate = self._sides.candidate(cell)
         recorder = make_recorder(reference, self.config.nms)
         floor: dict[str, Any] | None = None
@@ -143,7 +144,7 @@ class GateRun:
                 example = batch.array
             return output
 
-        batches = self._load(samples, reference.transform, self.config.compare.batch_size)
+        batches = self._load(labelled, reference.transform, self.config.compare.batch_size)
         compared = compare_batches(batches, outputs, candidate, recorder)
         if kept is not None:
             kept.write()
@@ -163,6 +164,7 @@ class GateRun:
             transform=asdict(reference.transform),
             strides=list(reference.strides),
             noise_floor=floor,
+            notes=notes,
             timing=self._time(cell, candidate, remembered, example),
         )
 

@@ -71,6 +71,7 @@ class Sides:
             request = replace(
                 self._request(cell),
                 checkpoint_sha256=reference.reference.engine.info.get("checkpoint_sha256"),
+                transform=reference.reference.transform,
                 convert=self._conversion(cell, reference),
             )
             self._candidate = (model, Stopwatch(backend(cell.engine).open_candidate(request)))

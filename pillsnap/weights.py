@@ -10,7 +10,7 @@ from pathlib import Path
 from pickletools import genops
 from typing import TYPE_CHECKING, NoReturn
 
-from pillsnap.errors import CheckpointError, MissingCheckpoint
+from pillsnap.errors import CheckpointError, MissingCheckpoint, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -102,11 +102,10 @@ def refuse_unreadable(path: Path, error: Exception) -> NoReturn:
             expected="tensors and plain values; for a detector an Ultralytics model",
             hint="if you trust its origin, load it there and save model.state_dict() instead",
         ) from error
-    text = str(error).strip() or type(error).__name__
     raise CheckpointError(
         "the checkpoint is damaged, or was not written by torch.save",
         where=path,
-        got=text.splitlines()[0][:200],
+        got=first_line(error, 200),
         hint="copy or save the file again; it may have been cut off while it was written",
     ) from error
 

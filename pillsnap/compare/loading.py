@@ -63,11 +63,29 @@ def _read(sample: Sample, transform: Transform) -> _Image | str:
         image = decode_image(data, sample.path)
     except ImageError as error:
         return str(error)
+    if sample.size is not None:
+        height, width = image.shape[:2]
+        problem = _contradiction(sample.size, (width, height))
+        if problem is not None:
+            return f"{sample.path}: {problem}"
     digest = hashlib.sha256(data).digest()
     if isinstance(transform, LetterboxTransform):
         array, geometry = letterbox_tensor(image, transform)
         return array, digest, geometry
     return classify_tensor(image, transform), digest, None
+
+
+def _contradiction(said: tuple[float, float], real: tuple[int, int]) -> str | None:
+    """What is wrong with the size that labels are for; the same picture in another size is fine."""
+    (width, height), (true_width, true_height) = said, real
+    # Within what rounding the shorter side makes of it.
+    if abs(width * true_height - height * true_width) <= max(*said, *real):
+        return None
+    turned = (height, width) == real
+    return (
+        f"its labels are for {width:g} x {height:g} pixels, and it has {true_width} x {true_height}"
+        + (" when it is turned upright by its EXIF orientation, as training does" if turned else "")
+    )
 
 
 def _gather(samples: Sequence[Sample], images: Sequence[_Image | str]) -> Prepared:

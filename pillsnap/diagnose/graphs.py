@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.engines import Batch
-from pillsnap.errors import EngineError
+from pillsnap.errors import EngineError, first_line
 from pillsnap.export.inmemory import open_in_memory
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def open_taps(
     try:
         session = open_in_memory(tapped, threads, optimise=False)
     except Exception as error:  # ORT's exceptions share no base
-        raise EngineError("ONNX Runtime cannot load this graph", got=_first_line(error)) from error
+        raise EngineError("ONNX Runtime cannot load this graph", got=first_line(error)) from error
 
     def run(given: Batch | Tensors) -> Tensors:
         feed = given if isinstance(given, dict) else _filled(session, given)
@@ -111,7 +111,7 @@ def open_taps(
             found = session.run(list(names), feed)
         except Exception as error:  # as above
             raise EngineError(
-                "ONNX Runtime cannot run this graph", got=_first_line(error)
+                "ONNX Runtime cannot run this graph", got=first_line(error)
             ) from error
         return dict(zip(names, found, strict=True))
 
@@ -189,7 +189,3 @@ def _filled(session: ort.InferenceSession, batch: Batch) -> Tensors:
     if isinstance(size, int):
         batch = np.resize(batch, (size, *batch.shape[1:]))
     return {given.name: batch}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300]

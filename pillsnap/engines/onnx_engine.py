@@ -57,7 +57,7 @@ class OnnxBackend:
         require_loadable(cell.provider, config.session_options)
         if request.candidate is not None:
             exported = describe_onnx(request.candidate, stage)
-            require_fit(exported, config, stage, request.checkpoint_sha256)
+            require_fit(exported, config, stage, request.checkpoint_sha256, request.transform)
         else:
             marker = request.run_dir / f"export-{stage}.json"
             exported = export_onnx(config, stage, fresh=request.fresh_export, marker=marker)

@@ -27,7 +27,7 @@ class Request:
     Attributes:
         candidate: a file to open in place of an export.
         cache: spares a reference that is known already.
-        checkpoint_sha256: of the model that the reference is, where that is known.
+        checkpoint_sha256, transform: of the reference, where they are known.
         convert: makes a file of the cell's precision out of an exported one.
     """
 
@@ -39,6 +39,7 @@ class Request:
     fresh_export: bool = False
     cache: ArrayCache | None = None
     checkpoint_sha256: str | None = None
+    transform: Transform | None = None
     convert: Callable[[Exported], Exported] | None = None
 
 
@@ -64,6 +65,7 @@ class Reference:
             None for one whose answers are not to be remembered.
         variants: the same model in other blockings of the same arithmetic, by name: how far they
             are from it is the floor of numeric noise.
+        class_names: of a detector, in order; empty where they are not known.
     """
 
     engine: Engine
@@ -71,6 +73,7 @@ class Reference:
     strides: tuple[int, ...] = ()
     key: str | None = None
     variants: Mapping[str, Engine] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
 
 class Backend(Protocol):

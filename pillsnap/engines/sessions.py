@@ -21,7 +21,7 @@ from pillsnap.engines.providers import (
     provider_options,
     select_onnx_providers,
 )
-from pillsnap.errors import EngineError
+from pillsnap.errors import EngineError, first_line
 from pillsnap.ortconfig import Runtime
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def open_session(
         raise EngineError(
             "ONNX Runtime cannot load this model",
             where=None if isinstance(model, bytes) else model,
-            got=str(error).strip().splitlines()[0],
+            got=first_line(error),
             hint="check the file with onnx.checker, or export again with --fresh-export",
         ) from error
     # Without this, session.run starts again on the CPU when a provider fails at run time.
@@ -123,7 +123,7 @@ def infer_onnx(session: ort.InferenceSession, batch: Batch) -> Batch:
         raise EngineError(
             "ONNX Runtime cannot run this batch",
             where=f"input {first.name} {first.shape}",
-            got=f"{list(batch.shape)}: {str(error).strip().splitlines()[0]}",
+            got=f"{list(batch.shape)}: {first_line(error)}",
             hint="export with dynamic_axes: true, or set batch_size and input_shape to the file's",
         ) from error
     result: Batch = output.astype("float32", copy=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import pillsnap.classifier
 import pillsnap.detector
@@ -97,10 +99,15 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
         loaded = engine.loaded
         return np.array([count_params(loaded.module), *loaded.strides], np.float64)
 
+    def name_classes() -> NDArray[np.uint8]:
+        names = json.dumps(engine.loaded.class_names).encode()
+        return np.frombuffer(names, np.uint8)
+
     if request.cache is None:
-        about = describe()
+        about, names = describe(), name_classes()
     else:
         about = request.cache.get_or_compute(sha256_json(["about", key]), describe)
+        names = request.cache.get_or_compute(sha256_json(["class names", key]), name_classes)
     engine.info["params_million"] = float(about[0])
     variants: dict[str, Engine] = {
         "batch_size": OneByOne(engine),
@@ -108,7 +115,8 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
         "memory_format": _Variant(engine.run_in_other_format),
     }
     strides = tuple(int(stride) for stride in about[1:])
-    return Reference(engine, transform, strides, key, variants)
+    class_names = tuple(json.loads(names.tobytes()))
+    return Reference(engine, transform, strides, key, variants, class_names)
 
 
 def _key(request: Request, checkpoint: str, transform: Transform, device: str) -> str:

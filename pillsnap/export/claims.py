@@ -15,6 +15,9 @@ from pillsnap.checkpoints import find_best_checkpoint, stage_transform
 from pillsnap.config import Config
 from pillsnap.errors import WrongCandidate
 from pillsnap.export.describe import PREFIX, Exported
+from pillsnap.preprocess import ClassifyTransform, LetterboxTransform
+
+Transform = ClassifyTransform | LetterboxTransform
 
 
 def has_claims(exported: Exported) -> bool:
@@ -23,7 +26,11 @@ def has_claims(exported: Exported) -> bool:
 
 
 def require_fit(
-    exported: Exported, config: Config, stage: str, checkpoint_sha256: str | None = None
+    exported: Exported,
+    config: Config,
+    stage: str,
+    checkpoint_sha256: str | None = None,
+    transform: Transform | None = None,
 ) -> None:
     """Check that a file was made from the stage's checkpoint and for this configuration.
 
@@ -31,6 +38,7 @@ def require_fit(
 
     Args:
         checkpoint_sha256: of the reference's, where that is known; else the configured file's.
+        transform: the reference's preprocessing, where that is known; else the configured one.
 
     Raises:
         WrongCandidate: its metadata say otherwise, every entry that differs being named; or its
@@ -49,7 +57,7 @@ def require_fit(
         )
     if has_claims(exported):
         sha256 = checkpoint_sha256 or sha256_file(find_best_checkpoint(config.exp_dir, stage))
-        _require_claims(exported, _expected(config, stage, sha256))
+        _require_claims(exported, _expected(config, stage, sha256, transform))
 
 
 def _require_claims(exported: Exported, wanted: dict[str, str]) -> None:
@@ -66,23 +74,25 @@ def _require_claims(exported: Exported, wanted: dict[str, str]) -> None:
         )
 
 
-def _expected(config: Config, stage: str, checkpoint_sha256: str) -> dict[str, str]:
+def _expected(
+    config: Config, stage: str, checkpoint_sha256: str, transform: Transform | None
+) -> dict[str, str]:
     """The metadata that an export of this configuration has, as far as it can do harm: a detector
     does not know the class map, nor a classifier the NMS."""
     expected = {
         "checkpoint_sha256": checkpoint_sha256,
         "num_classes": str(getattr(config, stage).num_classes),
-        **expected_use(config, stage),
+        **expected_use(config, stage, transform),
     }
     if stage == "detection":
         return {**expected, "nms": canonical_json(asdict(config.nms))}
     return expected
 
 
-def expected_use(config: Config, stage: str) -> dict[str, str]:
+def expected_use(config: Config, stage: str, transform: Transform | None = None) -> dict[str, str]:
     """The metadata of an export that say what its input and output mean: the preprocessing, and a
     classifier's class map where there is one (a bundle stands in for the data without)."""
-    use = {"preprocess": canonical_json(asdict(stage_transform(config, stage)))}
+    use = {"preprocess": canonical_json(asdict(transform or stage_transform(config, stage)))}
     class_map = config.data.class_map
     if stage == "classification" and class_map is not None:
         use["class_map_sha256"] = sha256_file(class_map)

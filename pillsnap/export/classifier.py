@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pillsnap.checkpoints import build_classification_model, count_params
 from pillsnap.config import Config
-from pillsnap.errors import ExportError
+from pillsnap.errors import ExportError, first_line
 from pillsnap.export.dynamo import export_dynamo
 from pillsnap.export.tracing import Traced, exporting
 
@@ -79,7 +79,7 @@ def _require_size(module: torch.nn.Module, size: int) -> None:
         except NotImplementedError:
             return None  # an operator without a meta kernel tells nothing of sizes
         except (RuntimeError, AssertionError, ValueError, IndexError) as error:
-            return (str(error).strip() or type(error).__name__).splitlines()[0]
+            return first_line(error)
         return None
 
     reason = problem(size)

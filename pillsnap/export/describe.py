@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.artifacts import sha256_file
-from pillsnap.errors import EngineError
+from pillsnap.errors import EngineError, first_line
 from pillsnap.export.safety import require_beside, require_opset, require_size
 
 if TYPE_CHECKING:
@@ -203,6 +203,6 @@ def _damaged(path: Path, reason: str) -> EngineError:
     return EngineError(
         "this is not a whole ONNX model: the file is damaged or of another kind",
         where=path,
-        got=reason.strip().splitlines()[0][:200] if reason.strip() else None,
+        got=first_line(reason, 200) or None,
         hint="copy or export it again",
     )

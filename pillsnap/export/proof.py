@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pillsnap.config import Config
-from pillsnap.errors import EngineMissing, ExportError
+from pillsnap.errors import EngineMissing, ExportError, first_line
 from pillsnap.export.describe import opset_of
 from pillsnap.export.inmemory import open_in_memory
 from pillsnap.export.tracing import Traced
@@ -36,7 +36,7 @@ def prove(traced: Traced, config: Config, stage: str, checkpoint: Path) -> None:
         raise ExportError(
             "the exporter wrote a file that onnx.checker refuses",
             where=checkpoint,
-            got=str(error).strip().splitlines()[0][:300],
+            got=first_line(error),
             hint="try another opset (OPSET=18)",
         ) from error
     _require_opset(traced.model, config.export.opset, checkpoint)
@@ -89,7 +89,7 @@ def _session(model: onnx.ModelProto, checkpoint: Path) -> onnxruntime.InferenceS
         raise ExportError(
             "ONNX Runtime cannot load the exported model",
             where=checkpoint,
-            got=str(error).strip().splitlines()[0][:300],
+            got=first_line(error),
             hint="try another opset (OPSET=18)",
         ) from error
 
@@ -104,7 +104,7 @@ def _require_output(
     try:
         found = session.run(None, {session.get_inputs()[0].name: image})[0].shape
     except Exception as error:  # as above
-        reason = str(error).strip().splitlines()[0][:300]
+        reason = first_line(error)
         raise _not_dynamic(shape, wanted, reason, checkpoint) from error
     if found != wanted:
         raise _not_dynamic(shape, wanted, f"output {list(found)}", checkpoint)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pillsnap.errors import ExportError, PillsnapError
+from pillsnap.errors import ExportError, PillsnapError, first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -103,7 +103,7 @@ def _failure(error: Exception, checkpoint: Path, opset: int) -> ExportError:
         return ExportError(
             "the exporter failed",
             where=checkpoint,
-            got=text.splitlines()[0][:300],
+            got=first_line(error),
             hint="try another opset (OPSET=18), and torch's own torch.onnx.export for details",
         )
     added = re.search(r"added in version (\d+)", text)

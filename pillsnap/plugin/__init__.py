@@ -17,7 +17,7 @@ from pillsnap.outcome import Outcome
 from pillsnap.plugin.ending import finish_session
 from pillsnap.plugin.reporter import Reporter
 from pillsnap.plugin.scoreboard import Scoreboard
-from pillsnap.plugin.spreading import auto_workers, deal, hand_out_one_by_one
+from pillsnap.plugin.spreading import auto_workers, deal, encodable, hand_out_one_by_one
 from pillsnap.plugin.state import PROPERTY, STATE, begin, is_worker, make_state
 from pillsnap.plugin.verdicts import VerdictReport
 from pillsnap.report.table import render
@@ -128,6 +128,12 @@ def pytest_configure_node(node: Any) -> None:
         }
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, Any]:
+    """xdist's pipe refuses names that are not UTF-8, and any text of a report may show some."""
+    return encodable((yield))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """With a GPU candidate, no more workers than models fit into its memory; None: xdist's own."""
@@ -167,7 +173,7 @@ class GateItem:
         """Run the shard, hand the outcome to the controller; skip or fail when there is none."""
         outcome = self.gate_run.run(self.shard)
         # Appended, not recorded: record_property warns under --junitxml.
-        self.item.user_properties.append((PROPERTY, outcome.as_dict()))
+        self.item.user_properties.append((PROPERTY, outcome.as_json()))
         if outcome.failure is not None:
             kind, message = outcome.failure
             if kind == "skipped":

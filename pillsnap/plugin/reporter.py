@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from pillsnap.errors import first_line
 from pillsnap.ledger import Ledger
 from pillsnap.plugin.state import PROPERTY
 
@@ -21,8 +24,8 @@ class Reporter:
             return
         for name, value in report.user_properties:
             if name == PROPERTY:
-                self._ledger.add(value)  # type: ignore[arg-type]  # plain builtins, by GateItem.run
+                self._ledger.add(json.loads(str(value)))  # Outcome.as_json, by GateItem.run
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = report.longreprtext if crash is None else crash.message
-            self._ledger.add_failure(shard, message.strip().splitlines()[0])
+            self._ledger.add_failure(shard, first_line(message))

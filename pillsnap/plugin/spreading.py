@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
@@ -42,3 +43,14 @@ def deal(items: list[pytest.Item], workers: int) -> None:
         items[:count] = [
             items[place] for start in range(workers) for place in range(start, count, workers)
         ]
+
+
+def encodable(value: Any) -> Any:
+    """A report's content with the lone surrogates of undecodable file names escaped."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {encodable(key): encodable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(encodable, value))
+    return value

@@ -10,6 +10,7 @@ from pillsnap.cellresult import CellResult
 from pillsnap.checkpoints import stage_transform
 from pillsnap.config import Config, Tolerances
 from pillsnap.engines import register
+from pillsnap.errors import first_line
 from pillsnap.export import export_onnx
 from pillsnap.gate import find_breaches
 from pillsnap.ledger import Ledger
@@ -141,7 +142,7 @@ def caught_by(result: CellResult) -> tuple[str, ...]:
 def reason_of(result: CellResult) -> str:
     """The gate's reason in one line; of a candidate that passed, how far its figures are."""
     if result.verdict.failed:
-        return result.verdict.reason.splitlines()[0]
+        return first_line(result.verdict.reason)
     values = ((item.name, result.metrics.get(item.name)) for item in fields(Tolerances))
     return ", ".join(f"{name} {value:.2g}" for name, value in values if value is not None)
 

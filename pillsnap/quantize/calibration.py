@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from pillsnap.artifacts import sha256_file, sha256_json
-from pillsnap.errors import DataError, ExportError, ImageError
+from pillsnap.errors import DataError, ExportError, ImageError, PillsnapError
 from pillsnap.quantize.graph import element_types, tidied
 from pillsnap.quantize.runs import Batch, opened
 
@@ -64,15 +64,19 @@ def choose_images(
         seed: another seed draws others.
 
     Raises:
-        DataError: fewer than `count` are left; says how many there are.
-        PillsnapError: a file cannot be read.
+        DataError: fewer than `count` are left that can be read; says how many there are.
     """
     order = np.random.default_rng(np.random.SeedSequence([seed])).permutation(len(paths))
     drawn: dict[str, Path] = {}
+    missing: list[Path] = []
     for index in order:
         if len(drawn) == count:
             break
-        digest = sha256_file(paths[index])
+        try:
+            digest = sha256_file(paths[index])
+        except PillsnapError:
+            missing.append(paths[index])
+            continue
         if digest not in verified:
             drawn.setdefault(digest, paths[index])
     if len(drawn) < count:
@@ -80,7 +84,8 @@ def choose_images(
             "too few validation images are left to calibrate INT8 on: "
             "what is calibrated on cannot prove anything",
             where=f"{len(paths)} validation images, {len(verified)} of them verified",
-            got=f"{len(drawn)} images that are not verified",
+            got=f"{len(drawn)} images that are not verified"
+            + (f"; {len(missing)} cannot be read, such as {missing[0]}" if missing else ""),
             expected=f"{count}",
             hint="verify fewer images, add some, or take --int8-method dynamic, which needs none",
         )

@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-from pillsnap.errors import ExportError, PillsnapError
+from pillsnap.errors import ExportError, PillsnapError, first_line
 
 
 @contextlib.contextmanager
@@ -33,11 +33,10 @@ def quantising(where: object) -> Iterator[None]:
     except PillsnapError:
         raise
     except Exception as error:  # it raises ValueError, TypeError, AssertionError and onnx's own
-        text = str(error).strip() or type(error).__name__
         raise ExportError(
             "ONNX Runtime cannot quantise the model",
             where=where,
-            got=text.splitlines()[0][:300],
+            got=first_line(error),
             hint="leave the named nodes float, or take --precision fp16",
         ) from error
     finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pillsnap.errors import ExportError
+from pillsnap.errors import ExportError, first_line
 from pillsnap.export.inmemory import open_in_memory
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def opened(model: onnx.ModelProto) -> Callable[[Batch], list[NDArray[Any]]]:
             raise ExportError(
                 "the model cannot run on these images",
                 where=f"input {feed.name} {feed.shape}",
-                got=f"{list(batch.shape)}: {str(error).strip().splitlines()[0][:300]}",
+                got=f"{list(batch.shape)}: {first_line(error)}",
                 hint="preprocess them as the model's export.input_shape says",
             ) from error
         return outputs

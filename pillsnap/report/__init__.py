@@ -17,7 +17,7 @@ from pillsnap.config import Config, Profiles, config_sha256
 from pillsnap.gate import certified
 from pillsnap.hints import likely_causes
 from pillsnap.report.environment import describe_environment
-from pillsnap.report.policy import notes, sample_policy
+from pillsnap.report.policy import count_data, notes, sample_policy
 
 SCHEMA_VERSION = 1
 SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
@@ -215,6 +215,7 @@ def _stage(
                 key: worst.metrics.get(key)
                 for key in ("mse_mean", "mse_p99", "top1_match_rate", "top1_mismatch_count")
             },
+            "data": count_data(worst),
             "failed": worst.verdict.failed,
             "failure_reason": worst.verdict.reason if worst.verdict.failed else None,
             "deltas": {

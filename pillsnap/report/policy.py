@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pillsnap.cellresult import CellResult
 from pillsnap.config import Compare
+from pillsnap.datasets import listed
 from pillsnap.matrix import Cell
 from pillsnap.outcome import Outcome
 
@@ -46,6 +48,7 @@ def notes(result: CellResult, outcome: Outcome | None, budgets: Mapping[str, flo
         )
     if metrics.get("map_reason"):
         found.append(f"mAP is null: {metrics['map_reason']}")
+    found += _of_data(result)
     if result.unreadable:
         found.append(f"{len(result.unreadable)} images could not be read: see cells[].unreadable")
     if result.performance is not None and result.performance["contended"] and budgets:
@@ -61,4 +64,39 @@ def notes(result: CellResult, outcome: Outcome | None, budgets: Mapping[str, flo
     asked_auto = result.cell.engine == "onnx" and result.cell.provider == "auto"
     if asked_auto and providers and "CUDAExecutionProvider" not in providers:
         found.append(f"provider auto fell back to {', '.join(providers)}")
+    return found
+
+
+def count_data(result: CellResult) -> dict[str, Any] | None:
+    """How many validation images there are, and what of them is taken in another way."""
+    data = result.data
+    if data is None:
+        return None
+    return {
+        "images": len(data.samples),
+        "left_out": dict(data.left_out.most_common()),
+        "without_label_file": data.unlabelled,
+        "polygons": data.polygons,
+        "labels_twice": data.copies,
+    }
+
+
+def _of_data(result: CellResult) -> list[str]:
+    """How the validation data were taken, where they could be taken otherwise."""
+    stage, data = result.cell.stage, result.data
+    found = [note for outcome in result.outcomes for note in outcome.notes]
+    if data is None:
+        return found
+    if data.left_out:
+        kinds = listed(data.left_out)
+        found.append(f"{stage}: left out, since pillsnap reads no such images: {kinds}")
+    if data.unlabelled:
+        found.append(
+            "scenes without a label file, which count as scenes without pills: "
+            f"{data.unlabelled:,} of {len(data.samples):,}"
+        )
+    if data.copies:
+        found.append(f"labels that stand twice in their image and count once: {data.copies:,}")
+    if data.polygons:
+        found.append(f"polygons that became the boxes around them: {data.polygons:,}")
     return found

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
 
+from pillsnap.checkpoints import stage_transform
 from pillsnap.config import Config, Nms, Postprocess
-from pillsnap.errors import WrongCandidate
+from pillsnap.errors import CheckpointError, WrongCandidate
 from pillsnap.export import describe_onnx, export_classification_onnx, export_detection_onnx
 from pillsnap.export.claims import has_claims, require_fit
 from pillsnap.export.describe import Exported
@@ -107,3 +109,19 @@ def test_a_file_made_elsewhere_claims_nothing(
     foreign = describe_onnx(tmp_path / "foreign.onnx", "classification")
     assert not has_claims(foreign)
     require_fit(foreign, config, "classification")
+
+
+def test_the_bundle_s_preprocessing_stands_in_for_timm_s(
+    classifier: tuple[Config, Exported], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, exported = classifier
+    assert config.classification.mean is None
+    transform = stage_transform(config, "classification")
+    monkeypatch.setitem(sys.modules, "timm", None)
+    sha256 = exported.metadata["pillsnap.checkpoint_sha256"]
+    require_fit(exported, config, "classification", sha256, transform)
+    with pytest.raises(WrongCandidate, match=r"preprocess\.size"):
+        require_fit(exported, config, "classification", sha256, replace(transform, size=32))
+    # Nothing else knows what timm would say.
+    with pytest.raises(CheckpointError, match="timm is asked for"):
+        require_fit(exported, config, "classification", sha256)

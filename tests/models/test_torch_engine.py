@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pillsnap.cache import ArrayCache
 from pillsnap.config import Config
 from pillsnap.engines import torch_engine
 from pillsnap.engines.protocol import Request
@@ -17,6 +19,7 @@ from pillsnap.engines.torch_engine import OneByOne
 from pillsnap.engines.torch_model import TorchEngine
 from pillsnap.matrix import Cell
 from pillsnap.weights import LoadedModel
+from tests.models.small_models import Experiment
 
 
 def make_engine() -> TorchEngine:
@@ -59,6 +62,20 @@ def test_what_is_remembered_depends_on_the_code_that_answered(
 
     monkeypatch.setattr(torch_engine, "sha256_file", changed)
     assert torch_engine.open_reference(request).key != known
+
+
+def test_class_names_are_known_and_remembered(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = experiment("yolo11n", boxes_of=3)
+    cell = Cell("detection", "onnx", "cpu", "fp32", "smoke")
+    cache = ArrayCache(tmp_path / "cache", 2**20)
+    request = Request(config, cell, threads=1, run_dir=tmp_path, cache=cache)
+    names = torch_engine.open_reference(replace(request, cache=None)).class_names
+    assert len(names) == 3
+    assert torch_engine.open_reference(request).class_names == names
+    monkeypatch.setattr(torch_engine, "build_model", None)
+    assert torch_engine.open_reference(request).class_names == names
 
 
 def test_torch_against_itself_is_timed() -> None:

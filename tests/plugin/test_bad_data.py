@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pillsnap.bundle import Bundle
 from tests.plugin.project import Project, Workers
 
 
-def remove_label(project: Project) -> None:
-    (project.path / "combo/labels/03.txt").unlink()
+def remove_labels(project: Project) -> None:
+    for path in (project.path / "combo/labels").iterdir():
+        path.rename(path.with_name(f"other{path.name}"))
 
 
 def break_label(project: Project) -> None:
@@ -54,7 +57,7 @@ def leave_out_data(project: Project) -> None:
 @pytest.mark.parametrize(
     ("stage", "damage", "message"),
     [
-        ("detection", remove_label, "03.png"),
+        ("detection", remove_labels, "not one image has a label file"),
         ("detection", break_label, "0 0.5 0.5 0.2"),
         ("detection", label_of_another_class, "03.txt"),
         ("detection", leave_out_data, "no validation data for detection"),
@@ -76,6 +79,34 @@ def test_broken_data_is_inconclusive_and_named(
     assert cell["verdict"] == "inconclusive"
     assert message in cell["reason"]
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
+def test_what_is_left_out_or_taken_otherwise_is_said(project: Project) -> None:
+    combo = project.path / "combo"
+    (combo / "images/photo.heic").touch()
+    (combo / "labels/03.txt").unlink()
+    label = (combo / "labels/04.txt").read_text()
+    (combo / "labels/04.txt").write_text(label * 2)
+    (combo / "labels/05.txt").write_text("0 0.1 0.1 0.4 0.1 0.4 0.4\n")
+    result = project.run("-m", "smoke", "--stage", "detection")
+    assert result.ret == 0
+    compare = project.report()["stages"]["detection"]["compare"]
+    assert compare["data"] == {
+        "images": 12,
+        "left_out": {".heic": 1},
+        "without_label_file": 1,
+        "polygons": 1,
+        "labels_twice": 1,
+    }
+    shown = " ".join(result.stdout.str().split())
+    for said in (
+        "detection: left out, since pillsnap reads no such images: 1 .heic",
+        "scenes without a label file, which count as scenes without pills: 1 of 12",
+        "labels that stand twice in their image and count once: 1",
+        "polygons that became the boxes around them: 1",
+    ):
+        assert said in compare["notes"]
+        assert f"note: {said}" in shown
 
 
 def test_images_of_every_kind_are_read_or_named(project: Project, workers: Workers) -> None:
@@ -105,3 +136,49 @@ def test_images_of_every_kind_are_read_or_named(project: Project, workers: Worke
 
 def spoil(path: Path, content: bytes) -> None:
     path.write_bytes(content)
+
+
+@pytest.fixture
+def readable_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a plain locale Python writes names as they are, which pytester cannot read."""
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:backslashreplace")
+
+
+def rename_in_legacy_bytes(project: Project) -> None:
+    """As a zip made on Korean Windows is unpacked on Linux: names that are not UTF-8."""
+    for photo in sorted((project.path / "single").rglob("*.png")):
+        photo.rename(os.fsdecode(os.fsencode(photo.parent) + b"/\xbb\xe7" + photo.name.encode()))
+
+
+@pytest.mark.usefixtures("readable_output")
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_names_that_are_not_utf8_give_the_same_verdict(project: Project, workers: Workers) -> None:
+    rename_in_legacy_bytes(project)
+    options = ("--stage", "classification", "--save-reference", "bundle", *workers)
+    result = project.run("-m", "smoke", "--junitxml=junit.xml", *options)
+    assert result.ret == 0
+    (cell,) = project.report()["cells"]
+    assert cell["verdict"] == "equivalent"
+    assert cell["samples"] == 12
+    assert all((project.path / "single" / sample).is_file() for sample in cell["worst_samples"])
+    saved = {
+        sample.id for sample in Bundle(project.path / "bundle").samples("classification", "smoke")
+    }
+    assert saved >= set(cell["worst_samples"])
+
+
+@pytest.mark.usefixtures("readable_output")
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_a_broken_photo_whose_name_is_not_utf8_is_named(project: Project, workers: Workers) -> None:
+    rename_in_legacy_bytes(project)
+    broken = sorted((project.path / "single/K-1").iterdir())[0]
+    spoil(broken, b"")
+    project.write_fault("def fault(stage, batch, output):\n    return output * np.nan")
+    options = ("--stage", "classification", "--junitxml=junit.xml", *workers)
+    result = project.run("-m", "full", *options)
+    assert result.ret == 1
+    output = result.stdout.str() + result.stderr.str()
+    assert "INTERNALERROR" not in output
+    (cell,) = project.report()["cells"]
+    assert list(cell["unreadable"]) == [f"K-1/{broken.name}"]
+    assert cell["verdict"] == "breach"

@@ -21,10 +21,11 @@ ROOT = Path(pillsnap.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("printable",),
     ("errors", "noise", "preprocess", "detections", "ranking", "matrix", "certify"),
-    ("atomic", "crops", "codes", "progress", "fieldtypes", "isolated"),
+    ("atomic", "crops", "codes", "progress", "fieldtypes", "isolated", "spellings"),
     ("textfiles", "artifacts", "images", "weights", "bootstrap", "coco", "hardware", "versions"),
+    ("categories",),
     ("configparse", "envfile", "labels", "maps", "records", "cache", "journal", "demo", "listing"),
-    ("pipeline", "inputs", "resultfiles"),
+    ("pipeline", "inputs", "resultfiles", "cocolabels"),
     ("ortconfig",),
     ("config", "workers"),
     ("configfile",),

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from pillsnap.config import Compare, Config, Paths, Profiles, Tolerances, config_sha256
-from pillsnap.configfile import find_config, load_config
+from pillsnap.configfile import ENV_NAMES, find_config, load_config
 from pillsnap.errors import ConfigError
 from pillsnap.modelchoice import VARIABLES
 
@@ -246,3 +246,14 @@ def test_env_example_names_only_variables_that_are_read() -> None:
     names = set(re.findall(r"^# ([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     models = {*VARIABLES.values(), "MODEL_PATH"}
     assert names == {"PILLSNAP_CONFIG", "OPSET", "CONFIG", "API_KEY", *models}
+    assert names == {"PILLSNAP_CONFIG", "CONFIG", *ENV_NAMES}
+
+
+@pytest.mark.parametrize("name", [*ENV_NAMES, "EXP"])
+def test_only_broken_lines_of_variables_that_are_used_stop(tmp_path: Path, name: str) -> None:
+    (tmp_path / ".env").write_text('OTHER="1" 2\n')
+    text = "export: {out_dir: '${EXP:-x}'}"
+    assert load(tmp_path, text).out_dir == tmp_path / "x"
+    (tmp_path / ".env").write_text(f'{name}="1" 2\n')
+    with pytest.raises(ConfigError, match=r"\.env:1"):
+        load(tmp_path, text)

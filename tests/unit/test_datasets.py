@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from pillsnap.config import Classification, Combo, Config, Data, Detection, Paths, Validation
-from pillsnap.datasets import Sample, read_samples
+from pillsnap import images
+from pillsnap.config import (
+    CalibrationData,
+    Classification,
+    Combo,
+    Config,
+    Data,
+    Detection,
+    Paths,
+    Validation,
+)
+from pillsnap.datasets import Dataset, Sample, read_calibration, read_dataset, read_samples
 from pillsnap.errors import DataError
 from pillsnap.labels import Box
+from pillsnap.listing import IMAGE_SUFFIXES
 from pillsnap.maps import read_class_map, read_edi_map
 
 
@@ -36,16 +50,20 @@ def singles(folder: Path, class_map: Any = None, *, single: Path | None = None) 
     )
 
 
+def dataset(folder: Path) -> Dataset:
+    (folder / "class_map.json").write_text(json.dumps({"K-1": 0, "K-2": 3}))
+    data = Data(Validation(single=folder / "val"), class_map=folder / "class_map.json")
+    return read_dataset(Config(paths=Paths(folder), data=data), "classification")
+
+
 def scenes(folder: Path, labels: str | None = "labels", num_classes: int = 2) -> list[Sample]:
+    return scene_data(folder, labels, Detection(num_classes=num_classes)).samples
+
+
+def scene_data(folder: Path, labels: str | None, settings: Detection) -> Dataset:
     combo = Combo(folder / "images", None if labels is None else folder / labels)
-    return read_samples(
-        Config(
-            paths=Paths(folder),
-            data=Data(Validation(combo=combo)),
-            detection=Detection(num_classes=num_classes),
-        ),
-        "detection",
-    )
+    data = Data(Validation(combo=combo))
+    return read_dataset(Config(paths=Paths(folder), data=data, detection=settings), "detection")
 
 
 def refusal(read: Callable[[], object]) -> str:
@@ -70,10 +88,55 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "TIFF"])
+@pytest.mark.parametrize("suffix", [suffix[1:] for suffix in IMAGE_SUFFIXES] + ["TIFF", "Jfif"])
 def test_every_image_suffix(tmp_path: Path, suffix: str) -> None:
     touch(tmp_path / "val", f"K-1/a.{suffix}")
     assert [sample.id for sample in singles(tmp_path)] == [f"K-1/a.{suffix}"]
+
+
+def test_every_suffix_is_of_a_format_that_is_decoded(tmp_path: Path) -> None:
+    Image.init()
+    formats = {Image.EXTENSION.get(suffix, "JPEG") for suffix in IMAGE_SUFFIXES}
+    assert formats - {"MPO", "DIB"} <= set(images._FORMATS)
+    for suffix in (".jpe", ".jfif", ".mpo", ".gif", ".apng", ".dib"):
+        made = {".mpo": "MPO", ".gif": "GIF", ".apng": "PNG", ".dib": "BMP"}.get(suffix, "JPEG")
+        Image.new("RGB", (12, 8)).save(tmp_path / f"a{suffix}", made)
+        assert images.read_image(tmp_path / f"a{suffix}").shape == (8, 12, 3)
+
+
+def test_files_that_may_be_images_and_are_not_read_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path / "val", "K-1/a.jpg", "K-1/b.HEIC", "K-2/c.heic", "K-2/d.avif", "K-2/e")
+    touch(tmp_path / "val", "K-1/notes.txt", "K-1/Thumbs.db", "K-1/.DS_Store")
+    found = dataset(tmp_path)
+    assert [sample.id for sample in found.samples] == ["K-1/a.jpg"]
+    assert found.left_out == {".heic": 2, ".avif": 1, "no suffix": 1}
+    (tmp_path / "val/K-1/a.jpg").unlink()
+    assert "there are 2 .heic, 1 .avif" in refusal(lambda: singles(tmp_path))
+
+
+DECOMPOSED, COMPOSED = (unicodedata.normalize(form, "타이레놀é") for form in ("NFD", "NFC"))
+
+
+@pytest.mark.parametrize("names", [(DECOMPOSED, COMPOSED), (COMPOSED, DECOMPOSED)])
+def test_names_match_whatever_their_unicode_form(tmp_path: Path, names: tuple[str, str]) -> None:
+    on_disk, written = names
+    touch(tmp_path / "val", f"{on_disk}/{on_disk}.jpg")
+    (sample,) = singles(tmp_path, {written: 2})
+    assert sample == Sample(f"{on_disk}/{on_disk}.jpg", tmp_path / "val", 2)
+    (tmp_path / "val/m.csv").write_text(
+        f"image_path,mapping_code\n{written}/{written}.jpg,{on_disk}\n{written}.png,{written}\n"
+    )
+    samples = singles(tmp_path, {written: 2}, single=tmp_path / "val/m.csv")
+    assert [each.path.is_file() for each in samples] == [
+        each.id.endswith("jpg") for each in samples
+    ]
+    touch(tmp_path / "images", f"{on_disk}.jpg")
+    touch(tmp_path / "labels", f"{written}.txt")
+    assert scenes(tmp_path)[0].boxes == ()
+    image = {"id": 1, "file_name": f"{written}.jpg", "width": 9, "height": 9}
+    coco = {"images": [image], "annotations": [], "categories": []}
+    (tmp_path / "labels.json").write_text(json.dumps(coco))
+    assert [each.id for each in scenes(tmp_path, "labels.json")] == [f"{on_disk}.jpg"]
 
 
 def test_linked_class_folders_are_read_and_circles_named(tmp_path: Path) -> None:
@@ -128,6 +191,8 @@ def test_no_data_and_no_images(tmp_path: Path) -> None:
     assert "no validation data for classification" in message
     assert "data.val.single" in message
     assert "no such folder" in refusal(lambda: singles(tmp_path))
+    lost = replace(bare, data=Data(calibration=CalibrationData(single=tmp_path / "lost")))
+    assert "data.calibration" in refusal(lambda: read_calibration(lost, "classification"))
     (tmp_path / "val/K-1").mkdir(parents=True)
     assert "no validation image for classification" in refusal(lambda: singles(tmp_path))
     (tmp_path / "images").mkdir()
@@ -225,6 +290,16 @@ def test_broken_maps(tmp_path: Path, text: str, part: str) -> None:
     assert str(path) in refusal(lambda: read_edi_map(path))
 
 
+def test_names_of_a_map_are_composed_and_may_not_differ_in_their_form_alone(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    path.write_text(json.dumps({DECOMPOSED: 0}))
+    assert read_class_map(path) == {COMPOSED: 0}
+    path.write_text(json.dumps({DECOMPOSED: 0, COMPOSED: 0}))
+    assert read_class_map(path) == {COMPOSED: 0}
+    path.write_text(json.dumps({DECOMPOSED: 0, COMPOSED: 1}))
+    assert "Unicode form" in refusal(lambda: read_class_map(path))
+
+
 def test_missing_maps_and_numbers_for_codes(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
     assert "cannot be read" in refusal(lambda: read_class_map(path))
@@ -239,13 +314,13 @@ def test_yolo_labels(tmp_path: Path) -> None:
     touch(tmp_path / "images", "b.jpg", "a.b.png", "sub/c.jpg")
     touch(tmp_path / "labels", "b.txt", "sub/c.txt", "classes.txt", "no_image.txt")
     (tmp_path / "labels/a.b.txt").write_text(
-        "\ufeff0 0.5 0.25 0.1 0.2\r\n\r\n1.0 1.0000005 -0.0000005 1 1\r\n", encoding="utf-8"
+        "\ufeff0 0.5 0.25 0.1 0.2\r\n\r\n1.0 1.0021 -0.0021 1 1\r\n", encoding="utf-8"
     )
     samples = scenes(tmp_path)
     assert [sample.id for sample in samples] == ["a.b.png", "b.jpg", "sub/c.jpg"]
     assert [sample.label for sample in samples] == [None] * 3
     assert samples[0].path == tmp_path / "images/a.b.png"
-    assert samples[0].boxes == (Box(0, 0.5, 0.25, 0.1, 0.2), Box(1, 1.0, 0.0, 1.0, 1.0))
+    assert samples[0].boxes == (Box(0, 0.5, 0.25, 0.1, 0.2), Box(1, 1.0021, -0.0021, 1.0, 1.0))
     assert samples[1].boxes == ()
 
 
@@ -254,12 +329,20 @@ def test_scenes_without_labels(tmp_path: Path) -> None:
     assert scenes(tmp_path, None) == [Sample("a.jpg", tmp_path / "images", None, None)]
 
 
-def test_a_missing_label_file_is_no_empty_scene(tmp_path: Path) -> None:
+def test_a_missing_label_file_is_a_scene_without_pills_that_is_counted(tmp_path: Path) -> None:
     touch(tmp_path / "images", "a.jpg", "b.jpg")
     touch(tmp_path / "labels", "a.txt")
+    found = scene_data(tmp_path, "labels", Detection(num_classes=2))
+    assert [sample.boxes for sample in found.samples] == [(), ()]
+    assert found.unlabelled == 1
+
+
+def test_a_folder_with_labels_of_other_images_is_no_set_of_backgrounds(tmp_path: Path) -> None:
+    touch(tmp_path / "images", "sub/a.jpg")
+    touch(tmp_path / "labels", "a.txt")
     message = refusal(lambda: scenes(tmp_path))
-    assert str(tmp_path / "images/b.jpg") in message
-    assert str(tmp_path / "labels/b.txt") in message
+    assert "not one image has a label file" in message
+    assert "expected: sub/a.txt" in message
 
 
 def test_a_missing_labels_folder(tmp_path: Path) -> None:
@@ -283,8 +366,9 @@ def test_a_missing_labels_folder(tmp_path: Path) -> None:
         "nan 0.5 0.5 0.1 0.1",
         "0 nan 0.5 0.1 0.1",
         "0 0.5 inf 0.1 0.1",
-        "0 1.00001 0.5 0.1 0.1",
-        "0 0.5 -0.00001 0.1 0.1",
+        "0 1.0101 0.5 0.1 0.1",
+        "0 0.5 -0.0101 0.1 0.1",
+        "0 0.1 0.1 0.3 0.1 0.3 0.4",
         "0 0.5 0.5 0 0.1",
         "0 0.5 0.5 0.1 -0.1",
         "0 320 240 64 64",
@@ -295,6 +379,9 @@ def test_broken_yolo_lines(tmp_path: Path, line: str) -> None:
     touch(tmp_path / "labels", "a.txt")
     (tmp_path / "labels/a.txt").write_text(f"0 0.5 0.5 0.1 0.1\n  {line} \n")
     message = refusal(lambda: scenes(tmp_path))
+    if len(line.split()) == 7:  # a polygon makes the box before it the broken one
+        assert "a.txt:1\n" in message
+        return
     assert f"where:    {tmp_path / 'labels/a.txt'}:2\n" in message
     assert f"got:      {line}\n" in message
     assert "class 0 to 1" in message
@@ -385,9 +472,3 @@ def test_broken_coco_files(tmp_path: Path, table: str, entries: Any, part: str) 
     message = refusal(lambda: coco(tmp_path, **{table: entries}))
     assert part in message
     assert str(tmp_path / "labels.json") in message
-
-
-def test_more_coco_categories_than_classes(tmp_path: Path) -> None:
-    coco(tmp_path)
-    message = refusal(lambda: scenes(tmp_path, "labels.json", num_classes=1))
-    assert "class 0 to 0" in message

@@ -172,7 +172,7 @@ def test_labels_are_read_back_to_the_same_boxes(root: Path) -> None:
     for number in range(SCENES):
         scene, boxes = render_scene(number, split="val")
         path = root / "val" / "combo" / "labels" / f"{number:04d}.txt"
-        found = read_yolo_boxes(path, num_classes=1)
+        found = read_yolo_boxes(path, num_classes=1).boxes
         assert len(found) == len(boxes)
         for label, (_, *box) in zip(found, boxes, strict=True):
             x, y = label.cx * scene.width, label.cy * scene.height

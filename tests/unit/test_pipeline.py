@@ -187,11 +187,32 @@ def test_inputs(tmp_path: Path) -> None:
     # A name that exists is no pattern.
     assert found("a/[5].jpg") == ["a/[5].jpg"]
     assert found("a/{6,7}.jpg") == ["a/{6,7}.jpg"]
+    assert found("**/1.{JPG,png}") == ["a/1.jpg"]
     for nothing in ("a", "nowhere/*", "a/*.gif", "a/**/x\0"):
         with pytest.raises(DataError):
             found(nothing)
     with pytest.raises(DataError, match="too many"):
         found("{a,b}" * 20)
+
+
+def test_a_suffix_matches_in_either_case(tmp_path: Path) -> None:
+    for name in ("IMG_1.JPG", "IMG_2.jpg", "IMG_3.Jpg", "IMG_4.jp2", "IMG_5.JP2", "jpg"):
+        (tmp_path / name).touch()
+    names = [path.name for path in find_inputs(f"{tmp_path}/*.{{jpg,JPG,jP2}}")]
+    assert names == ["IMG_1.JPG", "IMG_2.jpg", "IMG_3.Jpg", "IMG_4.jp2", "IMG_5.JP2"]
+
+
+def test_brackets_and_braces_in_the_name_of_a_folder_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("photos [2024]/a.png", "{x,y}/[z]/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    assert [path.name for path in find_inputs(f"{tmp_path}/photos [2024]/*.png")] == ["a.png"]
+    monkeypatch.chdir(tmp_path)
+    assert find_inputs("{x,y}/**/*.png") == [Path("{x,y}/[z]/b.png")]
+    with pytest.raises(DataError, match=r"photos \[2024\] is a folder"):
+        find_inputs("photos [2024]")
 
 
 RESULTS: list[dict[str, Any]] = [

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from pillsnap.config import Classification, Compare, Config, Data, Export, Paths, Validation
+from pillsnap.config import (
+    Classification,
+    Combo,
+    Compare,
+    Config,
+    Data,
+    Detection,
+    Export,
+    Paths,
+    Validation,
+)
 from pillsnap.matrix import Cell
 from pillsnap.plan import Plan
 from pillsnap.samples import hard_pool
@@ -68,3 +78,32 @@ def test_photos_that_may_turn_out_to_be_hard_are_among_the_files(tmp_path: Path)
     assert len(pool) == 10
     assert {sample.path for sample in pool} <= set(plan.files(COVERAGE))
     assert len(plan.files(replace(COVERAGE, mode="smoke"))) == 9
+
+
+def test_boxes_get_the_class_that_has_the_name_of_their_category(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.png").touch()
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 10, "height": 10}],
+        "categories": [{"id": 1, "name": "large"}, {"id": 2, "name": "small"}],
+        "annotations": [
+            {"image_id": 1, "category_id": number, "bbox": [1, 1, number, 2]} for number in (1, 2)
+        ],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    combo = Combo(tmp_path / "images", tmp_path / "c.json")
+    config = Config(
+        paths=Paths(tmp_path),
+        data=Data(Validation(combo=combo)),
+        detection=Detection(num_classes=2),
+    )
+    chosen = Selection(stages=("detection",))
+    plan = Plan(config, chosen)
+    (found,), notes = plan.in_classes(plan.data("detection"), "detection", ("small", "large"))
+    assert [(box.class_id, box.w) for box in found.boxes or ()] == [(1, 0.1), (0, 0.2)]
+    assert "by name" in notes[0]
+    single = Data(Validation(combo=replace(combo, single_cls=True)))
+    alike = Plan(replace(config, data=single, detection=Detection()), chosen)
+    (found,), notes = alike.in_classes(alike.data("detection"), "detection", ("pill",))
+    assert [box.class_id for box in found.boxes or ()] == [0, 0]
+    assert notes == []

@@ -103,3 +103,12 @@ def test_batches_are_read_one_at_a_time_and_skip_broken_images(images: list[Path
     assert len(opened) <= 2
     assert len(list(batches)) == 1
     assert sorted(opened) == images[:3]
+
+
+def test_images_that_are_not_there_are_passed_over_while_enough_are(images: list[Path]) -> None:
+    for path in images[:2]:
+        path.unlink()
+    drawn = choose_images(images, read, verified=(), count=10, seed=0)
+    assert sorted(drawn.paths) == images[2:]
+    with pytest.raises(DataError, match=r"10 images .*; 2 cannot be read, such as .*0[01]\.png"):
+        choose_images(images, read, verified=(), count=11, seed=0)
