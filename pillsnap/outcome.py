@@ -24,8 +24,9 @@ class Outcome:
         transform, strides: the preprocessing in force and the detector's strides.
         noise_floor: how far the reference is from itself; of a cell's first shard.
         timing: `runs`, images and seconds of the candidate's batches after the first; of a cell's
-            first shard also `reference_s`, the reference's seconds an image at that batch, and
-            `alone`, the candidate with one image (Alone.as_dict), else null.
+            first shard also `reference_s`, the reference's seconds an image at that batch,
+            `reference_remembered`, whether those are an earlier run's, and `alone`, the candidate
+            with one image (Alone.as_dict), else null.
         seconds: wall time, opening the models included.
     """
 

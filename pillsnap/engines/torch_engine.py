@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+import pillsnap.checkpoints
 import pillsnap.classifier
 import pillsnap.detector
 import pillsnap.engines.torch_model
@@ -117,6 +118,7 @@ def _key(request: Request, checkpoint: str, transform: Transform, device: str) -
     trainer = "ultralytics" if stage == "detection" else "timm"
     code: tuple[Any, ...] = (
         pillsnap.engines.torch_model,
+        pillsnap.checkpoints,
         pillsnap.classifier,
         pillsnap.detector,
         pillsnap.weights,

@@ -81,7 +81,7 @@ def make_state(config: pytest.Config, *, asked: bool) -> State | None:
         facts = {name: worker[name] for name in ("threads", "contended", "resume")}
         run = GateRun(settings, selection, run_dir=Path(worker["run_dir"]), **facts)
         return State(run, asked, worker["tag"])
-    tag = prepare_version_tag()
+    tag = prepare_version_tag(path.parent)
     workers = getattr(option, "numprocesses", None) or 1
     threads = thread_count(option.threads, workers, settings.runtime.cpu.intra_op_num_threads)
     run_dir = settings.exp_dir / "runs" / f"{tag}-{secrets.token_hex(3)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import subprocess
 import sys
@@ -55,6 +56,20 @@ def test_stopped_by_x_after_a_failure_is_exit_1(project: Project, spread: Worker
     assert (gate["exit_code"], gate["complete"]) == (1, False)
     assert gate["missing"]
     assert not list((project.path / "exp/runs").glob("*/done"))  # --resume may go on with it
+
+
+def test_the_tags_commit_is_that_of_the_configs_folder(project: Project) -> None:
+    """As the report's is: the folder that a run is started in may be another repository's."""
+    for folder, name in ((project.path, "here"), (project.path / "elsewhere", "there")):
+        folder.mkdir(exist_ok=True)
+        for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", name]):
+            git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(folder), *words]
+            subprocess.run(git, check=True)
+    (project.path / "config.yaml").rename(project.path / "elsewhere/config.yaml")
+    project.run(*SINGLES, "--config=elsewhere/config.yaml")
+    (report,) = (project.path / "elsewhere/exp/export/reports").iterdir()
+    sha = json.loads(report.read_text())["provenance"]["git_sha"]
+    assert report.name.split("-")[2] == sha != "nogit"
 
 
 def test_a_selection_that_leaves_no_item_says_so(project: Project) -> None:

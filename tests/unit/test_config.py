@@ -169,6 +169,20 @@ def test_the_hash_of_a_config_is_the_same_wherever_it_is_read(tmp_path: Path) ->
     )
 
 
+def test_the_same_project_in_two_folders_has_one_hash(tmp_path: Path) -> None:
+    text = (
+        "data: {val: {single: photos, combo: {images: ../shared/scenes}}, "
+        "class_map: /data/map.json}\nexport: {out_dir: ./out}\nserve: {model_dirs: [models]}"
+    )
+    hashes = set()
+    for folder in ("a", "b/c"):
+        (tmp_path / folder).mkdir(parents=True)
+        hashes.add(config_sha256(load(tmp_path / folder, text)))
+    assert len(hashes) == 1
+    assert config_sha256(load(tmp_path, text.replace("../shared", "shared"))) not in hashes
+    assert config_sha256(load(tmp_path, text.replace("/data/map", "/other/map"))) not in hashes
+
+
 def test_how_samples_are_cut_is_no_part_of_the_hash_of_a_config(tmp_path: Path) -> None:
     hashes = {
         config_sha256(load(tmp_path, f"export: {{compare: {{shard_size: {size}}}}}"))
