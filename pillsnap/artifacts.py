@@ -63,9 +63,9 @@ def get_git_sha(cwd: Path | None = None) -> str:
     return sha[:7] if done.returncode == 0 and re.fullmatch(r"[0-9a-f]{40,64}", sha) else "nogit"
 
 
-def prepare_version_tag() -> str:
-    """Name of an export: <UTC>-<sha7|nogit>, as in 20250131-235959-1a2b3c4."""
-    return f"{utc_timestamp()}-{get_git_sha()}"
+def prepare_version_tag(cwd: Path | None = None) -> str:
+    """Name of an export: <UTC>-<sha7|nogit>, as in 20250131-235959-1a2b3c4; see get_git_sha."""
+    return f"{utc_timestamp()}-{get_git_sha(cwd)}"
 
 
 def sha256_file(path: Path) -> str:

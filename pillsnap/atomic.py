@@ -1,15 +1,17 @@
-"""Files that appear whole or not at all, links and locks.
+"""Files and folders that appear whole or not at all, links and locks.
 
 A temporary file stays locked by the process that writes it. One without a holder is thus of a
-process that was killed, and goes when the next one writes into that folder.
+process that was killed, and goes when the next one writes into that folder; so with folders.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -18,6 +20,9 @@ from pathlib import Path
 from pillsnap.errors import PillsnapError
 
 _TEMP_NAME = ".pillsnap-{}.tmp"
+
+# Whatever the umask says, not everybody writes here: reports approve models.
+FILE_MODE, FOLDER_MODE = 0o664, 0o775
 
 _HINTS = {
     errno.ENOSPC: "free some space on that disk, or write elsewhere",
@@ -80,9 +85,56 @@ def make_folder(folder: Path) -> None:
         PillsnapError: it cannot be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # One by one, since parents would not get the mode.
+        for missing in [each for each in (folder, *folder.parents) if not each.is_dir()][::-1]:
+            missing.mkdir(FOLDER_MODE, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from error
+
+
+@contextmanager
+def appearing_folder(root: Path) -> Iterator[Path]:
+    """Yield a hidden, empty folder beside `root` that takes its name when the block ends well; it
+    is removed when the block or the renaming fails.
+
+    Raises:
+        PillsnapError: it cannot be made.
+        OSError: it cannot be renamed, as where another process was faster.
+    """
+    folder, descriptor = _held_folder(root)
+    try:
+        yield folder
+        folder.rename(root)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def remove_abandoned_folders(root: Path) -> None:
+    """Remove what killed processes left of `root` in the making."""
+    for folder in root.parent.glob(glob.escape(f".{root.name}.") + "*"):
+        with suppress(OSError):  # it is held, a file, or gone
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+def _held_folder(root: Path) -> tuple[Path, int]:
+    """A new hidden folder for `root`, and the descriptor by which it is locked."""
+    while True:
+        # Unique without a look at the file system, also between machines that share a disk.
+        folder = root.with_name(f".{root.name}.{secrets.token_hex(16)}")
+        make_folder(folder)
+        with suppress(FileNotFoundError):  # it was taken for abandoned before it was locked
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with suppress(OSError):  # without locks, no process takes a folder for abandoned
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if folder.is_dir():
+                return folder, descriptor
+            os.close(descriptor)
 
 
 def point_latest(link: Path, target: Path) -> None:
@@ -115,7 +167,7 @@ def file_lock(path: Path) -> Iterator[None]:
     """
     make_folder(path.parent)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
@@ -136,7 +188,7 @@ def _temp_beside(path: Path) -> Path:
 def _held(temp: Path) -> Iterator[None]:
     """Make a file and keep it locked; what still has its name at the end is removed."""
     while True:
-        descriptor = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         try:
             with suppress(OSError):  # without locks, no process takes a file for abandoned
                 fcntl.flock(descriptor, fcntl.LOCK_EX)

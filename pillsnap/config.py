@@ -238,8 +238,13 @@ class Config:
 
 def config_sha256(config: Config) -> str:
     """SHA-256 of everything in a config that can change a result of the gate; how samples are cut
-    into shards, what is remembered and how models are served cannot."""
+    into shards, what is remembered, how models are served and where the project lies cannot."""
     compare = replace(config.compare, shard_size=1, reference_cache_gib=0.0, runs_kept=1)
     judged = replace(config, export=replace(config.export, compare=compare), serve=Serve())
-    content = asdict(replace(judged, pipeline=PipelineSettings()))
-    return sha256_json(json.loads(json.dumps(content, default=str)))
+    content = asdict(replace(judged, pipeline=PipelineSettings(), source=Path()))
+    folder = config.source.absolute().parent
+
+    def as_written(path: Path) -> str:
+        return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+    return sha256_json(json.loads(json.dumps(content, default=as_written)))

@@ -14,6 +14,7 @@ from pillsnap.config import Config
 from pillsnap.configparse import parse_yaml, variable_names
 from pillsnap.envfile import read_env_file
 from pillsnap.errors import ConfigError
+from pillsnap.textfiles import is_file
 
 # Of .env, beside what the config file names as ${NAME}.
 ENV_NAMES = (
@@ -32,7 +33,7 @@ def find_config(option: str | None, environ: Mapping[str, str], start: Path) -> 
             path = Path(value)
             if value.startswith("~/"):  # from .ini files and YAML of CI, where no shell expands it
                 path = path.expanduser()
-            if not path.is_file():
+            if not is_file(path):
                 raise ConfigError(
                     "there is no such config file", where=name, got=value, hint="check the path"
                 )

@@ -22,6 +22,7 @@ from pillsnap.fieldtypes import (
     default_of,
     describe,
     is_optional,
+    is_too_long,
     is_within,
     keys_of,
 )
@@ -245,4 +246,8 @@ class _Reader:
                 raise self.refusal(
                     node, key, expected, hint="there is no such home folder"
                 ) from None
-        return self.folder / text if hint is Path else text
+        if hint is not Path:
+            return text
+        if is_too_long(self.folder / text):
+            raise self.refusal(node, key, expected, hint="the path is too long: shorten it")
+        return self.folder / text

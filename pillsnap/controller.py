@@ -42,7 +42,13 @@ class Finished:
 
 
 def decide_exit_code(
-    *, pytest_code: int, complete: bool, failed: bool, asked: bool, measured: bool
+    *,
+    pytest_code: int,
+    complete: bool,
+    failed: bool,
+    asked: bool,
+    measured: bool,
+    stopped: bool = False,
 ) -> int:
     """The one place where a run's exit code is made.
 
@@ -52,7 +58,10 @@ def decide_exit_code(
         failed: a cell breached or is inconclusive.
         asked: the user asked for the gate by name.
         measured: at least one cell was.
+        stopped: by -x or --maxfail, after a test failed; under xdist pytest calls it interrupted.
     """
+    if stopped and pytest_code in (1, INTERRUPTED):
+        return 1
     if pytest_code in (INTERRUPTED, INTERNAL_ERROR, USAGE_ERROR):
         return pytest_code
     if not complete:
@@ -71,6 +80,7 @@ def finish(
     command: str,
     started: datetime,
     tag: str,
+    stopped: bool = False,
 ) -> Finished:
     """Judge every cell, decide the exit code and publish the report, also of a run that failed."""
     results = ledger.results()
@@ -81,6 +91,7 @@ def finish(
         failed=any(result.verdict.failed for result in results),
         asked=asked,
         measured=any(result.measured for result in results),
+        stopped=stopped,
     )
 
     # A run that was broken off is not kept waiting.
@@ -105,7 +116,7 @@ def finish(
     modes = "+".join(dict.fromkeys(result.cell.mode for result in results)) or "none"
     name = f"{tag}-{modes}-{run.run_dir.name.rpartition('-')[2]}"
     _publish_pipeline(run)
-    if code in (0, 1):
+    if complete:
         _publish_bundle(run, results)
     try:
         return Finished(results, report, code, publish_report(report, run.config, name))
@@ -118,7 +129,7 @@ def _publish_pipeline(run: GateRun) -> None:
     """Put the pipeline beside the models; it proves nothing, so a run does not fail by it."""
     try:
         publish_standalone(run.config)
-    except PillsnapError as error:
+    except Exception as error:  # of models that this run may have nothing to do with
         log.warning("pillsnap_pipeline.py could not be written: %s", error)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 Range = tuple[float | None, float | None]
+
+# As long as names are that a run makes below a folder.
+_BELOW = "x" * 100
 
 
 def Bound(lo: float | None = None, hi: float | None = None) -> Mapping[str, Any]:
@@ -54,3 +58,12 @@ def default_of(item: Field[Any]) -> Any:
 def is_within(number: float, bound: Range) -> bool:
     lo, hi = bound
     return (lo is None or number >= lo) and (hi is None or number <= hi)
+
+
+def is_too_long(path: Path) -> bool:
+    """Whether the system refuses a path for its length, or those of what a run writes below it."""
+    try:
+        (path / _BELOW).lstat()
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG
+    return False

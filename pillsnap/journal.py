@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.artifacts import VERSION_TAG, canonical_json
-from pillsnap.atomic import make_folder, write_atomic
+from pillsnap.atomic import FILE_MODE, make_folder, write_atomic
 from pillsnap.errors import PillsnapError
 
 # Of a run's folder; nothing else in runs/ is ours to remove.
@@ -35,7 +35,7 @@ class RunLock:
         make_folder(run_dir)
         path = run_dir / ".lock"
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise PillsnapError(
                 "the run cannot be locked", where=path, got=error.strerror
@@ -62,6 +62,7 @@ def begin(run_dir: Path, key: str) -> None:
     path = run_dir / "run.json"
     try:
         # In place, since nobody would come back for a temporary file.
+        path.touch(FILE_MODE)
         path.write_text(canonical_json({"key": key}))
     except OSError as error:
         raise PillsnapError("the run cannot be noted", where=path, got=error.strerror) from error

@@ -14,6 +14,7 @@ from pillsnap.figures.performance import BUDGETS
 from pillsnap.matrix import MODES, PRECISIONS, PROVIDERS, STAGES
 from pillsnap.quantize import METHODS
 from pillsnap.selection import Selection
+from pillsnap.textfiles import is_file
 
 
 def asks_for_gate(marker_expression: str) -> bool:
@@ -211,7 +212,7 @@ def _candidate(text: str) -> tuple[str, Path]:
             got=text,
             expected=f"STAGE one of {', '.join(STAGES)}, PATH an .onnx file",
         )
-    if not path.is_file():
+    if not is_file(path):
         raise ConfigError(
             "there is no such candidate", where="--candidate", got=text, expected="an .onnx file"
         )

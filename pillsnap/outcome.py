@@ -26,8 +26,9 @@ class Outcome:
         noise_floor: how far the reference is from itself; of a cell's first shard.
         notes: what a reader of the figures should know of the labels.
         timing: `runs`, images and seconds of the candidate's batches after the first; of a cell's
-            first shard also `reference_s`, the reference's seconds an image at that batch, and
-            `alone`, the candidate with one image (Alone.as_dict), else null.
+            first shard also `reference_s`, the reference's seconds an image at that batch,
+            `reference_remembered`, whether those are an earlier run's, and `alone`, the candidate
+            with one image (Alone.as_dict), else null.
         seconds: wall time, opening the models included.
     """
 

@@ -176,18 +176,20 @@ class GateRun:
         example: Batch | None,
     ) -> dict[str, Any]:
         """Outcome.timing; `example` is a batch of the cell's first shard, None for the others."""
-        reference = alone = None
+        reference, remembers, alone = None, False, None
         engine = candidate.engine
         # Hard samples are for where models differ: they take as long as others.
         if example is not None and not cell.hard and isinstance(engine, TimesAlone):
             candidate.repeat(example)
             # Times of a machine that others used are not worth remembering.
             timed = not self.contended and self.plan.bundle is None
-            reference = remembered.seconds_per_image(example) if timed else None
+            if timed:
+                reference, remembers = remembered.seconds_per_image(example)
             alone = engine.alone(example[:1])
         return {
             "runs": [list(run) for run in candidate.runs],
             "reference_s": reference,
+            "reference_remembered": remembers,
             "alone": None if alone is None else alone.as_dict(),
         }
 

@@ -9,6 +9,14 @@ from typing import Any, NoReturn
 from pillsnap.errors import PillsnapError
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that is too long to be one is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def read_text(path: Path, error: type[PillsnapError]) -> str:
     """A UTF-8 text file, with or without a byte order mark.
 

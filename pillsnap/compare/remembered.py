@@ -8,12 +8,17 @@ from __future__ import annotations
 import hashlib
 import socket
 from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pillsnap.artifacts import sha256_json
+import pillsnap.compare.classification
+import pillsnap.compare.detection
+import pillsnap.compare.loading
+from pillsnap.artifacts import sha256_file, sha256_json
 from pillsnap.cache import ArrayCache
 from pillsnap.compare import Recorder
 from pillsnap.compare.classification import softmax
@@ -50,11 +55,15 @@ class RememberedReference:
         """The reference's output for a batch."""
         return self._remember("output", batch.contents, lambda: self._watch.run(batch.array))
 
-    def seconds_per_image(self, batch: Batch) -> float:
-        """How long the reference takes for an image in a batch of this size; measured once on a
-        machine, by the outputs it computes anyhow where there are some."""
+    def seconds_per_image(self, batch: Batch) -> tuple[float, bool]:
+        """How long the reference takes for an image in a batch of this size, and whether that is
+        remembered from an earlier run on this machine: opening a model to time it costs more than
+        the rest of a run whose outputs are known."""
+        measured = False
 
         def measure() -> NDArray[np.float64]:
+            nonlocal measured
+            measured = True
             self._watch.repeat(batch)
             of_size = [(n, seconds) for n, seconds in self._watch.runs if n == len(batch)]
             return np.array(
@@ -62,7 +71,10 @@ class RememberedReference:
             )
 
         where = [socket.gethostname().encode(), str(len(batch)).encode()]
-        return float(self._remember("speed", where, measure)[0])
+        found = self._remember("speed", where, measure)
+        if self._watch.warm and not measured:
+            found = measure()
+        return float(found[0]), not measured
 
     def noise_floor(
         self, batch: Prepared, output: Batch, recorder: Recorder
@@ -94,8 +106,9 @@ class RememberedReference:
                 rows.append([float(columns[name].max()) for name in _DRIFT[stage].values()])
             return np.array(rows, np.float64)
 
-        drift = self._remember("noise floor", batch.contents, measure)
         figures = list(_DRIFT[stage])
+        what = ["noise floor", _code(), _DRIFT[stage], list(variants)]
+        drift = self._remember(what, batch.contents, measure)
         return {
             "samples": count,
             "variants": {
@@ -131,16 +144,28 @@ class RememberedReference:
                 return scores
 
             contents = [_content(sample) for sample in batch]
-            found[start : start + batch_size] = self._remember("top-1", contents, score)
+            found[start : start + batch_size] = self._remember(["top-1", _code()], contents, score)
         return found
 
     def _remember(
-        self, what: str, contents: Sequence[bytes], compute: Callable[[], NDArray[Any]]
+        self, what: object, contents: Sequence[bytes], compute: Callable[[], NDArray[Any]]
     ) -> NDArray[Any]:
         if self._cache is None or self.reference.key is None:
             return compute()
         images = [content.hex() for content in contents]
         return self._cache.get_or_compute(sha256_json([what, self.reference.key, images]), compute)
+
+
+@cache
+def _code() -> str:
+    """SHA-256 of what makes figures of the reference's outputs."""
+    modules: tuple[Any, ...] = (
+        pillsnap.compare.classification,
+        pillsnap.compare.detection,
+        pillsnap.compare.loading,
+    )
+    files = [__file__, *(module.__file__ for module in modules)]
+    return sha256_json([sha256_file(Path(file)) for file in files])
 
 
 def _content(sample: Sample) -> bytes:

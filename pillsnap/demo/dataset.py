@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from pillsnap.atomic import make_folder, write_atomic
+from pillsnap.atomic import appearing_folder, remove_abandoned_folders, write_atomic
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.labels import yolo_label
 from pillsnap.demo.render import render_scene, render_single
@@ -51,9 +49,8 @@ def write_calibration(root: Path) -> None:
     Raises:
         PillsnapError: root cannot be written.
     """
-    if root.exists():
+    if _is_drawn(root):
         return
-    make_folder(root.parent)
     with _appearing_whole(root) as folder:
         for name in ("single", "combo"):
             (folder / name).mkdir()
@@ -91,9 +88,8 @@ def write_validation(
     Raises:
         PillsnapError: root cannot be written.
     """
-    if root.exists():
+    if _is_drawn(root):
         return
-    make_folder(root.parent)
     with _appearing_whole(root) as folder:
         singles, images, labels = (
             folder / "val" / "single",
@@ -130,18 +126,19 @@ def _draw(jobs: Sequence[Callable[[], None]]) -> None:
             done.result()
 
 
+def _is_drawn(root: Path) -> bool:
+    """Whether root exists; what runs left that were killed while they drew it goes."""
+    remove_abandoned_folders(root)
+    return root.exists()
+
+
 @contextmanager
 def _appearing_whole(root: Path) -> Iterator[Path]:
-    """A new folder beside root that takes its name at the end.
-
-    A killed run leaves no half of a root; of two runs at once the first one's stays.
-    """
-    # Unique without a look at the file system, also between machines that share a disk.
-    folder = root.with_name(f".{root.name}.{uuid.uuid4().hex}")
-    make_folder(folder)
+    """A new folder beside root that takes its name at the end; of two runs at once the first one's
+    stays."""
     try:
-        yield folder
-        folder.rename(root)
+        with appearing_folder(root) as folder:
+            yield folder
     except OSError as error:
         if not root.is_dir():  # not another run's, so a failure of our own
             raise PillsnapError(
@@ -150,8 +147,6 @@ def _appearing_whole(root: Path) -> Iterator[Path]:
                 got=error.strerror,
                 hint="free some space there, or change paths.exp_dir",
             ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_json(path: Path, content: dict[str, int] | dict[str, str]) -> None:

@@ -68,7 +68,8 @@ def _is_wanted(run: GateRun, result: CellResult) -> bool:
 
 
 def _can_run(result: CellResult) -> bool:
-    return result.cell.engine == "onnx" and _model_of(result) is not None
+    # Engines tensorrt and onnx are both sessions of ONNX Runtime.
+    return result.execution is not None and _model_of(result) is not None
 
 
 def _model_of(result: CellResult) -> Path | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from pillsnap.atomic import FOLDER_MODE
 from pillsnap.engines.libraries import find_missing, has_nvidia_driver
 from pillsnap.errors import EngineError
 from pillsnap.ortconfig import Runtime
@@ -102,7 +103,7 @@ def _require_engine_cache(folder: Path) -> None:
     """Make the folder of TensorRT's engines. TensorRT itself says nothing where it cannot write,
     and builds its engines again, for minutes, each time."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

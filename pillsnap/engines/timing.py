@@ -29,6 +29,7 @@ class Stopwatch:
 
     Attributes:
         runs: images and seconds of every run but the first, which warms up.
+        warm: there has been one.
     """
 
     # A batch is run again until there are so many times, or they took so long.
@@ -38,14 +39,14 @@ class Stopwatch:
         self.engine = engine
         self.info = engine.info
         self.runs: list[tuple[int, float]] = []
-        self._warm = False
+        self.warm = False
 
     def run(self, batch: Batch) -> Batch:
         started = time.perf_counter()
         output = self.engine.run(batch)
-        if self._warm:
+        if self.warm:
             self.runs.append((len(batch), time.perf_counter() - started))
-        self._warm = True
+        self.warm = True
         return output
 
     def repeat(self, batch: Batch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import pillsnap.checkpoints
 import pillsnap.classifier
 import pillsnap.detector
 import pillsnap.engines.torch_model
@@ -125,6 +126,7 @@ def _key(request: Request, checkpoint: str, transform: Transform, device: str) -
     trainer = "ultralytics" if stage == "detection" else "timm"
     code: tuple[Any, ...] = (
         pillsnap.engines.torch_model,
+        pillsnap.checkpoints,
         pillsnap.classifier,
         pillsnap.detector,
         pillsnap.weights,

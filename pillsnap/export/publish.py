@@ -77,7 +77,7 @@ def _publish(folder: Path, config: Config, recipe: Recipe, traced: Traced) -> Ex
         "strides": canonical_json(traced.strides),
         "graph_sha256": graph_sha256(model),
     }
-    tag = prepare_version_tag()
+    tag = prepare_version_tag(config.source.parent)
     while True:
         data = _serialise(model, recipe.stamp(tag, facts))
         digest = hashlib.sha256(data).hexdigest()
@@ -87,17 +87,17 @@ def _publish(folder: Path, config: Config, recipe: Recipe, traced: Traced) -> Ex
             break
         if sha256_file(path) == digest:
             break
-        tag = _next_tag(tag)
+        tag = _next_tag(tag, config.source.parent)
     return exported(path, digest, model, recipe.checkpoint)
 
 
-def _next_tag(taken: str) -> str:
+def _next_tag(taken: str, project: Path) -> str:
     """A later tag: that of the next second, or a second more when the clock stands still."""
     if os.environ.get("SOURCE_DATE_EPOCH"):
         moment, sha = taken.rsplit("-", 1)
         later = datetime.strptime(moment, TIMESTAMP_FORMAT) + timedelta(seconds=1)
         return f"{later.strftime(TIMESTAMP_FORMAT)}-{sha}"
-    while (tag := prepare_version_tag()) == taken:
+    while (tag := prepare_version_tag(project)) == taken:
         time.sleep(_POLL_S)
     return tag
 

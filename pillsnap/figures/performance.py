@@ -36,7 +36,8 @@ def performance_figures(
     size = max((images for images, _ in runs), default=None)
     batches = [seconds for images, seconds in runs if images == size]
     per_image = math.fsum(batches) / (len(batches) * size) if size else None
-    reference = next((t["reference_s"] for t in timings if t["reference_s"]), None)
+    timed = next((t for t in timings if t["reference_s"]), None)
+    reference = None if timed is None else timed["reference_s"]
     speedup = reference / per_image if reference and per_image else None
     alone = next((t["alone"] for t in timings if t["alone"]), None) or {"seconds": []}
     return {
@@ -48,6 +49,7 @@ def performance_figures(
         "single_runs": len(alone["seconds"]),
         **_latency("latency", alone["seconds"]),
         "torch_images_per_s": _inverse(reference),
+        "torch_remembered": None if timed is None else timed["reference_remembered"],
         "speedup_over_torch": speedup,
         "peak_memory_mib": alone.get("peak_memory_mib"),
         "peak_gpu_memory_mib": alone.get("peak_gpu_memory_mib"),

@@ -19,8 +19,9 @@ from pillsnap.plugin.reporter import Reporter
 from pillsnap.plugin.scoreboard import Scoreboard
 from pillsnap.plugin.spreading import auto_workers, deal, encodable, hand_out_one_by_one
 from pillsnap.plugin.state import PROPERTY, STATE, begin, is_worker, make_state
+from pillsnap.plugin.stdout import keep_stdout
 from pillsnap.plugin.verdicts import VerdictReport
-from pillsnap.report.table import render
+from pillsnap.plugin.warnfilters import warnings_stay_warnings
 from pillsnap.run import GateRun
 
 FIXTURE = "gate_item"
@@ -94,6 +95,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     config.stash[STATE] = state
     if not is_worker(config):
+        keep_stdout(config)
         config.pluginmanager.register(Scoreboard(state.run.config), "pillsnap-scoreboard")
     if state.asked:
         hand_out_one_by_one(config)
@@ -153,7 +155,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if FIXTURE not in metafunc.fixturenames:
         return
     state = metafunc.config.stash.get(STATE, None)
-    shards = state.run.plan.shards() if state is not None else []
+    with warnings_stay_warnings():
+        shards = state.run.plan.shards() if state is not None else []
     params = [
         pytest.param(shard, id=shard.id, marks=getattr(pytest.mark, shard.cell.mode))
         for shard in shards
@@ -171,7 +174,8 @@ class GateItem:
 
     def run(self) -> Outcome:
         """Run the shard, hand the outcome to the controller; skip or fail when there is none."""
-        outcome = self.gate_run.run(self.shard)
+        with warnings_stay_warnings():
+            outcome = self.gate_run.run(self.shard)
         # Appended, not recorded: record_property warns under --junitxml.
         self.item.user_properties.append((PROPERTY, outcome.as_json()))
         if outcome.failure is not None:
@@ -229,15 +233,15 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     verdicts; print after it, so that the section is the last thing on the screen."""
     config = session.config
     state = config.stash.get(STATE, None)
-    finished = None
+    lines: list[str] = []
     if state is not None and not is_worker(config) and not config.option.collectonly:
-        finished = finish_session(session, state)
+        with warnings_stay_warnings():
+            lines = finish_session(session, state)
     result = yield
     terminal = config.pluginmanager.get_plugin("terminalreporter")
-    if finished is not None and terminal is not None:
+    if lines and terminal is not None:
         terminal.section("pillsnap gate", sep="=")
-        path = None if finished.path is None else str(finished.path)
-        for line in render(finished.report, path, finished.problem):
+        for line in lines:
             terminal.write_line(line)
     return result
 

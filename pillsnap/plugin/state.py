@@ -56,7 +56,8 @@ def make_state(config: pytest.Config, *, asked: bool) -> State | None:
     try:
         path = find_config(option.config, os.environ, config.rootpath)
     except ConfigError:
-        if asked or option.config is not None:
+        # A file that was named and is not there is a mistake; none by chance is no gate.
+        if asked or option.config is not None or "PILLSNAP_CONFIG" in os.environ:
             raise
         return None
     selection = select(
@@ -80,7 +81,7 @@ def make_state(config: pytest.Config, *, asked: bool) -> State | None:
         facts = {name: worker[name] for name in ("threads", "contended", "resume")}
         run = GateRun(settings, selection, run_dir=Path(worker["run_dir"]), **facts)
         return State(run, asked, worker["tag"])
-    tag = prepare_version_tag()
+    tag = prepare_version_tag(path.parent)
     workers = getattr(option, "numprocesses", None) or 1
     threads = thread_count(option.threads, workers, settings.runtime.cpu.intra_op_num_threads)
     run_dir = settings.exp_dir / "runs" / f"{tag}-{secrets.token_hex(3)}"

@@ -164,6 +164,7 @@ def _speed(found: dict[str, Any]) -> str:
     text += f" images/s in batches of {found['batch_size']}"
     if found["speedup_over_torch"] is not None:
         text += f", {found['speedup_over_torch']:.2g} x torch"
+        text += " of an earlier run" if found["torch_remembered"] else ""
     if found["latency_p50_ms"] is not None:
         text += f"; alone {found['latency_p50_ms']:.3g} ms, p95 {found['latency_p95_ms']:.3g}"
     for key, what in (("peak_memory_mib", ""), ("peak_gpu_memory_mib", " of the GPU")):

@@ -154,9 +154,9 @@ def test_what_ran_and_how_fast_stands_in_report_and_table(project: DemoProject) 
     (cell,) = project.report()["cells"]
     assert cell["execution"]["placement"]["compute_nodes_on_provider"] == 16
     found = cell["performance"]
-    assert found["contended"] is False
+    assert (found["contended"], found["torch_remembered"]) == (False, False)
     for name, value in found.items():
-        if name not in ("contended", "peak_gpu_memory_mib"):
+        if name not in ("contended", "torch_remembered", "peak_gpu_memory_mib"):
             assert value > 0, name
     size = (project.out_dir / "latest_classification.onnx").stat().st_size
     assert found["model_size_mib"] == pytest.approx(size / 2**20, abs=1e-3)
@@ -165,6 +165,8 @@ def test_what_ran_and_how_fast_stands_in_report_and_table(project: DemoProject) 
     assert done.returncode == 1
     (cell,) = project.report()["cells"]
     assert cell["performance"]["torch_images_per_s"] == pytest.approx(found["torch_images_per_s"])
+    assert cell["performance"]["torch_remembered"] is True
+    assert "x torch of an earlier run" in " ".join(done.stdout.split())
     assert cell["verdict"] == "breach"
     (breach,) = cell["breaches"]
     assert (breach["figure"], breach["where"]) == ("latency_p50_ms", "budget")

@@ -144,6 +144,8 @@ def test_metadata_and_links(experiment: Experiment, tmp_path: Path) -> None:
     class_map = tmp_path / "map.json"
     class_map.write_text("{}")
     config = replace(experiment("yolo11n", "test_resnet"), data=Data(class_map=class_map))
+    # In no repository, unlike the folder that the test runs in.
+    config = replace(config, source=tmp_path / "config.yaml")
     for stage, export in (
         ("detection", export_detection_onnx),
         ("classification", export_classification_onnx),
@@ -166,6 +168,7 @@ def test_metadata_and_links(experiment: Experiment, tmp_path: Path) -> None:
         assert (size["width"] if stage == "detection" else size["size"]) in (96, 64)
         assert exported.sha256 == sha256_file(exported.path)
         assert exported.path.name == f"{stage}-{metadata['version_tag']}.onnx"
+        assert metadata["git_sha"] == "nogit"
         assert exported.exported_at_utc[:10].replace("-", "") == exported.version_tag[:8]
         link = config.out_dir / f"latest_{stage}.onnx"
         assert str(link.readlink()) == exported.path.name

@@ -45,7 +45,7 @@ def test_its_variants_leave_the_model_as_it_is() -> None:
     "file",
     [
         *("engines/torch_engine.py", "engines/torch_model.py", "classifier.py", "detector.py"),
-        *("weights.py", "images.py", "preprocess.py"),
+        *("checkpoints.py", "weights.py", "images.py", "preprocess.py"),
     ],
 )
 def test_what_is_remembered_depends_on_the_code_that_answered(

@@ -175,6 +175,7 @@ def test_only_the_plugin_imports_pytest() -> None:
         "pillsnap.plugin.scoreboard",
         "pillsnap.plugin.spreading",
         "pillsnap.plugin.state",
+        "pillsnap.plugin.stdout",
         "pillsnap.plugin.verdicts",
     }
 

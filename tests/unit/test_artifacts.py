@@ -49,8 +49,9 @@ def test_git_sha_of_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     git(tmp_path, "commit", "-q", "--allow-empty", "-m", "first")
     head = git(tmp_path, "rev-parse", "HEAD")
     assert get_git_sha(tmp_path) == head[:7]
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    assert prepare_version_tag(tmp_path) == f"19700101-000000-{head[:7]}"
+    monkeypatch.chdir(tmp_path)
     assert prepare_version_tag() == f"19700101-000000-{head[:7]}"
 
 

@@ -16,8 +16,16 @@ from pathlib import Path
 import pytest
 
 from pillsnap import atomic
-from pillsnap.atomic import file_lock, point_latest, replace_atomic, write_atomic
+from pillsnap.atomic import (
+    appearing_folder,
+    file_lock,
+    point_latest,
+    remove_abandoned_folders,
+    replace_atomic,
+    write_atomic,
+)
 from pillsnap.errors import PillsnapError
+from pillsnap.journal import RunLock, begin
 
 
 def names(folder: Path) -> list[str]:
@@ -32,7 +40,58 @@ def test_write_atomic_replaces_whole_and_makes_folders(tmp_path: Path) -> None:
     assert names(path.parent) == ["report.json"]
     umask = os.umask(0)
     os.umask(umask)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+    assert stat.S_IMODE(path.stat().st_mode) == 0o664 & ~umask
+
+
+def test_nothing_is_writable_for_all_whatever_the_umask(tmp_path: Path) -> None:
+    """Reports approve models, outcomes are taken over by --resume."""
+    run_dir = tmp_path / "exp" / "runs" / "tag"
+    umask = os.umask(0)
+    try:
+        write_atomic(tmp_path / "exp" / "export" / "reports" / "report.json", b"{}")
+        with file_lock(tmp_path / "locks" / "lock"):
+            pass
+        with appearing_folder(tmp_path / "demo") as folder:
+            write_atomic(folder / "map.json", b"{}")
+        RunLock(run_dir).close()
+        begin(run_dir, "key")
+    finally:
+        os.umask(umask)
+    made = list(tmp_path.rglob("*"))
+    assert {"report.json", "reports", "lock", "demo", "map.json", "run.json", "tag", ".lock"} <= {
+        path.name for path in made
+    }
+    assert [path for path in made if path.stat().st_mode & stat.S_IWOTH] == []
+
+
+def test_a_folder_that_a_killed_process_was_making_goes(tmp_path: Path) -> None:
+    root = tmp_path / "demo"
+    for name in (".demo.left", ".other.left", ".demo.d/deep"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "half.png").write_bytes(b"x")
+    (tmp_path / ".demo.file").touch()
+    with appearing_folder(root) as folder:
+        remove_abandoned_folders(root)  # as another process does
+        assert names(tmp_path) == sorted([".demo.file", folder.name, ".other.left"])
+        (folder / "whole").touch()
+    assert names(tmp_path) == [".demo.file", ".other.left", "demo"]
+    assert names(root) == ["whole"]
+
+
+def test_a_folder_taken_for_abandoned_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, tries = atomic.make_folder, iter([True, False])
+
+    def make_and_lose(folder: Path) -> None:
+        make(folder)
+        if next(tries):
+            remove_abandoned_folders(tmp_path / "demo")
+
+    monkeypatch.setattr(atomic, "make_folder", make_and_lose)
+    with appearing_folder(tmp_path / "demo") as folder:
+        assert folder.is_dir()
+    assert names(tmp_path) == ["demo"]
 
 
 def test_failure_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:

@@ -170,6 +170,20 @@ def test_the_hash_of_a_config_is_the_same_wherever_it_is_read(tmp_path: Path) ->
     )
 
 
+def test_the_same_project_in_two_folders_has_one_hash(tmp_path: Path) -> None:
+    text = (
+        "data: {val: {single: photos, combo: {images: ../shared/scenes}}, "
+        "class_map: /data/map.json}\nexport: {out_dir: ./out}\nserve: {model_dirs: [models]}"
+    )
+    hashes = set()
+    for folder in ("a", "b/c"):
+        (tmp_path / folder).mkdir(parents=True)
+        hashes.add(config_sha256(load(tmp_path / folder, text)))
+    assert len(hashes) == 1
+    assert config_sha256(load(tmp_path, text.replace("../shared", "shared"))) not in hashes
+    assert config_sha256(load(tmp_path, text.replace("/data/map", "/other/map"))) not in hashes
+
+
 def test_how_samples_are_cut_is_no_part_of_the_hash_of_a_config(tmp_path: Path) -> None:
     hashes = {
         config_sha256(load(tmp_path, f"export: {{compare: {{shard_size: {size}}}}}"))
@@ -232,10 +246,22 @@ def test_find_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_config("~/a.yaml", {}, tmp_path) == option
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["export: {out_dir: %s}", "serve: {model_dirs: [%s]}", "data: {val: {combo: {images: %s}}}"],
+)
+@pytest.mark.parametrize("name", ["x" * 300, "/".join(["x" * 200] * 25)], ids=["name", "path"])
+def test_a_path_that_is_too_long_is_named(tmp_path: Path, key: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)config\.yaml.*the path is too long"):
+        load(tmp_path, key % name)
+
+
 def test_find_config_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--config") as caught:
         find_config("nowhere.yaml", {"PILLSNAP_CONFIG": "x"}, tmp_path)
     assert "nowhere.yaml" in str(caught.value)
+    with pytest.raises(ConfigError, match="no such config file"):
+        find_config("x" * 300, {}, tmp_path)
     with pytest.raises(ConfigError, match="PILLSNAP_CONFIG"):
         find_config(None, {"PILLSNAP_CONFIG": "~nosuchuser/x.yaml"}, tmp_path)
     with pytest.raises(ConfigError, match=re.escape(str(tmp_path))):

@@ -242,6 +242,13 @@ def test_two_processes_at_once_leave_one_complete_folder(root: Path, tmp_path: P
     assert tree(target) == tree(root)
 
 
+def test_what_a_killed_run_had_drawn_goes(root: Path) -> None:
+    left = root.parent / ".demo_data.0123456789abcdef0123456789abcdef"
+    (left / "val").mkdir(parents=True)
+    write_validation(root, singles_per_drug=1, scenes=SCENES)  # which is there
+    assert not left.exists()
+
+
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

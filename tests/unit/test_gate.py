@@ -620,6 +620,19 @@ def test_exit_codes_of_the_contract_by_hand(
     )
 
 
+@pytest.mark.parametrize(("pytest_code", "expected"), [(1, 1), (2, 1), (3, 3), (4, 4)])
+def test_stopped_by_the_user_after_a_failure_is_a_failure(pytest_code: int, expected: int) -> None:
+    found = decide_exit_code(
+        pytest_code=pytest_code,
+        complete=False,
+        failed=True,
+        asked=True,
+        measured=False,
+        stopped=True,
+    )
+    assert found == expected
+
+
 def test_only_breaches_of_what_the_model_answers_concern_its_outputs() -> None:
     speed = Breach("latency_p95_ms", 50, 40, BUDGET)
     samples = Breach(f"top1_mismatch_rate{CERTIFIED}", 0.09, 0.01)

@@ -117,7 +117,7 @@ def test_a_candidate_must_name_its_stage(text: str) -> None:
 
 
 def test_a_candidate_must_be_a_file(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "gone.onnx", ""):
+    for path in (tmp_path, tmp_path / "gone.onnx", "x" * 300, ""):
         with pytest.raises(ConfigError, match="no such candidate"):
             choose(candidates=[f"detection={path}"])
 

@@ -48,6 +48,7 @@ from pillsnap.report.policy import sample_policy
 from pillsnap.report.table import WIDTH, render
 from pillsnap.run import GateRun
 from pillsnap.selection import Selection
+from tests.unit.test_providers import save_network
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -503,6 +504,30 @@ def test_names_that_are_no_unicode_can_be_published(config: Config) -> None:
     report = build_report([make_result(ids=(name, "b.png"))], config, facts())
     path = publish_report(report, config, "name")
     assert json.loads(path.read_text(encoding="utf-8"))["cells"][0]["worst_samples"][0] == name
+
+
+def test_what_lies_beside_the_report_does_not_cost_it(config: Config) -> None:
+    """The other stage's latest export is no part of this run, whatever it is."""
+    import onnx
+
+    config.out_dir.mkdir(parents=True)
+    path = save_network(config.out_dir / "latest_classification.onnx")
+    model = onnx.load(path)
+    odd = {"pillsnap.stage": "classification", "pillsnap.params_million": "abc"}
+    onnx.helper.set_model_props(model, odd)
+    del model.graph.input[0].type.tensor_type.shape.dim[:]
+    onnx.save(model, path)
+    run = GateRun(config, Selection(), threads=1, run_dir=config.exp_dir / "runs" / "tag-abc")
+    finished = finish(
+        run,
+        Ledger(run),
+        pytest_code=0,
+        asked=False,
+        command="pytest",
+        started=datetime(2025, 1, 1, tzinfo=UTC),
+        tag="tag",
+    )
+    assert (finished.exit_code, finished.path) == (0, config.out_dir / "export_report.json")
 
 
 def test_a_report_that_cannot_be_written_is_an_incomplete_run(config: Config) -> None:

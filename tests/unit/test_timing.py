@@ -80,14 +80,27 @@ def test_a_process_that_fails_yields_nothing(tmp_path: Path) -> None:
 
 
 def timing(*runs: tuple[int, float], **others: Any) -> dict[str, Any]:
-    return {"runs": [list(run) for run in runs], "reference_s": None, "alone": None, **others}
+    return {
+        "runs": [list(run) for run in runs],
+        "reference_s": None,
+        "reference_remembered": False,
+        "alone": None,
+        **others,
+    }
 
 
 def test_figures_of_speed_and_memory() -> None:
     alone = {"seconds": [0.1, 0.2, 0.3], "peak_memory_mib": 80.5, "peak_gpu_memory_mib": None}
     found = performance_figures(
         [
-            timing((16, 2.0), (16, 4.0), (3, 9.0), reference_s=0.375, alone=alone),
+            timing(
+                (16, 2.0),
+                (16, 4.0),
+                (3, 9.0),
+                reference_s=0.375,
+                reference_remembered=True,
+                alone=alone,
+            ),
             timing((16, 3.0)),
         ],
         3 * 2**20,
@@ -104,6 +117,7 @@ def test_figures_of_speed_and_memory() -> None:
         "latency_p50_ms": pytest.approx(200),
         "latency_p95_ms": pytest.approx(290),
         "torch_images_per_s": pytest.approx(1 / 0.375),
+        "torch_remembered": True,
         "speedup_over_torch": pytest.approx(2.0),
         "peak_memory_mib": 80.5,
         "peak_gpu_memory_mib": None,

@@ -1,0 +1,121 @@
+"""What a reference is remembered by, and what is said of a speed that was not measured now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pillsnap.cache import ArrayCache
+from pillsnap.compare import make_recorder, remembered
+from pillsnap.compare.loading import Load, Prepared
+from pillsnap.compare.remembered import RememberedReference
+from pillsnap.config import Nms
+from pillsnap.datasets import Sample
+from pillsnap.engines import Batch, Reference
+from pillsnap.preprocess import ClassifyTransform
+
+SAMPLES = [Sample("a", Path("a.png"), 0), Sample("b", Path("b.png"), 1)]
+BATCH = np.zeros((2, 3, 4, 4), np.float32)
+PREPARED = Prepared(SAMPLES, BATCH, [b"a" * 32, b"b" * 32])
+LOGITS = np.array([[1, 2, 3], [3, 1, 2]], np.float32)
+
+
+class Counted:
+    """An engine that counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.info: dict[str, object] = {}
+        self.calls = 0
+
+    def run(self, batch: Batch) -> Batch:
+        self.calls += 1
+        return LOGITS
+
+
+@pytest.fixture
+def reopen(tmp_path: Path) -> Callable[[], tuple[RememberedReference, Counted, Counted]]:
+    """The reference as a new run opens it, its engine and its variant; all over one cache."""
+
+    def opened() -> tuple[RememberedReference, Counted, Counted]:
+        engine, other = Counted(), Counted()
+        transform = ClassifyTransform(4, (0.0,) * 3, (1.0,) * 3, "bilinear", 1.0)
+        reference = Reference(engine, transform, key="model", variants={"threads": other})
+        cache = ArrayCache(tmp_path / "cache", 1 << 20)
+        return RememberedReference(reference, cache), engine, other
+
+    return opened
+
+
+Reopen = Callable[[], tuple[RememberedReference, Counted, Counted]]
+
+
+def floor_calls(reopen: Reopen) -> int:
+    """How often the variant is asked for a noise floor."""
+    opened, _, other = reopen()
+    found = opened.noise_floor(PREPARED, LOGITS, make_recorder(opened.reference, Nms()))
+    assert found is not None
+    assert found["prob_err_max"] == 0
+    return other.calls
+
+
+def top_calls(reopen: Reopen) -> int:
+    """How often the engine is asked for the surest classes."""
+    opened, engine, _ = reopen()
+    load: Load = lambda *_: iter([PREPARED])  # noqa: E731
+    opened.top_probabilities(SAMPLES, load, 2)
+    return engine.calls
+
+
+def test_one_more_figure_of_drift_is_measured_on_a_warm_cache(
+    reopen: Reopen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [floor_calls(reopen), floor_calls(reopen)] == [1, 0]
+    figures = remembered._DRIFT["classification"] | {"kl_max": "kl"}
+    monkeypatch.setitem(remembered._DRIFT, "classification", figures)
+    assert [floor_calls(reopen), floor_calls(reopen)] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("calls", "file"),
+    [
+        (floor_calls, "compare/classification.py"),
+        (floor_calls, "compare/detection.py"),
+        (top_calls, "compare/classification.py"),
+        (top_calls, "compare/remembered.py"),
+    ],
+)
+def test_what_is_remembered_depends_on_the_code_that_recorded_it(
+    reopen: Reopen, monkeypatch: pytest.MonkeyPatch, calls: Callable[[Reopen], int], file: str
+) -> None:
+    remembered._code.cache_clear()
+    assert [calls(reopen), calls(reopen)] == [1, 0]
+    hash_of = remembered.sha256_file
+
+    def changed(path: Path) -> str:
+        return "0" * 64 if str(path).endswith(f"pillsnap/{file}") else hash_of(path)
+
+    remembered._code.cache_clear()
+    monkeypatch.setattr(remembered, "sha256_file", changed)
+    assert calls(reopen) == 1
+    remembered._code.cache_clear()
+
+
+def test_a_speed_of_an_earlier_run_says_so(reopen: Reopen) -> None:
+    first, _, _ = reopen()
+    first.outputs(PREPARED)
+    seconds, from_earlier = first.seconds_per_image(BATCH)
+    assert not from_earlier
+    assert not first.seconds_per_image(BATCH)[1]  # of this run's next cell
+
+    warm, engine, _ = reopen()
+    warm.outputs(PREPARED)
+    assert warm.seconds_per_image(BATCH) == (seconds, True)
+    assert engine.calls == 0
+
+    # Where torch answers anyhow, both sides are timed in the same run.
+    other, engine, _ = reopen()
+    other.outputs(Prepared(SAMPLES, BATCH, [b"c" * 32, b"d" * 32]))
+    assert not other.seconds_per_image(BATCH)[1]
