@@ -25,7 +25,7 @@ from pillsnap.diagnose.subject import Side, Subject, make_subject
 from pillsnap.diagnose.together import pipeline_budget
 from pillsnap.diagnose.trials import Causes
 from pillsnap.errors import PillsnapError
-from pillsnap.export import read_onnx
+from pillsnap.export import read_onnx, read_with_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -96,7 +96,7 @@ def _parts(subject: Subject, exports: FreshExports, repro: Path) -> dict[str, An
             problems.append(f"{what}: {problem_of(error)}")
         return None
 
-    candidate = attempt("candidate", lambda: read_onnx(subject.model))
+    candidate = attempt("candidate", lambda: read_with_weights(subject.model))
     healthy = located = budget = causes = None
     if candidate is not None:
         healthy = attempt("fresh export", lambda: read_onnx(exports.like(subject.stage, candidate)))

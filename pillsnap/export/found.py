@@ -12,7 +12,7 @@ from typing import Any
 from pillsnap.artifacts import canonical_json, sha256_file
 from pillsnap.atomic import write_atomic
 from pillsnap.errors import EngineError
-from pillsnap.export.describe import PREFIX, Exported, exported, graph_sha256, read_onnx
+from pillsnap.export.describe import PREFIX, Exported, exported, graph_sha256, read_hashed
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Wanted:
         if not path.is_file() or sha256_file(path) != content.get("sha256"):
             return None
         reused = content.get("reused") is True
-        return exported(path, content["sha256"], read_onnx(path), self.checkpoint, reused=reused)
+        model, sha256 = read_hashed(path)
+        return exported(path, sha256, model, self.checkpoint, reused=reused)
 
     def newest(self, folder: Path, name: re.Pattern[str]) -> Exported | None:
         """The last whole file by name that was made from the same."""
@@ -62,10 +63,10 @@ class Wanted:
         files = (path for path in folder.iterdir() if name.fullmatch(path.name))
         for path in sorted(files, reverse=True):
             try:
-                model = read_onnx(path)
+                model, sha256 = read_hashed(path)
             except EngineError:
                 continue
             found = exported(path, "", model)
             same = found.metadata.get(PREFIX + self.entry) == self.key
             if same and found.metadata.get(PREFIX + "graph_sha256") == graph_sha256(model):
-                yield exported(path, sha256_file(path), model, self.checkpoint, reused=True)
+                yield exported(path, sha256, model, self.checkpoint, reused=True)

@@ -100,6 +100,10 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
             "config_sha256": config_sha256(config),
             "checkpoints_sha256": _hashes(results, "reference", "checkpoint_sha256"),
             "models_sha256": _hashes(results, "candidate", "sha256"),
+            "weights_sha256": {
+                cell: found or {}
+                for cell, found in _hashes(results, "candidate", "weights_sha256").items()
+            },
             "data_fingerprint": {result.cell.id: result.fingerprint for result in results},
             "seed": config.compare.seed,
         },
@@ -226,7 +230,7 @@ def _stage(
     }
 
 
-def _hashes(results: Sequence[CellResult], side: str, key: str) -> dict[str, str | None]:
+def _hashes(results: Sequence[CellResult], side: str, key: str) -> dict[str, Any]:
     found = {}
     for result in results:
         for outcome in result.outcomes:
