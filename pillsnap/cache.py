@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -21,8 +20,9 @@ from numpy.typing import NDArray
 
 from pillsnap.atomic import file_lock, replace_atomic
 from pillsnap.errors import PillsnapError
+from pillsnap.logrecords import open_log
 
-log = logging.getLogger(__name__)
+log = open_log(__name__)
 
 Array = NDArray[Any]
 

@@ -9,6 +9,7 @@ from typing import Any
 from pillsnap.artifacts import sha256_file
 from pillsnap.errors import PillsnapError
 from pillsnap.outcome import Outcome
+from pillsnap.printable import printable
 
 
 def find_mixup(outcomes: Sequence[Outcome]) -> str | None:
@@ -25,7 +26,7 @@ def find_mixup(outcomes: Sequence[Outcome]) -> str | None:
     }
     measured = sorted(frozenset().union(*by_outcome))
     if len(by_outcome) > 1:
-        files = ", ".join(f"{path} ({sha256[:12]})" for path, sha256 in measured)
+        files = ", ".join(f"{printable(path)} ({sha256[:12]})" for path, sha256 in measured)
         return f"the shards of this cell measured different files: {files}"
     for path, sha256 in measured:
         try:
@@ -34,8 +35,8 @@ def find_mixup(outcomes: Sequence[Outcome]) -> str | None:
             return f"the file that was measured is gone: {error}"
         if now != sha256:
             return (
-                f"the report would be of another model: {path} was {sha256[:12]} when it was "
-                f"measured and is {now[:12]} now"
+                f"the report would be of another model: {printable(path)} was {sha256[:12]} when "
+                f"it was measured and is {now[:12]} now"
             )
     return None
 

@@ -5,7 +5,6 @@ A diagnosis explains a verdict and never changes one: what it cannot do is noted
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from pillsnap.diagnose.together import pipeline_budget
 from pillsnap.diagnose.trials import Causes
 from pillsnap.errors import PillsnapError
 from pillsnap.export import read_onnx, read_with_weights
+from pillsnap.logrecords import open_log
 
 if TYPE_CHECKING:
     import onnx
@@ -49,7 +49,7 @@ __all__ = [
     "write_repro",
 ]
 
-log = logging.getLogger(__name__)
+log = open_log(__name__)
 
 T = TypeVar("T")
 

@@ -16,6 +16,7 @@ from pillsnap.cellresult import CellResult
 from pillsnap.config import Config, Profiles, config_sha256
 from pillsnap.gate import certified
 from pillsnap.hints import likely_causes
+from pillsnap.printable import printable_json
 from pillsnap.report.environment import describe_environment
 from pillsnap.report.policy import notes, sample_policy
 
@@ -115,7 +116,7 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
 
 def publish_report(report: dict[str, Any], config: Config, name: str) -> Path:
     """Write reports/<name>.json and export_report.json, each whole or not; returns the latter."""
-    text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = printable_json(json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
     latest = config.out_dir / "export_report.json"
     for path in (config.out_dir / "reports" / f"{name}.json", latest):
         # Names of files need not be Unicode; the replacement is JSON's own escape.

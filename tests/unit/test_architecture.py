@@ -21,7 +21,7 @@ ROOT = Path(pillsnap.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("printable",),
     ("errors", "noise", "preprocess", "detections", "ranking", "matrix", "certify"),
-    ("atomic", "crops", "codes", "progress", "fieldtypes", "isolated"),
+    ("atomic", "crops", "codes", "progress", "fieldtypes", "isolated", "logrecords"),
     ("textfiles", "artifacts", "images", "weights", "bootstrap", "coco", "hardware", "versions"),
     ("configparse", "envfile", "labels", "maps", "records", "cache", "journal", "demo", "listing"),
     ("pipeline", "inputs", "resultfiles", "workers"),
