@@ -23,6 +23,7 @@ from pillsnap.engines.protocol import Batch, Reference
 from pillsnap.engines.timing import Stopwatch
 from pillsnap.errors import ImageError
 from pillsnap.images import read_bytes
+from pillsnap.preprocess import LetterboxTransform
 
 # Samples that the noise floor is measured on.
 FLOOR_SAMPLES = 2
@@ -48,7 +49,12 @@ class RememberedReference:
 
     def outputs(self, batch: Prepared) -> Batch:
         """The reference's output for a batch."""
-        return self._remember("output", batch.contents, lambda: self._watch.run(batch.array))
+        return self._remember(
+            "output",
+            batch.contents,
+            lambda: self._watch.run(batch.array),
+            lambda found: self._is_output(found, len(batch.samples)),
+        )
 
     def seconds_per_image(self, batch: Batch) -> float:
         """How long the reference takes for an image in a batch of this size; measured once on a
@@ -62,7 +68,7 @@ class RememberedReference:
             )
 
         where = [socket.gethostname().encode(), str(len(batch)).encode()]
-        return float(self._remember("speed", where, measure)[0])
+        return float(self._remember("speed", where, measure, _is_speed)[0])
 
     def noise_floor(
         self, batch: Prepared, output: Batch, recorder: Recorder
@@ -94,8 +100,11 @@ class RememberedReference:
                 rows.append([float(columns[name].max()) for name in _DRIFT[stage].values()])
             return np.array(rows, np.float64)
 
-        drift = self._remember("noise floor", batch.contents, measure)
         figures = list(_DRIFT[stage])
+        shape = (len(variants), len(figures))
+        drift = self._remember(
+            "noise floor", batch.contents, measure, lambda found: found.shape == shape
+        )
         return {
             "samples": count,
             "variants": {
@@ -130,17 +139,37 @@ class RememberedReference:
                         scores[readable] = softmax(output).max(axis=1)
                 return scores
 
+            def fits(known: NDArray[Any], count: int = len(batch)) -> bool:
+                return known.shape == (count,)
+
             contents = [_content(sample) for sample in batch]
-            found[start : start + batch_size] = self._remember("top-1", contents, score)
+            found[start : start + batch_size] = self._remember("top-1", contents, score, fits)
         return found
 
     def _remember(
-        self, what: str, contents: Sequence[bytes], compute: Callable[[], NDArray[Any]]
+        self,
+        what: str,
+        contents: Sequence[bytes],
+        compute: Callable[[], NDArray[Any]],
+        fits: Callable[[NDArray[Any]], bool],
     ) -> NDArray[Any]:
         if self._cache is None or self.reference.key is None:
             return compute()
         images = [content.hex() for content in contents]
-        return self._cache.get_or_compute(sha256_json([what, self.reference.key, images]), compute)
+        key = sha256_json([what, self.reference.key, images])
+        return self._cache.get_or_compute(key, compute, fits)
+
+    def _is_output(self, found: NDArray[Any], count: int) -> bool:
+        """Whether a remembered array can be the answer to so many images."""
+        if found.dtype != np.float32 or len(found) != count:
+            return False
+        if isinstance(self.reference.transform, LetterboxTransform):
+            return found.ndim == 3 and found.shape[2] == 7
+        return found.ndim == 2
+
+
+def _is_speed(found: NDArray[Any]) -> bool:
+    return found.shape == (1,) and bool(np.isfinite(found[0]) and found[0] > 0)
 
 
 def _content(sample: Sample) -> bytes:

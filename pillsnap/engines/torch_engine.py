@@ -100,7 +100,7 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
     if request.cache is None:
         about = describe()
     else:
-        about = request.cache.get_or_compute(sha256_json(["about", key]), describe)
+        about = request.cache.get_or_compute(sha256_json(["about", key]), describe, _is_about)
     engine.info["params_million"] = float(about[0])
     variants: dict[str, Engine] = {
         "batch_size": OneByOne(engine),
@@ -109,6 +109,12 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
     }
     strides = tuple(int(stride) for stride in about[1:])
     return Reference(engine, transform, strides, key, variants)
+
+
+def _is_about(found: Batch) -> bool:
+    """Whether an array can be a number of parameters and a detector's strides."""
+    whole = found.ndim == 1 and found.size > 0 and np.isfinite(found).all()
+    return bool(whole and found[0] >= 0 and (found[1:] >= 1).all())
 
 
 def _key(request: Request, checkpoint: str, transform: Transform, device: str) -> str:

@@ -19,7 +19,7 @@ ROOT = Path(pillsnap.__file__).parent
 # Every module belongs to one layer, by its name or by its package's; arrows only point to lower
 # layers, or stay within a package. A new module goes where its imports allow.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("printable",),
+    ("printable", "regularfiles", "arrayfiles"),
     ("errors", "noise", "preprocess", "detections", "ranking", "matrix", "certify"),
     ("atomic", "crops", "codes", "progress", "fieldtypes", "isolated", "logrecords"),
     ("textfiles", "artifacts", "images", "weights", "bootstrap", "coco", "hardware", "versions"),
