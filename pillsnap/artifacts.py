@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pillsnap.errors import ConfigError, PillsnapError
+from pillsnap.regularfiles import open_regular
 
 TIMESTAMP_FORMAT = "%Y%m%d-%H%M%S"
 
@@ -75,7 +76,7 @@ def sha256_file(path: Path) -> str:
         PillsnapError: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise PillsnapError("cannot read the file", where=path, got=_reason(error)) from error

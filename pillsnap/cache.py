@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -19,10 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pillsnap.arrayfiles import read_npy
 from pillsnap.atomic import file_lock, replace_atomic
 from pillsnap.errors import PillsnapError
+from pillsnap.logrecords import open_log
+from pillsnap.regularfiles import open_regular
 
-log = logging.getLogger(__name__)
+log = open_log(__name__)
 
 Array = NDArray[Any]
 
@@ -43,13 +45,21 @@ class ArrayCache:
         self._folder = folder
         self._limit = limit
 
-    def get_or_compute(self, key: str, compute: Callable[[], Array]) -> Array:
+    def get_or_compute(
+        self,
+        key: str,
+        compute: Callable[[], Array],
+        fits: Callable[[Array], bool] = lambda _: True,
+    ) -> Array:
         """The array of a key (64 hex digits): remembered, or computed by one process at a time.
 
         A folder that cannot be written costs the memory, not the run.
+
+        Args:
+            fits: whether a remembered array can be what `compute` gives.
         """
         path = self._folder / key[:2] / f"{key}{_SUFFIX}"
-        found = _read(path)
+        found = _read(path, fits)
         if found is not None:
             return found
         with ExitStack() as stack:
@@ -58,7 +68,7 @@ class ArrayCache:
             except PillsnapError as error:
                 log.warning("the reference cache cannot be used: %s", error)
                 return compute()
-            found = _read(path)  # another process may have been faster
+            found = _read(path, fits)  # another process may have been faster
             if found is None:
                 found = compute()
                 self._write(path, found)
@@ -117,17 +127,23 @@ class ArrayCache:
         return total
 
 
-def _read(path: Path) -> Array | None:
+def _read(path: Path, fits: Callable[[Array], bool]) -> Array | None:
     """A whole entry, now the one used last; None where there is none or it is damaged."""
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            data = file.read()
     except OSError:
         return None
     content = memoryview(data)[_DIGEST:]
-    if hashlib.sha256(content).digest() != data[:_DIGEST]:
-        log.warning("a damaged entry of the reference cache is computed anew: %s", path)
+    try:
+        if hashlib.sha256(content).digest() != data[:_DIGEST]:
+            raise ValueError("its hash")
+        array: Array = read_npy(io.BytesIO(content), len(content))
+        if not fits(array):
+            raise ValueError(f"{array.dtype} {list(array.shape)}")
+    except ValueError as error:
+        log.warning("a damaged entry of the reference cache is computed anew: %s: %s", path, error)
         return None
     with suppress(OSError):
         os.utime(path)
-    array: Array = np.load(io.BytesIO(content), allow_pickle=False)
     return array

@@ -72,8 +72,7 @@ def parse_yaml(cls: type[T], path: Path, environ: Mapping[str, str]) -> T:
     reader = _Reader(path, environ)
     made: T = reader.section(cls, root, None, "")
     if len(reader.problems) > 1:
-        report = "\n".join(map(str, reader.problems))
-        raise ConfigError(f"{len(reader.problems)} problems in {path}\n{report}")
+        raise ConfigError(f"{len(reader.problems)} problems in {path}", details=reader.problems)
     if reader.problems:
         raise reader.problems[0]
     return made

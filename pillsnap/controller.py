@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +13,12 @@ from pillsnap.cellresult import CellResult
 from pillsnap.diagnose.cells import diagnose_cells
 from pillsnap.errors import PillsnapError
 from pillsnap.ledger import Ledger
+from pillsnap.logrecords import open_log
 from pillsnap.report import RunFacts, build_report, publish_report
 from pillsnap.run import GateRun
 from pillsnap.standalone import publish_standalone
 
-log = logging.getLogger(__name__)
+log = open_log(__name__)
 
 # pytest's own codes that the gate never overrides, and its own for an incomplete run.
 INTERRUPTED, INTERNAL_ERROR, USAGE_ERROR = 2, 3, 4

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import copyreg
+from collections.abc import Sequence
+from typing import Any
+
+from pillsnap.printable import printable
+
 
 def first_line(error: BaseException | str, most: int = 300) -> str:
     """What an error or a text says first; an error without a text is named by its kind."""
@@ -20,6 +26,9 @@ class PillsnapError(Exception):
         got: what was found there.
         expected: what would have been right, choices included.
         hint: the next step.
+        details: errors that this one stands for, told below it.
+
+    Texts are made printable: names, keys and metadata may hold anything.
     """
 
     def __init__(
@@ -30,14 +39,20 @@ class PillsnapError(Exception):
         got: object = None,
         expected: object = None,
         hint: str | None = None,
+        details: Sequence[PillsnapError] = (),
     ) -> None:
-        self.what = what
+        self.what = printable(what)
         facts = (("where", where), ("got", got), ("expected", expected), ("try", hint))
         lines = [
-            what,
-            *(f"  {name + ':':<10}{value}" for name, value in facts if value is not None),
+            self.what,
+            *(f"  {n + ':':<10}{printable(value)}" for n, value in facts if value is not None),
+            *map(str, details),
         ]
         super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own would hand the message to __init__, as if it were `what`.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class ConfigError(PillsnapError):

@@ -23,6 +23,7 @@ from pillsnap.matrix import PROVIDERS
 from pillsnap.modelchoice import choose_model, engine_of
 from pillsnap.models import Opened, make_pipeline, model_stage, open_model
 from pillsnap.pipeline import Pipeline, Result
+from pillsnap.printable import printable
 from pillsnap.progress import Progress
 from pillsnap.resultfiles import open_results, save_drawn
 from pillsnap.workers import thread_count
@@ -84,7 +85,7 @@ def _infer(arguments: argparse.Namespace) -> int:
             if image is None:
                 unreadable += 1
                 progress.clear()
-                print(f"{path}: {result['error']}", file=sys.stderr)
+                print(printable(f"{path}: {result['error']}"), file=sys.stderr)
             elif arguments.save_images is not None:
                 below = path.absolute().relative_to(shared)
                 save_drawn(image, result, arguments.save_images / f"{below}.png")

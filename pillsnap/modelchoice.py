@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from pillsnap.artifacts import VERSION_TAG
 from pillsnap.checkpoints import find_best_checkpoint
 from pillsnap.config import Config
 from pillsnap.errors import ConfigError, MissingCheckpoint
+from pillsnap.logrecords import open_log
 
-log = logging.getLogger(__name__)
+log = open_log(__name__)
 
 # Where a stage's own variable is not set, MODEL_PATH is looked at.
 VARIABLES = {

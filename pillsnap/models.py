@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,6 @@ from pillsnap.errors import EngineError
 from pillsnap.export import Exported, describe_onnx, read_onnx, stage_of
 from pillsnap.export.claims import expected_use
 from pillsnap.export.describe import PREFIX
-from pillsnap.export.safety import external_files
 from pillsnap.maps import read_class_map, read_edi_map
 from pillsnap.modelchoice import engine_of
 from pillsnap.pipeline import Pipeline, Stage
@@ -86,8 +84,13 @@ def open_model(
 
     described = describe_onnx(path, stage)
     _require_same_settings(config, stage, described)
-    content = _content(described)
-    session = open_session(content, provider, threads, config.session_options)
+    session = open_session(
+        described.content(),
+        provider,
+        threads,
+        config.session_options,
+        where=described.path,
+    )
     return Opened(
         in_fixed_batches(session.ort, session.run),
         {
@@ -96,7 +99,7 @@ def open_model(
             "engine": "onnx",
             "provider": session.ort.get_providers()[0],
         },
-        whole=isinstance(content, bytes),
+        whole=not described.weights,
     )
 
 
@@ -153,17 +156,6 @@ def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: 
 
     facts = {"version": path.stem, "sha256": sha256_file(path)}
     return Opened(run, {**facts, "engine": "torch", "provider": f"torch:{device}"})
-
-
-def _content(described: Exported) -> bytes | Path:
-    """The bytes that were described, so that what runs is what was hashed; the path of a model
-    whose weights lie beside it."""
-    if external_files(read_onnx(described.path)):
-        return described.path
-    data = described.path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != described.sha256:
-        raise EngineError("the model changed while it was read", where=described.path)
-    return data
 
 
 def _require_same_settings(config: Config, stage: str, described: Exported) -> None:

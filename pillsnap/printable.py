@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
 
 # Control, format (direction marks among them), surrogates, private, unassigned, line, paragraph.
@@ -16,8 +18,19 @@ def printable(text: object, most: int | None = None) -> str:
         text: str() of it is taken; lone surrogates of undecodable file names are escaped too.
         most: characters to keep; a longer text is cut and ends in an ellipsis.
     """
-    shown = "".join(
-        ascii(letter)[1:-1] if unicodedata.category(letter) in _HIDDEN else letter
-        for letter in str(text)
-    )
+    shown = "".join(ascii(letter)[1:-1] if _is_hidden(letter) else letter for letter in str(text))
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
+
+
+def printable_json(text: str) -> str:
+    """JSON text, lines and all, in which what does not print is a JSON escape: it means the same,
+    encodes as UTF-8, and does no harm on a terminal."""
+    return re.sub(
+        r"[^\n -~]",
+        lambda found: json.dumps(found[0])[1:-1] if _is_hidden(found[0]) else found[0],
+        text,
+    )
+
+
+def _is_hidden(letter: str) -> bool:
+    return unicodedata.category(letter) in _HIDDEN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from pillsnap.atomic import make_folder, replace_atomic
 from pillsnap.errors import ConfigError, ImageError
+from pillsnap.printable import printable, printable_json
 
 Result = dict[str, Any]
 Write = Callable[[Result], None]
@@ -26,6 +28,7 @@ CSV_COLUMNS = (
 )
 _PILL = ("class_index", "code", "edi_code", "edi_reason", "confidence")
 _COLOUR = (255, 64, 0)
+_FORMULA = re.compile(r"(^|;)(?=[\s\"']*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 @contextmanager
@@ -53,14 +56,14 @@ def open_results(output: Path | None, stream: IO[str]) -> Iterator[Write]:
         else:
             table = csv.DictWriter(file, CSV_COLUMNS, restval="", lineterminator="\n")
             table.writeheader()
-            yield lambda result: table.writerows(csv_rows(result))
+            yield lambda result: table.writerows(
+                {name: _cell(value) for name, value in row.items()} for row in csv_rows(result)
+            )
 
 
 def json_line(result: Result) -> str:
     """A result as one line of JSON."""
-    text = json.dumps(result, ensure_ascii=False, allow_nan=False)
-    # Names of files need not be Unicode; the replacement is JSON's own escape.
-    return text.encode(errors="backslashreplace").decode()
+    return printable_json(json.dumps(result, ensure_ascii=False, allow_nan=False))
 
 
 def csv_rows(result: Result) -> list[Result]:
@@ -102,6 +105,14 @@ def save_drawn(image: NDArray[np.uint8], result: Result, path: Path) -> None:
             drawn.save(temp, format="PNG")
         except ValueError as error:
             raise ImageError("the drawn photo cannot be written", where=path, got=error) from error
+
+
+def _cell(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: text that starts one gets a quote before it,
+    also behind the separator that spreadsheets split at in half of the world."""
+    if not isinstance(value, str):
+        return value
+    return _FORMULA.sub(r"\1'", printable(value))
 
 
 def _of_pill(pill: Result) -> Result:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pillsnap.errors import PillsnapError
+from pillsnap.regularfiles import open_regular
 
 
 def is_file(path: Path) -> bool:
@@ -24,7 +25,8 @@ def read_text(path: Path, error: type[PillsnapError]) -> str:
         error: the file cannot be read or is not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with open_regular(path) as file:
+            return file.read().decode("utf-8-sig")
     except OSError as problem:
         raise error("this file cannot be read", where=path, got=problem.strerror) from None
     except UnicodeDecodeError as problem:

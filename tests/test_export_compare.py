@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from pillsnap.plugin import GateItem
+from pillsnap.printable import printable
 
 
 def test_equivalence(gate_item: GateItem) -> None:
@@ -17,7 +18,7 @@ def test_equivalence(gate_item: GateItem) -> None:
         reasons = "\n".join(outcome.unreadable.values())
         pytest.fail(f"{len(outcome.unreadable)} images cannot be read:\n{reasons}", pytrace=False)
     if outcome.non_finite:
-        first = ", ".join(outcome.non_finite[:5])
+        first = ", ".join(map(printable, outcome.non_finite[:5]))
         pytest.fail(
             f"the candidate's output is not finite for {len(outcome.non_finite)} samples: {first}",
             pytrace=False,

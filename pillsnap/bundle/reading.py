@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pillsnap.arrayfiles import read_npy_head
 from pillsnap.artifacts import sha256_file
+from pillsnap.bundle.checks import check_facts, read_cells
 from pillsnap.bundle.writing import FORMAT
 from pillsnap.compare.loading import Prepared
 from pillsnap.compare.remembered import RememberedReference
@@ -17,7 +19,8 @@ from pillsnap.datasets import Sample
 from pillsnap.engines.protocol import Batch, Reference, Transform
 from pillsnap.errors import DataError
 from pillsnap.labels import Box
-from pillsnap.preprocess import ClassifyTransform, Geometry, LetterboxTransform
+from pillsnap.preprocess import LetterboxTransform
+from pillsnap.regularfiles import open_regular
 from pillsnap.textfiles import read_json
 
 
@@ -38,25 +41,21 @@ class Bundle:
                 expected=f"a manifest of format {FORMAT}",
                 hint="write one with pytest -m coverage --save-reference DIR",
             )
-        self._cells = {(cell["stage"], cell["mode"]): cell for cell in content["cells"]}
+        self._cells = read_cells(content, folder / "manifest.json")
         self._parts: dict[tuple[str, str], _Part] = {}
 
     def samples(self, stage: str, mode: str) -> list[Sample]:
         """The samples of a stage and mode, sorted by id; raises DataError where it has none."""
-        return sorted(
-            (sample for part in self._of(stage, mode) for sample in part.samples),
-            key=lambda sample: sample.id,
-        )
+        samples = [sample for part in self._of(stage, mode) for sample in part.samples]
+        if len({sample.id for sample in samples}) < len(samples):
+            raise _damaged(self.folder, f"a sample of {stage} {mode} twice", "each in one shard")
+        return sorted(samples, key=lambda sample: sample.id)
 
     def reference(self, stage: str, mode: str) -> RememberedReference:
         """Answers for the samples of a stage and mode."""
         cell = self._cell(stage, mode)
-        kind = LetterboxTransform if stage == "detection" else ClassifyTransform
-        values: Any = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in cell["transform"].items()
-        }
-        engine = _Stored({"bundle": str(self.folder), **cell["reference"]})
-        reference = Reference(engine, kind(**values), tuple(cell["strides"]))
+        engine = _Stored({**cell["reference"], "bundle": str(self.folder)})
+        reference = Reference(engine, cell["transform"], cell["strides"])
         return StoredReference(reference, self._rows(stage, mode))
 
     def load(
@@ -87,7 +86,7 @@ class Bundle:
         cell = self._cell(stage, mode)
         for name in cell["shards"]:
             if (stage, name) not in self._parts:
-                self._parts[stage, name] = _Part(self.folder, name, cell["sha256"])
+                self._parts[stage, name] = _Part(self.folder, name, cell)
         return [self._parts[stage, name] for name in cell["shards"]]
 
     def _rows(self, stage: str, mode: str) -> dict[str, tuple[_Part, int]]:
@@ -129,11 +128,13 @@ class _Stored:
 class _Part:
     """A shard's files, each checked before it is used."""
 
-    def __init__(self, folder: Path, name: str, sha256: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, name: str, cell: Mapping[str, Any]) -> None:
         self._folder = folder
         self._name = name
-        self._sha256 = sha256
-        facts = read_json(self._checked(".json"), DataError)
+        self._sha256: Mapping[str, str] = cell["sha256"]
+        path = self._checked(".json")
+        facts = read_json(path, DataError)
+        self.geometries = check_facts(facts, path)
         self.samples = [
             Sample(sample_id, folder, label, _boxes(boxes))
             for sample_id, label, boxes in zip(
@@ -142,19 +143,41 @@ class _Part:
         ]
         self.index = {sample.id: row for row, sample in enumerate(self.samples)}
         self.contents = [bytes.fromhex(text) for text in facts["contents"]]
-        self.geometries = [Geometry(**each) for each in facts["geometries"]]
+        transform = cell["transform"]
+        self._scenes = isinstance(transform, LetterboxTransform)
+        if len(self.geometries) != (len(self.samples) if self._scenes else 0):
+            raise _damaged(path, f"{len(self.geometries)} geometries", "one for each scene")
+        self._input = (
+            (len(self.samples), 3, transform.height, transform.width)
+            if self._scenes
+            else (len(self.samples), 3, transform.size, transform.size)
+        )
 
     @cached_property
     def inputs(self) -> Batch:
-        return self._array(".input.npy")
+        return self._array(".input.npy", lambda shape: shape == self._input, f"{self._input}")
 
     @cached_property
     def outputs(self) -> Batch:
-        return self._array(".output.npy")
+        def fits(shape: tuple[int, ...]) -> bool:
+            scenes = len(shape) == 3 and shape[2] == 7
+            rows = scenes if self._scenes else len(shape) == 2 and shape[1] > 1
+            return rows and shape[0] == len(self.samples)
 
-    def _array(self, part: str) -> Batch:
-        # Mapped, so that a bundle may be larger than the memory of a small machine.
-        found: Batch = np.load(self._checked(part), mmap_mode="r", allow_pickle=False)
+        expected = "[N,boxes,7]" if self._scenes else "[N,classes]"
+        return self._array(".output.npy", fits, f"{expected} of {len(self.samples)} samples")
+
+    def _array(self, part: str, fits: Callable[[tuple[int, ...]], bool], expected: str) -> Batch:
+        path = self._checked(part)
+        with open_regular(path) as file:
+            try:
+                dtype, shape, order = read_npy_head(file, path.stat().st_size)
+            except ValueError as error:
+                raise _damaged(path, error, f"float32 {expected}") from error
+            if dtype != np.float32 or order != "C" or not fits(shape):
+                raise _damaged(path, f"{dtype} {list(shape)}", f"float32 {expected}")
+            # Mapped, so that a bundle may be larger than the memory of a small machine.
+            found: Batch = np.memmap(file, dtype, "r", file.tell(), shape)
         return found
 
     def _checked(self, part: str) -> Path:
@@ -166,6 +189,16 @@ class _Part:
                 hint="copy the whole folder again",
             )
         return path
+
+
+def _damaged(path: Path, got: object, expected: str) -> DataError:
+    return DataError(
+        "a file of the bundle does not hold what it should",
+        where=path,
+        got=got,
+        expected=expected,
+        hint="write it again with --save-reference DIR",
+    )
 
 
 def _boxes(rows: list[list[float]] | None) -> tuple[Box, ...] | None:

@@ -28,6 +28,7 @@ from pillsnap.engines.protocol import Batch, Reference
 from pillsnap.engines.timing import Stopwatch
 from pillsnap.errors import ImageError
 from pillsnap.images import read_bytes
+from pillsnap.preprocess import LetterboxTransform
 
 # Samples that the noise floor is measured on.
 FLOOR_SAMPLES = 2
@@ -53,7 +54,12 @@ class RememberedReference:
 
     def outputs(self, batch: Prepared) -> Batch:
         """The reference's output for a batch."""
-        return self._remember("output", batch.contents, lambda: self._watch.run(batch.array))
+        return self._remember(
+            "output",
+            batch.contents,
+            lambda: self._watch.run(batch.array),
+            lambda found: self._is_output(found, len(batch.samples)),
+        )
 
     def seconds_per_image(self, batch: Batch) -> tuple[float, bool]:
         """How long the reference takes for an image in a batch of this size, and whether that is
@@ -71,7 +77,7 @@ class RememberedReference:
             )
 
         where = [socket.gethostname().encode(), str(len(batch)).encode()]
-        found = self._remember("speed", where, measure)
+        found = self._remember("speed", where, measure, _is_speed)
         if self._watch.warm and not measured:
             found = measure()
         return float(found[0]), not measured
@@ -108,7 +114,8 @@ class RememberedReference:
 
         figures = list(_DRIFT[stage])
         what = ["noise floor", _code(), _DRIFT[stage], list(variants)]
-        drift = self._remember(what, batch.contents, measure)
+        shape = (len(variants), len(figures))
+        drift = self._remember(what, batch.contents, measure, lambda found: found.shape == shape)
         return {
             "samples": count,
             "variants": {
@@ -143,17 +150,38 @@ class RememberedReference:
                         scores[readable] = softmax(output).max(axis=1)
                 return scores
 
+            def fits(known: NDArray[Any], count: int = len(batch)) -> bool:
+                return known.shape == (count,)
+
             contents = [_content(sample) for sample in batch]
-            found[start : start + batch_size] = self._remember(["top-1", _code()], contents, score)
+            what = ["top-1", _code()]
+            found[start : start + batch_size] = self._remember(what, contents, score, fits)
         return found
 
     def _remember(
-        self, what: object, contents: Sequence[bytes], compute: Callable[[], NDArray[Any]]
+        self,
+        what: object,
+        contents: Sequence[bytes],
+        compute: Callable[[], NDArray[Any]],
+        fits: Callable[[NDArray[Any]], bool],
     ) -> NDArray[Any]:
         if self._cache is None or self.reference.key is None:
             return compute()
         images = [content.hex() for content in contents]
-        return self._cache.get_or_compute(sha256_json([what, self.reference.key, images]), compute)
+        key = sha256_json([what, self.reference.key, images])
+        return self._cache.get_or_compute(key, compute, fits)
+
+    def _is_output(self, found: NDArray[Any], count: int) -> bool:
+        """Whether a remembered array can be the answer to so many images."""
+        if found.dtype != np.float32 or len(found) != count:
+            return False
+        if isinstance(self.reference.transform, LetterboxTransform):
+            return found.ndim == 3 and found.shape[2] == 7
+        return found.ndim == 2
+
+
+def _is_speed(found: NDArray[Any]) -> bool:
+    return found.shape == (1,) and bool(np.isfinite(found[0]) and found[0] > 0)
 
 
 @cache

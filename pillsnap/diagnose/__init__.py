@@ -5,7 +5,6 @@ A diagnosis explains a verdict and never changes one: what it cannot do is noted
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -25,7 +24,8 @@ from pillsnap.diagnose.subject import Side, Subject, make_subject
 from pillsnap.diagnose.together import pipeline_budget
 from pillsnap.diagnose.trials import Causes
 from pillsnap.errors import PillsnapError
-from pillsnap.export import read_onnx
+from pillsnap.export import read_onnx, read_with_weights
+from pillsnap.logrecords import open_log
 
 if TYPE_CHECKING:
     import onnx
@@ -49,7 +49,7 @@ __all__ = [
     "write_repro",
 ]
 
-log = logging.getLogger(__name__)
+log = open_log(__name__)
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ def _parts(subject: Subject, exports: FreshExports, repro: Path) -> dict[str, An
             problems.append(f"{what}: {problem_of(error)}")
         return None
 
-    candidate = attempt("candidate", lambda: read_onnx(subject.model))
+    candidate = attempt("candidate", lambda: read_with_weights(subject.model))
     healthy = located = budget = causes = None
     if candidate is not None:
         healthy = attempt("fresh export", lambda: read_onnx(exports.like(subject.stage, candidate)))

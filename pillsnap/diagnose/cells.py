@@ -18,7 +18,7 @@ from pillsnap.diagnose import (
     problem_of,
 )
 from pillsnap.diagnose.subject import Subject
-from pillsnap.export import read_onnx
+from pillsnap.export import read_onnx, read_with_weights
 from pillsnap.gate import concerns_outputs
 from pillsnap.images import read_image
 from pillsnap.matrix import STAGES, Cell
@@ -112,7 +112,7 @@ def _pipeline_budget(
     run: GateRun, pair: tuple[CellResult, CellResult], exports: FreshExports
 ) -> Budget:
     detector, classifier = (_subject(run, result) for result in pair)
-    candidate = read_onnx(detector.model)
+    candidate = read_with_weights(detector.model)
     healthy = read_onnx(exports.like(detector.stage, candidate))
     return pipeline_budget(detector, classifier, candidate, healthy)
 

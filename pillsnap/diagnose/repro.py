@@ -11,6 +11,8 @@ import numpy as np
 from pillsnap.atomic import replace_atomic, write_atomic
 from pillsnap.diagnose.subject import Subject
 from pillsnap.engines import Batch
+from pillsnap.export import read_onnx
+from pillsnap.export.safety import external_files
 
 _SCRIPT = '''"""Shows how far a model is from its reference: python {name}
 
@@ -59,8 +61,13 @@ def write_repro(folder: Path, subject: Subject) -> Path:
         candidate=subject.candidate.network(given),
     )
     write_atomic(folder / "tensors.npz", content.getvalue())
-    with replace_atomic(folder / "model.onnx") as temp:
-        shutil.copyfile(subject.model, temp)
+    beside = {
+        name: subject.model.resolve().parent / name
+        for name in external_files(read_onnx(subject.model))
+    }
+    for name, source in {**beside, "model.onnx": subject.model}.items():
+        with replace_atomic(folder / name) as temp:
+            shutil.copyfile(source, temp)
     script = folder / SCRIPT_NAME
     write_atomic(script, _SCRIPT.format(name=SCRIPT_NAME).encode())
     return script

@@ -65,7 +65,6 @@ class OnnxBackend:
                 assert request.convert is not None  # whoever asks for a precision can make it
                 exported = request.convert(exported)
         how = (
-            exported.path,
             cell.provider,
             request.threads,
             config.session_options,
@@ -79,4 +78,5 @@ class OnnxBackend:
             "quantized": quantized,
             "foreign": not has_claims(exported),
         }
-        return OnnxEngine(open_session(*how), info, OnnxAlone(*how))
+        session = open_session(exported.content(), *how, where=exported.path)
+        return OnnxEngine(session, info, OnnxAlone(exported.path, *how))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,9 +10,10 @@ from pathlib import Path
 from pillsnap.atomic import FOLDER_MODE
 from pillsnap.engines.libraries import find_missing, has_nvidia_driver
 from pillsnap.errors import EngineError
+from pillsnap.logrecords import open_log
 from pillsnap.ortconfig import Runtime
 
-log = logging.getLogger(__name__)
+log = open_log(__name__)
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"

@@ -61,6 +61,7 @@ def open_session(
     threads: int,
     runtime: Runtime | None = None,
     precision: str | None = None,
+    where: Path | None = None,
 ) -> Session:
     """Load a model on the provider asked for.
 
@@ -71,6 +72,7 @@ def open_session(
         threads: intra-op threads; 0 lets ONNX Runtime choose.
         runtime: options; the defaults by default.
         precision: of the cell, see provider_options.
+        where: the file behind a content, for the error.
 
     Raises:
         EngineError: the model cannot be loaded, or does not run as asked.
@@ -95,7 +97,7 @@ def open_session(
     except Exception as error:  # ORT's exceptions have no common base but this
         raise EngineError(
             "ONNX Runtime cannot load this model",
-            where=None if isinstance(model, bytes) else model,
+            where=where if isinstance(model, bytes) else model,
             got=first_line(error),
             hint="check the file with onnx.checker, or export again with --fresh-export",
         ) from error

@@ -107,8 +107,10 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
     if request.cache is None:
         about, names = describe(), name_classes()
     else:
-        about = request.cache.get_or_compute(sha256_json(["about", key]), describe)
-        names = request.cache.get_or_compute(sha256_json(["class names", key]), name_classes)
+        about = request.cache.get_or_compute(sha256_json(["about", key]), describe, _is_about)
+        names = request.cache.get_or_compute(
+            sha256_json(["class names", key]), name_classes, _are_names
+        )
     engine.info["params_million"] = float(about[0])
     variants: dict[str, Engine] = {
         "batch_size": OneByOne(engine),
@@ -118,6 +120,21 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
     strides = tuple(int(stride) for stride in about[1:])
     class_names = tuple(json.loads(names.tobytes()))
     return Reference(engine, transform, strides, key, variants, class_names)
+
+
+def _is_about(found: Batch) -> bool:
+    """Whether an array can be a number of parameters and a detector's strides."""
+    whole = found.ndim == 1 and found.size > 0 and np.isfinite(found).all()
+    return bool(whole and found[0] >= 0 and (found[1:] >= 1).all())
+
+
+def _are_names(found: NDArray[Any]) -> bool:
+    """Whether an array can be a JSON list of texts."""
+    try:
+        names = json.loads(found.tobytes())
+    except ValueError:
+        return False
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
 
 
 def _key(request: Request, checkpoint: str, transform: Transform, device: str) -> str:

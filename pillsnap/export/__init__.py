@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from pillsnap.config import Config
-from pillsnap.export.describe import Exported, describe_onnx, read_onnx, stage_of
+from pillsnap.export.describe import (
+    Exported,
+    describe_onnx,
+    read_onnx,
+    read_with_weights,
+    stage_of,
+)
 from pillsnap.export.publish import export_once
 
 __all__ = [
@@ -15,6 +21,7 @@ __all__ = [
     "export_detection_onnx",
     "export_onnx",
     "read_onnx",
+    "read_with_weights",
     "stage_of",
 ]
 

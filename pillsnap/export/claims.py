@@ -105,7 +105,7 @@ def _flat(entries: dict[str, str]) -> dict[str, Any]:
     for name, text in entries.items():
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text
         if isinstance(value, dict):
             found |= {f"{name}.{key}": item for key, item in value.items()}

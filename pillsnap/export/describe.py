@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.artifacts import sha256_file
 from pillsnap.errors import EngineError, first_line
-from pillsnap.export.safety import require_beside, require_opset, require_size
+from pillsnap.export.safety import (
+    embed_weights,
+    external_files,
+    require_opset,
+    require_self_contained,
+    require_size,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -37,6 +44,7 @@ class Exported:
         checkpoint: that .pt; None for a file that was only described.
         metadata: all of the file's metadata, keys as they stand there.
         reused: whether an earlier run had exported it.
+        weights: SHA-256 of the files beside it that hold its weights, by name.
     """
 
     path: Path
@@ -51,6 +59,21 @@ class Exported:
     checkpoint: Path | None
     metadata: dict[str, str]
     reused: bool
+    weights: dict[str, str] = field(default_factory=dict)
+
+    def content(self) -> bytes | Path:
+        """What a runtime is to load: the bytes that were described, so that what runs is what was
+        hashed; the path of a model whose weights lie beside it.
+
+        Raises:
+            EngineError: the file is another by now, or gone.
+        """
+        if self.weights:
+            return self.path
+        data = _read(self.path)
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise EngineError("the model changed while it was read", where=self.path)
+        return data
 
     def summary(self) -> dict[str, Any]:
         """What a report says of the file, as plain builtins."""
@@ -65,6 +88,7 @@ class Exported:
             "git_sha": self.git_sha,
             "checkpoint_sha256": self.checkpoint_sha256,
             "reused": self.reused,
+            "weights_sha256": self.weights,
         }
 
 
@@ -78,9 +102,9 @@ def describe_onnx(path: Path, stage: str) -> Exported:
     Raises:
         EngineError: missing, damaged, or a model of the other stage.
     """
-    model = read_onnx(path)
+    model, sha256 = read_hashed(path)
     _require_stage(model, stage, path)
-    return exported(path, sha256_file(path), model)
+    return exported(path, sha256, model)
 
 
 def exported(
@@ -93,13 +117,12 @@ def exported(
 ) -> Exported:
     """The facts about a file whose content is `model`."""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    params = metadata.get(PREFIX + "params_million")
     return Exported(
         path=path.resolve(),
         sha256=sha256,
         opset=opset_of(model),
-        dynamic_axes=_shape(_inputs(model)[0])[0] is None,
-        params_million=_weights_million(model) if params is None else float(params),
+        dynamic_axes=_shape(_inputs(model)[0])[:1] == (None,),
+        params_million=_params_million(metadata) or _weights_million(model),
         version_tag=metadata.get(PREFIX + "version_tag", ""),
         exported_at_utc=metadata.get(PREFIX + "exported_at_utc", ""),
         git_sha=metadata.get(PREFIX + "git_sha", ""),
@@ -107,6 +130,10 @@ def exported(
         checkpoint=checkpoint,
         metadata=metadata,
         reused=reused,
+        weights={
+            name: sha256_file(path.resolve().parent / name)
+            for name in sorted(external_files(model))
+        },
     )
 
 
@@ -115,24 +142,46 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
     Raises:
         EngineError: the file is missing, unreadable, no whole ONNX model, of an opset that cannot
-            be run, or keeps weights anywhere but beside itself.
+            be run, or not self-contained, see require_self_contained.
     """
+    return read_hashed(path)[0]
+
+
+def read_with_weights(path: Path) -> onnx.ModelProto:
+    """Parse a model with the weights that lie beside it, to run it or parts of it from memory.
+
+    Raises:
+        EngineError: as read_onnx, or the weights cannot be read.
+    """
+    model = read_onnx(path)
+    embed_weights(model, path)
+    return model
+
+
+def read_hashed(path: Path) -> tuple[onnx.ModelProto, str]:
+    """A model as read_onnx gives it, and the SHA-256 of the bytes that it was parsed from."""
     import onnx
 
-    require_size(path)
+    data = _read(path)
     try:
-        model = onnx.load(path, load_external_data=False)
-    except OSError as error:
-        raise EngineError("cannot read the model", where=path, got=error.strerror) from error
+        model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError has other bases in other versions
         raise _damaged(path, str(error)) from error
+    require_self_contained(model, path)
     if not (_inputs(model) and model.graph.output and model.graph.node):
         raise _damaged(path, "a graph without nodes, inputs or outputs")
     if not opset_of(model):
         raise _damaged(path, "no opset")
     require_opset(opset_of(model), path)
-    require_beside(model, path)
-    return model
+    return model, hashlib.sha256(data).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    require_size(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EngineError("cannot read the model", where=path, got=error.strerror) from error
 
 
 def graph_sha256(model: onnx.ModelProto) -> str:
@@ -155,9 +204,11 @@ def stage_of(model: onnx.ModelProto) -> str:
     entries = {entry.key: entry.value for entry in model.metadata_props}
     output = _shape(model.graph.output[0])
     ranks = len(_shape(_inputs(model)[0])), len(output)
-    by_shape = {(4, 3): "detection", (4, 2): "classification"}.get(ranks, "neither")
-    found = entries.get(PREFIX + "stage") or by_shape
-    return "neither" if found == "detection" and output[-1] not in (6, None) else found
+    by_shape = {(4, 3): "detection", (4, 2): "classification"}
+    found = entries.get(PREFIX + "stage") or by_shape.get(ranks, "neither")
+    if found == "detection" and output[-1:] not in ((6,), (None,)):
+        return "neither"
+    return found if ranks[0] == 4 and found in by_shape.values() else "neither"
 
 
 def _require_stage(model: onnx.ModelProto, stage: str, path: Path) -> None:
@@ -193,10 +244,21 @@ def _text(shape: tuple[int | None, ...]) -> str:
     return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"
 
 
+def _params_million(metadata: Mapping[str, str]) -> float | None:
+    """What metadata say; None where they say nothing, or no such number."""
+    try:
+        found = float(metadata.get(PREFIX + "params_million", ""))
+    except ValueError:
+        return None
+    return found if math.isfinite(found) and found >= 0 else None
+
+
 def _weights_million(model: onnx.ModelProto) -> float:
     """Elements of all weights, in millions."""
-    count: int = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
-    return round(count / 1e6, 6)
+    count = math.fsum(
+        math.prod(float(size) for size in tensor.dims) for tensor in model.graph.initializer
+    )
+    return round(count / 1e6, 6) if math.isfinite(count) else 0.0
 
 
 def _damaged(path: Path, reason: str) -> EngineError:

@@ -12,7 +12,7 @@ from typing import Any
 from pillsnap.artifacts import canonical_json, sha256_file
 from pillsnap.atomic import write_atomic
 from pillsnap.errors import EngineError
-from pillsnap.export.describe import PREFIX, Exported, exported, graph_sha256, read_onnx
+from pillsnap.export.describe import PREFIX, Exported, exported, graph_sha256, read_hashed
 from pillsnap.export.properties import read_properties
 
 
@@ -53,7 +53,8 @@ class Wanted:
         if not path.is_file() or sha256_file(path) != content.get("sha256"):
             return None
         reused = content.get("reused") is True
-        return exported(path, content["sha256"], read_onnx(path), self.checkpoint, reused=reused)
+        model, sha256 = read_hashed(path)
+        return exported(path, sha256, model, self.checkpoint, reused=reused)
 
     def newest(self, folder: Path, name: re.Pattern[str]) -> Exported | None:
         """The last whole file by name that was made from the same."""
@@ -66,9 +67,9 @@ class Wanted:
                 # Most are of other recipes: only what may be it is read whole.
                 if read_properties(path).get(PREFIX + self.entry) != self.key:
                     continue
-                model = read_onnx(path)
+                model, sha256 = read_hashed(path)
             except (OSError, EngineError):
                 continue
             found = exported(path, "", model)
             if found.metadata.get(PREFIX + "graph_sha256") == graph_sha256(model):
-                yield exported(path, sha256_file(path), model, self.checkpoint, reused=True)
+                yield exported(path, sha256, model, self.checkpoint, reused=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pillsnap.errors import EngineError
 
@@ -18,6 +19,9 @@ MAX_BYTES = 2**31 - 1
 
 # The first opset whose operators ONNX Runtime promises to run.
 _OLDEST_OPSET = 7
+
+# Where runtimes look for weights in the model's folder, whatever the working directory is.
+_BESIDE = re.compile(r"graph(\.node\.attribute\.(g|graphs))*\.initializer")
 
 
 def require_size(path: Path) -> None:
@@ -64,35 +68,86 @@ def require_opset(found: int, path: Path) -> None:
 
 def external_files(model: onnx.ModelProto) -> set[str]:
     """Names of the files that hold weights of the model, as they stand in it."""
-    return {_entries(tensor).get("location", "") for tensor in _external(model)}
+    return {_location(tensor) for _, tensor in _external(model)}
 
 
-def require_beside(model: onnx.ModelProto, path: Path) -> None:
-    """Refuse weights that lie anywhere but in the model's own folder.
+def require_self_contained(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse text that is no text, and whatever is read from anywhere but the model's own folder.
 
     Raises:
-        EngineError: an absolute or parent path, a link out of the folder, a file that is missing or
-            too short.
+        EngineError: a string that is not UTF-8; weights at an absolute or parent path, behind a
+            link out of the folder, in a file that is missing or too short, or of a tensor that
+            runtimes look for elsewhere; a node that holds or names a provider's compiled code.
     """
-    folder = path.resolve().parent
-    for tensor in _external(model):
-        entries = _entries(tensor)
-        name = entries.get("location", "")
-        file = folder / name
-        if name in ("", ".", "..") or Path(name).name != name or file.resolve().parent != folder:
-            raise _refusal(path, f"{tensor.name}: {name!r}", "a file in the model's own folder")
+    for place, message in _messages(model):
+        if any(isinstance(text, bytes) for text in _texts(message)):
+            raise _refusal(path, f"{place}: a string that is not UTF-8", "names in UTF-8")
+        if message.DESCRIPTOR.name == "NodeProto" and message.op_type == "EPContext":
+            raise _refusal(path, f"{place}: an EPContext node", "operators alone")
+    for place, tensor in _external(model):
+        _require_beside(place, tensor, path)
+
+
+def embed_weights(model: onnx.ModelProto, path: Path) -> None:
+    """Move the weights that lie beside a model into it: what runs from memory has no folder, and
+    runtimes would look in the working directory.
+
+    Args:
+        model: as read from `path` and found self-contained.
+
+    Raises:
+        EngineError: a file cannot be read.
+    """
+    for _, tensor in _external(model):
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        file = path.resolve().parent / entries["location"]
         try:
-            end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
-            short = not file.is_file() or end > file.stat().st_size or end < 0
-        except (OSError, ValueError):
-            short = True
-        if short:
-            raise _refusal(path, f"{tensor.name}: {name!r}", "a file that holds these weights")
+            with file.open("rb") as stream:
+                stream.seek(int(entries.get("offset") or 0))
+                tensor.raw_data = stream.read(int(entries.get("length") or 0) or -1)
+        except OSError as error:
+            raise EngineError("cannot read the weights", where=file, got=error.strerror) from error
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+
+
+def _require_beside(place: str, tensor: onnx.TensorProto, path: Path) -> None:
+    keys = [entry.key for entry in tensor.external_data]
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    name = entries.get("location", "")
+    shown = f"{place} {tensor.name}: {name!r}"
+    if not _BESIDE.fullmatch(place):
+        raise _refusal(path, shown, "weights in other files for initializers alone")
+    folder = path.resolve().parent
+    beside = name not in ("", ".", "..") and "\0" not in name and Path(name).name == name
+    if not beside or len(set(keys)) < len(keys) or not _is_child(folder, name):
+        raise _refusal(path, shown, "a file in the model's own folder")
+    numbers = [entries.get("offset") or "0", entries.get("length") or "0"]
+    if not all(re.fullmatch("[0-9]{1,18}", number) for number in numbers):
+        raise _refusal(path, f"{shown} from {numbers[0]!r}, {numbers[1]!r} long", "whole numbers")
+    if sum(map(int, numbers)) > _size(folder / name):
+        raise _refusal(path, shown, "a file that holds these weights")
+
+
+def _size(file: Path) -> int:
+    """Bytes of a regular file; -1 where there is none."""
+    try:
+        return file.stat().st_size if file.is_file() else -1
+    except OSError:  # a name that is too long
+        return -1
+
+
+def _is_child(folder: Path, name: str) -> bool:
+    """Whether a name, links followed, is one of this folder."""
+    try:
+        return (folder / name).resolve().parent == folder
+    except (OSError, RuntimeError):  # too long, or a loop of links
+        return False
 
 
 def _refusal(path: Path, got: str, expected: str) -> EngineError:
     return EngineError(
-        "the model's weights lie in a file that is not to be read",
+        "the model holds or names what is not to be read",
         where=path,
         got=got,
         expected=expected,
@@ -100,29 +155,42 @@ def _refusal(path: Path, got: str, expected: str) -> EngineError:
     )
 
 
-def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
-    return {entry.key: entry.value for entry in tensor.external_data}
+def _location(tensor: onnx.TensorProto) -> str:
+    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
 
 
-def _external(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    nodes = [node for function in model.functions for node in function.node]
-    for tensor in (*_tensors_of_graph(model.graph), *_tensors_of_nodes(nodes)):
+def _external(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Place and tensor of all whose values lie in another file."""
+    for place, message in _messages(model):
         # 1 is TensorProto.EXTERNAL; a location without it is not read by ONNX, but by others.
-        if tensor.data_location == 1 or tensor.external_data:
-            yield tensor
+        if message.DESCRIPTOR.name == "TensorProto" and (
+            message.data_location == 1 or message.external_data
+        ):
+            yield place, message
 
 
-def _tensors_of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    yield from _tensors_of_nodes(graph.node)
+def _messages(model: onnx.ModelProto) -> Iterator[tuple[str, Any]]:
+    """Every message of a file with the fields that lead to it, by the format's own description: a
+    tensor is found wherever there can be one, in fields of later versions of ONNX too."""
+    todo: list[tuple[str, Any]] = [("", model)]
+    while todo:
+        place, message = todo.pop()
+        yield place, message
+        if message.DESCRIPTOR.name == "TensorProto":  # its values may be large: not listed
+            todo.extend((place, entry) for entry in message.external_data)
+            continue
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                inner = f"{place}.{field.name}".lstrip(".")
+                single = hasattr(value, "DESCRIPTOR")
+                todo.extend((inner, child) for child in ([value] if single else value))
 
 
-def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
-    for attribute in (attribute for node in nodes for attribute in node.attribute):
-        yield from (attribute.t, *attribute.tensors)
-        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-            yield from (sparse.values, sparse.indices)
-        for graph in (attribute.g, *attribute.graphs):
-            yield from _tensors_of_graph(graph)
+def _texts(message: Any) -> Iterator[str | bytes]:
+    """The strings of a message; protobuf gives bytes for one that is not UTF-8."""
+    if message.DESCRIPTOR.name == "TensorProto":
+        yield from (message.name, message.doc_string)
+        return
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            yield from ([value] if isinstance(value, str | bytes) else value)

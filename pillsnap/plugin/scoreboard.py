@@ -10,6 +10,7 @@ import pytest
 
 from pillsnap.config import Config
 from pillsnap.errors import PillsnapError
+from pillsnap.printable import printable
 from pillsnap.proof.scores import build_report, write_report
 from pillsnap.proof.table import render
 
@@ -47,7 +48,9 @@ class Scoreboard:
         if not any(self._found.values()):
             return
         report = build_report(*(self._found[kind] for kind in KINDS))
-        self._lines = [*render(report), *self._publish(report, session)]
+        self._lines = [
+            printable(line) for line in (*render(report), *self._publish(report, session))
+        ]
 
     def _publish(self, report: dict[str, Any], session: pytest.Session) -> Iterator[str]:
         """Write the report of a whole proof; a part must not replace one."""

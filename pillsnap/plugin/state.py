@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 from dataclasses import dataclass, field
@@ -19,11 +18,12 @@ from pillsnap.configfile import find_config, load_config
 from pillsnap.errors import ConfigError, PillsnapError
 from pillsnap.journal import RunLock, find_unfinished
 from pillsnap.ledger import Ledger
+from pillsnap.logrecords import open_log
 from pillsnap.options import select
 from pillsnap.run import GateRun
 from pillsnap.workers import thread_count
 
-log = logging.getLogger(__name__)
+log = open_log(__name__)
 
 # Key of what the plugin puts into user_properties and into a worker's input.
 PROPERTY = "pillsnap"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pillsnap.cellresult import CellResult
+from pillsnap.printable import printable
 from pillsnap.report.table import explain
 
 
@@ -23,13 +24,14 @@ class VerdictReport(pytest.TestReport):
 
 def log_failure(session: pytest.Session, result: CellResult, cell: dict[str, Any]) -> None:
     """A breached cell appears as a failed test of its own."""
+    reason = "\n".join(map(printable, result.verdict.reason.split("\n")))
     try:
-        raise GateFailure("\n".join([result.verdict.reason, *explain(cell)]))
+        raise GateFailure("\n".join([reason, *explain(cell)]))
     except GateFailure as error:
         longrepr = pytest.ExceptionInfo.from_exception(error).getrepr(style="value")
     # What the short summary and --junitxml show, less the exception's name: lines are short.
     assert longrepr.reprcrash is not None  # an exception that was raised has a place
-    longrepr.reprcrash.message = result.verdict.reason
+    longrepr.reprcrash.message = reason
     report = VerdictReport(
         nodeid=f"gate::{result.cell.id}",
         location=("gate", None, result.cell.id),

@@ -10,6 +10,7 @@ from typing import Any
 from pillsnap.atomic import write_atomic
 from pillsnap.config import Config
 from pillsnap.matrix import STAGES
+from pillsnap.printable import printable_json
 from pillsnap.proof.catalogue import FAULTS
 from pillsnap.proof.explained import EXPLAINABLE
 from pillsnap.proof.fault import GROUPS
@@ -98,6 +99,6 @@ def _caught_by(trials: Sequence[dict[str, Any]]) -> dict[str, int]:
 def write_report(report: dict[str, Any], config: Config) -> Path:
     """{paths.exp_dir}/export/proof_report.json, whole or not at all."""
     path = config.out_dir / "proof_report.json"
-    text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = printable_json(json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
     write_atomic(path, text.encode())
     return path

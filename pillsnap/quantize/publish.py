@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from pillsnap.artifacts import sha256_file
 from pillsnap.atomic import file_lock, write_atomic
 from pillsnap.config import Config
-from pillsnap.errors import ConfigError
-from pillsnap.export.describe import PREFIX, Exported, exported, graph_sha256, read_onnx
+from pillsnap.errors import ConfigError, EngineError
+from pillsnap.export.describe import PREFIX, Exported, exported, graph_sha256, read_with_weights
 from pillsnap.export.found import Wanted
 from pillsnap.export.proof import prove
 from pillsnap.export.tracing import Traced
@@ -69,7 +69,7 @@ def quantize_once(
         name = re.compile(rf"{re.escape(recipe.stem())}(-\d+)?\.onnx")
         found = wanted.marked(marker) or wanted.newest(folder, name)
         if found is None:
-            model, facts = convert(read_onnx(source.path), recipe, calibration, criterion)
+            model, facts = convert(read_with_weights(source.path), recipe, calibration, criterion)
             where = source.path
             prove(Traced(model, source.params_million, "", _strides(source)), config, stage, where)
             _stamp(model, {**recipe.facts(), **facts, "quantize_key": key})
@@ -113,7 +113,11 @@ def _recipe(
 
 
 def _strides(source: Exported) -> tuple[int, ...]:
-    return tuple(json.loads(source.metadata.get(PREFIX + "strides", "[]")))
+    """A detector's strides as its metadata say; raises EngineError where they are none."""
+    text = source.metadata.get(PREFIX + "strides", "[]")
+    if not re.fullmatch(r"\[(\d{1,4}(, ?\d{1,4})*)?\]", text):
+        raise EngineError("the model's metadata are damaged", where=source.path, got=text[:80])
+    return tuple(json.loads(text))
 
 
 def _stamp(model: onnx.ModelProto, facts: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.artifacts import canonical_json, sha256_file, sha256_json
+from pillsnap.errors import EngineError
 from pillsnap.export.describe import PREFIX, Exported
 from pillsnap.versions import package_version
 
@@ -53,7 +54,11 @@ class Quantized:
 
 
 def describe_quantized(exported: Exported) -> Quantized | None:
-    """What a file's metadata say of its precision; None when pillsnap did not convert it."""
+    """What a file's metadata say of its precision; None when pillsnap did not convert it.
+
+    Raises:
+        EngineError: they say that it did, and not what pillsnap writes.
+    """
     found = {
         key.removeprefix(PREFIX): value
         for key, value in exported.metadata.items()
@@ -61,10 +66,21 @@ def describe_quantized(exported: Exported) -> Quantized | None:
     }
     if "precision" not in found:
         return None
+    try:
+        return _quantized(found, exported.path.stat().st_size)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise EngineError(
+            "the model's metadata on its precision are damaged",
+            where=exported.path,
+            got=repr(error),
+        ) from error
+
+
+def _quantized(found: dict[str, str], size_bytes: int) -> Quantized:
     return Quantized(
         precision=found["precision"],
         method=found["method"],
-        size_bytes=exported.path.stat().st_size,
+        size_bytes=size_bytes,
         nodes_low=int(found["nodes_low"]),
         nodes_float=len(json.loads(found["float_nodes"])),
         float_nodes=tuple(json.loads(found["float_nodes"])),

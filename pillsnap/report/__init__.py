@@ -16,6 +16,7 @@ from pillsnap.cellresult import CellResult
 from pillsnap.config import Config, Profiles, config_sha256
 from pillsnap.gate import certified
 from pillsnap.hints import likely_causes
+from pillsnap.printable import printable_json
 from pillsnap.report.environment import describe_environment
 from pillsnap.report.policy import count_data, notes, sample_policy
 
@@ -100,6 +101,10 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
             "config_sha256": config_sha256(config),
             "checkpoints_sha256": _hashes(results, "reference", "checkpoint_sha256"),
             "models_sha256": _hashes(results, "candidate", "sha256"),
+            "weights_sha256": {
+                cell: found or {}
+                for cell, found in _hashes(results, "candidate", "weights_sha256").items()
+            },
             "data_fingerprint": {result.cell.id: result.fingerprint for result in results},
             "seed": config.compare.seed,
         },
@@ -111,7 +116,7 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
 
 def publish_report(report: dict[str, Any], config: Config, name: str) -> Path:
     """Write reports/<name>.json and export_report.json, each whole or not; returns the latter."""
-    text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = printable_json(json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
     latest = config.out_dir / "export_report.json"
     for path in (config.out_dir / "reports" / f"{name}.json", latest):
         # Names of files need not be Unicode; the replacement is JSON's own escape.
@@ -227,7 +232,7 @@ def _stage(
     }
 
 
-def _hashes(results: Sequence[CellResult], side: str, key: str) -> dict[str, str | None]:
+def _hashes(results: Sequence[CellResult], side: str, key: str) -> dict[str, Any]:
     found = {}
     for result in results:
         for outcome in result.outcomes:

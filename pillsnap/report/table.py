@@ -7,6 +7,7 @@ import textwrap
 from typing import Any
 
 from pillsnap.certify import Certified, in_words
+from pillsnap.printable import printable
 
 WIDTH = 80
 
@@ -56,7 +57,7 @@ def render(report: dict[str, Any], path: str | None, problem: str | None = None)
     if problem is not None:
         lines += _wrap(f"report not written: {_one_line(problem)}")
     if path is not None:
-        lines.append(f"report: {path}")
+        lines.append(printable(f"report: {path}"))
     return lines
 
 
@@ -198,7 +199,7 @@ def _one_line(text: str | None) -> str:
 
 def _wrap(text: str, indent: int = 0) -> list[str]:
     return textwrap.wrap(
-        text,
+        printable(text),
         WIDTH,
         initial_indent=" " * indent,
         subsequent_indent=" " * (indent + 2),

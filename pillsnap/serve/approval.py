@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pillsnap.logrecords import open_log
 from pillsnap.serve.refusal import Refusal
 
-log = logging.getLogger(__name__)
+log = open_log(__name__)
 
 PASSING = ("equivalent", "within_tolerance")
 

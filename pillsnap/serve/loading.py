@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import numpy as np
 from pillsnap.artifacts import sha256_file
 from pillsnap.config import Config
 from pillsnap.errors import EngineError, MissingCheckpoint
+from pillsnap.logrecords import open_log
 from pillsnap.modelchoice import choose_model, engine_of
 from pillsnap.models import Opened, make_pipeline, model_stage, open_model
 from pillsnap.pipeline import Pipeline
@@ -26,7 +26,7 @@ from pillsnap.serve.metrics import Metrics
 from pillsnap.serve.refusal import Refusal
 from pillsnap.workers import thread_count
 
-log = logging.getLogger(__name__)
+log = open_log(__name__)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pillsnap.config import Config
 from pillsnap.configfile import find_config, load_config, read_environment
 from pillsnap.errors import PillsnapError
+from pillsnap.logrecords import open_log
 from pillsnap.pipeline import STAGES_OF, Result
 from pillsnap.serve.access import require_access
 from pillsnap.serve.loading import ModelManager
@@ -27,7 +28,7 @@ from pillsnap.versions import package_version
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
 
-log = logging.getLogger(__name__)
+log = open_log(__name__)
 
 # Keys of /reload's body, and the stage that each is about; "" is the file's own.
 _RELOAD = {

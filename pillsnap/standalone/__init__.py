@@ -20,6 +20,7 @@ FILE_NAME = "pillsnap_pipeline.py"
 
 # Modules in the order of the file, and of some only these names.
 _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
+    ("printable.py", ("_HIDDEN", "printable", "_is_hidden")),
     ("errors.py", None),
     ("preprocess.py", None),
     ("detections.py", ("Rows", "nms", "_rows")),

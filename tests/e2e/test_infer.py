@@ -69,14 +69,17 @@ def test_unreadable_images_are_counted_and_none_is_lost(
     good = (project.images / "single").rglob("000.png")
     for index, path in enumerate(sorted(good)[:3]):
         (photos / f"{index}.png").write_bytes(path.read_bytes())
-    (photos / "1.png").write_bytes(b"no image")
+    (photos / "1.png").unlink()
+    (photos / "1\x1b[2J\n.png").write_bytes(b"no image")
     model = str(project.exp_dir / "checkpoints" / "classification_best.pt")
     options = ("--engine", "torch", "--model", model, "--inputs", str(photos / "*"))
     code, lines, errors = run(project, capsys, *options)
     assert code == 1
-    assert [Path(line["image"]).name for line in lines] == ["0.png", "1.png", "2.png"]
+    assert [Path(line["image"]).name for line in lines] == ["0.png", "1\x1b[2J\n.png", "2.png"]
     assert ["error" in line for line in lines] == [False, True, False]
     assert "1 images could not be read" in errors
+    assert r"1\x1b[2J\n.png: this image cannot be read" in errors
+    assert "\x1b" not in errors
 
 
 def test_mistakes_are_messages(

@@ -35,7 +35,7 @@ from pillsnap.export import (
     export_detection_onnx,
     found,
 )
-from pillsnap.export.describe import read_onnx
+from pillsnap.export.describe import read_hashed
 from pillsnap.export.proof import prove
 from pillsnap.export.tracing import Traced, exporting
 from tests.models.small_models import Experiment, make_classifier
@@ -280,11 +280,11 @@ def test_older_exports_of_other_recipes_are_not_read_whole(
     export_classification_onnx(other)
     read: list[Path] = []
 
-    def note(path: Path) -> onnx.ModelProto:
+    def note(path: Path) -> tuple[onnx.ModelProto, str]:
         read.append(path)
-        return read_onnx(path)
+        return read_hashed(path)
 
-    monkeypatch.setattr(found, "read_onnx", note)
+    monkeypatch.setattr(found, "read_hashed", note)
     assert export_classification_onnx(config).path == first.path
     assert read == [first.path]
 

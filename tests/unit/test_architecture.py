@@ -19,9 +19,9 @@ ROOT = Path(pillsnap.__file__).parent
 # Every module belongs to one layer, by its name or by its package's; arrows only point to lower
 # layers, or stay within a package. A new module goes where its imports allow.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("printable",),
+    ("printable", "regularfiles", "arrayfiles"),
     ("errors", "noise", "preprocess", "detections", "ranking", "matrix", "certify"),
-    ("atomic", "crops", "codes", "progress", "fieldtypes", "isolated", "spellings"),
+    ("atomic", "crops", "codes", "progress", "fieldtypes", "isolated", "logrecords", "spellings"),
     ("textfiles", "artifacts", "images", "weights", "bootstrap", "coco", "hardware", "versions"),
     ("categories",),
     ("configparse", "envfile", "labels", "maps", "records", "cache", "journal", "demo", "listing"),

@@ -76,7 +76,6 @@ def assert_same(found: Array, expected: Array) -> None:
         np.array([np.nan, -0.0, np.inf, 1 / 3]),
         np.asfortranarray(np.arange(6.0).reshape(2, 3)),
         np.array([True, False]),
-        np.array(["정제", "x"]),
         np.empty((0, 7), np.float32),
         np.array(3.5),
     ],

@@ -13,6 +13,7 @@ from PIL import Image
 
 from pillsnap.errors import ImageError
 from pillsnap.images import decode_image, read_bytes, read_image
+from pillsnap.printable import printable
 
 # Four flat quarters, so that JPEG keeps them and every turn and mirror shows.
 QUARTERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))
@@ -199,7 +200,7 @@ def refusal(path: Path) -> str:
     with pytest.raises(ImageError) as caught:
         read_image(path)
     message = str(caught.value)
-    assert f"where:    {path}" in message
+    assert f"where:    {printable(path)}" in message
     assert "try:" in message
     return message
 

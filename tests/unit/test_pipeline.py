@@ -239,7 +239,7 @@ def test_results_as_jsonl_and_csv(tmp_path: Path) -> None:
     assert [json.loads(line) for line in lines] == RESULTS
     with (tmp_path / "r.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["image"] for row in rows] == ["a.png", "b.png", "c.png", "d,\n.png", "d,\n.png"]
+    assert [row["image"] for row in rows] == ["a.png", "b.png", "c.png", r"d,\n.png", r"d,\n.png"]
     assert rows[1]["error"] == "this image cannot be read"
     assert (rows[3]["code"], rows[3]["x2"], rows[4]["box"]) == ("K-1", "3.0", "1")
 
