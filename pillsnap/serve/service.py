@@ -17,7 +17,7 @@ from pillsnap.config import Config
 from pillsnap.configfile import find_config, load_config, read_environment
 from pillsnap.errors import PillsnapError
 from pillsnap.pipeline import STAGES_OF, Result
-from pillsnap.serve.access import require_access
+from pillsnap.serve.access import read_key, require_access
 from pillsnap.serve.loading import ModelManager
 from pillsnap.serve.metrics import Metrics
 from pillsnap.serve.refusal import Refusal, public_message
@@ -98,7 +98,7 @@ class Service:
 
     def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
         self._config = config
-        self._key = environ.get("API_KEY")
+        self._key = read_key(environ)
         self._metrics = Metrics()
         self._models = ModelManager(config, environ, self._metrics)
         # Decoded photos are large: as few at a time as can be worked on.

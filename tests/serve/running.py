@@ -23,7 +23,8 @@ def running(config: Path, log: Path, **environ: str) -> Iterator[httpx.Client]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = (sys.executable, "-m", "uvicorn", "pillsnap.serve:app", "--port", str(port))
-    env = {**os.environ, "PILLSNAP_CONFIG": str(config), **environ}
+    keyless = {name: value for name, value in os.environ.items() if name != "API_KEY"}
+    env = {**keyless, "PILLSNAP_CONFIG": str(config), **environ}
     with log.open("wb") as file:
         server = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=env)
         try:
