@@ -25,6 +25,7 @@ from pillsnap.export.safety import external_files
 from pillsnap.maps import read_class_map, read_edi_map
 from pillsnap.modelchoice import engine_of
 from pillsnap.pipeline import Pipeline, Stage
+from pillsnap.printable import printable
 from pillsnap.weights import checkpoint_stage
 
 if TYPE_CHECKING:
@@ -68,30 +69,40 @@ def model_stage(path: Path) -> str:
 
 
 def open_model(
-    config: Config, stage: str, path: Path, *, provider: str, threads: int, engine: str
+    config: Config,
+    stage: str,
+    path: Path,
+    *,
+    provider: str,
+    threads: int,
+    engine: str,
+    sha256: str | None = None,
 ) -> Opened:
     """Load a stage's model and check that it was made for this configuration.
 
     Args:
         provider: auto, cpu, cuda or tensorrt; torch takes cuda, else runs on the CPU.
         engine: onnx or torch.
+        sha256: of the only content that may be loaded; any by default.
 
     Raises:
         PillsnapError: not a model of this stage, made for another preprocessing or class map, or it
             cannot run as asked.
     """
     if engine == "torch":
+        _require_content(path, sha256, sha256 and sha256_file(path))
         return _open_torch(config, stage, path, provider, threads)
     from pillsnap.engines.sessions import open_session
 
     described = describe_onnx(path, stage)
+    _require_content(path, sha256, described.sha256)
     _require_same_settings(config, stage, described)
     content = _content(described)
     session = open_session(content, provider, threads, config.session_options)
     return Opened(
         in_fixed_batches(session.ort, session.run),
         {
-            "version": described.version_tag or path.stem,
+            "version": described.version_tag or printable(path.stem),
             "sha256": described.sha256,
             "engine": "onnx",
             "provider": session.ort.get_providers()[0],
@@ -151,7 +162,7 @@ def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: 
         output = engine.run(batch)
         return output[..., :6] if stage == "detection" else output
 
-    facts = {"version": path.stem, "sha256": sha256_file(path)}
+    facts = {"version": printable(path.stem), "sha256": sha256_file(path)}
     return Opened(run, {**facts, "engine": "torch", "provider": f"torch:{device}"})
 
 
@@ -164,6 +175,11 @@ def _content(described: Exported) -> bytes | Path:
     if hashlib.sha256(data).hexdigest() != described.sha256:
         raise EngineError("the model changed while it was read", where=described.path)
     return data
+
+
+def _require_content(path: Path, wanted: str | None, found: str | None) -> None:
+    if wanted not in (None, found):
+        raise EngineError("the model changed while it was loaded", where=path)
 
 
 def _require_same_settings(config: Config, stage: str, described: Exported) -> None:
