@@ -12,6 +12,7 @@ from pillsnap.artifacts import VERSION_TAG
 from pillsnap.checkpoints import find_best_checkpoint
 from pillsnap.config import Config
 from pillsnap.errors import ConfigError, MissingCheckpoint
+from pillsnap.printable import printable
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def choose_model(config: Config, stage: str, environ: Mapping[str, str]) -> Choi
         or _from_exports(config.out_dir, stage, "export.out_dir")
         or _from_checkpoint(config, stage)
     )
-    log.info("%s: %s (%s)", stage, choice.path, choice.reason)
+    log.info("%s: %s (%s)", stage, printable(choice.path), choice.reason)
     return choice
 
 
@@ -91,6 +92,8 @@ def _is_missing(path: Path) -> str | None:
     try:
         if path.is_dir():
             return "it is a folder"
+        if path.exists() and not path.is_file():  # opening a FIFO waits for its writer
+            return "it is not a regular file"
         with path.open("rb"):
             return None
     except (OSError, ValueError) as error:  # a NUL is a ValueError

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from pillsnap.engines import Batch
 
 
+# In one forward pass, as export.compare.batch_size and serve.batch_size allow.
+_MOST_IMAGES = 65536
+
+
 @dataclass(frozen=True)
 class Opened:
     """A model that runs.
@@ -102,7 +106,7 @@ def open_model(
     return Opened(
         in_fixed_batches(session.ort, session.run),
         {
-            "version": described.version_tag or printable(path.stem),
+            "version": printable(described.version_tag or path.stem, 100),
             "sha256": described.sha256,
             "engine": "onnx",
             "provider": session.ort.get_providers()[0],
@@ -162,7 +166,7 @@ def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: 
         output = engine.run(batch)
         return output[..., :6] if stage == "detection" else output
 
-    facts = {"version": printable(path.stem), "sha256": sha256_file(path)}
+    facts = {"version": printable(path.stem, 100), "sha256": sha256_file(path)}
     return Opened(run, {**facts, "engine": "torch", "provider": f"torch:{device}"})
 
 
@@ -199,10 +203,20 @@ def _require_same_settings(config: Config, stage: str, described: Exported) -> N
 def in_fixed_batches(
     session: ort.InferenceSession, run: Callable[[Batch], Batch]
 ) -> Callable[[Batch], Batch]:
-    """`run`, for a file with a fixed batch size fed as many as it takes, the last filled up."""
-    size = session.get_inputs()[0].shape[0]
+    """`run`, for a file with a fixed batch size fed as many as it takes, the last filled up.
+
+    Raises:
+        EngineError: it takes batches of a size that nobody can fill.
+    """
+    size = next(iter(session.get_inputs()[0].shape), None)
     if not isinstance(size, int):
         return run
+    if not 1 <= size <= _MOST_IMAGES:
+        raise EngineError(
+            "the model takes batches of a size that cannot be filled",
+            got=size,
+            expected=f"1 to {_MOST_IMAGES}, or a free one",
+        )
 
     def run_parts(batch: Batch) -> Batch:
         missing = -len(batch) % size

@@ -21,13 +21,13 @@ def open_proven(config: Config, stage: str, path: Path, sha256: str | None = Non
         sha256: of the only content that may be loaded; any by default.
 
     Raises:
-        EngineError: it does not come to an end there within serve.load_seconds, or crashes; or the
-            file changed in between.
+        EngineError: it does not come to an end there within serve.load_timeout_s, or crashes; or
+            the file changed in between.
         PillsnapError: see open_model and warm_up.
     """
     if not path.is_file():  # a FIFO would be waited for
         raise EngineError("cannot read the model", where=path, got="not a regular file")
-    seconds = config.serve.load_seconds
+    seconds = config.serve.load_timeout_s
     try:
         proven = run_isolated(seconds, _prove, config, stage, path, sha256)
     except IsolatedError as error:
@@ -36,7 +36,7 @@ def open_proven(config: Config, stage: str, path: Path, sha256: str | None = Non
             where=path,
             got=" ".join(str(error).split()),
             expected=f"an answer within {seconds:g} s",
-            hint="raise serve.load_seconds where the model is slow, not broken",
+            hint="raise serve.load_timeout_s where the model is slow, not broken",
         ) from error
     return _open(config, stage, path, proven)
 

@@ -59,10 +59,10 @@ def is_running(pid: int) -> bool:
 
 
 def test_a_model_that_does_not_end_is_ended(config: Config, looping: Path) -> None:
-    short = replace(config, serve=replace(config.serve, load_seconds=3.0))
+    short = replace(config, serve=replace(config.serve, load_timeout_s=3.0))
     with pytest.raises(EngineError, match="no answer within 3 s") as caught:
         open_proven(short, "classification", looping)
-    assert "raise serve.load_seconds" in str(caught.value)
+    assert "raise serve.load_timeout_s" in str(caught.value)
 
 
 def test_what_was_tried_out_is_what_is_loaded(config: Config, looping: Path) -> None:
@@ -104,16 +104,16 @@ def test_sigterm_ends_the_service_whatever_models_and_clients_do(
             ]
             for thread in threads:
                 thread.start()
+            wait_for(lambda: children(server), "the model is tried out")
+            wait_for(
+                lambda: "pillsnap_waiting_requests 1" in client.get("/metrics").text,
+                "the photo is in its batch",
+            )
             # A third client holds back the rest of its body.
             stalled = socket.create_connection(("127.0.0.1", port))
             stalled.sendall(
                 b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
                 b"Content-Length: 1000\r\n\r\nxyz"
-            )
-            wait_for(lambda: children(server), "the model is tried out")
-            wait_for(
-                lambda: "pillsnap_waiting_requests 2" in client.get("/metrics").text,
-                "two requests wait",
             )
         (child,) = children(server)
         server.terminate()
