@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -48,3 +50,15 @@ def test_a_crash_says_how(function: object, said: str) -> None:
 def test_a_hang_is_ended() -> None:
     with pytest.raises(IsolatedError, match=r"no answer within 0\.5 s"):
         run_isolated(0.5, time.sleep, 600)
+
+
+def test_it_does_not_outlive_a_caller_that_ends_at_once() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "pillsnap.isolated"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=writing) as process:
+        os.close(writing)
+        try:
+            assert process.wait(60) == 1
+        finally:
+            process.kill()
