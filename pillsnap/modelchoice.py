@@ -12,7 +12,6 @@ from pillsnap.artifacts import VERSION_TAG
 from pillsnap.checkpoints import find_best_checkpoint
 from pillsnap.config import Config
 from pillsnap.errors import ConfigError, MissingCheckpoint
-from pillsnap.printable import printable
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def choose_model(config: Config, stage: str, environ: Mapping[str, str]) -> Choi
         or _from_exports(config.out_dir, stage, "export.out_dir")
         or _from_checkpoint(config, stage)
     )
-    log.info("%s: %s (%s)", stage, printable(choice.path), choice.reason)
+    log.info("%s: %s (%s)", stage, choice.path, choice.reason)
     return choice
 
 

@@ -181,11 +181,6 @@ def _content(described: Exported) -> bytes | Path:
     return data
 
 
-def _require_content(path: Path, wanted: str | None, found: str | None) -> None:
-    if wanted not in (None, found):
-        raise EngineError("the model changed while it was loaded", where=path)
-
-
 def _require_same_settings(config: Config, stage: str, described: Exported) -> None:
     """Refuse an export made for another preprocessing or class map; foreign files say nothing."""
     for key, value in expected_use(config, stage).items():
@@ -225,3 +220,8 @@ def in_fixed_batches(
         return np.concatenate(parts)[: len(batch)]
 
     return run_parts
+
+
+def _require_content(path: Path, wanted: str | None, found: str | None) -> None:
+    if wanted not in (None, found):
+        raise EngineError("the model changed while it was loaded", where=path)

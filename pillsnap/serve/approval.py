@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pillsnap.printable import printable
 from pillsnap.reportfiles import read_report_files
 from pillsnap.serve.refusal import Refusal
 
@@ -71,7 +70,7 @@ def _reports(folder: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]
             models, cells = report["provenance"]["models_sha256"], report["cells"]
             yield dict(models), [dict(cell) for cell in cells]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            log.warning("%s is no report and approves nothing: %r", printable(path), error)
+            log.warning("%s is no report and approves nothing: %r", path, error)
 
 
 def _ran_on(cell: dict[str, Any]) -> str | None:

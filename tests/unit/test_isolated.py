@@ -47,11 +47,6 @@ def test_a_crash_says_how(function: object, said: str) -> None:
         run_isolated(60, function)  # type: ignore[arg-type]
 
 
-def test_a_hang_is_ended() -> None:
-    with pytest.raises(IsolatedError, match=r"no answer within 0\.5 s"):
-        run_isolated(0.5, time.sleep, 600)
-
-
 def test_it_does_not_outlive_a_caller_that_ends_at_once() -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -62,3 +57,8 @@ def test_it_does_not_outlive_a_caller_that_ends_at_once() -> None:
             assert process.wait(60) == 1
         finally:
             process.kill()
+
+
+def test_a_hang_is_ended() -> None:
+    with pytest.raises(IsolatedError, match=r"no answer within 0\.5 s"):
+        run_isolated(0.5, time.sleep, 600)
