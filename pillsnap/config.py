@@ -188,6 +188,7 @@ class Serve:
     max_upload_mib: float = field(default=64.0, metadata=Bound(0.001, 1e6))
     max_megapixels: float = field(default=50.0, metadata=Bound(0.001, 1e5))
     max_waiting: int = field(default=256, metadata=Bound(1, 1_000_000))
+    load_timeout_s: float = field(default=300.0, metadata=Bound(1.0, 86_400.0))
     model_dirs: tuple[Path, ...] = ()
     allow_unverified: bool = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pickle
+import select
 import signal
 import subprocess
 import sys
@@ -72,6 +73,10 @@ def _ending(code: int, stderr: bytes) -> str:
 def _answer() -> None:
     """The child: read the call, make it, write (error, result)."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    caller = select.poll()
+    caller.register(1, 0)
+    if caller.poll(0):  # nobody reads the answer: the caller ended before that signal was asked for
+        os._exit(1)
     # What libraries print goes to standard error; the answer has the pipe for itself.
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -91,6 +91,8 @@ def _is_missing(path: Path) -> str | None:
     try:
         if path.is_dir():
             return "it is a folder"
+        if path.exists() and not path.is_file():  # opening a FIFO waits for its writer
+            return "it is not a regular file"
         with path.open("rb"):
             return None
     except (OSError, ValueError) as error:  # a NUL is a ValueError

@@ -23,12 +23,17 @@ from pillsnap.export.describe import PREFIX
 from pillsnap.maps import read_class_map, read_edi_map
 from pillsnap.modelchoice import engine_of
 from pillsnap.pipeline import Pipeline, Stage
+from pillsnap.printable import printable
 from pillsnap.weights import checkpoint_stage
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
     from pillsnap.engines import Batch
+
+
+# In one forward pass, as export.compare.batch_size and serve.batch_size allow.
+_MOST_IMAGES = 65536
 
 
 @dataclass(frozen=True)
@@ -66,23 +71,33 @@ def model_stage(path: Path) -> str:
 
 
 def open_model(
-    config: Config, stage: str, path: Path, *, provider: str, threads: int, engine: str
+    config: Config,
+    stage: str,
+    path: Path,
+    *,
+    provider: str,
+    threads: int,
+    engine: str,
+    sha256: str | None = None,
 ) -> Opened:
     """Load a stage's model and check that it was made for this configuration.
 
     Args:
         provider: auto, cpu, cuda or tensorrt; torch takes cuda, else runs on the CPU.
         engine: onnx or torch.
+        sha256: of the only content that may be loaded; any by default.
 
     Raises:
         PillsnapError: not a model of this stage, made for another preprocessing or class map, or it
             cannot run as asked.
     """
     if engine == "torch":
+        _require_content(path, sha256, sha256 and sha256_file(path))
         return _open_torch(config, stage, path, provider, threads)
     from pillsnap.engines.sessions import open_session
 
     described = describe_onnx(path, stage)
+    _require_content(path, sha256, described.sha256)
     _require_same_settings(config, stage, described)
     session = open_session(
         described.content(),
@@ -94,7 +109,7 @@ def open_model(
     return Opened(
         in_fixed_batches(session.ort, session.run),
         {
-            "version": described.version_tag or path.stem,
+            "version": printable(described.version_tag or path.stem, 100),
             "sha256": described.sha256,
             "engine": "onnx",
             "provider": session.ort.get_providers()[0],
@@ -154,7 +169,7 @@ def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: 
         output = engine.run(batch)
         return output[..., :6] if stage == "detection" else output
 
-    facts = {"version": path.stem, "sha256": sha256_file(path)}
+    facts = {"version": printable(path.stem, 100), "sha256": sha256_file(path)}
     return Opened(run, {**facts, "engine": "torch", "provider": f"torch:{device}"})
 
 
@@ -175,10 +190,20 @@ def _require_same_settings(config: Config, stage: str, described: Exported) -> N
 def in_fixed_batches(
     session: ort.InferenceSession, run: Callable[[Batch], Batch]
 ) -> Callable[[Batch], Batch]:
-    """`run`, for a file with a fixed batch size fed as many as it takes, the last filled up."""
-    size = session.get_inputs()[0].shape[0]
+    """`run`, for a file with a fixed batch size fed as many as it takes, the last filled up.
+
+    Raises:
+        EngineError: it takes batches of a size that nobody can fill.
+    """
+    size = next(iter(session.get_inputs()[0].shape), None)
     if not isinstance(size, int):
         return run
+    if not 1 <= size <= _MOST_IMAGES:
+        raise EngineError(
+            "the model takes batches of a size that cannot be filled",
+            got=size,
+            expected=f"1 to {_MOST_IMAGES}, or a free one",
+        )
 
     def run_parts(batch: Batch) -> Batch:
         missing = -len(batch) % size
@@ -187,3 +212,8 @@ def in_fixed_batches(
         return np.concatenate(parts)[: len(batch)]
 
     return run_parts
+
+
+def _require_content(path: Path, wanted: str | None, found: str | None) -> None:
+    if wanted not in (None, found):
+        raise EngineError("the model changed while it was loaded", where=path)

@@ -6,17 +6,58 @@ import hmac
 import ipaddress
 from collections.abc import Mapping
 
+from pillsnap.errors import ConfigError
 from pillsnap.serve.refusal import Refusal
 
-# What a proxy adds: behind one every client would pass for local.
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+# What proxies, tunnels and networks of delivery add: behind one every client would pass for local.
+_FORWARDED = frozenset(
+    (
+        *("forwarded", "forwarded-for", "forwarded-for-ip", "x-forward-for", "x-forwarded"),
+        *("via", "cdn-loop", "max-forwards", "proxy-connection", "surrogate-capability"),
+        *("client-ip", "proxy-client-ip", "real-ip", "remote-addr", "remote-ip", "true-client-ip"),
+        *("x-client-ip", "x-cluster-client-ip", "x-coming-from", "x-imforwards"),
+        *("x-originating-ip", "x-proxyuser-ip", "x-real-ip", "x-remote-addr", "x-remote-ip"),
+        *("x-host", "x-original-host", "x-original-uri", "x-original-url", "x-rewrite-url"),
+        *("x-true-client-ip", "front-end-https", "x-scheme", "x-url-scheme", "x-varnish"),
+        *("x-nf-client-connection-ip", "x-sucuri-clientip"),
+    )
+)
+_FORWARDED_STARTS = (
+    *("x-forwarded-", "x-original-forwarded-", "x-proxy-", "x-ssl-", "ssl-client-", "wl-proxy-"),
+    *("akamai-", "cf-", "cloudfront-", "fastly-", "fly-", "ngrok-", "tailscale-", "x-akamai-"),
+    *("x-amz-cf-", "x-appengine-", "x-arr-", "x-azure-", "x-envoy-", "x-haproxy-", "x-vercel-"),
+)
+
+# Of a browser: a page of this machine asks, or its user has typed the address.
+_OWN_SITES = ("same-origin", "same-site", "none")
+
+
+def read_key(environ: Mapping[str, str]) -> str | None:
+    """API_KEY, without the white space around it, which no header could carry; None if it is unset.
+
+    Raises:
+        ConfigError: it is empty, which would open the service, or holds what no header can.
+    """
+    key = environ.get("API_KEY")
+    if key is None:
+        return None
+    key = key.strip(" \t\r\n")
+    if key and not any(letter < " " or letter == "\x7f" for letter in key):
+        return key
+    raise ConfigError(
+        "API_KEY holds characters that no client can send" if key else "API_KEY is set and empty",
+        where="environment variable API_KEY, or .env",
+        got="a control character" if key else "no key",
+        expected="one line of text",
+        hint="give it a key, or unset it to answer clients on this machine alone",
+    )
 
 
 def require_access(key: str | None, client: str | None, headers: Mapping[str, str]) -> None:
     """Let a request pass, or refuse it.
 
     Args:
-        key: API_KEY; None or "" where there is none.
+        key: read_key's; None or "" where there is none.
         client: the peer's address.
         headers: of the request, by lower-case name.
 
@@ -26,15 +67,18 @@ def require_access(key: str | None, client: str | None, headers: Mapping[str, st
     """
     if key:
         given = headers.get("x-api-key")
-        # Headers arrive as latin-1; compared as bytes, in a time that tells nothing.
-        if given is None or not hmac.compare_digest(given.encode("latin-1"), key.encode()):
+        # Headers arrive as latin-1, variables that are not UTF-8 with surrogates; compared as
+        # bytes, in a time that tells nothing.
+        wanted = key.encode(errors="surrogateescape")
+        if given is None or not hmac.compare_digest(given.encode("latin-1"), wanted):
             raise Refusal(401, "the header X-API-Key is missing or wrong")
         return
     # A web page on this machine may be anybody's; browsers say whose it is.
     names = [headers.get("host", "")]
     names += [headers["origin"].partition("://")[2]] if "origin" in headers else []
     is_local = _is_loopback(client) and all(_is_local_name(name) for name in names)
-    if not is_local or any(name in headers for name in _FORWARDED):
+    is_own = headers.get("sec-fetch-site", "none") in _OWN_SITES
+    if not (is_local and is_own) or any(_is_of_proxy(name.lower()) for name in headers):
         raise Refusal(403, "without API_KEY in its environment the service answers loopback alone")
 
 
@@ -47,7 +91,13 @@ def _is_loopback(client: str | None) -> bool:
     return (mapped or address).is_loopback
 
 
+def _is_of_proxy(header: str) -> bool:
+    return header in _FORWARDED or header.startswith(_FORWARDED_STARTS)
+
+
 def _is_local_name(host: str) -> bool:
     """Whether a Host header means this machine: a web page that rebinds its name does not."""
+    if _is_loopback(host):  # an IPv6 address without its brackets ends like a port
+        return True
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    return name == "localhost" or _is_loopback(name.strip("[]"))
+    return name.lower() == "localhost" or _is_loopback(name.strip("[]"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.logrecords import open_log
+from pillsnap.reportfiles import read_report_files
 from pillsnap.serve.refusal import Refusal
 
 log = open_log(__name__)
@@ -33,7 +34,8 @@ def require_allowed(text: str, folders: Sequence[Path]) -> Path:
         inside = any(path.is_relative_to(root) for root in roots)
         if inside and path.is_file():
             return path
-    except (OSError, RuntimeError):  # a loop of links, or a name that is too long
+    # A loop of links, a name that is too long, or one that no file name can be.
+    except (OSError, RuntimeError, ValueError):
         inside = True
     if not inside:
         # Whether something is there is not said.
@@ -62,12 +64,12 @@ def is_approved(reports: Path, stage: str, sha256: str, provider: str) -> bool:
 
 def _reports(folder: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """SHA-256 of the models by cell, and the cells, of every report that can be read."""
-    for path in sorted(folder.glob("*.json")):
+    for path, data in read_report_files(folder):
         try:
-            report = json.loads(path.read_bytes())
+            report = json.loads(data)
             models, cells = report["provenance"]["models_sha256"], report["cells"]
             yield dict(models), [dict(cell) for cell in cells]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             log.warning("%s is no report and approves nothing: %r", path, error)
 
 

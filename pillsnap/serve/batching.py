@@ -56,10 +56,11 @@ class Batcher:
             old, self._pipeline = self._pipeline, pipeline
             self._turn.wait_for(lambda: self._in_use is not old)
 
-    def close(self) -> None:
-        """Answer what was submitted, then end the thread."""
+    def close(self, seconds: float | None = None) -> None:
+        """Answer what was submitted, then end the thread; one that works for longer than `seconds`
+        ends with the process."""
         self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(seconds)
 
     def _work(self) -> None:
         while (job := self._next or self._jobs.get()) is not None:

@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pillsnap.artifacts import sha256_file
 from pillsnap.config import Config
-from pillsnap.errors import EngineError, MissingCheckpoint
+from pillsnap.engines.providers import NAMES, select_onnx_providers
+from pillsnap.errors import MissingCheckpoint
 from pillsnap.logrecords import open_log
 from pillsnap.modelchoice import choose_model, engine_of
-from pillsnap.models import Opened, make_pipeline, model_stage, open_model
+from pillsnap.models import Opened, make_pipeline, model_stage
 from pillsnap.pipeline import Pipeline
+from pillsnap.printable import printable
 from pillsnap.serve.approval import is_approved, require_allowed
 from pillsnap.serve.batching import Batcher
 from pillsnap.serve.metrics import Metrics
+from pillsnap.serve.opening import open_proven
 from pillsnap.serve.refusal import Refusal
-from pillsnap.workers import thread_count
 
 log = open_log(__name__)
 
@@ -45,8 +45,8 @@ class Loaded:
 
     def describe(self) -> dict[str, Any]:
         """What /version says of it; of its path the name alone."""
-        facts = {"file": self.path.name, "reason": self.reason, "verified": self.verified}
-        return {**self.opened.version, **facts}
+        facts = {"file": printable(self.path.name), "reason": self.reason}
+        return {**self.opened.version, **facts, "verified": self.verified}
 
 
 class ModelManager:
@@ -103,43 +103,45 @@ class ModelManager:
                 stage = model_stage(path)
                 if named not in ("", stage):
                     raise Refusal(422, f"this model is for {stage}, not for {named}")
-                provider = next(iter(self._loaded.values())).opened.provider
-                if not allow_unverified:
-                    self._require_passed(stage, path, provider)
-                loaded[stage] = self._load(stage, path, "reload")
+                digest = None if allow_unverified else self._require_passed(stage, path)
+                loaded[stage] = self._load(stage, path, "reload", digest)
                 if not (allow_unverified or loaded[stage].verified):
                     raise Refusal(
                         403,
-                        f"the {stage} model changed while it was loaded, or keeps weights in "
-                        "files that its report does not vouch for",
+                        f"the {stage} model runs on {loaded[stage].opened.provider} or keeps "
+                        "weights in other files, which no report vouches for",
                     )
             self.batcher.swap(self._pipeline(loaded))
             self._loaded = loaded
 
-    def _require_passed(self, stage: str, path: Path, provider: str) -> None:
-        """Refuse a file that nobody vouches for before it is loaded."""
-        if not is_approved(self._reports, stage, sha256_file(path), provider):
-            raise Refusal(
-                403,
-                f"no report of the gate has passed this {stage} model on {provider}: "
-                f"verify it with pytest --candidate {stage}={path.name}",
-            )
+    def _require_passed(self, stage: str, path: Path) -> str:
+        """SHA-256 of a file; refuses one that nobody vouches for before it is loaded."""
+        digest, providers = sha256_file(path), self._providers(path)
+        if any(is_approved(self._reports, stage, digest, name) for name in providers):
+            return digest
+        raise Refusal(
+            403,
+            f"no report of the gate has passed this {stage} model on {' or '.join(providers)}: "
+            f"verify it with pytest --candidate {stage}={path.name}",
+        )
+
+    def _providers(self, path: Path) -> list[str]:
+        """What a file may run on: what models of its engine run on already, else what the
+        configuration lets it ask for."""
+        engine = engine_of(path)
+        versions = [loaded.opened.version for loaded in self._loaded.values()]
+        in_use = [facts["provider"] for facts in versions if facts["engine"] == engine]
+        if in_use or engine == "torch":
+            return in_use or ["torch"]
+        provider = self.config.serve.provider
+        return [NAMES[provider]] if provider in NAMES else select_onnx_providers(provider)
 
     @property
     def _reports(self) -> Path:
         return self.config.out_dir / "reports"
 
-    def _load(self, stage: str, path: Path, reason: str) -> Loaded:
-        config = self.config
-        opened = open_model(
-            config,
-            stage,
-            path,
-            provider=config.serve.provider,
-            threads=thread_count(None, 1, config.runtime.cpu.intra_op_num_threads),
-            engine=engine_of(path),
-        )
-        warm_up(config, stage, opened)
+    def _load(self, stage: str, path: Path, reason: str, sha256: str | None = None) -> Loaded:
+        opened = open_proven(self.config, stage, path, sha256)
         facts = opened.version
         verified = is_approved(self._reports, stage, facts["sha256"], facts["provider"])
         return Loaded(opened, path, reason, verified and opened.whole)
@@ -151,29 +153,6 @@ class ModelManager:
             detector=loaded["detection"].opened if "detection" in loaded else None,
             batch_size=self.config.serve.batch_size,
         )
-
-
-def warm_up(config: Config, stage: str, opened: Opened) -> None:
-    """Run a model once, on grey images, and check what comes out.
-
-    Raises:
-        EngineError: it cannot run, or gives another shape or values that are not finite.
-    """
-    _, channels, height, width = config.input_shape(stage)
-    output = opened.run(np.full((2, channels, height, width), 0.5, np.float32))
-    classes = config.classification.num_classes
-    if stage == "classification":
-        fits, expected = output.shape == (2, classes), f"[2, {classes}]"
-    else:
-        fits, expected = output.ndim == 3 and output.shape[::2] == (2, 6), "[2, boxes, 6]"
-    if not fits:
-        raise EngineError(
-            f"the {stage} model does not fit the configuration",
-            got=f"output {list(output.shape)}",
-            expected=expected,
-        )
-    if not np.isfinite(output).all():
-        raise EngineError(f"the {stage} model gives values that are not finite")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from pillsnap.errors import PillsnapError
+from pillsnap.printable import printable
 
 # Folders of a path; its last part, which the client has mostly given itself, stays.
 _FOLDERS = re.compile(r"(?<![\w.])~?/(?:[^\s/'\":,;]+/)*")
@@ -21,11 +22,11 @@ class Refusal(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
+        self.message = printable(message)  # names of files need not be text that JSON can carry
 
 
 def public_message(error: PillsnapError) -> str:
     """An error in one line for a client: without its place, and without folders in the rest."""
     lines = [line for line in str(error).splitlines() if not line.startswith("  where:")]
     text = "; ".join(" ".join(line.split()) for line in lines)
-    return _FOLDERS.sub("", text)
+    return printable(_FOLDERS.sub("", text))

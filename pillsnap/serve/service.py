@@ -18,10 +18,12 @@ from pillsnap.configfile import find_config, load_config, read_environment
 from pillsnap.errors import PillsnapError
 from pillsnap.logrecords import open_log
 from pillsnap.pipeline import STAGES_OF, Result
-from pillsnap.serve.access import require_access
+from pillsnap.serve.access import read_key, require_access
 from pillsnap.serve.loading import ModelManager
 from pillsnap.serve.metrics import Metrics
 from pillsnap.serve.refusal import Refusal, public_message
+from pillsnap.serve.signals import ended_by_signals
+from pillsnap.serve.threads import start_thread
 from pillsnap.serve.uploads import Upload, decode_images, read_images, read_json_object
 from pillsnap.versions import package_version
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
 
 log = open_log(__name__)
+
+# Seconds that a batch which still runs is waited for at the end.
+CLOSE_S = 5
 
 # Keys of /reload's body, and the stage that each is about; "" is the file's own.
 _RELOAD = {
@@ -48,7 +53,8 @@ def create_app_from_environment() -> FastAPI:
     # Which models are taken, and why.
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("pillsnap").setLevel(logging.INFO)
-    return create_app(config, read_environment(config.source))
+    with ended_by_signals():
+        return create_app(config, read_environment(config.source))
 
 
 def create_app(config: Config, environ: Mapping[str, str]) -> FastAPI:
@@ -99,20 +105,20 @@ class Service:
 
     def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
         self._config = config
-        self._key = environ.get("API_KEY")
+        self._key = read_key(environ)
         self._metrics = Metrics()
         self._models = ModelManager(config, environ, self._metrics)
         # Decoded photos are large: as few at a time as can be worked on.
         cores = len(os.sched_getaffinity(0))
         self._decoders = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         self._decoded = asyncio.Semaphore(max(config.serve.batch_size, cores))
-        self._reloader = ThreadPoolExecutor(1, thread_name_prefix="reload")
+        self._reloading = asyncio.Lock()
         self._waiting = 0
 
     def close(self) -> None:
-        self._models.batcher.close()
-        self._decoders.shutdown()
-        self._reloader.shutdown()
+        """Called when nobody waits for an answer any more; takes CLOSE_S at the most."""
+        self._models.batcher.close(CLOSE_S)
+        self._decoders.shutdown(wait=False, cancel_futures=True)
 
     def guarded(
         self, path: str, answer: Callable[[Request], Awaitable[Response]]
@@ -205,11 +211,12 @@ class Service:
         outcome = "refused"
         try:
             paths, allow_unverified = _read_reload(await read_json_object(request))
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(
-                self._reloader,
-                lambda: self._models.reload(paths, allow_unverified=allow_unverified),
-            )
+            async with self._reloading:
+                await asyncio.wrap_future(
+                    start_thread(
+                        lambda: self._models.reload(paths, allow_unverified=allow_unverified)
+                    )
+                )
             outcome = "done"
         except PillsnapError as error:
             log.error("/reload: %s", error)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +66,28 @@ def photo(passed: DemoProject) -> bytes:
 def scene(passed: DemoProject) -> bytes:
     """A scene with one pill or more, PNG."""
     return (passed.images / "combo" / "images" / "0003.png").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def lenient(config: Config) -> Iterator[TestClient]:
+    """A service that permits allow_unverified."""
+    permitting = replace(config, serve=replace(config.serve, allow_unverified=True))
+    with client(create_app(permitting, {})) as opened:
+        yield opened
+
+
+@pytest.fixture
+def place(passed: DemoProject) -> Iterator[Callable[[str], Path]]:
+    """Names for files in the export folder that go when the test is over."""
+    made: list[Path] = []
+
+    def give(name: str) -> Path:
+        made.append(passed.out_dir / name)
+        return made[-1]
+
+    yield give
+    for path in made:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 @pytest.fixture

@@ -16,26 +16,49 @@ import httpx
 START_S = 120
 
 
+# Most seconds from SIGTERM to the end, whatever clients do; README says 10 beside uvicorn's option.
+END_S = 30
+
+
 @contextmanager
 def running(config: Path, log: Path, **environ: str) -> Iterator[httpx.Client]:
     """`uvicorn pillsnap.serve:app` with a config, until the block ends; a client of it."""
+    with (
+        started(config, log, **environ) as (server, port),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+    ):
+        wait_until_served(client, server, log)
+        yield client
+
+
+@contextmanager
+def started(
+    config: Path, log: Path, *options: str, **environ: str
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The process of a service that starts, ended by SIGTERM when the block ends; its port.
+
+    Args:
+        options: for uvicorn.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = (sys.executable, "-m", "uvicorn", "pillsnap.serve:app", "--port", str(port))
-    env = {**os.environ, "PILLSNAP_CONFIG": str(config), **environ}
+    command = (sys.executable, "-m", "uvicorn", "pillsnap.serve:app", "--port", str(port), *options)
+    keyless = {name: value for name, value in os.environ.items() if name != "API_KEY"}
+    env = {**keyless, "PILLSNAP_CONFIG": str(config), **environ}
     with log.open("wb") as file:
         server = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=env)
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-                _wait(client, server, log)
-                yield client
+            yield server, port
         finally:
             server.terminate()
-            server.wait(timeout=30)
+            try:
+                server.wait(END_S)
+            finally:
+                server.kill()
 
 
-def _wait(client: httpx.Client, server: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_served(client: httpx.Client, server: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + START_S
     while time.monotonic() < end:
         assert server.poll() is None, log.read_text()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from fastapi.testclient import TestClient
 
-from pillsnap.serve.access import require_access
+from pillsnap.errors import ConfigError
+from pillsnap.serve.access import read_key, require_access
 from pillsnap.serve.refusal import Refusal
 
 KEY = "s3cret-ключ"
@@ -63,12 +66,61 @@ def test_the_key(given: str | None, expected: int) -> None:
         ("127.0.0.1", {"host": "localhost", "x_forwarded_for": "203.0.113.9"}, 403),
         ("127.0.0.1", {"host": "localhost", "forwarded": "for=203.0.113.9"}, 403),
         ("127.0.0.1", {"host": "localhost", "x_real_ip": "127.0.0.1"}, 403),
+        # Addresses as some clients write them.
+        ("::1", {"host": "::1"}, 200),
+        ("127.0.0.1", {"host": "LOCALHOST:8000"}, 200),
+        ("127.0.0.1", {"host": "2001:db8::1"}, 403),
+        ("127.0.0.1", {"host": "0.0.0.0:8000"}, 403),
+        # A page of elsewhere, of which no Origin need tell.
+        ("127.0.0.1", {"host": "localhost", "sec_fetch_site": "cross-site"}, 403),
+        ("127.0.0.1", {"host": "localhost", "sec_fetch_site": "same-origin"}, 200),
+        ("127.0.0.1", {"host": "localhost", "sec_fetch_site": "none"}, 200),
     ],
 )
 def test_without_a_key(
     key: str | None, peer: str | None, headers: dict[str, str], expected: int
 ) -> None:
     assert status(key, peer, **headers) == expected
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("via", "x-forwarded-host", "x-forwarded-proto", "x-original-forwarded-for", "cdn-loop"),
+        *("cf-connecting-ip", "cf-ray", "true-client-ip", "fastly-client-ip", "x-client-ip"),
+        *("x-envoy-external-address", "x-azure-clientip", "x-appengine-user-ip", "fly-client-ip"),
+        *("x-cluster-client-ip", "tailscale-user-login", "wl-proxy-client-ip", "x-amz-cf-id"),
+    ],
+)
+def test_no_proxy_passes_for_this_machine(header: str) -> None:
+    assert status(None, "127.0.0.1", host="localhost", **{header: "anything"}) == 403
+    assert status("k", "127.0.0.1", x_api_key="k", **{header: "anything"}) == 200
+
+
+def test_headers_of_clients_are_no_proxies() -> None:
+    usual = ("accept", "user-agent", "x-request-id", "traceparent", "x-amzn-trace-id", "cookie")
+    assert status(None, "127.0.0.1", host="localhost", **dict.fromkeys(usual, "x")) == 200
+
+
+@pytest.mark.parametrize("value", ["k", " k", "k\n", "\tk\r\n"])
+def test_white_space_around_the_key_is_not_part_of_it(value: str) -> None:
+    assert read_key({"API_KEY": value}) == "k"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("", "set and empty"), (" \n", "set and empty"), ("secret\nkey", "no client can send")],
+)
+def test_a_key_that_would_open_or_close_the_service_is_an_error(value: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_key({"API_KEY": value})
+    assert "secret" not in str(caught.value)
+
+
+def test_a_key_that_is_not_utf8_is_a_key() -> None:
+    key = read_key({"API_KEY": os.fsdecode(b"caf\xe9")})
+    assert status(key, "127.0.0.1", x_api_key="caf\xe9") == 200
+    assert status(key, "127.0.0.1", x_api_key="cafe") == 401
 
 
 @pytest.mark.parametrize(

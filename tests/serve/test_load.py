@@ -63,7 +63,7 @@ def test_no_request_fails_and_no_answer_is_wrong(passed: DemoProject, tmp_path: 
     images = [(path.read_bytes(), "single") for path in singles]
     images += [(path.read_bytes(), "combo") for path in scenes]
 
-    with running(config, tmp_path / "log", API_KEY="") as client:
+    with running(config, tmp_path / "log") as client:
 
         def ask(index: int) -> dict[str, Any]:
             data, mode = images[index]

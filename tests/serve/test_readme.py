@@ -38,7 +38,7 @@ def service(
     log = tmp_path_factory.mktemp("readme") / "log"
     config = passed.path / "readme.yaml"
     config.write_text(yaml.safe_dump(passed.settings))
-    with running(config, log, API_KEY="") as client:
+    with running(config, log) as client:
         yield client
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +17,10 @@ from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
 
 from pillsnap.artifacts import sha256_file
-from pillsnap.config import Config
-from pillsnap.serve.service import create_app
 from tests.e2e.demo_project import DemoProject
 from tests.e2e.test_bad_models import Touch
-from tests.serve.conftest import client
 
 IMAGE = {"content-type": "image/png"}
-
-
-@pytest.fixture(scope="module")
-def lenient(config: Config) -> Iterator[TestClient]:
-    """A service that permits allow_unverified."""
-    permitting = replace(config, serve=replace(config.serve, allow_unverified=True))
-    with client(create_app(permitting, {})) as opened:
-        yield opened
-
-
-@pytest.fixture
-def place(passed: DemoProject) -> Iterator[Callable[[str], Path]]:
-    """Names for files in the export folder that go when the test is over."""
-    made: list[Path] = []
-
-    def give(name: str) -> Path:
-        made.append(passed.out_dir / name)
-        return made[-1]
-
-    yield give
-    for path in made:
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def refused(

@@ -22,6 +22,7 @@ from tests.serve.running import running
         ("paths: {exp_dir: [", "", {}, "this is not YAML"),
         ("paths: {exp_dir: x}\nserve: {port: 1}", "", {}, "unknown key 'port'"),
         ("paths: {exp_dir: x}", "API_KEY='secret", {}, "quotes are broken"),
+        ("paths: {exp_dir: x}", "API_KEY=secret", {"API_KEY": ""}, "API_KEY is set and empty"),
         ("paths: {exp_dir: x}", "MODEL_PATH=gone.onnx", {}, "MODEL_PATH names no model"),
         ("paths: {exp_dir: x}", "", {"DETECTION_MODEL_PATH": "/gone"}, "no classification model"),
         ("paths: {exp_dir: x}", "", {"CLASSIFICATION_MODEL_PATH": "."}, "it is a folder"),
@@ -69,7 +70,7 @@ def test_more_requests_than_may_wait_are_told_so(
     settings = {"provider": "cpu", "max_waiting": 1}
     config.write_text(yaml.safe_dump({**passed.settings, "serve": settings}))
     headers = {"content-type": "image/png"}
-    with running(config, tmp_path / "log", API_KEY="") as client:
+    with running(config, tmp_path / "log") as client:
 
         def slowly() -> Iterator[bytes]:
             yield photo[:100]

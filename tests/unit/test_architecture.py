@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("categories",),
     ("configparse", "envfile", "labels", "maps", "records", "cache", "journal", "demo", "listing"),
     ("pipeline", "inputs", "resultfiles", "cocolabels"),
-    ("ortconfig",),
+    ("ortconfig", "reportfiles"),
     ("config", "workers"),
     ("configfile",),
     ("datasets", "classifier", "detector", "figures"),

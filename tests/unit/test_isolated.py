@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -43,6 +45,18 @@ def test_an_error_of_ours_comes_back_whole() -> None:
 def test_a_crash_says_how(function: object, said: str) -> None:
     with pytest.raises(IsolatedError, match=said):
         run_isolated(60, function)  # type: ignore[arg-type]
+
+
+def test_it_does_not_outlive_a_caller_that_ends_at_once() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "pillsnap.isolated"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=writing) as process:
+        os.close(writing)
+        try:
+            assert process.wait(60) == 1
+        finally:
+            process.kill()
 
 
 def test_a_hang_is_ended() -> None:

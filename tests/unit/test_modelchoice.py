@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,8 @@ def test_a_file_in_model_path_is_the_classifier(config: Config, tmp_path: Path) 
         ("CLASSIFICATION_MODEL_PATH", "a\0b", "null"),
         ("DETECTION_MODEL_PATH", "gone.onnx", "no such file"),
         ("DETECTION_MODEL_PATH", "config.yaml/x", "not a directory"),
+        ("CLASSIFICATION_MODEL_PATH", "fifo", "not a regular file"),
+        ("MODEL_PATH", "fifo", "not a regular file"),
         ("MODEL_PATH", "gone", "no such file"),
         ("MODEL_PATH", "empty", "latest_"),
         ("MODEL_PATH", "a\0b", "null"),
@@ -86,6 +89,7 @@ def test_a_file_in_model_path_is_the_classifier(config: Config, tmp_path: Path) 
 def test_a_path_that_is_set_and_wrong_is_an_error(
     config: Config, tmp_path: Path, name: str, value: str, message: str
 ) -> None:
+    os.mkfifo(tmp_path / "fifo")
     add_exports(config.out_dir)
     touch(tmp_path / "config.yaml")
     (tmp_path / "empty").mkdir()
