@@ -184,7 +184,11 @@ class Serve:
     batch_size: int = field(default=16, metadata=Bound(1, 65536))
     max_images: int = field(default=32, metadata=Bound(1, 10_000))
     max_upload_mib: float = field(default=64.0, metadata=Bound(0.001, 1e6))
+    max_held_mib: float = field(default=512.0, metadata=Bound(0.001, 1e6))
     max_megapixels: float = field(default=50.0, metadata=Bound(0.001, 1e5))
+    max_held_megapixels: float = field(default=100.0, metadata=Bound(0.001, 1e5))
+    body_timeout_s: float = field(default=60.0, metadata=Bound(0.1, 86_400))
+    decode_timeout_s: float = field(default=10.0, metadata=Bound(0.1, 3600))
     max_waiting: int = field(default=256, metadata=Bound(1, 1_000_000))
     model_dirs: tuple[Path, ...] = ()
     allow_unverified: bool = False

@@ -137,6 +137,8 @@ def _explain(problem: Exception) -> tuple[str, str]:
     if isinstance(problem, Image.DecompressionBombError | Image.DecompressionBombWarning):
         limit = Image.MAX_IMAGE_PIXELS
         return "it has too many pixels", f"scale it down to at most {limit} pixels"
+    if isinstance(problem, MemoryError):
+        return "it takes too much memory", "scale it down, or save it anew from its source"
     if isinstance(problem, OSError) and problem.strerror:
         return problem.strerror.lower(), "make it a file that can be read"
     return str(problem) or type(problem).__name__, "save it anew from its source, 8 bits a channel"
