@@ -1,6 +1,6 @@
 """Cutting a detected pill out of its photo, the only implementation.
 
-Self-contained (numpy), so that its source can be shipped beside a model.
+Self-contained (numpy, preprocess), so that its source can be shipped beside a model.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pillsnap.preprocess import MAX_ASPECT
 
 Pixels = NDArray[np.uint8]
 
@@ -23,12 +25,14 @@ def crop_box(image: Pixels, box: Sequence[float], margin: float) -> Pixels:
         margin: added on each side, as a share of the box's width or height; 0 or more.
 
     Returns:
-        uint8 [h, w, 3], a view; every pixel that the widened box touches, at least one.
+        uint8 [h, w, 3], a view; every pixel that the widened box touches, at least one. Of a part
+        whose one side is over MAX_ASPECT times the other, the middle of that length.
     """
     height, width = image.shape[:2]
     left, right = _span(box[0], box[2], margin, width)
     top, bottom = _span(box[1], box[3], margin, height)
-    return image[top:bottom, left:right]
+    longest = MAX_ASPECT * min(right - left, bottom - top)
+    return image[_middle(top, bottom, longest), _middle(left, right, longest)]
 
 
 def _span(low: float, high: float, margin: float, size: int) -> tuple[int, int]:
@@ -36,3 +40,8 @@ def _span(low: float, high: float, margin: float, size: int) -> tuple[int, int]:
     widen = margin * max(high - low, 0.0)
     first = min(max(math.floor(low - widen), 0), size - 1)
     return first, max(min(math.ceil(high + widen), size), first + 1)
+
+
+def _middle(first: int, end: int, longest: int) -> slice:
+    cut = max(end - first - longest, 0)
+    return slice(first + cut // 2, end - (cut - cut // 2))

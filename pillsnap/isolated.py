@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -17,6 +18,7 @@ from pillsnap.errors import PillsnapError
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_COMMAND = [sys.executable, "-m", "pillsnap.isolated"]
 # prctl(2): the signal that a process gets when the thread that started it ends.
 _PR_SET_PDEATHSIG = 1
 
@@ -39,11 +41,10 @@ def run_isolated(
         IsolatedError: the process was ended after `seconds`, or ended by itself; it says how, with
             the last line that it wrote to its standard error.
     """
-    request = pickle.dumps((sys.path, pickle.dumps((function, args, kwargs))))
     try:
         done = subprocess.run(
-            [sys.executable, "-m", __name__],
-            input=request,
+            _COMMAND,
+            input=pickle.dumps(sys.path) + pickle.dumps((function, args, kwargs)),
             capture_output=True,
             timeout=seconds,
             check=False,
@@ -61,6 +62,67 @@ def run_isolated(
     return found
 
 
+class Standby:
+    """A process that waits for calls, where starting one for each would cost too much.
+
+    One call at a time. The process starts with the first; where it had to be ended, or ended by
+    itself, another starts with the next.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def call(
+        self, seconds: float, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """As run_isolated; of the process's standard error nothing is kept."""
+        if self._process is None:
+            pipe, none = subprocess.PIPE, subprocess.DEVNULL
+            # Out of reach of a Ctrl-C, which is for the process that calls.
+            self._process = subprocess.Popen(
+                _COMMAND, stdin=pipe, stdout=pipe, stderr=none, start_new_session=True
+            )
+        process, late = self._process, threading.Event()
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(seconds, end)
+        timer.start()
+        try:
+            assert process.stdin is not None and process.stdout is not None
+            pickle.dump(sys.path, process.stdin)
+            pickle.dump((function, args, kwargs), process.stdin)
+            process.stdin.flush()
+            raised, answer = pickle.load(process.stdout)  # of our own child
+        except (OSError, EOFError, pickle.UnpicklingError):
+            timer.cancel()
+            self.close()
+            if late.is_set():
+                raise IsolatedError("it was ended", got=f"no answer within {seconds:g} s") from None
+            raise IsolatedError("its process ended", got=_ending(process.returncode, b"")) from None
+        finally:
+            timer.cancel()
+            timer.join()
+        if late.is_set():  # it answered just in time
+            self.close()
+        if raised is not None:
+            raise raised
+        found: R = answer
+        return found
+
+    def close(self) -> None:
+        """End the process, which must have no call to work on."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+
 def _ending(code: int, stderr: bytes) -> str:
     """How a process ended: its signal, else the last line of its standard error."""
     if code < 0:
@@ -71,25 +133,26 @@ def _ending(code: int, stderr: bytes) -> str:
 
 
 def _answer() -> None:
-    """The child: read the call, make it, write (error, result)."""
+    """The child: as long as there is a call, read it, make it, write (error, result)."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     caller = select.poll()
     caller.register(1, 0)
     if caller.poll(0):  # nobody reads the answer: the caller ended before that signal was asked for
         os._exit(1)
     # What libraries print goes to standard error; the answer has the pipe for itself.
-    pipe = os.fdopen(os.dup(1), "wb")
+    calls, pipe = os.fdopen(0, "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    sys.path[:], call = pickle.load(sys.stdin.buffer)
-    function, args, kwargs = pickle.loads(call)
     answer: tuple[PillsnapError | None, Any]
-    try:
-        answer = (None, function(*args, **kwargs))
-    except PillsnapError as error:
-        answer = (error, None)
     with pipe:
-        pickle.dump(answer, pipe)
-        pipe.flush()
+        while calls.peek(1):
+            sys.path[:] = pickle.load(calls)  # which the function is looked up on
+            function, args, kwargs = pickle.load(calls)
+            try:
+                answer = (None, function(*args, **kwargs))
+            except PillsnapError as error:
+                answer = (error, None)
+            pickle.dump(answer, pipe)
+            pipe.flush()
     # Threads of a runtime may hang on the way out.
     os._exit(0)
 

@@ -19,6 +19,10 @@ from PIL import Image
 Pixels = NDArray[np.uint8]
 Tensor = NDArray[np.float32]
 
+# Most that an image's long side is of its short one. The short side is resized to the input and the
+# long one grows with it: without a bound one pixel by 20,000 takes 800 MiB.
+MAX_ASPECT = 500
+
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -114,7 +118,7 @@ def preprocess(image: Pixels, transform: ClassifyTransform | LetterboxTransform)
         float32 [3, H, W], C-contiguous.
 
     Raises:
-        ValueError: the image is not such an array, or the transform is of no known type.
+        ValueError: as the transform's own function, or the transform is of no known type.
     """
     if isinstance(transform, ClassifyTransform):
         return classify_tensor(image, transform)
@@ -138,11 +142,13 @@ def classify_tensor(image: Pixels, transform: ClassifyTransform) -> Tensor:
         float32 [3, size, size], C-contiguous.
 
     Raises:
-        ValueError: the image is not such an array.
+        ValueError: the image is not such an array, or one side is over MAX_ASPECT times the other.
     """
     _check(image)
     size, resample = transform.size, _FILTERS[transform.interpolation]
     height, width = image.shape[:2]
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise ValueError(f"one side is over {MAX_ASPECT} times the other: {width} x {height}")
     short = math.floor(size / transform.crop_pct)
     long = int(short * max(height, width) / min(height, width))
     new_width, new_height = (short, long) if width <= height else (long, short)

@@ -6,9 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +15,15 @@ from pillsnap.config import Config
 from pillsnap.configfile import find_config, load_config, read_environment
 from pillsnap.errors import PillsnapError
 from pillsnap.logrecords import open_log
-from pillsnap.pipeline import STAGES_OF, Result
 from pillsnap.serve.access import read_key, require_access
+from pillsnap.serve.connection import CloseUnread
 from pillsnap.serve.loading import ModelManager
 from pillsnap.serve.metrics import Metrics
+from pillsnap.serve.prediction import Predictor
 from pillsnap.serve.refusal import Refusal, public_message
 from pillsnap.serve.signals import ended_by_signals
 from pillsnap.serve.threads import start_thread
-from pillsnap.serve.uploads import Upload, decode_images, read_images, read_json_object
+from pillsnap.serve.uploads import read_json_object
 from pillsnap.versions import package_version
 
 if TYPE_CHECKING:
@@ -41,6 +40,9 @@ _RELOAD = {
     "classification_model_path": "classification",
     "detection_model_path": "detection",
 }
+
+# What a request counts as whose client does not wait for the answer: nginx's number for it.
+_HUNG_UP = 499
 
 
 def create_app_from_environment() -> FastAPI:
@@ -81,6 +83,7 @@ def create_app(config: Config, environ: Mapping[str, str]) -> FastAPI:
 
     # No pages that describe the service: they would be open to everyone.
     app = FastAPI(title="pillsnap", lifespan=lifespan, openapi_url=None)
+    app.add_middleware(CloseUnread)
     routes = (
         ("GET", "/health", service.health),
         ("GET", "/version", service.version),
@@ -108,22 +111,20 @@ class Service:
         self._key = read_key(environ)
         self._metrics = Metrics()
         self._models = ModelManager(config, environ, self._metrics)
-        # Decoded photos are large: as few at a time as can be worked on.
-        cores = len(os.sched_getaffinity(0))
-        self._decoders = ThreadPoolExecutor(cores, thread_name_prefix="decode")
-        self._decoded = asyncio.Semaphore(max(config.serve.batch_size, cores))
+        self._predictor = Predictor(config, self._models, self._metrics)
         self._reloading = asyncio.Lock()
-        self._waiting = 0
 
     def close(self) -> None:
         """Called when nobody waits for an answer any more; takes CLOSE_S at the most."""
         self._models.batcher.close(CLOSE_S)
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._predictor.close()
 
     def guarded(
         self, path: str, answer: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
         """A route with access control and counted answers, in which every error is JSON."""
+        from fastapi import Response
+        from starlette.requests import ClientDisconnect
 
         async def guard(request: Request) -> Response:
             try:
@@ -133,6 +134,8 @@ class Service:
                 response = await answer(request)
             except Refusal as refusal:
                 response = _json(refusal.status, {"error": refusal.message})
+            except ClientDisconnect:
+                response = Response(status_code=_HUNG_UP)
             except PillsnapError as error:
                 log.error("%s: %s", path, error)
                 response = _json(500, {"error": public_message(error)})
@@ -157,60 +160,18 @@ class Service:
         from fastapi import Response
 
         models = self._models.describe()
-        text = self._metrics.render({"waiting_requests": self._waiting}, models)
+        text = self._metrics.render({"waiting_requests": self._predictor.waiting}, models)
         return Response(text, media_type="text/plain; version=0.0.4")
 
     async def predict(self, request: Request) -> Response:
-        """One result per image, in order; 422 where none of them can be read."""
-        limits, started = self._config.serve, time.monotonic()
-        if self._waiting >= limits.max_waiting:
-            raise Refusal(503, "too many requests wait already: try again later")
-        self._waiting += 1
-        try:
-            uploads, mode = await read_images(request, limits)
-            results = await self._answer(uploads, mode or self._config.pipeline.mode)
-        finally:
-            self._waiting -= 1
-        unreadable = sum("error" in result for result in results)
-        self._metrics.count("images", len(results) - unreadable, outcome="answered")
-        self._metrics.count("images", unreadable, outcome="unreadable")
-        self._metrics.observe_predict(time.monotonic() - started)
-        content: Result = {"results": results, "unreadable": unreadable}
-        if unreadable == len(results):
-            what = results[0]["error"] if unreadable == 1 else "none of the images can be read"
-            return _json(422, {"error": what, **content})
-        return _json(200, content)
-
-    async def _answer(self, uploads: list[Upload], mode: str) -> list[Result]:
-        missing = [
-            stage for stage in STAGES_OF[mode] if stage not in self._models.batcher.pipeline.stages
-        ]
-        if missing:
-            raise Refusal(422, f"mode {mode} needs a {missing[0]} model, and none is loaded")
-        loop = asyncio.get_running_loop()
-        async with self._decoded:
-            images = await loop.run_in_executor(
-                self._decoders, decode_images, uploads, self._config.serve
-            )
-            readable = [image for image in images if not isinstance(image, str)]
-            found: list[Result] = []
-            if readable:
-                future = self._models.batcher.submit(readable, mode)
-                found = await asyncio.wrap_future(future)
-        answers = iter(found)
-        return [
-            {
-                "image": upload.name,
-                **({"error": image} if isinstance(image, str) else next(answers)),
-            }
-            for upload, image in zip(uploads, images, strict=True)
-        ]
+        return _json(*await self._predictor.answer(request))
 
     async def reload(self, request: Request) -> Response:
         """Replace models; on any failure the old ones go on serving, and the answer says why."""
         outcome = "refused"
         try:
-            paths, allow_unverified = _read_reload(await read_json_object(request))
+            body = await read_json_object(request, self._config.serve)
+            paths, allow_unverified = _read_reload(body)
             async with self._reloading:
                 await asyncio.wrap_future(
                     start_thread(

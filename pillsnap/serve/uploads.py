@@ -1,23 +1,24 @@
-"""Bodies of requests -> images, within limits, judged by content and never by name."""
+"""Bodies of requests -> uploaded files, within limits."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.config import Serve
-from pillsnap.errors import ImageError
-from pillsnap.images import Pixels, decode_image, image_size
+from pillsnap.serve.budget import Share
 from pillsnap.serve.refusal import Refusal
 
 if TYPE_CHECKING:
+    from starlette.datastructures import FormData
     from starlette.requests import Request
 
 MODES = ("single", "combo")
-_MIB = 2**20
+MIB = 2**20
 _JSON_BYTES = 64 * 1024
 
 
@@ -29,31 +30,28 @@ class Upload:
     data: bytes
 
 
-async def read_images(request: Request, limits: Serve) -> tuple[list[Upload], str | None]:
+async def read_images(
+    request: Request, limits: Serve, held: Share
+) -> tuple[list[Upload], str | None]:
     """The images of a request, and the mode that it asks for, if any.
 
     Either a multipart form with files and a field `mode`, or one image as the whole body. The
     mode may also stand in the query.
 
-    Raises:
-        Refusal: 413 for a body or a number of images above the limits, 415 for another kind of
-            body, 422 for one without images, a broken form or an unknown mode.
-    """
-    from starlette.formparsers import MultiPartException, MultiPartParser
+    Args:
+        held: what bodies take of the bytes that all requests may hold.
 
-    body = _limited(request, int(limits.max_upload_mib * _MIB))
+    Raises:
+        Refusal: 408 for a body that takes too long, 413 for one or a number of images above the
+            limits, 415 for another kind of body, 422 for one without images, a form that is broken
+            or cut off or an unknown mode, 503 where the bodies of all requests are too large.
+        ClientDisconnect: the client has hung up.
+    """
+    body = _limited(request, int(limits.max_upload_mib * MIB), limits.body_timeout_s, held)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     modes = request.query_params.getlist("mode")
     if kind == "multipart/form-data":
-        parser = MultiPartParser(request.headers, body, max_files=limits.max_images, max_fields=8)
-        try:
-            form = await parser.parse()
-        except MultiPartException as error:
-            too_many = error.message.startswith("Too many files")
-            message = f"the form cannot be read: {error.message}"
-            raise Refusal(413 if too_many else 422, message) from None
-        except (KeyError, UnicodeError, ValueError):
-            raise Refusal(422, "the form cannot be read") from None
+        form = await _parse(request, body, limits)
         items = form.multi_items()
         images = [
             Upload(_base_name(part.filename), await part.read())
@@ -76,13 +74,42 @@ async def read_images(request: Request, limits: Serve) -> tuple[list[Upload], st
     return images, modes[0] if modes else None
 
 
-async def read_json_object(request: Request) -> dict[str, Any]:
+async def _parse(request: Request, body: AsyncGenerator[bytes, None], limits: Serve) -> FormData:
+    """A multipart form up to its end; errors are read_images'."""
+    from starlette.formparsers import MultiPartException, MultiPartParser
+
+    class Parser(MultiPartParser):
+        ended = False
+
+        def on_end(self) -> None:
+            self.ended = True
+
+    async def whole() -> AsyncGenerator[bytes, None]:
+        async for part in body:
+            yield part
+        if not parser.ended:
+            raise MultiPartException("it is cut off before its end")
+
+    parser = Parser(request.headers, whole(), max_files=limits.max_images, max_fields=8)
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        too_many = error.message.startswith("Too many files")
+        message = f"the form cannot be read: {error.message}"
+        raise Refusal(413 if too_many else 422, message) from None
+    except (KeyError, UnicodeError, ValueError):
+        raise Refusal(422, "the form cannot be read") from None
+
+
+async def read_json_object(request: Request, limits: Serve) -> dict[str, Any]:
     """The JSON object that is a request's body.
 
     Raises:
-        Refusal: 413 for a large body, 422 for one that is no JSON object.
+        Refusal: 408 for a body that takes too long, 413 for a large one, 422 for one that is no
+            JSON object.
     """
-    data = b"".join([part async for part in _limited(request, _JSON_BYTES)])
+    body = _limited(request, _JSON_BYTES, limits.body_timeout_s)
+    data = b"".join([part async for part in body])
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):
@@ -92,39 +119,29 @@ async def read_json_object(request: Request) -> dict[str, Any]:
     return content
 
 
-def decode_images(uploads: Sequence[Upload], limits: Serve) -> list[Pixels | str]:
-    """Each image, or why it cannot be read.
-
-    Raises:
-        Refusal: 413 where their pixels are more than the limit, all images together. Sizes are
-            looked at before anything is decoded.
-    """
-    pixels = sum(image_size(upload.data) for upload in uploads)
-    if pixels > limits.max_megapixels * 1e6:
-        raise Refusal(
-            413, f"{pixels / 1e6:.1f} megapixels in all, more than {limits.max_megapixels:g}"
-        )
-    return [_decode(upload) for upload in uploads]
-
-
-def _decode(upload: Upload) -> Pixels | str:
-    try:
-        return decode_image(upload.data, PurePosixPath(upload.name))
-    except ImageError as error:
-        return error.what
-
-
-async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    """The body in parts; stops reading where it is too large."""
+async def _limited(
+    request: Request, limit: int, seconds: float, held: Share | None = None
+) -> AsyncGenerator[bytes, None]:
+    """The body in parts; stops reading where it is too large, takes too long, or is too much."""
     too_large = Refusal(413, f"the body is larger than {limit} bytes")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large
-    size = 0
-    async for part in request.stream():
+    size, parts = 0, request.stream()
+    end = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            async with asyncio.timeout_at(end):
+                part = await anext(parts)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise Refusal(408, f"the body was not there within {seconds:g} s") from None
         size += len(part)
         if size > limit:
             raise too_large
+        if held is not None and not held.take(len(part)):
+            raise Refusal(503, "the bodies of all requests are too large: try again later")
         yield part
 
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:  # every run of the gate loads this file, and few need a servi
     from fastapi.testclient import TestClient
 
 LOCAL = ("127.0.0.1", 50_000)
-SMALL = Serve(provider="cpu", max_images=4, max_upload_mib=4, max_megapixels=2)
+SMALL = Serve(
+    provider="cpu", max_images=4, max_upload_mib=4, max_megapixels=2, max_held_megapixels=2.2
+)
 
 
 def client(app: FastAPI, peer: tuple[str, int] = LOCAL) -> TestClient:

@@ -65,17 +65,28 @@ def turned() -> Image.Exif:
     return exif
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def bomb(width: int, height: int) -> bytes:
     """A PNG that says it is huge, and is not."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = zlib.compress(bytes(1000))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def pieces(count: int) -> bytes:
+    """A PNG with so many empty chunks."""
+    data = saved(picture())
+    return data[:33] + chunk(b"teSt", b"") * count + data[33:]
+
+
+def two_files(data: bytes) -> bytes:
+    """A form of two files, whose boundary is x."""
+    head = b'--x\r\nContent-Disposition: form-data; name="i"; filename="a.png"\r\n\r\n'
+    return (head + data + b"\r\n") * 2 + b"--x--\r\n"
 
 
 UNUSUAL = {
@@ -108,7 +119,8 @@ UNREADABLE = {
     "zip": (b"PK\x03\x04" + bytes(100), "empty or no image"),
     "zeros": (bytes(5000), "empty or no image"),
     "32-bit grey": (saved(picture("F"), "TIFF"), "32 bits"),
-    "bomb of 4 gigapixels": (bomb(65_000, 65_000), "too many pixels"),
+    "sides out of measure": (saved(picture(size=(1, 20_000))), "over 500 times the other"),
+    "too many pieces": (pieces(200_000), "too many pieces"),
 }
 
 
@@ -155,7 +167,16 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], int, str]] = {
         "larger than",
     ),
     "too many images": ({"files": [("image", ("a", SMALL))] * 5}, 413, "Too many files"),
-    "too many pixels": ({"files": {"image": ("a", bomb(2000, 1500))}}, 413, "3.0 megapixels"),
+    "too many pixels": (
+        {"files": {"image": ("a", bomb(2000, 1500))}},
+        413,
+        "3.0 megapixels in a photo, more than 2",
+    ),
+    "4 gigapixels": (
+        {"files": {"image": ("a", bomb(65_000, 65_000))}},
+        413,
+        "4225.0 megapixels in a photo",
+    ),
     "too many pixels in all": (
         {"files": [("image", ("a", bomb(1000, 800)))] * 3},
         413,
@@ -166,7 +187,17 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], int, str]] = {
     "form cut off": (
         {"content": b'--x\r\nContent-Disposition: form-data; name="i', "headers": FORM},
         422,
-        "",
+        "cut off",
+    ),
+    "form cut off in its second file": (
+        {"content": two_files(SMALL)[:-40], "headers": FORM},
+        422,
+        "cut off",
+    ),
+    "form without its last boundary": (
+        {"content": two_files(SMALL).removesuffix(b"--\r\n"), "headers": FORM},
+        422,
+        "cut off",
     ),
     "form without boundary": (
         {"content": b"x", "headers": {"content-type": "multipart/form-data"}},

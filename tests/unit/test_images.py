@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -266,6 +269,64 @@ def test_a_bomb_where_warnings_are_errors(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert "too many pixels" in refusal(path)
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1), (3, 1_501)])
+def test_an_image_whose_sides_differ_out_of_measure(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = tmp_path / "thin.png"
+    Image.new("RGB", size).save(path)
+    assert f"one side is over 500 times the other, {size[0]} x {size[1]} pixels" in refusal(path)
+
+
+def test_an_image_whose_sides_differ_within_measure(tmp_path: Path) -> None:
+    path = tmp_path / "thin.png"
+    Image.new("RGB", (3, 1_500)).save(path)
+    assert read_image(path).shape == (1_500, 3, 3)
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bmp_of_runs(count: int) -> bytes:
+    """Eight grey pixels by one, in RLE8, after so many empty lines that are none."""
+    head = struct.pack("<IiiHHIIiiII", 40, 8, 1, 1, 8, 1, 0, 0, 0, 256, 0) + bytes(1024)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 1078) + head + b"\0\2\0\0" * count + b"\x08\1\0\1"
+
+
+def of_many_pieces(form: str, count: int) -> bytes:
+    """A good image, with so many empty pieces in its structure."""
+    file = io.BytesIO()
+    quarters().save(file, form)
+    data = file.getvalue()
+    if form == "PNG":
+        return data[:33] + chunk(b"teSt") * count + data[33:]
+    if form == "JPEG":
+        return data[:2] + b"\xff\xfe\x00\x02" * count + data[2:]
+    if form == "BMP":  # run by run: the end of a line, and the next
+        return bmp_of_runs(count)
+    start = data.index(b",", 13 + 3 * 4)  # past the palette: GIF's first picture
+    return data[:start] + b"!\xfe\x01a\x00" * count + data[start:]
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP"])
+def test_an_image_of_too_many_pieces_is_given_up(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "a"
+    plain = decode_image(of_many_pieces(form, 0), path)
+    path.write_bytes(of_many_pieces(form, 10_000))
+    assert_is(read_image(path), plain)
+    path.write_bytes(of_many_pieces(form, 200_000))
+    assert "too many pieces" in refusal(path)
+
+
+def test_an_image_in_small_chunks_is_read(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (500, 600, 3), np.uint8)
+    raw = zlib.compress(b"".join(b"\0" + row.tobytes() for row in noise), 0)
+    parts = [chunk(b"IDAT", raw[start : start + 64]) for start in range(0, len(raw), 64)]
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 600, 500, 8, 2, 0, 0, 0))
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + b"".join(parts) + chunk(b"IEND"))
+    assert_is(read_image(path), noise)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from pillsnap.errors import EngineError
-from pillsnap.isolated import IsolatedError, run_isolated
+from pillsnap.isolated import IsolatedError, Standby, run_isolated
 
 
 def double(value: int) -> int:
@@ -62,3 +62,21 @@ def test_it_does_not_outlive_a_caller_that_ends_at_once() -> None:
 def test_a_hang_is_ended() -> None:
     with pytest.raises(IsolatedError, match=r"no answer within 0\.5 s"):
         run_isolated(0.5, time.sleep, 600)
+
+
+def test_a_process_that_stands_by_answers_call_after_call_and_is_replaced_when_it_must_be() -> None:
+    standby = Standby()
+    first = standby.call(60, os.getpid)
+    assert standby.call(60, os.getpid) == first != os.getpid()
+    assert standby.call(60, double, 21) == 42
+    with pytest.raises(EngineError, match="here"):
+        standby.call(60, refuse)
+    with pytest.raises(IsolatedError, match="SIGSEGV"):
+        standby.call(60, crash)
+    with pytest.raises(IsolatedError, match=r"no answer within 0\.5 s"):
+        standby.call(0.5, time.sleep, 600)
+    other = standby.call(60, os.getpid)
+    assert other != first
+    standby.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(other, 0)

@@ -58,6 +58,20 @@ def test_no_crop_is_empty(box: tuple[float, ...], margin: float) -> None:
     assert 1 <= crop.shape[1] <= 60
 
 
+@pytest.mark.parametrize("turn", [False, True])
+def test_a_crop_whose_sides_differ_out_of_measure_is_its_middle(turn: bool) -> None:
+    strip = np.arange(2_003, dtype=np.uint16).astype(np.uint8)[None, :, None].repeat(3, axis=2)
+    strip = strip.repeat(4, axis=0)
+    found = crop_box(
+        strip.transpose(1, 0, 2) if turn else strip,
+        (0, 0, 1, 2_003) if turn else (0, 0, 2_003, 1),
+        0.0,
+    )
+    found = found.transpose(1, 0, 2) if turn else found
+    np.testing.assert_array_equal(found, strip[:1, 751:1_251])
+    assert crop_box(strip, (0, 0, 2_000, 4), 0.0).shape == (4, 2_000, 3)
+
+
 def test_codes_say_why_there_is_none() -> None:
     named = ClassCodes({0: "K-1", 1: "K-2"}, {"K-1": "641"})
     assert named.describe(0) == {"code": "K-1", "edi_code": "641", "edi_reason": None}

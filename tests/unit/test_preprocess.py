@@ -293,6 +293,14 @@ def test_only_rgb_bytes_are_images(image: Any) -> None:
             preprocess(image, transform)
 
 
+def test_no_array_is_resized_whose_sides_differ_out_of_measure() -> None:
+    classify = ClassifyTransform(32, IMAGENET_MEAN, IMAGENET_STD, "bicubic", 0.9)
+    for shape in ((20_000, 1, 3), (2, 1_001, 3)):
+        with pytest.raises(ValueError, match="over 500 times the other"):
+            classify_tensor(np.zeros(shape, np.uint8), classify)
+    assert classify_tensor(np.zeros((500, 1, 3), np.uint8), classify).shape == (3, 32, 32)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
