@@ -90,15 +90,16 @@ def read_dataset(config: Config, stage: str) -> Dataset:
             where=f"{config.source}: {key}",
             got=config.data.val.single if stage == "classification" else config.data.val.combo,
             expected="files ending in " + ", ".join(IMAGE_SUFFIXES),
-            hint=f"there are {listed(found.left_out)}" if found.left_out else None,
+            hint=f"convert {listed(found.left_out)}" if found.left_out else None,
         )
     found.samples.sort(key=lambda sample: sample.id)
     return found
 
 
 def listed(counts: Counter[str]) -> str:
-    """Such as "3 .heic, 1 .avif"."""
-    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    """Such as "3 .heic, 1 .avif", of the eight that are most."""
+    shown = ", ".join(f"{count} {name}" for name, count in counts.most_common(8))
+    return shown if len(counts) <= 8 else f"{shown}, {len(counts) - 8} kinds more"
 
 
 def read_calibration(config: Config, stage: str) -> list[Path] | None:
@@ -229,8 +230,8 @@ def _add_coco(found: Dataset, image_ids: Iterable[str], combo: Combo, labels: Pa
     found.categories = None if combo.single_cls else categories
     # An image that is listed but not there becomes a sample too: reading it will name it.
     for image_id, entry in spelled.items():
-        boxes = entry.boxes
+        boxes = tuple(entry.boxes)
         if combo.single_cls:
-            boxes = dict.fromkeys(replace(box, class_id=0) for box in boxes)
+            boxes = tuple(replace(box, class_id=0) for box in boxes)
         found.copies += entry.copies
-        found.samples.append(Sample(image_id, images, None, tuple(boxes), entry.size))
+        found.samples.append(Sample(image_id, images, None, boxes, entry.size))

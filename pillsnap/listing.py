@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from pillsnap.errors import DataError
+from pillsnap.printable import printable
 from pillsnap.textfiles import read_text
 
 IMAGE_SUFFIXES = (
@@ -113,4 +114,4 @@ def _walk(
         if name.endswith(IMAGE_SUFFIXES):
             yield prefix + entry.name
         elif not name.endswith(_COMPANIONS):
-            left_out[PurePosixPath(name).suffix or "no suffix"] += 1
+            left_out[printable(PurePosixPath(name).suffix, 12) or "no suffix"] += 1

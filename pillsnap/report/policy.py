@@ -84,7 +84,7 @@ def count_data(result: CellResult) -> dict[str, Any] | None:
 def _of_data(result: CellResult) -> list[str]:
     """How the validation data were taken, where they could be taken otherwise."""
     stage, data = result.cell.stage, result.data
-    found = [note for outcome in result.outcomes for note in outcome.notes]
+    found = list(dict.fromkeys(note for outcome in result.outcomes for note in outcome.notes))
     if data is None:
         return found
     if data.left_out:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pillsnap.bundle import Bundle
+from pillsnap.labels import read_yolo_boxes
 from tests.plugin.project import Project, Workers
 
 
@@ -107,6 +108,29 @@ def test_what_is_left_out_or_taken_otherwise_is_said(project: Project) -> None:
     ):
         assert said in compare["notes"]
         assert f"note: {said}" in shown
+
+
+def test_boxes_of_a_coco_file_are_of_the_detectors_classes(project: Project) -> None:
+    """Roboflow's exports begin with a category that no box has, so places are no classes."""
+    images, notes = [], []
+    for number, path in enumerate(sorted((project.path / "combo/labels").iterdir())):
+        file = {"file_name": f"{path.stem}.png", "width": 64, "height": 64}
+        images.append({"id": number, **file})
+        for box in read_yolo_boxes(path, 1).boxes:
+            corner = (box.cx - box.w / 2, box.cy - box.h / 2, box.w, box.h)
+            bbox = [64 * value for value in corner]
+            notes.append({"image_id": number, "category_id": 1, "bbox": bbox})
+    images[3]["width"] = 640
+    categories = [{"id": 0, "name": "pills"}, {"id": 1, "name": "pill", "supercategory": "pills"}]
+    content = {"images": images, "annotations": notes, "categories": categories}
+    (project.path / "coco.json").write_text(json.dumps(content))
+    project.settings["data"]["val"]["combo"]["labels"] = "coco.json"
+    project.write_config()
+    assert project.run("-m", "smoke", "--stage", "detection").ret == 1
+    (cell,) = project.report()["cells"]
+    assert list(cell["unreadable"]) == ["03.png"]
+    assert "640 x 64 pixels, and it has 64 x 64" in cell["unreadable"]["03.png"]
+    assert cell["metrics"]["reference_map_0_5"] > 0.9
 
 
 def test_images_of_every_kind_are_read_or_named(project: Project, workers: Workers) -> None:

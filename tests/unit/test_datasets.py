@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from pillsnap.config import (
     Paths,
     Validation,
 )
-from pillsnap.datasets import Dataset, Sample, read_calibration, read_dataset, read_samples
+from pillsnap.datasets import Dataset, Sample, listed, read_calibration, read_dataset, read_samples
 from pillsnap.errors import DataError
 from pillsnap.labels import Box
 from pillsnap.listing import IMAGE_SUFFIXES
@@ -106,12 +107,19 @@ def test_every_suffix_is_of_a_format_that_is_decoded(tmp_path: Path) -> None:
 
 def test_files_that_may_be_images_and_are_not_read_are_counted(tmp_path: Path) -> None:
     touch(tmp_path / "val", "K-1/a.jpg", "K-1/b.HEIC", "K-2/c.heic", "K-2/d.avif", "K-2/e")
-    touch(tmp_path / "val", "K-1/notes.txt", "K-1/Thumbs.db", "K-1/.DS_Store")
+    touch(tmp_path / "val", "K-1/notes.txt", "K-1/Thumbs.db", "K-1/.DS_Store", "K-2/f.\x1b[2J")
     found = dataset(tmp_path)
+    assert found.left_out.pop(".\\x1b[2j") == 1
     assert [sample.id for sample in found.samples] == ["K-1/a.jpg"]
     assert found.left_out == {".heic": 2, ".avif": 1, "no suffix": 1}
     (tmp_path / "val/K-1/a.jpg").unlink()
-    assert "there are 2 .heic, 1 .avif" in refusal(lambda: singles(tmp_path))
+    assert "convert 2 .heic, 1 .avif" in refusal(lambda: singles(tmp_path))
+
+
+def test_no_more_kinds_are_listed_than_are_read() -> None:
+    counts = Counter({f".{number}": 20 - number for number in range(10)})
+    assert listed(counts).startswith("20 .0, 19 .1, ")
+    assert listed(counts).endswith("13 .7, 2 kinds more")
 
 
 DECOMPOSED, COMPOSED = (unicodedata.normalize(form, "타이레놀é") for form in ("NFD", "NFC"))
