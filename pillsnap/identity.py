@@ -16,8 +16,8 @@ def find_mixup(outcomes: Sequence[Outcome]) -> str | None:
     """Why a report over these outcomes would be one of another model; None where it would not.
 
     A file that is replaced while it is measured, or under a worker that opens it later, would
-    leave a report that nobody can hold the file to; so would weights beside
-    it. Engines without a file have nothing to mix up.
+    leave a report that nobody can hold the file to; so would weights beside it. Engines without a
+    file have nothing to mix up.
     """
     by_outcome = {
         frozenset(_files(outcome.candidate))

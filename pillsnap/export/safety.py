@@ -96,17 +96,23 @@ def embed_weights(model: onnx.ModelProto, path: Path) -> None:
         model: as read from `path` and found self-contained.
 
     Raises:
-        EngineError: a file cannot be read.
+        EngineError: a file cannot be read, or all that tensors claim of them is more than a model
+            can hold.
     """
+    left = MAX_BYTES
     for _, tensor in _external(model):
         entries = {entry.key: entry.value for entry in tensor.external_data}
         file = path.resolve().parent / entries["location"]
+        length = int(entries.get("length") or 0)
         try:
             with file.open("rb") as stream:
                 stream.seek(int(entries.get("offset") or 0))
-                tensor.raw_data = stream.read(int(entries.get("length") or 0) or -1)
+                tensor.raw_data = stream.read(min(length or left, left))
         except OSError as error:
             raise EngineError("cannot read the weights", where=file, got=error.strerror) from error
+        left -= len(tensor.raw_data)
+        if left <= 0:
+            raise EngineError("the weights beside the model are more than it can hold", where=path)
         tensor.ClearField("external_data")
         tensor.ClearField("data_location")
 

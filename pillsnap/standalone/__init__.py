@@ -12,6 +12,7 @@ from typing import Any
 from pillsnap.atomic import write_atomic
 from pillsnap.checkpoints import stage_transform
 from pillsnap.config import Config
+from pillsnap.errors import EngineError
 from pillsnap.export import Exported, describe_onnx
 from pillsnap.matrix import STAGES
 from pillsnap.models import read_codes
@@ -52,7 +53,19 @@ def publish_standalone(config: Config) -> Path | None:
 
 
 def freeze(config: Config, models: Mapping[str, Exported]) -> dict[str, Any]:
-    """Everything that the pipeline takes from config and maps, as JSON's own types."""
+    """Everything that the pipeline takes from config and maps, as JSON's own types.
+
+    Raises:
+        EngineError: a model keeps weights in other files, which its SHA-256 does not cover.
+        DataError: a map cannot be read.
+    """
+    for model in models.values():
+        if model.weights:
+            raise EngineError(
+                "a pipeline in one file takes models in one file",
+                where=model.path,
+                got=f"weights in {', '.join(model.weights)}",
+            )
     codes = read_codes(config)
     return {
         "stages": {

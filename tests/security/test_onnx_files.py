@@ -17,8 +17,10 @@ from pillsnap.engines.sessions import open_session
 from pillsnap.errors import EngineError
 from pillsnap.export import describe_onnx, read_onnx, read_with_weights
 from pillsnap.export.inmemory import open_in_memory
+from pillsnap.export.safety import embed_weights
 from pillsnap.identity import find_mixup
 from pillsnap.outcome import Outcome
+from pillsnap.standalone import freeze
 
 SHAPE = [3, 2]
 VALUES = np.arange(6, dtype=np.float32).reshape(SHAPE)
@@ -217,6 +219,27 @@ def test_weights_are_those_beside_the_model_not_of_the_working_directory(
     assert found[0].tolist() == wanted.tolist()
     inner = open_in_memory(read_with_weights(path), 1).run(None, {"x": image})[0]
     assert inner[0].tolist() == wanted.tolist()
+
+
+def test_weights_that_many_tensors_claim_are_read_no_further_than_a_model_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make(external())
+    for number in range(50):
+        model.graph.initializer.add().CopyFrom(external())
+        model.graph.initializer[-1].name = f"w{number}"
+    monkeypatch.setattr("pillsnap.export.safety.MAX_BYTES", 240)
+    path = tmp_path / "model.onnx"
+    VALUES.tofile(tmp_path / "w.bin")
+    with pytest.raises(EngineError, match="more than it can hold"):
+        embed_weights(model, path)
+    assert sum(len(tensor.raw_data) for tensor in model.graph.initializer) == 240
+
+
+def test_the_pipeline_in_one_file_takes_no_model_whose_hash_is_not_all(tmp_path: Path) -> None:
+    model = describe_onnx(saved(make(external()), tmp_path), "classification")
+    with pytest.raises(EngineError, match="in one file"):
+        freeze(None, {"classification": model})  # type: ignore[arg-type]  # it is not asked
 
 
 def test_what_runs_is_what_was_described(tmp_path: Path) -> None:
