@@ -13,6 +13,9 @@ from pillsnap.serve.refusal import Refusal
 
 log = open_log(__name__)
 
+# Of a model that /reload looks at: it is read from end to end before anything is known of it.
+MAX_BYTES = 16 * 2**30
+
 PASSING = ("equivalent", "within_tolerance")
 
 
@@ -24,7 +27,8 @@ def require_allowed(text: str, folders: Sequence[Path]) -> Path:
         folders: what it must lie in, or below.
 
     Raises:
-        Refusal: 403 for a path that leads out of all folders, 404 where there is no file.
+        Refusal: 403 for a path that leads out of all folders, 404 where there is no file, 422 for
+            one that is too large.
     """
     if not text or "\0" in text or len(text) > 4096:
         raise Refusal(422, "a model path must be text of 1 to 4096 characters")
@@ -33,6 +37,8 @@ def require_allowed(text: str, folders: Sequence[Path]) -> Path:
         path = (roots[0] / text).resolve()
         inside = any(path.is_relative_to(root) for root in roots)
         if inside and path.is_file():
+            if path.stat().st_size > MAX_BYTES:
+                raise Refusal(422, f"the file has more than {MAX_BYTES} bytes, as no model has")
             return path
     # A loop of links, a name that is too long, or one that no file name can be.
     except (OSError, RuntimeError, ValueError):

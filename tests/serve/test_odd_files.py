@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 
 from pillsnap.config import Config, Paths
 from pillsnap.errors import EngineError
+from pillsnap.serve.approval import MAX_BYTES
 from pillsnap.serve.opening import open_proven
 from pillsnap.serve.service import create_app
 from tests.e2e.demo_project import DemoProject
@@ -44,12 +45,15 @@ def test_reports_may_be_anything(
     reload(served, "latest_classification.onnx")
 
 
-def test_only_regular_files_are_opened(
+def test_only_regular_files_of_a_models_size_are_opened(
     served: TestClient, photo: bytes, passed: DemoProject, place: Place, config: Config
 ) -> None:
     fifo = place("fifo.onnx")
     os.mkfifo(fifo)
     refused(served, photo, passed.path, 404, "no such model", model_path="fifo.onnx")
+    with place("huge.pt").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    refused(served, photo, passed.path, 422, "as no model has", model_path="huge.pt")
     for path in (fifo, Path("/dev/zero"), passed.out_dir):
         with pytest.raises(EngineError, match="not a regular file"):
             open_proven(config, "classification", path)
