@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pillsnap.engines.protocol import Request
 from pillsnap.engines.timing import TimesAlone
 from pillsnap.engines.torch_engine import OneByOne
 from pillsnap.engines.torch_model import TorchEngine
+from pillsnap.errors import EngineError
 from pillsnap.matrix import Cell
 from pillsnap.weights import LoadedModel
 
@@ -59,6 +61,22 @@ def test_what_is_remembered_depends_on_the_code_that_answered(
 
     monkeypatch.setattr(torch_engine, "sha256_file", changed)
     assert torch_engine.open_reference(request).key != known
+
+
+def test_a_gpu_that_torch_cannot_compute_on_is_a_message(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("torch can compute on this GPU")
+    # What it says of a GPU that is older than itself, or whose driver is.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    compare = replace(config.compare, reference_device="cuda")
+    config = replace(config, export=replace(config.export, compare=compare))
+    cell = Cell("classification", "onnx", "cpu", "fp32", "smoke")
+    with pytest.raises(EngineError, match=r"(?s)reference_device.*got: .*NVIDIA driver|CUDA enab"):
+        torch_engine.open_reference(Request(config, cell, threads=1, run_dir=tmp_path))
 
 
 def test_torch_against_itself_is_timed() -> None:
