@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,8 @@ class DetectionRecorder:
         cells = [(height // stride) * (width // stride) for stride in strides]
         self._ends = np.cumsum(cells)
         self._starts = self._ends - cells
-        self._nms = params
+        # Scores within noise of 0 change their order in healthy exports, and so which boxes stay.
+        self._nms = replace(params, conf_threshold=max(params.conf_threshold, noise.SCORE))
 
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch

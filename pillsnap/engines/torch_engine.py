@@ -63,15 +63,18 @@ def _require_device(wanted: str, where: str) -> str:
         return wanted
     import torch
 
-    if torch.cuda.is_available():
-        return wanted
-    raise EngineError(
-        "torch has no CUDA device",
-        where=where,
-        got="cuda",
-        expected="a GPU that torch.cuda.is_available() sees",
-        hint="run on a GPU machine, or use cpu",
-    )
+    try:
+        # torch.cuda.is_available() says no why, and yes to a GPU that is too old for this torch.
+        float(torch.zeros(1, device=wanted) + 1)
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch built without CUDA
+        raise EngineError(
+            "torch has no CUDA device",
+            where=where,
+            got=str(error).partition("\n")[0],
+            expected="a GPU, and a driver that is new enough for this torch",
+            hint=f"run where torch can compute on a GPU, or set {where} to cpu",
+        ) from error
+    return wanted
 
 
 def open_reference(request: Request) -> Reference:

@@ -17,6 +17,7 @@ from pillsnap.engines.protocol import Request
 from pillsnap.engines.timing import TimesAlone
 from pillsnap.engines.torch_engine import OneByOne
 from pillsnap.engines.torch_model import TorchEngine
+from pillsnap.errors import EngineError
 from pillsnap.matrix import Cell
 from pillsnap.weights import LoadedModel
 from tests.models.small_models import Experiment
@@ -76,6 +77,22 @@ def test_class_names_are_known_and_remembered(
     assert torch_engine.open_reference(request).class_names == names
     monkeypatch.setattr(torch_engine, "build_model", None)
     assert torch_engine.open_reference(request).class_names == names
+
+
+def test_a_gpu_that_torch_cannot_compute_on_is_a_message(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("torch can compute on this GPU")
+    # What it says of a GPU that is older than itself, or whose driver is.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    compare = replace(config.compare, reference_device="cuda")
+    config = replace(config, export=replace(config.export, compare=compare))
+    cell = Cell("classification", "onnx", "cpu", "fp32", "smoke")
+    with pytest.raises(EngineError, match=r"(?s)reference_device.*got: .*NVIDIA driver|CUDA enab"):
+        torch_engine.open_reference(Request(config, cell, threads=1, run_dir=tmp_path))
 
 
 def test_torch_against_itself_is_timed() -> None:

@@ -8,6 +8,7 @@ import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from math import comb
@@ -689,6 +690,26 @@ def test_a_perfect_match() -> None:
     assert [row["stride"] for row in metrics["per_stride"]] == [8, 16, 32]
     assert [row["reference_boxes"] for row in metrics["per_stride"]] == [1, 1, 1]
     assert_plain(metrics)
+
+
+def test_scores_that_noise_reorders_are_no_boxes_though_the_threshold_is_0() -> None:
+    """Confidences near 1e-7 of overlapping boxes: which suppresses which differs in two healthy
+    engines. The boxes above them are compared as ever."""
+    rng = np.random.default_rng(0)
+    ref = REF[0].copy()
+    quiet = ref[:, 4] < 0.5
+    corner = rng.uniform(0, 40, (quiet.sum(), 2)).astype(np.float32)
+    ref[quiet, :4] = np.hstack([corner, corner + 20])
+    ref[quiet, 4] = rng.uniform(1e-7, 2e-7, quiet.sum())
+    cand = ref.copy()
+    cand[quiet, 4] = rng.uniform(1e-7, 2e-7, quiet.sum())
+    recorder = DetectionRecorder(STRIDES, (SIDE, SIDE), replace(NMS, conf_threshold=0.0))
+    for lost, unmatched in ((0, 0), (1, 1)):
+        cand[at(8, 3), 4] *= 1 - lost
+        samples = [Sample("00.png", Path("x"), None, TRUTH["00.png"])]
+        columns = recorder.columns(samples, [SAME], ref[None], cand[None, :, :6])
+        metrics = detection_figures(columns, STRIDES, NMS.max_detections, SEED).metrics
+        assert metrics["reference_only"] + metrics["candidate_only"] == unmatched
 
 
 def test_extra_boxes_of_either_side_count() -> None:
