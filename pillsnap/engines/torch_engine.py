@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+import pillsnap.backbones
 import pillsnap.classifier
 import pillsnap.detector
 import pillsnap.engines.torch_model
 import pillsnap.images
 import pillsnap.preprocess
+import pillsnap.statedict
 import pillsnap.weights
 from pillsnap.artifacts import sha256_file, sha256_json
 from pillsnap.checkpoints import (
@@ -117,7 +119,9 @@ def _key(request: Request, checkpoint: str, transform: Transform, device: str) -
     trainer = "ultralytics" if stage == "detection" else "timm"
     code: tuple[Any, ...] = (
         pillsnap.engines.torch_model,
+        pillsnap.backbones,
         pillsnap.classifier,
+        pillsnap.statedict,
         pillsnap.detector,
         pillsnap.weights,
         pillsnap.images,
