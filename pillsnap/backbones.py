@@ -62,21 +62,24 @@ def data_config(name: str) -> dict[str, Any]:
     return found
 
 
-def create_backbone(settings: Classification, size: int | None) -> torch.nn.Module:
+def is_resized(name: str, size: int) -> bool:
+    """Whether a backbone is built for one image size (a ViT, say), and not for this one."""
+    own = _pretrained_config(name)
+    return bool(own.get("fixed_input_size")) and size != own["input_size"][-1]
+
+
+def create_backbone(settings: Classification, size: int | None = None) -> torch.nn.Module:
     """The network without weights.
 
     Args:
-        size: see load_classifier.
+        size: side of the input in pixels, of a backbone that is_resized; None is its own.
 
     Raises:
         CheckpointError: it is no classifier, or cannot be of that size.
     """
     import timm
 
-    own = _pretrained_config(settings.backbone)
-    # A ViT is built for one size; timm takes img_size for the networks that it marks so.
-    resized = own.get("fixed_input_size") and size not in (None, own["input_size"][-1])
-    sized = {"img_size": size} if resized else {}
+    sized = {} if size is None else {"img_size": size}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # renamed models still work

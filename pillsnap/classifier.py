@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pillsnap.backbones import create_backbone, require_architecture, require_backbone
+from pillsnap.backbones import (
+    create_backbone,
+    is_resized,
+    require_architecture,
+    require_backbone,
+)
 from pillsnap.config import Classification
 from pillsnap.errors import CheckpointError
 from pillsnap.statedict import COUNTER, KEYS, find_weights
@@ -27,8 +33,8 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
     Args:
         settings: names the backbone, the class count and the memory format.
         path: a .pt holding a state dict: bare, or under one of the keys that trainers use.
-        size: side of the input in pixels, for networks whose weights are of one size (ViTs); None
-            is the backbone's own.
+        size: side of the input in pixels: what a network whose weights are of one size (a ViT) is
+            built for if the weights are of it; None, or else, is the backbone's own.
 
     Raises:
         MissingCheckpoint: there is no such file.
@@ -47,9 +53,7 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
     require_backbone(settings.backbone)
     content = _read_content(path)
     require_architecture(settings, content, path)
-    module = create_backbone(settings, size)
-    wanted = module.state_dict()
-    state = find_weights(content, wanted, path)
+    module, state = _network_and_weights(settings, content, size, path)
     if state is None:
         raise CheckpointError(
             "the checkpoint holds no state dict",
@@ -81,6 +85,36 @@ def _read_content(path: Path) -> object:
     return content
 
 
+def _network_and_weights(
+    settings: Classification, content: object, size: int | None, path: Path
+) -> tuple[torch.nn.Module, dict[str, torch.Tensor] | None]:
+    """The network without weights, at `size` where they are of that, and what is found for it."""
+    if size is not None and is_resized(settings.backbone, size):
+        with suppress(CheckpointError):  # as a rule the backbone's own size has the same, or none
+            module = create_backbone(settings, size)
+            state = find_weights(content, module.state_dict(), path)
+            if state is not None and not any(_differences(module, state)):
+                return module, state
+    module = create_backbone(settings)
+    return module, find_weights(content, module.state_dict(), path)
+
+
+def _differences(
+    module: torch.nn.Module, state: Mapping[str, torch.Tensor]
+) -> tuple[list[str], list[str], list[str]]:
+    """Names that are missing, unexpected, and of another shape."""
+    wanted = module.state_dict()
+    return (
+        [key for key in wanted if key not in state and not key.endswith(COUNTER)],
+        [key for key in state if key not in wanted],
+        [
+            f"{key} {_shape(state[key])} instead of {_shape(wanted[key])}"
+            for key in wanted
+            if key in state and state[key].shape != wanted[key].shape
+        ],
+    )
+
+
 def _require_fit(
     settings: Classification,
     module: torch.nn.Module,
@@ -92,17 +126,10 @@ def _require_fit(
     Raises:
         CheckpointError: missing, unexpected or mismatched tensors.
     """
-    wanted = module.state_dict()
-    missing = [key for key in wanted if key not in state and not key.endswith(COUNTER)]
-    unexpected = [key for key in state if key not in wanted]
-    mismatched = [
-        f"{key} {_shape(state[key])} instead of {_shape(wanted[key])}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
-    ]
+    missing, unexpected, mismatched = _differences(module, state)
     if not (missing or unexpected or mismatched):
         return
-    classes = _head_classes(module, wanted, state)
+    classes = _head_classes(module, state)
     facts = [
         _listed("missing", missing),
         _listed("unexpected", unexpected),
@@ -127,13 +154,11 @@ def _require_fit(
     )
 
 
-def _head_classes(
-    module: torch.nn.Module, wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
-) -> int | None:
+def _head_classes(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> int | None:
     """Rows of the checkpoint's classifier head, where timm names that layer."""
     head = _pretrained_config(module).get("classifier")
     name = f"{head[0] if isinstance(head, (tuple, list)) else head}.weight"
-    if name not in wanted or name not in state or not state[name].ndim:
+    if name not in module.state_dict() or name not in state or not state[name].ndim:
         return None
     return int(state[name].shape[0])
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from pillsnap.config import Config
-from pillsnap.export.describe import Exported, describe_onnx, read_onnx, stage_of
+from pillsnap.export.describe import (
+    Exported,
+    describe_onnx,
+    read_onnx,
+    stage_of,
+    stored_bytes,
+)
 from pillsnap.export.publish import export_once
 
 __all__ = [
@@ -16,6 +22,7 @@ __all__ = [
     "export_onnx",
     "read_onnx",
     "stage_of",
+    "stored_bytes",
 ]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillsnap.artifacts import sha256_file
 from pillsnap.errors import EngineError
-from pillsnap.export.safety import require_beside, require_opset, require_size
+from pillsnap.export.safety import external_files, require_beside, require_opset, require_size
 
 if TYPE_CHECKING:
     import onnx
@@ -133,6 +133,12 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     require_opset(opset_of(model), path)
     require_beside(model, path)
     return model
+
+
+def stored_bytes(path: Path) -> int:
+    """Size of a model in bytes, with the files beside it that hold weights."""
+    beside = external_files(read_onnx(path))
+    return sum(file.stat().st_size for file in {path, *(path.parent / name for name in beside)})
 
 
 def graph_sha256(model: onnx.ModelProto) -> str:
