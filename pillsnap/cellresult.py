@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pillsnap.accuracy import Accuracy
 from pillsnap.figures import Metrics
 from pillsnap.gate import Verdict
 from pillsnap.matrix import Cell
@@ -20,6 +21,7 @@ class CellResult:
     Attributes:
         profile: the tolerance profile it was held to.
         outcomes: of its shards, in order.
+        accuracy: how good the reference is; None where there are no figures.
         performance: speed and memory of the candidate; None where there are no figures.
         measured: samples that both engines answered for; 0 where there are no figures.
         fingerprint: SHA-256 over ids, files and labels of those samples, in order.
@@ -34,6 +36,7 @@ class CellResult:
     metrics: Metrics = field(default_factory=dict)
     worst: tuple[str, ...] = ()
     performance: Metrics | None = None
+    accuracy: Accuracy | None = None
 
     @property
     def seconds(self) -> float:

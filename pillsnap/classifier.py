@@ -18,6 +18,7 @@ from pillsnap.backbones import (
 )
 from pillsnap.config import Classification
 from pillsnap.errors import CheckpointError
+from pillsnap.recorded import recorded_top1
 from pillsnap.statedict import COUNTER, KEYS, find_weights
 from pillsnap.weights import LoadedModel, checkpoint_stage, refuse_unreadable, require_finite
 
@@ -67,7 +68,7 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
     require_finite(module, path)
     if settings.channels_last:
         module.to(memory_format=torch.channels_last)
-    return LoadedModel(module)
+    return LoadedModel(module, recorded=recorded_top1(content))
 
 
 def _read_content(path: Path) -> object:

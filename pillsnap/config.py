@@ -150,6 +150,8 @@ class Compare:
     seed: int = field(default=0, metadata=Bound(0, 2**63 - 1))
     batch_size: int = field(default=16, metadata=Bound(1, 65536))
     shard_size: int = field(default=32, metadata=Bound(1))
+    expected_top1: float | None = field(default=None, metadata=Bound(0.0, 1.0))
+    expected_map: float | None = field(default=None, metadata=Bound(0.0, 1.0))
     reference_device: Literal["cpu", "cuda"] = "cpu"
     reference_cache_gib: float = field(default=20.0, metadata=Bound(0.0, 1e6))
     tolerances: Profiles = Profiles()

@@ -15,6 +15,7 @@ import pillsnap.detector
 import pillsnap.engines.torch_model
 import pillsnap.images
 import pillsnap.preprocess
+import pillsnap.recorded
 import pillsnap.statedict
 import pillsnap.weights
 from pillsnap.artifacts import sha256_file, sha256_json
@@ -97,19 +98,21 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
 
     def describe() -> Batch:
         loaded = engine.loaded
-        return np.array([count_params(loaded.module), *loaded.strides], np.float64)
+        recorded = loaded.recorded or 0.0
+        return np.array([count_params(loaded.module), recorded, *loaded.strides], np.float64)
 
     if request.cache is None:
         about = describe()
     else:
         about = request.cache.get_or_compute(sha256_json(["about", key]), describe)
     engine.info["params_million"] = float(about[0])
+    engine.info["recorded"] = float(about[1]) or None
     variants: dict[str, Engine] = {
         "batch_size": OneByOne(engine),
         "threads": _Variant(engine.run_with_threads),
         "memory_format": _Variant(engine.run_in_other_format),
     }
-    strides = tuple(int(stride) for stride in about[1:])
+    strides = tuple(int(stride) for stride in about[2:])
     return Reference(engine, transform, strides, key, variants)
 
 
@@ -121,6 +124,7 @@ def _key(request: Request, checkpoint: str, transform: Transform, device: str) -
         pillsnap.engines.torch_model,
         pillsnap.backbones,
         pillsnap.classifier,
+        pillsnap.recorded,
         pillsnap.statedict,
         pillsnap.detector,
         pillsnap.weights,
