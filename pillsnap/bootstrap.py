@@ -16,6 +16,9 @@ from pillsnap.ranking import THRESHOLDS, Evaluation, Ranking
 MOST_WORK = 200_000_000
 FEWEST_RESAMPLES = 200
 
+# Percentiles over resampled images say too little of the tail where there are fewer.
+FEWEST_IMAGES = 20
+
 # Resamples are worked on together as far as their arrays fit in this, but never less than one. In
 # larger arrays, fresh pages of memory take longer than the arithmetic.
 CHUNK_BYTES = 8 * 2**20
@@ -72,6 +75,23 @@ def upper_bounds(deltas: NDArray[np.float64]) -> tuple[float | None, float | Non
     """
     first, second = (_upper_bound(np.abs(column[~np.isnan(column)])) for column in deltas.T)
     return first, second
+
+
+def upper_map(evaluation: Evaluation, *, seed: int) -> float | None:
+    """What mAP@0.5:0.95 of a model is at most, one-sided, at 95 % confidence; None where too few
+    images are labelled to say so.
+
+    The 0.95 quantile over resampled images, as mAP more than that of a model which finds nothing.
+    """
+    labelled = {image for ranking in evaluation.rankings for image in ranking.labelled.tolist()}
+    if len(labelled) < FEWEST_IMAGES:
+        return None
+    blind = tuple(
+        Ranking(ranking.scores[:0], ranking.images[:0], ranking.matched[:, :0], ranking.labelled)
+        for ranking in evaluation.rankings
+    )
+    nothing = Evaluation(evaluation.images, blind)
+    return upper_bounds(bootstrap_map_deltas(nothing, evaluation, seed=seed))[1]
 
 
 def _upper_bound(sizes: NDArray[np.float64]) -> float | None:

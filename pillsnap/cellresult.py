@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pillsnap.accuracy import Accuracy
 from pillsnap.datasets import Dataset
 from pillsnap.figures import Metrics
 from pillsnap.gate import Verdict
@@ -21,6 +22,7 @@ class CellResult:
     Attributes:
         profile: the tolerance profile it was held to.
         outcomes: of its shards, in order.
+        accuracy: how good the reference is; None where there are no figures.
         performance: speed and memory of the candidate; None where there are no figures.
         measured: samples that both engines answered for; 0 where there are no figures.
         data: what its samples were drawn from; None where that is not here.
@@ -37,6 +39,7 @@ class CellResult:
     worst: tuple[str, ...] = ()
     performance: Metrics | None = None
     data: Dataset | None = None
+    accuracy: Accuracy | None = None
 
     @property
     def seconds(self) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pillsnap.classifier import load_classifier, require_backbone
+from pillsnap.backbones import data_config
+from pillsnap.classifier import load_classifier
 from pillsnap.config import Config
 from pillsnap.detector import load_detector, require_size
-from pillsnap.errors import MissingCheckpoint
+from pillsnap.errors import CheckpointError, MissingCheckpoint
 from pillsnap.preprocess import ClassifyTransform, LetterboxTransform
 from pillsnap.weights import LoadedModel
 
@@ -62,7 +63,7 @@ def build_detection_model(config: Config, ckpt: Path) -> LoadedModel:
 
 def build_classification_model(config: Config, ckpt: Path) -> LoadedModel:
     """The classifier in `ckpt`; see LoadedModel, and load_classifier for the errors."""
-    return load_classifier(config.classification, ckpt)
+    return load_classifier(config.classification, ckpt, config.input_shape("classification")[2])
 
 
 def build_model(config: Config, stage: str, ckpt: Path) -> LoadedModel:
@@ -86,31 +87,37 @@ def count_params(module: torch.nn.Module) -> float:
 def resolve_classify_transform(config: Config) -> ClassifyTransform:
     """The classifier's preprocessing: config's values, timm's for those that are null.
 
+    Where all but crop_mode are given timm is not asked, since a machine that serves has none.
+
     Raises:
-        CheckpointError: timm is asked and does not know the backbone.
+        CheckpointError: timm is asked and does not know the backbone, or it has a value for it
+            that this preprocessing cannot repeat.
     """
     settings = config.classification
     size = config.input_shape("classification")[2]
-    mean, std, crop_pct = settings.mean, settings.std, settings.crop_pct
-    interpolation: str | None = settings.interpolation
-    if mean is None or std is None or interpolation is None or crop_pct is None:
-        require_backbone(settings.backbone)
-        from timm.models import PretrainedCfg, get_pretrained_cfg
-
-        own = get_pretrained_cfg(settings.backbone) or PretrainedCfg()
-        mean = _channels(own.mean) if mean is None else mean
-        std = _channels(own.std) if std is None else std
-        interpolation = own.interpolation if interpolation is None else interpolation
-        crop_pct = own.crop_pct if crop_pct is None else crop_pct
-    return ClassifyTransform(size, mean, std, interpolation, crop_pct)
+    names = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+    given = {name: getattr(settings, name) for name in names}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given.keys() >= {*names} - {"crop_mode"}:
+        return ClassifyTransform(size, **given)
+    own = data_config(settings.backbone)
+    unknown = {
+        name: value for name, value in own.items() if name not in (*names, "input_size") and value
+    }
+    try:
+        if unknown:
+            raise ValueError(", ".join(f"{name} is {value}" for name, value in unknown.items()))
+        return ClassifyTransform(size, **{name: own[name] for name in names} | given)
+    except ValueError as error:
+        raise CheckpointError(
+            "timm's own preprocessing of this backbone has what pillsnap does not know",
+            where="config: classification",
+            got=f"{settings.backbone}: {error}",
+            hint="give classification.mean, std, interpolation, crop_pct and crop_mode themselves",
+        ) from error
 
 
 def letterbox_transform(config: Config) -> LetterboxTransform:
     """The detector's preprocessing: into export.input_shape.detection."""
     _, _, height, width = config.input_shape("detection")
     return LetterboxTransform(height, width)
-
-
-def _channels(values: tuple[float, ...]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return (red, green, blue)

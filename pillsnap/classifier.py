@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pillsnap.backbones import (
+    create_backbone,
+    is_resized,
+    require_architecture,
+    require_backbone,
+)
 from pillsnap.config import Classification
-from pillsnap.errors import CheckpointError, first_line
+from pillsnap.errors import CheckpointError
+from pillsnap.recorded import recorded_top1
+from pillsnap.statedict import COUNTER, KEYS, find_weights
 from pillsnap.weights import LoadedModel, checkpoint_stage, refuse_unreadable, require_finite
 
 if TYPE_CHECKING:
     import torch
 
-# Averaged weights first, as timm and ultralytics do: they are what is evaluated and shipped.
-_STATE_KEYS = (
-    "ema",
-    "state_dict_ema",
-    "model_ema",
-    "state_dict",
-    "model_state_dict",
-    "model",
-)
 _SHOWN = 5
 
 
-def load_classifier(settings: Classification, path: Path) -> LoadedModel:
+def load_classifier(settings: Classification, path: Path, size: int | None = None) -> LoadedModel:
     """Build the backbone and fill it strictly from a checkpoint.
 
     Args:
         settings: names the backbone, the class count and the memory format.
         path: a .pt holding a state dict: bare, or under one of the keys that trainers use.
+        size: side of the input in pixels: what a network whose weights are of one size (a ViT) is
+            built for if the weights are of it; None, or else, is the backbone's own.
 
     Raises:
         MissingCheckpoint: there is no such file.
-        CheckpointError: unknown backbone, unsafe or damaged file, or weights that do not fit.
+        CheckpointError: unknown backbone, unsafe or damaged file, weights that do not fit, or a
+            checkpoint that says it is of another architecture.
     """
     import torch
 
@@ -51,65 +52,26 @@ def load_classifier(settings: Classification, path: Path) -> LoadedModel:
             hint="was one checkpoint copied over the other?",
         )
     require_backbone(settings.backbone)
-    state = _read_state(path)
-    module = _create(settings)
+    content = _read_content(path)
+    require_architecture(settings, content, path)
+    module, state = _network_and_weights(settings, content, size, path)
+    if state is None:
+        raise CheckpointError(
+            "the checkpoint holds no state dict",
+            where=path,
+            got=_outline(content),
+            expected=f"tensors by name, bare or under one of {', '.join(KEYS)}",
+        )
     _require_fit(settings, module, state, path)
     module.load_state_dict(state, strict=True)
     module = module.float().eval()
     require_finite(module, path)
     if settings.channels_last:
         module.to(memory_format=torch.channels_last)
-    return LoadedModel(module)
+    return LoadedModel(module, recorded=recorded_top1(content))
 
 
-def require_backbone(name: str) -> None:
-    """Check that timm knows a backbone.
-
-    Raises:
-        CheckpointError: it does not (close matches are listed), or timm is not installed.
-    """
-    try:
-        import timm
-    except ImportError as error:
-        raise CheckpointError(
-            "timm is asked for the backbone's preprocessing or layers and cannot be imported",
-            where=f"config: classification.backbone: {name}",
-            got=first_line(error),
-            hint="install timm; a golden bundle needs none where classification.mean, std, "
-            "interpolation and crop_pct are set",
-        ) from error
-
-    if timm.is_model(name) and not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
-        return
-    base = name.split(".", 1)[0]
-    close = difflib.get_close_matches(base, timm.list_models(), n=5, cutoff=0.6)
-    raise CheckpointError(
-        "timm has no such backbone",
-        where="config: classification.backbone",
-        got=name,
-        expected=", ".join(close) or "a name from timm.list_models()",
-    )
-
-
-def _create(settings: Classification) -> torch.nn.Module:
-    import timm
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # renamed models still work
-            module: torch.nn.Module = timm.create_model(
-                settings.backbone, pretrained=False, num_classes=settings.num_classes
-            )
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            "timm cannot build this backbone as a classifier",
-            where="config: classification.backbone",
-            got=f"{settings.backbone}: {error}",
-        ) from error
-    return module
-
-
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
+def _read_content(path: Path) -> object:
     import torch
 
     # Harmless things that trainers save beside the weights: timm's arguments, numpy figures.
@@ -121,43 +83,37 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many types for damaged and refused files
             refuse_unreadable(path, error)
-    state = _find_state(content)
-    if state is None:
-        raise CheckpointError(
-            "the checkpoint holds no state dict",
-            where=path,
-            got=_outline(content),
-            expected=f"tensors by name, bare or under one of {', '.join(_STATE_KEYS)}",
-        )
-    return _strip_prefixes(state)
+    return content
 
 
-def _find_state(content: object) -> dict[str, torch.Tensor] | None:
-    """The state dict in a checkpoint, looked for at most three levels deep."""
-    import torch
+def _network_and_weights(
+    settings: Classification, content: object, size: int | None, path: Path
+) -> tuple[torch.nn.Module, dict[str, torch.Tensor] | None]:
+    """The network without weights, at `size` where they are of that, and what is found for it."""
+    if size is not None and is_resized(settings.backbone, size):
+        with suppress(CheckpointError):  # as a rule the backbone's own size has the same, or none
+            module = create_backbone(settings, size)
+            state = find_weights(content, module.state_dict(), path)
+            if state is not None and not any(_differences(module, state)):
+                return module, state
+    module = create_backbone(settings)
+    return module, find_weights(content, module.state_dict(), path)
 
-    for _ in range(3):
-        if not isinstance(content, Mapping):
-            return None
-        if content and all(isinstance(value, torch.Tensor) for value in content.values()):
-            return {str(key): value for key, value in content.items()}
-        held = (content.get(key) for key in _STATE_KEYS)
-        content = next((value for value in held if isinstance(value, Mapping) and value), None)
-    return None
 
-
-def _strip_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Take off what DataParallel, torch.compile and AveragedModel put before the names."""
-    wrapped = any(key.startswith("module.") for key in state)
-    plain = {}
-    for key, value in state.items():
-        if wrapped and key == "n_averaged":
-            continue
-        name = key.replace("_orig_mod.", "")
-        while name.startswith("module."):
-            name = name.removeprefix("module.")
-        plain[name] = value
-    return plain
+def _differences(
+    module: torch.nn.Module, state: Mapping[str, torch.Tensor]
+) -> tuple[list[str], list[str], list[str]]:
+    """Names that are missing, unexpected, and of another shape."""
+    wanted = module.state_dict()
+    return (
+        [key for key in wanted if key not in state and not key.endswith(COUNTER)],
+        [key for key in state if key not in wanted],
+        [
+            f"{key} {_shape(state[key])} instead of {_shape(wanted[key])}"
+            for key in wanted
+            if key in state and state[key].shape != wanted[key].shape
+        ],
+    )
 
 
 def _require_fit(
@@ -171,29 +127,22 @@ def _require_fit(
     Raises:
         CheckpointError: missing, unexpected or mismatched tensors.
     """
-    wanted = module.state_dict()
-    # BatchNorm fills this counter in by itself when an old checkpoint lacks it.
-    missing = [
-        key for key in wanted if key not in state and not key.endswith(".num_batches_tracked")
-    ]
-    unexpected = [key for key in state if key not in wanted]
-    mismatched = [
-        f"{key} {_shape(state[key])} instead of {_shape(wanted[key])}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
-    ]
+    missing, unexpected, mismatched = _differences(module, state)
     if not (missing or unexpected or mismatched):
         return
-    classes = _head_classes(module, wanted, state)
+    classes = _head_classes(module, state)
     facts = [
         _listed("missing", missing),
         _listed("unexpected", unexpected),
         _listed("mismatched", mismatched),
     ]
-    what, hint = (
-        "the checkpoint does not fit the backbone",
-        ("set classification.backbone to the one that was trained"),
-    )
+    what = "the checkpoint does not fit the backbone"
+    hint = "set classification.backbone to the one that was trained"
+    if not (missing or unexpected) and _one_size(module):
+        hint = (
+            "this backbone's weights are of one image size: set export.input_shape.classification "
+            "to the training's, or classification.backbone to the one that was trained"
+        )
     if classes is not None and classes != settings.num_classes and not (missing or unexpected):
         what = f"head of {classes} classes, config says {settings.num_classes}"
         hint = f"set classification.num_classes: {classes}, or use the right checkpoint"
@@ -206,16 +155,22 @@ def _require_fit(
     )
 
 
-def _head_classes(
-    module: torch.nn.Module, wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
-) -> int | None:
+def _head_classes(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> int | None:
     """Rows of the checkpoint's classifier head, where timm names that layer."""
-    config: Any = getattr(module, "pretrained_cfg", None) or {}
-    head = config.get("classifier")
+    head = _pretrained_config(module).get("classifier")
     name = f"{head[0] if isinstance(head, (tuple, list)) else head}.weight"
-    if name not in wanted or name not in state or not state[name].ndim:
+    if name not in module.state_dict() or name not in state or not state[name].ndim:
         return None
     return int(state[name].shape[0])
+
+
+def _one_size(module: torch.nn.Module) -> bool:
+    return bool(_pretrained_config(module).get("fixed_input_size"))
+
+
+def _pretrained_config(module: torch.nn.Module) -> Mapping[str, Any]:
+    found: Any = getattr(module, "pretrained_cfg", None)
+    return found or {}
 
 
 def _shape(tensor: torch.Tensor) -> str:

@@ -16,6 +16,7 @@ from pillsnap.ortconfig import Runtime
 
 Mode = Literal["smoke", "coverage", "full"]
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
+CropMode = Literal["center", "squash", "border"]
 Shape = tuple[int, int, int, int]
 Channels = tuple[float, float, float]
 
@@ -66,10 +67,11 @@ class Detection:
 class Classification:
     backbone: str = "efficientnetv2_s"
     num_classes: int = field(default=5000, metadata=Bound(2, 1_000_000))
-    mean: Channels | None = None
-    std: Channels | None = field(default=None, metadata=Bound(1e-6, 255.0))
+    mean: Channels | None = field(default=None, metadata=Bound(0.0, 1.0))
+    std: Channels | None = field(default=None, metadata=Bound(1e-6, 1.0))
     interpolation: Interpolation | None = None
-    crop_pct: float | None = field(default=None, metadata=Bound(0.01, 1.0))
+    crop_pct: float | None = field(default=None, metadata=Bound(0.01, 2.0))
+    crop_mode: CropMode | None = None
     channels_last: bool = False
 
 
@@ -149,6 +151,8 @@ class Compare:
     seed: int = field(default=0, metadata=Bound(0, 2**63 - 1))
     batch_size: int = field(default=16, metadata=Bound(1, 65536))
     shard_size: int = field(default=32, metadata=Bound(1))
+    expected_top1: float | None = field(default=None, metadata=Bound(0.0, 1.0))
+    expected_map: float | None = field(default=None, metadata=Bound(0.0, 1.0))
     reference_device: Literal["cpu", "cuda"] = "cpu"
     reference_cache_gib: float = field(default=20.0, metadata=Bound(0.0, 1e6))
     runs_kept: int = field(default=20, metadata=Bound(1))

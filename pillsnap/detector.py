@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillsnap.config import Detection
 from pillsnap.errors import CheckpointError
+from pillsnap.recorded import recorded_map
 from pillsnap.weights import LoadedModel, refuse_unreadable, require_checkpoint, require_finite
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def load_detector(settings: Detection, path: Path) -> LoadedModel:
         MissingCheckpoint: there is no such file.
         CheckpointError: unsafe, damaged or foreign file, or another model than configured.
     """
-    model = read_detection_model(path)
+    model, recorded = read_detection_model(path)
     head = _require_detection_head(model, path)
     _require_settings(settings, model, head, path)
     require_finite(model, path)
@@ -61,11 +62,13 @@ def load_detector(settings: Detection, path: Path) -> LoadedModel:
     if isinstance(names, Mapping):
         names = [names[key] for key in sorted(names)]
     strides = tuple(int(stride) for stride in head.stride.tolist())
-    return LoadedModel(_raw_boxes(model), strides, tuple(str(name) for name in names or ()))
+    class_names = tuple(str(name) for name in names or ())
+    return LoadedModel(_raw_boxes(model), strides, class_names, recorded)
 
 
-def read_detection_model(path: Path) -> Any:
-    """The ultralytics model in a checkpoint (its EMA if there is one): float32, evaluation mode.
+def read_detection_model(path: Path) -> tuple[Any, float | None]:
+    """The ultralytics model in a checkpoint (its EMA if there is one): float32, evaluation mode;
+    and the mAP that training recorded.
 
     Only classes on ultralytics' safe list are unpickled; the file is opened for reading only.
 
@@ -108,7 +111,7 @@ def read_detection_model(path: Path) -> Any:
             got="a checkpoint with modelopt ranges",
             expected="the float model",
         )
-    return model.float().eval()
+    return model.float().eval(), recorded_map(content)
 
 
 def require_size(height: int, width: int, stride: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pillsnap.accuracy import expected_accuracy, measure_accuracy, shortfall
 from pillsnap.artifacts import sha256_json
 from pillsnap.cellresult import CellResult
 from pillsnap.datasets import Dataset
@@ -112,6 +113,11 @@ class Ledger:
             gate_strict=selection.gate_strict and not unreadable,
             classes_required=self._run.config.compare.min_classes_required,
         )
+        recorded = outcomes[0].reference.get("recorded")
+        accuracy = measure_accuracy(figures.metrics, cell, self._run.config, recorded)
+        short = shortfall(accuracy, cell.stage)
+        if short is not None and not verdict.failed:
+            verdict = Verdict("inconclusive", reason=short)
         if unreadable and not verdict.failed:
             count = sum(outcome.samples for outcome in outcomes)
             reason = f"{unreadable} of {count} images could not be read"
@@ -126,6 +132,7 @@ class Ledger:
             figures.metrics,
             figures.worst,
             performance,
+            accuracy=accuracy,
         )
 
     def _measure(self, cell: Cell, outcomes: Sequence[Outcome]) -> tuple[Records, Figures]:
@@ -148,7 +155,14 @@ class Ledger:
             )
         else:
             figures = detection_figures(
-                records, outcomes[0].strides, config.nms.max_detections, config.compare.seed
+                records,
+                outcomes[0].strides,
+                config.nms.max_detections,
+                config.compare.seed,
+                bound_reference=expected_accuracy(
+                    config, cell.stage, outcomes[0].reference.get("recorded")
+                )
+                is not None,
             )
         if not cell.hard:
             figures.metrics.update(self._classes(cell))

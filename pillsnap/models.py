@@ -18,7 +18,7 @@ from pillsnap.compare.detection import keep_indices
 from pillsnap.config import Config
 from pillsnap.errors import EngineError
 from pillsnap.export import Exported, describe_onnx, read_onnx, stage_of
-from pillsnap.export.claims import expected_use
+from pillsnap.export.claims import expected_use, has_claims
 from pillsnap.export.describe import PREFIX
 from pillsnap.maps import read_class_map, read_edi_map
 from pillsnap.modelchoice import engine_of
@@ -106,8 +106,9 @@ def open_model(
         config.session_options,
         where=described.path,
     )
+    run = in_fixed_batches(session.ort, session.run)
     return Opened(
-        in_fixed_batches(session.ort, session.run),
+        partial(_run_checked, run, config, stage, path, foreign=not has_claims(described)),
         {
             "version": printable(described.version_tag or path.stem, 100),
             "sha256": described.sha256,
@@ -116,6 +117,52 @@ def open_model(
         },
         whole=not described.weights,
     )
+
+
+def _run_checked(
+    run: Callable[[Batch], Batch],
+    config: Config,
+    stage: str,
+    path: Path,
+    batch: Batch,
+    *,
+    foreign: bool,
+) -> Batch:
+    """What `run` gives, refused where it is not what the stage's post-processing reads: a file with
+    free axes does not say so before, and the columns of one made elsewhere may mean anything.
+
+    Raises:
+        EngineError: another shape; or scores and classes that are none.
+    """
+    output = run(batch)
+    classes = getattr(config, stage).num_classes
+    hint = "give the .pt, or an .onnx that pillsnap exported for this configuration"
+    rows = stage == "detection"
+    fits = output.shape[::2] == (len(batch), 6) if rows else output.shape == (len(batch), classes)
+    if not fits or output.ndim != (3 if rows else 2):
+        raise EngineError(
+            f"the {stage} model does not fit the configuration",
+            where=path,
+            got=f"output {list(output.shape)}",
+            expected=f"[{len(batch)}, boxes, 6]" if rows else f"[{len(batch)}, {classes}]",
+            hint=hint,
+        )
+    if rows and foreign:
+        scores, index = output[..., 4], output[..., 5]
+        if (
+            (scores < 0)
+            | (scores > 1)
+            | (index != np.round(index))
+            | (index < 0)
+            | (index >= classes)
+        ).any():
+            raise EngineError(
+                "the detection model's columns are not box, score and class",
+                where=path,
+                expected=f"x1, y1, x2, y2, a score of 0 to 1, a class below {classes}",
+                hint=hint,
+            )
+    return output
 
 
 def make_pipeline(

@@ -32,17 +32,22 @@ _FILTERS = {
     "hamming": Image.Resampling.HAMMING,
 }
 
+CROP_MODES = ("center", "squash", "border")
+
 
 @dataclass(frozen=True)
 class ClassifyTransform:
-    """Resize the shorter side to size / crop_pct, cut the centre size x size, normalise.
+    """Resize to size / crop_pct, cut the centre size x size or fill it up, normalise.
 
     Attributes:
         size: side of the input in pixels.
         mean: per channel (R, G, B), in units of 0..1; subtracted.
         std: per channel (R, G, B), in units of 0..1; divided by.
         interpolation: a Pillow filter: nearest, bilinear, bicubic, lanczos, box or hamming.
-        crop_pct: share of the resized shorter side that the cut keeps, above 0 and at most 1.
+        crop_pct: share of the resized side that the cut keeps, above 0 and at most 2; from 1 on the
+            cut is filled up.
+        crop_mode: which side is resized so: "center" the shorter one, "border" the longer one (the
+            rest is filled with the mean), "squash" both, whatever the aspect.
 
     Raises:
         ValueError: a value outside these bounds.
@@ -53,6 +58,7 @@ class ClassifyTransform:
     std: tuple[float, float, float]
     interpolation: str
     crop_pct: float
+    crop_mode: str = "center"
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -61,10 +67,14 @@ class ClassifyTransform:
             raise ValueError(
                 f"mean and std need 3 values, std above 0, got {self.mean} and {self.std}"
             )
+        if not 0 <= min(self.mean) <= max(self.mean) <= 1:
+            raise ValueError(f"mean must be on the scale 0 to 1, got {self.mean}")
         if self.interpolation not in _FILTERS:
             raise ValueError(f"interpolation is {self.interpolation!r}, not one of {[*_FILTERS]}")
-        if not 0 < self.crop_pct <= 1:
-            raise ValueError(f"crop_pct must be above 0 and at most 1, got {self.crop_pct}")
+        if not 0 < self.crop_pct <= 2:
+            raise ValueError(f"crop_pct must be above 0 and at most 2, got {self.crop_pct}")
+        if self.crop_mode not in CROP_MODES:
+            raise ValueError(f"crop_mode is {self.crop_mode!r}, not one of {[*CROP_MODES]}")
 
 
 @dataclass(frozen=True)
@@ -146,19 +156,30 @@ def classify_tensor(image: Pixels, transform: ClassifyTransform) -> Tensor:
     """
     _check(image)
     size, resample = transform.size, _FILTERS[transform.interpolation]
-    height, width = image.shape[:2]
+    width, height = image.shape[1], image.shape[0]
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise ValueError(f"one side is over {MAX_ASPECT} times the other: {width} x {height}")
-    short = math.floor(size / transform.crop_pct)
-    long = int(short * max(height, width) / min(height, width))
-    new_width, new_height = (short, long) if width <= height else (long, short)
-    left, top = (round((side - size) / 2.0) for side in (new_width, new_height))
-
-    resized = Image.fromarray(image).resize((new_width, new_height), resample)
-    tensor = _scaled(np.asarray(resized.crop((left, top, left + size, top + size))))
+    resized = Image.fromarray(image).resize(resized_sides(width, height, transform), resample)
+    border = transform.crop_mode == "border"
+    fill = tuple(round(255 * value) if border else 0 for value in transform.mean)
+    canvas = Image.new("RGB", (size, size), fill)
+    canvas.paste(resized, (_offset(resized.width, size), _offset(resized.height, size)))
+    tensor = _scaled(np.asarray(canvas))
     tensor -= np.asarray(transform.mean, np.float32)[:, None, None]
     tensor /= np.asarray(transform.std, np.float32)[:, None, None]
     return tensor
+
+
+def resized_sides(width: int, height: int, transform: ClassifyTransform) -> tuple[int, int]:
+    """Width and height in pixels that an image is resized to before the centre is cut."""
+    goal = max(1, math.floor(transform.size / transform.crop_pct))
+    if transform.crop_mode == "squash":
+        return goal, goal
+    if transform.crop_mode == "border":
+        ratio = max(width / goal, height / goal)
+        return max(1, round(width / ratio)), max(1, round(height / ratio))
+    long = int(goal * max(height, width) / min(height, width))
+    return (goal, long) if width <= height else (long, goal)
 
 
 def letterbox_tensor(image: Pixels, transform: LetterboxTransform) -> tuple[Tensor, Geometry]:
@@ -219,6 +240,12 @@ def unletterbox(boxes: Tensor, geometry: Geometry) -> Tensor:
 def _fit(side: int, ratio: float) -> int:
     """A letterboxed side in whole pixels; the thinnest image keeps one."""
     return max(round(side * ratio), 1)
+
+
+def _offset(side: int, size: int) -> int:
+    """Where a resized side begins on the cut: torchvision rounds what it cuts off to the even
+    pixel, and what it pads down."""
+    return -round((side - size) / 2.0) if side > size else (size - side) // 2
 
 
 def _scaled(pixels: Pixels) -> Tensor:

@@ -28,11 +28,14 @@ class LoadedModel:
         strides: pixels per cell of each detection head, in the order of the boxes; () for a
             classifier.
         class_names: names in the checkpoint by index; () for a classifier.
+        recorded: top-1 or, of a detector, mAP@0.5:0.95 that training measured, 0 to 1; None where
+            the checkpoint does not say.
     """
 
     module: torch.nn.Module
     strides: tuple[int, ...] = ()
     class_names: tuple[str, ...] = ()
+    recorded: float | None = None
 
 
 def require_checkpoint(path: Path) -> None:

@@ -6,25 +6,25 @@ reference gets the images as the hypothesis says, and then has to answer as the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from pillsnap.diagnose.gap import Figures, gap_of
 from pillsnap.diagnose.subject import Subject
 from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch, Transform
 from pillsnap.preprocess import (
+    CROP_MODES,
     ClassifyTransform,
     LetterboxTransform,
     Pixels,
     Tensor,
     preprocess,
+    resized_sides,
 )
 
 _FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
@@ -154,14 +154,10 @@ def _classify_variants(transform: ClassifyTransform) -> Variants:
         yield f"resized by OpenCV's {name}, without antialiasing", _after(fit, transform)
     for share in _CROPS:
         yield f"crop_pct {share}", partial(preprocess, transform=replace(transform, crop_pct=share))
-    size = (transform.size, transform.size)
-    square = replace(transform, crop_pct=1.0)
-
-    def stretched(image: Pixels) -> Pixels:
-        resample = Image.Resampling[transform.interpolation.upper()]
-        return np.asarray(Image.fromarray(image).resize(size, resample))
-
-    yield "stretched in place of the centre cut", _after(stretched, square)
+    for mode in CROP_MODES:
+        if mode != transform.crop_mode:
+            other = replace(transform, crop_pct=1.0, crop_mode=mode)
+            yield f"crop_mode {mode}", partial(preprocess, transform=other)
 
 
 def _after(change: Callable[[Pixels], Pixels], transform: Transform) -> Callable[[Pixels], Tensor]:
@@ -174,9 +170,7 @@ def _fitted(image: Pixels, transform: Transform, name: str) -> Pixels:
     if isinstance(transform, LetterboxTransform):
         ratio = min(transform.height / height, transform.width / width)
         return _resized(image, (max(1, round(width * ratio)), max(1, round(height * ratio))), name)
-    short = math.floor(transform.size / transform.crop_pct)
-    long = int(short * max(height, width) / min(height, width))
-    return _resized(image, (short, long) if width <= height else (long, short), name)
+    return _resized(image, resized_sides(width, height, transform), name)
 
 
 def _resized(image: Pixels, size: tuple[int, int], name: str) -> Pixels:

@@ -49,7 +49,7 @@ class OnnxBackend:
         return open_reference(request)
 
     def open_candidate(self, request: Request) -> Engine:
-        from pillsnap.export import describe_onnx, export_onnx
+        from pillsnap.export import describe_onnx, export_onnx, stored_bytes
         from pillsnap.export.claims import has_claims, require_fit
         from pillsnap.quantize import describe_quantized
 
@@ -74,7 +74,7 @@ class OnnxBackend:
         quantized = None if made is None else made.summary()
         info = {
             **exported.summary(),
-            "size_bytes": exported.path.stat().st_size,
+            "size_bytes": stored_bytes(exported.path),
             "quantized": quantized,
             "foreign": not has_claims(exported),
         }

@@ -126,10 +126,20 @@ def infer_onnx(session: ort.InferenceSession, batch: Batch) -> Batch:
             "ONNX Runtime cannot run this batch",
             where=f"input {first.name} {first.shape}",
             got=f"{list(batch.shape)}: {first_line(error)}",
-            hint="export with dynamic_axes: true, or set batch_size and input_shape to the file's",
+            hint=_why_not(first),
         ) from error
     result: Batch = output.astype("float32", copy=False)
     return result
+
+
+def _why_not(fed: ort.NodeArg) -> str:
+    """What to do about an input that does not take [N,3,H,W] in float32."""
+    if fed.type != "tensor(float)":
+        kind = "float16 (half precision)" if "float16" in fed.type else fed.type
+        return f"its input is {kind}, float32 is fed: export it in float32, with half=False"
+    if len(fed.shape) == 4 and fed.shape[3] == 3 and fed.shape[1] != 3:
+        return "its input is [N,H,W,3], [N,3,H,W] is fed: export it with the channels first (NCHW)"
+    return "export with dynamic_axes: true, or set batch_size and input_shape to the file's"
 
 
 def _session_options(runtime: Runtime, threads: int) -> ort.SessionOptions:

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import pillsnap.backbones
 import pillsnap.checkpoints
 import pillsnap.classifier
 import pillsnap.detector
 import pillsnap.engines.torch_model
 import pillsnap.images
 import pillsnap.preprocess
+import pillsnap.recorded
+import pillsnap.statedict
 import pillsnap.weights
 from pillsnap.artifacts import sha256_file, sha256_json
 from pillsnap.checkpoints import (
@@ -101,7 +104,8 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
 
     def describe() -> Batch:
         loaded = engine.loaded
-        return np.array([count_params(loaded.module), *loaded.strides], np.float64)
+        recorded = loaded.recorded or 0.0
+        return np.array([count_params(loaded.module), recorded, *loaded.strides], np.float64)
 
     def name_classes() -> NDArray[np.uint8]:
         names = json.dumps(engine.loaded.class_names).encode()
@@ -115,20 +119,21 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
             sha256_json(["class names", key]), name_classes, _are_names
         )
     engine.info["params_million"] = float(about[0])
+    engine.info["recorded"] = float(about[1]) or None
     variants: dict[str, Engine] = {
         "batch_size": OneByOne(engine),
         "threads": _Variant(engine.run_with_threads),
         "memory_format": _Variant(engine.run_in_other_format),
     }
-    strides = tuple(int(stride) for stride in about[1:])
+    strides = tuple(int(stride) for stride in about[2:])
     class_names = tuple(json.loads(names.tobytes()))
     return Reference(engine, transform, strides, key, variants, class_names)
 
 
 def _is_about(found: Batch) -> bool:
-    """Whether an array can be a number of parameters and a detector's strides."""
-    whole = found.ndim == 1 and found.size > 0 and np.isfinite(found).all()
-    return bool(whole and found[0] >= 0 and (found[1:] >= 1).all())
+    """Whether an array can be a number of parameters, a recorded figure and the strides."""
+    whole = found.ndim == 1 and found.size > 1 and np.isfinite(found).all()
+    return bool(whole and (found[:2] >= 0).all() and (found[2:] >= 1).all())
 
 
 def _are_names(found: NDArray[Any]) -> bool:
@@ -147,7 +152,10 @@ def _key(request: Request, checkpoint: str, transform: Transform, device: str) -
     code: tuple[Any, ...] = (
         pillsnap.engines.torch_model,
         pillsnap.checkpoints,
+        pillsnap.backbones,
         pillsnap.classifier,
+        pillsnap.recorded,
+        pillsnap.statedict,
         pillsnap.detector,
         pillsnap.weights,
         pillsnap.images,

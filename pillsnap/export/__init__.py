@@ -11,6 +11,7 @@ from pillsnap.export.describe import (
     read_onnx,
     read_with_weights,
     stage_of,
+    stored_bytes,
 )
 from pillsnap.export.publish import export_once
 
@@ -23,6 +24,7 @@ __all__ = [
     "read_onnx",
     "read_with_weights",
     "stage_of",
+    "stored_bytes",
 ]
 
 

@@ -63,13 +63,13 @@ def require_fit(
 def _require_claims(exported: Exported, wanted: dict[str, str]) -> None:
     found = _flat({name: exported.metadata.get(PREFIX + name, "") for name in wanted})
     expected = _flat(wanted)
-    differing = [key for key in expected if found.get(key) != expected[key]]
+    differing = [key for key in expected | found if found.get(key) != expected.get(key)]
     if differing:
         raise WrongCandidate(
             "the candidate was made for something else: " + ", ".join(differing),
             where=exported.path,
             got="; ".join(f"{key} {_shown(found.get(key))}" for key in differing),
-            expected="; ".join(f"{key} {_shown(expected[key])}" for key in differing),
+            expected="; ".join(f"{key} {_shown(expected.get(key))}" for key in differing),
             hint="export it again, or verify it with the configuration it was made for",
         )
 
@@ -92,11 +92,20 @@ def _expected(
 def expected_use(config: Config, stage: str, transform: Transform | None = None) -> dict[str, str]:
     """The metadata of an export that say what its input and output mean: the preprocessing, and a
     classifier's class map where there is one (a bundle stands in for the data without)."""
-    use = {"preprocess": canonical_json(asdict(transform or stage_transform(config, stage)))}
+    use = {"preprocess": describe_preprocess(transform or stage_transform(config, stage))}
     class_map = config.data.class_map
     if stage == "classification" and class_map is not None:
         use["class_map_sha256"] = sha256_file(class_map)
     return use
+
+
+def describe_preprocess(transform: Transform) -> str:
+    """A preprocessing as it stands in metadata: JSON, its keys sorted. The crop mode center
+    is left out, as in files that were written before there were others."""
+    facts = asdict(transform)
+    if facts.get("crop_mode") == "center":
+        del facts["crop_mode"]
+    return canonical_json(facts)
 
 
 def _flat(entries: dict[str, str]) -> dict[str, Any]:

@@ -184,6 +184,12 @@ def _read(path: Path) -> bytes:
         raise EngineError("cannot read the model", where=path, got=error.strerror) from error
 
 
+def stored_bytes(path: Path) -> int:
+    """Size of a model in bytes, with the files beside it that hold weights."""
+    beside = external_files(read_onnx(path))
+    return sum(file.stat().st_size for file in {path, *(path.parent / name for name in beside)})
+
+
 def graph_sha256(model: onnx.ModelProto) -> str:
     """SHA-256 of a model without its metadata, in hex."""
     bare = type(model)()

@@ -7,12 +7,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pillsnap.backbones
 import pillsnap.classifier
 import pillsnap.detector
+import pillsnap.statedict
 import pillsnap.weights
 from pillsnap.artifacts import TIMESTAMP_FORMAT, canonical_json, sha256_file, sha256_json
 from pillsnap.checkpoints import stage_transform
 from pillsnap.config import Config
+from pillsnap.export.claims import describe_preprocess
 from pillsnap.export.describe import PREFIX
 from pillsnap.versions import package_version
 
@@ -56,14 +59,13 @@ def read_recipe(config: Config, stage: str, checkpoint: Path) -> Recipe:
         CheckpointError: timm does not know the backbone whose transform is wanted.
     """
     model = config.detection if stage == "detection" else config.classification
-    transform = stage_transform(config, stage)
     export = config.export
     class_map = config.data.class_map
     facts = {
         "stage": stage,
         "checkpoint_sha256": sha256_file(checkpoint),
         "class_map_sha256": "" if class_map is None else sha256_file(class_map),
-        "preprocess": canonical_json(asdict(transform)),
+        "preprocess": describe_preprocess(stage_transform(config, stage)),
         "nms": canonical_json(asdict(config.nms)),
         "num_classes": str(model.num_classes),
         "input_shape": canonical_json(config.input_shape(stage)),
@@ -85,6 +87,12 @@ def _versions(stage: str) -> dict[str, str]:
 
 def _sources() -> list[str]:
     """Hashes of the code that writes the file: an edited exporter must not reuse old exports."""
-    beside: tuple[Any, ...] = (pillsnap.classifier, pillsnap.detector, pillsnap.weights)
+    beside: tuple[Any, ...] = (
+        pillsnap.backbones,
+        pillsnap.classifier,
+        pillsnap.detector,
+        pillsnap.statedict,
+        pillsnap.weights,
+    )
     files = [*Path(__file__).parent.glob("*.py"), *(Path(module.__file__) for module in beside)]
     return [sha256_file(file) for file in sorted(files)]

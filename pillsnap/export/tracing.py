@@ -74,7 +74,7 @@ def exporting(checkpoint: Path, opset: int, exporter: str = "torchscript") -> It
     except PillsnapError:
         raise
     except Exception as error:  # exporters raise anything, AssertionError included
-        raise _failure(error, checkpoint, opset) from error
+        raise _failure(error, checkpoint, opset, exporter) from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
@@ -96,26 +96,30 @@ def _without_stdout() -> Iterator[None]:
         os.close(kept)
 
 
-def _failure(error: Exception, checkpoint: Path, opset: int) -> ExportError:
+def _failure(error: Exception, checkpoint: Path, opset: int, exporter: str) -> ExportError:
     text = str(error).strip() or type(error).__name__
+    other = {
+        "torchscript": "dynamo writes much that torchscript cannot: set export.exporter: dynamo "
+        f"and export.opset: {_ADVISED_OPSET}",
+        "dynamo": "torchscript may: set export.exporter: torchscript, export.opset at most 20",
+    }[exporter]
     operator = re.search(r"operator '([^']+)'", text)
     if operator is None or "not supported" not in text:
         return ExportError(
-            "the exporter failed",
+            f"the {exporter} exporter failed",
             where=checkpoint,
             got=first_line(error),
-            hint="try another opset (OPSET=18), and torch's own torch.onnx.export for details",
+            hint=other,
         )
     added = re.search(r"added in version (\d+)", text)
-    needed = int(added[1]) if added else _ADVISED_OPSET
-    if opset >= max(needed, _ADVISED_OPSET):
-        hint = "replace that operator in the model; no opset of this exporter has it"
-    else:
+    needed = int(added[1]) if added else opset
+    hint = other
+    if opset < needed <= _OPSETS[exporter][1]:
         wanted = max(needed, _ADVISED_OPSET)
         hint = f"try opset {wanted}: OPSET={wanted}, or export.opset: {wanted} in the config"
     since = f"; opset {added[1]} has it" if added else ""
     return ExportError(
-        f"the exporter cannot write the operator {operator[1]} at opset {opset}",
+        f"the {exporter} exporter cannot write the operator {operator[1]} at opset {opset}",
         where=checkpoint,
         got=f"opset {opset}{since}",
         hint=hint,

@@ -85,6 +85,7 @@ def classification_figures(
         "top1_mismatch_rate": judged / count if count else None,
         "worst_classes": _worst_classes(good("ref_top1"), flipped),
         "boundary_cases": _boundary_cases(columns, rows, flipped),
+        "labelled_samples": asked,
         "reference_top1": correct / asked if asked else None,
         "candidate_top1": candidate_correct / asked if asked else None,
     }

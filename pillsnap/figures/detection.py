@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pillsnap import noise
-from pillsnap.bootstrap import bootstrap_map_deltas, upper_bounds
+from pillsnap.bootstrap import bootstrap_map_deltas, upper_bounds, upper_map
 from pillsnap.coco import evaluate
 from pillsnap.figures import Figures, largest, mean, not_finite, quantile, worst_samples
 from pillsnap.ranking import MeanAP
@@ -21,7 +21,12 @@ MAP_FLOOR = 0.05
 
 
 def detection_figures(
-    columns: Columns, strides: Sequence[int], max_detections: int, seed: int
+    columns: Columns,
+    strides: Sequence[int],
+    max_detections: int,
+    seed: int,
+    *,
+    bound_reference: bool = False,
 ) -> Figures:
     """Figures over all samples of a cell.
 
@@ -30,6 +35,7 @@ def detection_figures(
         strides: of the detector, in the order of its anchors.
         max_detections: boxes of an image that the NMS keeps, which mAP goes by.
         seed: of the resampling behind the bounds of the mAP deltas.
+        bound_reference: also bound the reference's own mAP, which takes up to some seconds.
 
     Rates of boxes that one side lacks are unmatched boxes over all boxes of that side; the figure
     that is judged, `unmatched_rate`, is unmatched boxes of both over boxes of both. IoU delta of a
@@ -40,7 +46,7 @@ def detection_figures(
     iou_delta, conf_delta = columns["pairs"].T
     pairs, both = len(iou_delta), ref_count + cand_count
     box_err, score_err = columns["box_err_px"], columns["score_err"]
-    maps, reason = _mean_ap(columns, max_detections, seed)
+    maps, reason = _mean_ap(columns, max_detections, seed, bound_reference)
     metrics: dict[str, Any] = {
         "samples": len(finite),
         # Where the reference is not finite either, it is the reference that has no signal.
@@ -87,11 +93,14 @@ class _Maps:
     reference: MeanAP
     candidate: MeanAP
     upper: tuple[float | None, float | None]
+    reference_upper: float | None
     resamples: int
     images: int
 
 
-def _mean_ap(columns: Columns, max_detections: int, seed: int) -> tuple[_Maps | None, str | None]:
+def _mean_ap(
+    columns: Columns, max_detections: int, seed: int, bound_reference: bool
+) -> tuple[_Maps | None, str | None]:
     """mAP of reference and candidate on the labelled images, or the reason why there is none."""
     labelled = np.flatnonzero(columns["labelled"])
     if not len(labelled):
@@ -109,6 +118,7 @@ def _mean_ap(columns: Columns, max_detections: int, seed: int) -> tuple[_Maps | 
         reference.mean_ap(),
         candidate.mean_ap(),
         upper_bounds(deltas),
+        upper_map(reference, seed=seed) if bound_reference else None,
         len(deltas),
         len(labelled),
     ), None
@@ -125,6 +135,7 @@ def _map_metrics(maps: _Maps | None) -> dict[str, float | int | None]:
         metrics |= dict(zip(keys, values, strict=True))
     return {
         **metrics,
+        "reference_map_0_5_0_95_upper": None if maps is None else maps.reference_upper,
         "map_images": 0 if maps is None else maps.images,
         "map_resamples": 0 if maps is None else maps.resamples,
     }

@@ -156,6 +156,7 @@ def _cell(result: CellResult, profiles: Profiles) -> dict[str, Any]:
         "quantized": result.quantized,
         "execution": result.execution,
         "performance": result.performance,
+        "accuracy": None if result.accuracy is None else asdict(result.accuracy),
         "unreadable": result.unreadable,
         "samples": result.measured,
         "seconds": round(result.seconds, 3),

@@ -16,7 +16,7 @@ from pillsnap.config import Config, Nms, Postprocess
 from pillsnap.errors import CheckpointError, WrongCandidate
 from pillsnap.export import describe_onnx, export_classification_onnx, export_detection_onnx
 from pillsnap.export.claims import has_claims, require_fit
-from pillsnap.export.describe import Exported
+from pillsnap.export.describe import PREFIX, Exported
 from tests.models.small_models import Experiment
 
 
@@ -53,6 +53,18 @@ def test_other_preprocessing_is_named_by_its_keys(classifier: tuple[Config, Expo
     assert "preprocess.crop_pct 0.5" in text
     assert "preprocess.std" not in text
     assert str(exported.path) in text
+
+
+def test_another_crop_mode_is_named_and_a_file_that_says_none_has_center(
+    classifier: tuple[Config, Exported],
+) -> None:
+    config, exported = classifier
+    assert "crop_mode" not in exported.metadata[PREFIX + "preprocess"]
+    squash = replace(config, classification=replace(config.classification, crop_mode="squash"))
+    assert "preprocess.crop_mode squash" in refusal(exported, squash)
+    stretched = describe_onnx(export_classification_onnx(squash).path, "classification")
+    require_fit(stretched, squash, "classification")
+    assert "preprocess.crop_mode" in refusal(stretched, config)
 
 
 def test_another_class_map_is_named(classifier: tuple[Config, Exported]) -> None:

@@ -349,6 +349,7 @@ class TestCauses:
         [
             ("classification", "resized by bilinear", {"interpolation": "bilinear"}),
             ("classification", "crop_pct 0.875", {"crop_pct": 0.875}),
+            ("classification", "crop_mode squash", {"crop_mode": "squash"}),
             (
                 "classification",
                 "mean and std ImageNet's",

@@ -378,7 +378,7 @@ def test_image_sizes_the_detector_cannot_take(experiment: Experiment) -> None:
     ("backbone", "size", "sizes"),
     [
         ("test_vit", 100, "[1, 3, 96, 96] or [1, 3, 112, 112]"),
-        ("test_vit_relpos", 64, "[1, 3, 160, 160]"),
+        ("vit_tiny_patch16_224", 64, "[1, 3, 224, 224]"),
     ],
 )
 def test_image_sizes_the_classifier_cannot_take(
@@ -403,18 +403,36 @@ def test_operator_that_the_opset_lacks(
     assert capfd.readouterr() == ("", "")
 
 
-def test_operator_that_no_opset_has() -> None:
-    class Module(torch.nn.Module):
+@pytest.mark.parametrize("opset", [17, 18])
+def test_what_torchscript_cannot_write_is_advised_to_dynamo(opset: int) -> None:
+    class Operator(torch.nn.Module):
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             values: torch.Tensor = torch.linalg.eigvals(image)
             return values
 
+    class Failure(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("argument 'is_causal' must be bool, not Tensor")
+
+    for module, words in ((Operator(), "operator aten::linalg_eigvals"), (Failure(), "failed")):
+        with (
+            pytest.raises(ExportError, match=f"torchscript exporter .*{words}") as caught,
+            exporting(Path("c.pt"), opset),
+        ):
+            torch.onnx.export(
+                module, (torch.eye(2),), "/dev/null", dynamo=False, opset_version=opset
+            )
+        assert "set export.exporter: dynamo and export.opset: 18" in str(caught.value)
+        assert "OPSET=" not in str(caught.value)  # which fails alike
+
+
+def test_what_dynamo_cannot_write_is_advised_to_torchscript() -> None:
     with (
-        pytest.raises(ExportError, match="operator aten::linalg_eigvals") as caught,
-        exporting(Path("c.pt"), 18),
+        pytest.raises(ExportError, match="dynamo exporter failed") as caught,
+        exporting(Path("c.pt"), 18, "dynamo"),
     ):
-        torch.onnx.export(Module(), (torch.eye(2),), "/dev/null", dynamo=False, opset_version=18)
-    assert "replace that operator" in str(caught.value)
+        raise RuntimeError("data-dependent")
+    assert "set export.exporter: torchscript" in str(caught.value)
 
 
 def test_opset_beyond_the_exporter(experiment: Experiment) -> None:

@@ -20,7 +20,7 @@ from pillsnap.engines.torch_model import TorchEngine
 from pillsnap.errors import EngineError
 from pillsnap.matrix import Cell
 from pillsnap.weights import LoadedModel
-from tests.models.small_models import Experiment
+from tests.models.small_models import Experiment, make_detector, save_detector
 
 
 def make_engine() -> TorchEngine:
@@ -47,6 +47,7 @@ def test_its_variants_leave_the_model_as_it_is() -> None:
     [
         *("engines/torch_engine.py", "engines/torch_model.py", "classifier.py", "detector.py"),
         *("checkpoints.py", "weights.py", "images.py", "preprocess.py"),
+        *("backbones.py", "statedict.py", "recorded.py"),
     ],
 )
 def test_what_is_remembered_depends_on_the_code_that_answered(
@@ -93,6 +94,31 @@ def test_a_gpu_that_torch_cannot_compute_on_is_a_message(
     cell = Cell("classification", "onnx", "cpu", "fp32", "smoke")
     with pytest.raises(EngineError, match=r"(?s)reference_device.*got: .*NVIDIA driver|CUDA enab"):
         torch_engine.open_reference(Request(config, cell, threads=1, run_dir=tmp_path))
+
+
+def test_what_training_recorded_is_said_of_the_reference(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    import torch
+
+    config = experiment(backbone="test_resnet")
+    checkpoints = config.exp_dir / "checkpoints"
+    trained = torch.load(checkpoints / "classification_best.pt")
+    content = {"state_dict": trained, "metric": 93.5, "args": {"eval_metric": "top1"}}
+    torch.save(content, checkpoints / "classification_best.pt")
+    save_detector(
+        make_detector("yolo11n", 1),
+        checkpoints / "detection_best.pt",
+        train_metrics={"metrics/mAP50-95(B)": 0.71, "fitness": 0.71},
+    )
+    cache = ArrayCache(tmp_path / "cache", 2**20)
+    for stage, expected in (("classification", 0.935), ("detection", 0.71)):
+        cell = Cell(stage, "onnx", "cpu", "fp32", "smoke")
+        for _ in range(2):  # computed, then remembered
+            request = Request(config, cell, threads=1, run_dir=tmp_path, cache=cache)
+            opened = torch_engine.open_reference(request)
+            assert opened.engine.info["recorded"] == pytest.approx(expected)
+            assert opened.strides == (() if stage == "classification" else (8, 16, 32))
 
 
 def test_torch_against_itself_is_timed() -> None:

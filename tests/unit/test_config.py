@@ -198,6 +198,8 @@ OTHER_VALUES: dict[str, Any] = {
     "hardness_bins": (0.0, 1.0),
     "min_classes_required": True,
     "reference_device": "cuda",
+    "expected_top1": 0.9,
+    "expected_map": 0.8,
     "tolerances": Profiles(profile="int8"),
 }
 
@@ -227,6 +229,23 @@ def test_models_and_data_are_part_of_the_hash(tmp_path: Path) -> None:
         "export: {compare: {tolerances: {int8: {mse_mean: 0.5}}}}",
     )
     assert len({config_sha256(load(tmp_path, text)) for text in texts}) == len(texts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mean: [127.5, 127.5, 127.5]",
+        "mean: [-0.1, 0.5, 0.5]",
+        "std: [58.4, 57.1, 57.4]",
+        "std: [0, 1, 1]",
+        "crop_pct: 87.5",
+        "crop_mode: stretch",
+    ],
+)
+def test_preprocessing_off_its_scale_is_refused(tmp_path: Path, text: str) -> None:
+    key = text.split(":")[0]
+    with pytest.raises(ConfigError, match=f"classification.{key}"):
+        load(tmp_path, f"classification: {{{text}}}")
 
 
 def test_a_detector_may_be_wider_than_high(tmp_path: Path) -> None:

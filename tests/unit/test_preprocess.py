@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pillsnap.preprocess import (
+    CROP_MODES,
     ClassifyTransform,
     Geometry,
     LetterboxTransform,
@@ -96,6 +97,7 @@ def assert_like_timm(
         mean=transform.mean,
         std=transform.std,
         crop_pct=transform.crop_pct,
+        crop_mode=transform.crop_mode,
     )(Image.fromarray(image)).numpy()
     tensor = classify_tensor(image, transform)
     assert tensor.dtype == np.float32
@@ -113,15 +115,36 @@ def test_classifier_input_equals_timm(
         assert_like_timm(create_transform, draw(height, width), transform)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@pytest.mark.parametrize("crop_mode", ["squash", "border"])
+def test_every_crop_mode_of_timm_equals_timm(
+    create_transform: Callable[..., Any], crop_mode: str
+) -> None:
+    # timm itself fails where the shorter side of a border falls below half a pixel.
+    shapes = [shape for shape in SHAPES if crop_mode == "squash" or max(shape) < 32 * min(shape)]
+    for (height, width), size, share in itertools.product(shapes, (32, 95), (0.5, 0.9, 1.0, 1.15)):
+        transform = ClassifyTransform(
+            size, IMAGENET_MEAN, IMAGENET_STD, "bicubic", share, crop_mode
+        )
+        assert_like_timm(create_transform, draw(height, width), transform)
+
+
+@pytest.mark.parametrize("crop_mode", CROP_MODES)
+def test_the_thinnest_image_has_an_input_in_every_crop_mode(crop_mode: str) -> None:
+    for shape in ((1, 900), (900, 1)):
+        transform = ClassifyTransform(8, IMAGENET_MEAN, IMAGENET_STD, "bilinear", 1.0, crop_mode)
+        assert classify_tensor(draw(*shape), transform).shape == (3, 8, 8)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
-    height=st.integers(1, 200),
-    width=st.integers(1, 200),
-    size=st.integers(1, 80),
-    crop_pct=st.floats(0.2, 1.0),
+    height=st.integers(10, 200),
+    width=st.integers(10, 200),
+    size=st.integers(20, 80),
+    crop_pct=st.floats(0.2, 1.3),
     interpolation=st.sampled_from(FILTERS),
     mean=st.tuples(*[st.floats(0, 1)] * 3),
     std=st.tuples(*[st.floats(0.01, 1)] * 3),
+    crop_mode=st.sampled_from(CROP_MODES),
 )
 def test_classifier_input_equals_timm_for_any_setting(
     create_transform: Callable[..., Any],
@@ -132,8 +155,9 @@ def test_classifier_input_equals_timm_for_any_setting(
     interpolation: str,
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
+    crop_mode: str,
 ) -> None:
-    transform = ClassifyTransform(size, mean, std, interpolation, crop_pct)
+    transform = ClassifyTransform(size, mean, std, interpolation, crop_pct, crop_mode)
     assert_like_timm(create_transform, draw(height, width), transform)
 
 
@@ -309,7 +333,9 @@ def test_no_array_is_resized_whose_sides_differ_out_of_measure() -> None:
         ({"std": (0.5, 0.0, 0.5)}, "above 0"),
         ({"interpolation": "linear"}, "'linear', not one of .*'bilinear'"),
         ({"crop_pct": 0.0}, "crop_pct"),
-        ({"crop_pct": 1.01}, "crop_pct"),
+        ({"crop_pct": 2.01}, "crop_pct"),
+        ({"crop_mode": "random"}, "'random', not one of .*'squash'"),
+        ({"mean": (127.5, 127.5, 127.5)}, "0 to 1"),
     ],
 )
 def test_a_classifier_transform_is_checked(change: dict[str, Any], message: str) -> None:

@@ -88,6 +88,7 @@ CLASSIFICATION: Metrics = {
             "flipped": False,
         }
     ],
+    "labelled_samples": 32,
     "reference_top1": 0.9375,
     "candidate_top1": 0.9375,
     **CLASSES,
@@ -120,6 +121,7 @@ DETECTION: Metrics = {
     "map_0_5_delta": -0.001,
     "map_0_5_delta_upper": 0.004,
     "reference_map_0_5_0_95": 0.7,
+    "reference_map_0_5_0_95_upper": None,
     "candidate_map_0_5_0_95": 0.702,
     "map_0_5_0_95_delta": 0.002,
     "map_0_5_0_95_delta_upper": 0.0123,

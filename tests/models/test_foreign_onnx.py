@@ -1,0 +1,128 @@
+"""ONNX files that others made: measured whole, refused in words where they cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from pillsnap.config import Classification, Config, Detection, Export, InputShape, Paths
+from pillsnap.engines.sessions import open_session
+from pillsnap.errors import EngineError
+from pillsnap.export import stored_bytes
+from pillsnap.models import open_model
+
+FLOAT = TensorProto.FLOAT
+CONFIG = Config(
+    Paths(Path("exp")),
+    detection=Detection("yolo11n", 2),
+    classification=Classification("test_resnet", 5),
+    export=Export(input_shape=InputShape((1, 3, 32, 32), (1, 3, 32, 32))),
+)
+
+
+def save_constant(path: Path, output: np.ndarray, shape: list[str | int | None]) -> Path:
+    """A model that answers every batch of images with `output`, which it says is of `shape`."""
+    nodes = [
+        helper.make_node("ReduceSum", ["images"], ["sum"], keepdims=0),
+        helper.make_node("Mul", ["sum", "zero"], ["nothing"]),
+        helper.make_node("Add", ["rows", "nothing"], ["output"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "constant",
+        [helper.make_tensor_value_info("images", FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info("output", FLOAT, shape)],
+        [
+            helper.make_tensor("zero", FLOAT, [], [0.0]),
+            onnx.numpy_helper.from_array(output.astype(np.float32), "rows"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(path))
+    return path
+
+
+def answer(path: Path, stage: str) -> np.ndarray:
+    opened = open_model(CONFIG, stage, path, provider="cpu", threads=1, engine="onnx")
+    return opened.run(np.zeros((1, 3, 32, 32), np.float32))
+
+
+BOX = [4.0, 4.0, 20.0, 20.0, 0.9, 1.0]
+
+
+def test_rows_of_boxes_are_taken_whoever_made_the_file(tmp_path: Path) -> None:
+    path = save_constant(tmp_path / "m.onnx", np.array([[BOX]]), [1, "boxes", 6])
+    assert answer(path, "detection").shape == (1, 1, 6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (np.full((1, 6, 21), 92.0), r"output \[1, 6, 21\]"),  # [N,4+classes,anchors]
+        (np.full((1, 21, 7), 0.5), r"output \[1, 21, 7\]"),
+        (np.array([[[*BOX[:4], 92.0, 1.0]]]), "columns are not box, score and class"),
+        (np.array([[[*BOX[:4], 0.9, 0.75]]]), "columns are not box, score and class"),
+        (np.array([[[*BOX[:4], 0.9, 2.0]]]), "columns are not box, score and class"),
+    ],
+)
+def test_a_detector_with_other_columns_gives_no_boxes(
+    tmp_path: Path, rows: np.ndarray, words: str
+) -> None:
+    path = save_constant(tmp_path / "m.onnx", rows, [1, "a", "b"])
+    with pytest.raises(EngineError, match=f"(?s){words}") as caught:
+        answer(path, "detection")
+    assert str(path) in str(caught.value)
+
+
+def test_a_classifier_of_another_class_count_names_no_codes(tmp_path: Path) -> None:
+    path = save_constant(tmp_path / "m.onnx", np.zeros((1, 7)), [1, "classes"])
+    with pytest.raises(EngineError, match=r"(?s)output \[1, 7\].*expected: \[1, 5\]"):
+        answer(path, "classification")
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "words"),
+    [
+        (TensorProto.FLOAT16, ["n", 3, 8, 8], "float16 (half precision), float32 is fed"),
+        (TensorProto.UINT8, ["n", 3, 8, 8], "tensor(uint8), float32 is fed"),
+        (FLOAT, ["n", 8, 8, 3], "[N,H,W,3], [N,3,H,W] is fed"),
+        (FLOAT, [2, 3, 8, 8], "dynamic_axes: true"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_called_what_it_is(
+    tmp_path: Path, kind: int, shape: list[str | int], words: str
+) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["images"], ["output"])],
+        "same",
+        [helper.make_tensor_value_info("images", kind, shape)],
+        [helper.make_tensor_value_info("output", kind, shape)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = open_session(model.SerializeToString(), "cpu", 1)
+    with pytest.raises(EngineError) as caught:
+        session.run(np.zeros((1, 3, 8, 8), np.float32))
+    hint = str(caught.value).split("try:")[-1]
+    assert words in " ".join(hint.split())
+
+
+def test_weights_beside_the_graph_count_in_its_size(tmp_path: Path) -> None:
+    whole = save_constant(tmp_path / "one.onnx", np.zeros((1, 999, 6)), [1, "boxes", 6])
+    beside = tmp_path / "two" / "model.onnx"
+    beside.parent.mkdir()
+    onnx.save(
+        onnx.load(whole),
+        beside,
+        save_as_external_data=True,
+        location="model.onnx.data",
+        size_threshold=0,
+    )
+    assert stored_bytes(whole) == whole.stat().st_size > 999 * 24
+    assert stored_bytes(beside) == sum(file.stat().st_size for file in beside.parent.iterdir())
+    link = tmp_path / "latest.onnx"
+    link.symlink_to(beside)
+    assert stored_bytes(link.resolve()) == stored_bytes(beside)
