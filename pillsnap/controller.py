@@ -51,7 +51,7 @@ def decide_exit_code(
         complete: every collected shard reported.
         failed: a cell breached or is inconclusive.
         asked: the user asked for the gate by name.
-        measured: at least one cell was.
+        measured: at least one cell was, and none that a gate must measure was skipped.
     """
     if pytest_code in (INTERRUPTED, INTERNAL_ERROR, USAGE_ERROR):
         return pytest_code
@@ -74,13 +74,14 @@ def finish(
 ) -> Finished:
     """Judge every cell, decide the exit code and publish the report, also of a run that failed."""
     results = ledger.results()
+    unmeasured = ledger.unmeasured() if asked else []
     complete = not ledger.missing and pytest_code not in (INTERRUPTED, INTERNAL_ERROR)
     code = decide_exit_code(
         pytest_code=pytest_code,
         complete=complete,
         failed=any(result.verdict.failed for result in results),
         asked=asked,
-        measured=any(result.measured for result in results),
+        measured=not unmeasured and any(result.measured for result in results),
     )
 
     # A run that was broken off is not kept waiting.
@@ -96,6 +97,7 @@ def finish(
             complete=complete,
             missing=ledger.missing,
             skipped=ledger.skipped(),
+            unmeasured=[cell.id for cell in unmeasured],
             budgets=run.selection.budgets,
             diagnoses=diagnoses,
         )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pillsnap.bundle import Bundle
+from pillsnap.checkpoints import checkpoint_path
 from pillsnap.config import Config
 from pillsnap.datasets import Sample, read_samples
 from pillsnap.errors import DataError
@@ -56,6 +57,14 @@ class Plan:
             for cell in self.cells()
             for shard in split_cell(cell, self._count(cell), self.shard_size)
         ]
+
+    def asks_for(self, stage: str) -> bool:
+        """Whether a gate that is asked for must measure a stage: one that an option names, or that
+        has validation data or a checkpoint. A project may well have one stage alone."""
+        val = self._config.data.val
+        data = val.combo if stage == "detection" else val.single
+        checkpoint = checkpoint_path(self._config.exp_dir, stage)
+        return stage in self._selection.named or data is not None or checkpoint.exists()
 
     def data(self, stage: str) -> list[Sample]:
         """All validation samples of a stage, which every mode draws from; raises DataError."""

@@ -47,6 +47,7 @@ class RunFacts:
         command: repeats this run's cells, whatever the number of workers was.
         missing: shards that were collected and never reported.
         skipped: reason by shard.
+        unmeasured: ids of cells that were asked for and skipped as a whole.
         budgets: of --perf-budget.
         diagnoses: by cell id, of the cells that were diagnosed.
     """
@@ -59,6 +60,7 @@ class RunFacts:
     complete: bool
     missing: Sequence[str]
     skipped: dict[str, str]
+    unmeasured: Sequence[str] = ()
     budgets: Mapping[str, float] = field(default_factory=dict)
     diagnoses: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -83,11 +85,12 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
             for result in results
         ],
         "gate": {
-            "verdict": worst.verdict.name if worst is not None else None,
+            "verdict": _overall(worst, facts),
             "exit_code": facts.exit_code,
             "complete": facts.complete,
             "missing": list(facts.missing),
             "skipped": facts.skipped,
+            "unmeasured": list(facts.unmeasured),
             "breaches": [f"{result.cell.id}: {result.verdict.reason}" for result in breached],
         },
         "environment": describe_environment(facts.threads),
@@ -117,6 +120,13 @@ def publish_report(report: dict[str, Any], config: Config, name: str) -> Path:
         # Names of files need not be Unicode; the replacement is JSON's own escape.
         write_atomic(path, text.encode(errors="backslashreplace"))
     return latest
+
+
+def _overall(worst: CellResult | None, facts: RunFacts) -> str | None:
+    """The verdict of the whole: where a cell that was asked for was not measured, no pass."""
+    if worst is None:
+        return None
+    return "inconclusive" if facts.unmeasured and not worst.verdict.failed else worst.verdict.name
 
 
 def _worst(results: Sequence[CellResult], stage: str) -> CellResult | None:
