@@ -85,7 +85,7 @@ def open_model(
     from pillsnap.engines.sessions import open_session
 
     described = describe_onnx(path, stage)
-    _require_same_settings(config, stage, described)
+    require_same_settings(config, stage, described)
     content = _content(described)
     session = open_session(content, provider, threads, config.session_options)
     return Opened(
@@ -166,7 +166,7 @@ def _content(described: Exported) -> bytes | Path:
     return data
 
 
-def _require_same_settings(config: Config, stage: str, described: Exported) -> None:
+def require_same_settings(config: Config, stage: str, described: Exported) -> None:
     """Refuse an export made for another preprocessing or class map; foreign files say nothing."""
     for key, value in expected_use(config, stage).items():
         found = described.metadata.get(PREFIX + key)

@@ -5,6 +5,7 @@ Collection asks for all of it, so it reads names and labels only: no torch, no h
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,17 @@ class Plan:
         if stage not in self._data:
             self._data[stage] = read_samples(self._config, stage)
         return self._data[stage]
+
+    def data_sha256(self, stage: str) -> str | None:
+        """SHA-256 over names and labels of all validation data of a stage, whatever the mode; None
+        where they cannot be read."""
+        digest = hashlib.sha256()
+        try:
+            for sample in self.data(stage):
+                digest.update(repr((sample.id, sample.label, sample.boxes)).encode())
+        except DataError:  # or a bundle stands for it
+            return None
+        return digest.hexdigest()
 
     def population(self, cell: Cell) -> list[Sample]:
         """What the samples of a cell were drawn from, as far as it is here."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,10 @@ from pillsnap.config import Config, Profiles, config_sha256
 from pillsnap.gate import certified
 from pillsnap.hints import likely_causes
 from pillsnap.report.environment import describe_environment
+from pillsnap.report.facts import RunFacts
 from pillsnap.report.policy import notes, sample_policy
+
+__all__ = ["SCHEMA_PATH", "STAGE_KEYS", "RunFacts", "build_report", "publish_report"]
 
 SCHEMA_VERSION = 1
 SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
@@ -39,36 +41,10 @@ STAGE_KEYS = (
 )
 
 
-@dataclass(frozen=True)
-class RunFacts:
-    """What the report says of the run as a whole.
-
-    Attributes:
-        command: repeats this run's cells, whatever the number of workers was.
-        missing: shards that were collected and never reported.
-        skipped: reason by shard.
-        unmeasured: ids of cells that were asked for and skipped as a whole.
-        budgets: of --perf-budget.
-        diagnoses: by cell id, of the cells that were diagnosed.
-    """
-
-    run: str
-    started: datetime
-    command: str
-    threads: int
-    exit_code: int
-    complete: bool
-    missing: Sequence[str]
-    skipped: dict[str, str]
-    unmeasured: Sequence[str] = ()
-    budgets: Mapping[str, float] = field(default_factory=dict)
-    diagnoses: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-
-
 def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts) -> dict[str, Any]:
     """The whole report as plain builtins; numbers that are not finite are null and listed."""
     stages = {
-        stage: _stage(_worst(results, stage), results, config, facts.budgets)
+        stage: _stage(_worst(results, stage), results, config, facts)
         for stage in ("detection", "classification")
     }
     breached = [result for result in results if result.verdict.failed]
@@ -92,6 +68,7 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
             "skipped": facts.skipped,
             "unmeasured": list(facts.unmeasured),
             "breaches": [f"{result.cell.id}: {result.verdict.reason}" for result in breached],
+            **facts.release.as_dict(),
         },
         "environment": describe_environment(facts.threads),
         "provenance": {
@@ -103,6 +80,7 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
             "config_sha256": config_sha256(config),
             "checkpoints_sha256": _hashes(results, "reference", "checkpoint_sha256"),
             "models_sha256": _hashes(results, "candidate", "sha256"),
+            "data_sha256": dict(facts.data),
             "data_fingerprint": {result.cell.id: result.fingerprint for result in results},
             "seed": config.compare.seed,
         },
@@ -183,7 +161,7 @@ def _stage(
     worst: CellResult | None,
     results: Sequence[CellResult],
     config: Config,
-    budgets: Mapping[str, float],
+    facts: RunFacts,
 ) -> dict[str, Any] | None:
     """The stage's part of the report; None for a stage that was not run."""
     if worst is None:
@@ -231,7 +209,7 @@ def _stage(
                 "map_0_5": box_metrics.get("map_0_5_delta"),
                 "map_0_5_0_95": box_metrics.get("map_0_5_0_95_delta"),
             },
-            "notes": notes(worst, outcome, budgets),
+            "notes": [*notes(worst, outcome, facts.budgets), *facts.release.notes(stage)],
         },
     }
 
@@ -240,9 +218,10 @@ def _hashes(results: Sequence[CellResult], side: str, key: str) -> dict[str, str
     found = {}
     for result in results:
         for outcome in result.outcomes:
-            if outcome.failure is None:
+            facts = getattr(outcome, side)
+            if outcome.failure is None or facts:
                 name = result.cell.stage if side == "reference" else result.cell.id
-                found[name] = getattr(outcome, side).get(key)
+                found[name] = facts.get(key)
     return found
 
 
