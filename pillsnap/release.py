@@ -166,10 +166,10 @@ def _passed(
     if not report["gate"]["complete"]:
         return "the run is incomplete"
     if lacking := [cell.id for cell in skipped if of_export(cell)]:
-        return f"{lacking[0]} was not measured"
+        return f"{lacking[0]}, not measured"
     for result in judged:
         if result.verdict.failed:
-            return f"{result.cell.id} is {result.verdict.name}"
+            return f"{result.cell.id}, {result.verdict.name}"
     for approval in approvals:
         if approval.path == path and not approval.approved:
             return approval.reason

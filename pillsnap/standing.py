@@ -50,7 +50,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Standing:
-    """Whether a file is approved on a provider, and by or for which report, in words."""
+    """Whether a file is approved on a provider; the report that passed it, or why none does."""
 
     approved: bool
     reason: str
@@ -135,15 +135,15 @@ def find_standing(judged: Sequence[Judgement], stage: str, provider: str) -> Sta
         return Standing(False, f"no report of the gate has passed it on {provider}")
     for each in latest:
         if each.verdict not in PASSING:
-            return Standing(False, f"{each.cell} is {each.verdict} in {each.report}")
+            return Standing(False, f"{each.report}: {each.cell}, {each.verdict}")
     for each in mine:
         if each.of_outputs and _stands(each, latest, mine):
             return Standing(
                 False,
-                f"{each.cell} is {each.verdict} in {each.report}, under the same data, "
-                "configuration and checkpoint",
+                f"{each.report}: {each.cell}, {each.verdict}, with the same data, configuration and "
+                "checkpoint",
             )
-    return Standing(True, f"passed in {latest[0].report}")
+    return Standing(True, latest[0].report)
 
 
 def _stands(breach: Judgement, latest: Sequence[Judgement], mine: Sequence[Judgement]) -> bool:
