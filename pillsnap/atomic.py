@@ -20,13 +20,13 @@ from pillsnap.errors import PillsnapError
 _TEMP_NAME = ".pillsnap-{}.tmp"
 
 _HINTS = {
-    errno.ENOSPC: "free some space on that disk, or write elsewhere with export.out_dir",
-    errno.EDQUOT: "free some of your quota, or write elsewhere with export.out_dir",
-    errno.EACCES: "make the folder writable, or write elsewhere with export.out_dir",
-    errno.EPERM: "make the folder writable, or write elsewhere with export.out_dir",
-    errno.EROFS: "the disk is mounted read-only: write elsewhere with export.out_dir",
-    errno.EEXIST: "a file stands where a folder is needed: move it, or change export.out_dir",
-    errno.ENOTDIR: "a file stands where a folder is needed: move it, or change export.out_dir",
+    errno.ENOSPC: "free some space on that disk, or write elsewhere",
+    errno.EDQUOT: "free some of your quota, or write elsewhere",
+    errno.EACCES: "make the folder writable, or write elsewhere",
+    errno.EPERM: "make the folder writable, or write elsewhere",
+    errno.EROFS: "the disk is mounted read-only: write elsewhere",
+    errno.EEXIST: "a file stands where a folder is needed: move it, or write elsewhere",
+    errno.ENOTDIR: "a file stands where a folder is needed: move it, or write elsewhere",
     errno.EISDIR: "a folder stands where a file is needed: move it away",
 }
 
@@ -176,5 +176,5 @@ def _unwritable(path: Path, error: OSError) -> PillsnapError:
         "cannot write",
         where=path,
         got=error.strerror or type(error).__name__,
-        hint=_HINTS.get(error.errno or 0, "check the path and the disk, or change export.out_dir"),
+        hint=_HINTS.get(error.errno or 0, "check the path and the disk, or write elsewhere"),
     )

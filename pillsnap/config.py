@@ -150,6 +150,7 @@ class Compare:
     shard_size: int = field(default=32, metadata=Bound(1))
     reference_device: Literal["cpu", "cuda"] = "cpu"
     reference_cache_gib: float = field(default=20.0, metadata=Bound(0.0, 1e6))
+    runs_kept: int = field(default=20, metadata=Bound(1))
     tolerances: Profiles = Profiles()
 
 
@@ -237,7 +238,7 @@ class Config:
 def config_sha256(config: Config) -> str:
     """SHA-256 of everything in a config that can change a result of the gate; how samples are cut
     into shards, what is remembered and how models are served cannot."""
-    compare = replace(config.compare, shard_size=1, reference_cache_gib=0.0)
+    compare = replace(config.compare, shard_size=1, reference_cache_gib=0.0, runs_kept=1)
     judged = replace(config, export=replace(config.export, compare=compare), serve=Serve())
     content = asdict(replace(judged, pipeline=PipelineSettings()))
     return sha256_json(json.loads(json.dumps(content, default=str)))

@@ -1,12 +1,16 @@
-"""What the machine has, without importing any library that uses it."""
+"""What the machine has, without importing any library that computes on it."""
 
 from __future__ import annotations
 
+import os
 import platform
-import shutil
-import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+_MIB = 2**20
 
 
 @cache
@@ -21,33 +25,75 @@ def cpu_name() -> str | None:
 
 
 @cache
-def gpu_name() -> str | None:
-    """Name and driver of the first GPU; None where there is none."""
-    rows = _nvidia_smi("name,driver_version")
-    return rows[0] if rows else None
+def gpu_name(device_id: int = 0) -> str | None:
+    """Name and driver of a GPU, such as "Tesla T4, 570.133.20"; None where there is none.
+
+    Args:
+        device_id: CUDA's number of it. NVML goes by the bus, CUDA by speed unless CUDA_DEVICE_ORDER
+            says otherwise: with cards of several kinds in one machine the two may differ.
+    """
+    with _nvml(device_id) as found:
+        if found is None:
+            return None
+        nvml, gpu = found
+        return f"{nvml.nvmlDeviceGetName(gpu)}, {nvml.nvmlSystemGetDriverVersion()}"
+    return None  # it did not answer
 
 
-def gpu_free_mib() -> int | None:
-    """Free memory of the first GPU in MiB; None where there is none."""
-    rows = _nvidia_smi("memory.free", "nounits")
-    return int(rows[0]) if rows and rows[0].isdecimal() else None
+def gpu_free_mib(device_id: int = 0) -> int | None:
+    """Free memory of a GPU in MiB; None where there is none, or it does not tell."""
+    with _nvml(device_id) as found:
+        if found is not None:
+            nvml, gpu = found
+            return int(nvml.nvmlDeviceGetMemoryInfo(gpu).free) // _MIB
+    return None
 
 
-def gpu_used_mib() -> int | None:
-    """Used memory of the first GPU in MiB; None where there is none."""
-    rows = _nvidia_smi("memory.used", "nounits")
-    return int(rows[0]) if rows and rows[0].isdecimal() else None
+def gpu_process_mib(device_id: int = 0) -> float | None:
+    """Memory in MiB that this process takes of a GPU.
+
+    None where it takes none, or where the driver does not tell: in containers it may list processes
+    by other numbers, or none.
+    """
+    with _nvml(device_id) as found:
+        if found is not None:
+            nvml, gpu = found
+            processes = nvml.nvmlDeviceGetComputeRunningProcesses(gpu)
+            used = {process.pid: process.usedGpuMemory for process in processes}
+            own = used.get(os.getpid())
+            return None if own is None else round(own / _MIB, 1)
+    return None
 
 
-def _nvidia_smi(query: str, *form: str) -> list[str]:
-    """A line per GPU, as nvidia-smi gives it."""
-    if shutil.which("nvidia-smi") is None:
-        return []
-    command = ["nvidia-smi", f"--query-gpu={query}", ",".join(("--format=csv,noheader", *form))]
+@contextmanager
+def _nvml(device_id: int) -> Iterator[tuple[Any, Any] | None]:
+    """NVIDIA's management library and the handle of a GPU; None without driver or GPU. What the
+    driver does not answer ends the block, which must go on to "not known"."""
+    import pynvml
+
     try:
-        answer = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield None
+        return
+    try:
+        try:
+            handle = _handle(pynvml, device_id)
+        except (pynvml.NVMLError, ValueError, IndexError):
+            handle = None
+        yield None if handle is None else (pynvml, handle)
+    except pynvml.NVMLError:
+        return
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _handle(nvml: Any, device_id: int) -> Any:
+    """The GPU that CUDA counts as `device_id` of those that it is shown."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is None:
+        return nvml.nvmlDeviceGetHandleByIndex(device_id)
+    name = shown.split(",")[device_id].strip()
+    if name.startswith(("GPU-", "MIG-")):
+        return nvml.nvmlDeviceGetHandleByUUID(name)
+    return nvml.nvmlDeviceGetHandleByIndex(int(name))

@@ -9,14 +9,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pillsnap.artifacts import canonical_json
+from pillsnap.artifacts import VERSION_TAG, canonical_json
 from pillsnap.atomic import make_folder, write_atomic
 from pillsnap.errors import PillsnapError
+
+# Of a run's folder; nothing else in runs/ is ours to remove.
+_RUN = re.compile(rf"{VERSION_TAG}-[0-9a-f]{{6}}")
 
 
 class RunLock:
@@ -79,6 +84,26 @@ def find_unfinished(runs: Path, key: str) -> tuple[Path, RunLock] | None:
                 return run_dir, lock
             lock.close()
     return None
+
+
+def prune(runs: Path, keep: int, reports: Path) -> None:
+    """Remove runs: all but the newest `keep`, those that a report in `reports` is of, and those
+    that still go on."""
+    reported = {path.stem for path in reports.glob("*.json")}
+    names = sorted(
+        (path.name for path in _folders(runs) if _RUN.fullmatch(path.name)), reverse=True
+    )
+    for name in names[keep:]:
+        tag, _, run = name.rpartition("-")
+        if any(stem.startswith(f"{tag}-") and stem.endswith(f"-{run}") for stem in reported):
+            continue
+        with suppress(PillsnapError):  # another user's
+            lock = RunLock(runs / name)
+            if lock.take():
+                # Without it, nobody goes on with what a killed removal has left.
+                (runs / name / "run.json").unlink(missing_ok=True)
+                shutil.rmtree(runs / name, ignore_errors=True)
+            lock.close()
 
 
 def write_outcome(run_dir: Path, shard: str, outcome: dict[str, Any]) -> None:

@@ -56,3 +56,8 @@ class Runtime:
     cpu: Cpu = Cpu()
     cuda: Cuda = Cuda()
     tensorrt: Tensorrt = Tensorrt()
+
+    def device_id(self, provider: str) -> int:
+        """CUDA's number of the GPU that a provider is given, by its name or ONNX Runtime's."""
+        named = self.tensorrt if provider.lower().startswith("tensorrt") else self.cuda
+        return named.device_id

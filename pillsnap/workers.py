@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pillsnap.errors import ConfigError
 from pillsnap.hardware import gpu_free_mib
+from pillsnap.ortconfig import Runtime
 
 # GPU memory of one worker: a CUDA context, cuDNN's workspace, a detector's and a classifier's
 # weights, and their activations for a batch of 16 at 640 px. Not measured on many cards: generous.
@@ -30,7 +31,9 @@ def thread_count(option: int | None, workers: int, configured: int = 0) -> int:
     return option
 
 
-def workers_for_gpu(providers: Sequence[str] | None, engines: Sequence[str] | None) -> int | None:
+def workers_for_gpu(
+    providers: Sequence[str] | None, engines: Sequence[str] | None, runtime: Runtime
+) -> int | None:
     """Most workers whose models fit into the GPU's free memory and that have a core each; None
     where no candidate will run on one."""
     named = set(providers or ("auto",))
@@ -41,7 +44,8 @@ def workers_for_gpu(providers: Sequence[str] | None, engines: Sequence[str] | No
     }
     if "tensorrt" not in on_gpu and not any(on_gpu.values()):
         return None
-    free = gpu_free_mib()
+    by_tensorrt = "tensorrt" in on_gpu or "tensorrt" in named
+    free = gpu_free_mib(runtime.device_id("tensorrt" if by_tensorrt else "cuda"))
     if free is None:
         return None
     return max(1, min(len(os.sched_getaffinity(0)), free // MIB_PER_GPU_WORKER))

@@ -13,7 +13,7 @@ from pillsnap.engines.protocol import Batch, Engine
 from pillsnap.engines.providers import CPU
 from pillsnap.engines.sessions import open_session
 from pillsnap.errors import PillsnapError
-from pillsnap.hardware import gpu_used_mib
+from pillsnap.hardware import gpu_process_mib
 from pillsnap.isolated import run_isolated
 from pillsnap.ortconfig import Runtime
 
@@ -118,14 +118,12 @@ class OnnxAlone:
 
     def measure_here(self, image: Batch) -> Alone:
         """Time a session in this process, which has run no other model."""
-        before = gpu_used_mib()
         session = open_session(
             self.model, self.provider, self.threads, self.runtime, self.precision
         )
         seconds = _time(session.run, image)
-        on_gpu = session.ort.get_providers()[0] != CPU
-        after = gpu_used_mib() if on_gpu else None
-        gpu = None if before is None or after is None else float(max(0, after - before))
+        provider = session.ort.get_providers()[0]
+        gpu = None if provider == CPU else gpu_process_mib(self.runtime.device_id(provider))
         return Alone(seconds, peak_resident_mib(), gpu)
 
 

@@ -13,6 +13,7 @@ from pillsnap.artifacts import canonical_json, sha256_file
 from pillsnap.atomic import write_atomic
 from pillsnap.errors import EngineError
 from pillsnap.export.describe import PREFIX, Exported, exported, graph_sha256, read_onnx
+from pillsnap.export.properties import read_properties
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,12 @@ class Wanted:
         files = (path for path in folder.iterdir() if name.fullmatch(path.name))
         for path in sorted(files, reverse=True):
             try:
+                # Most are of other recipes: only what may be it is read whole.
+                if read_properties(path).get(PREFIX + self.entry) != self.key:
+                    continue
                 model = read_onnx(path)
-            except EngineError:
+            except (OSError, EngineError):
                 continue
             found = exported(path, "", model)
-            same = found.metadata.get(PREFIX + self.entry) == self.key
-            if same and found.metadata.get(PREFIX + "graph_sha256") == graph_sha256(model):
+            if found.metadata.get(PREFIX + "graph_sha256") == graph_sha256(model):
                 yield exported(path, sha256_file(path), model, self.checkpoint, reused=True)

@@ -17,12 +17,11 @@ from pillsnap.outcome import Outcome
 from pillsnap.plugin.ending import finish_session
 from pillsnap.plugin.reporter import Reporter
 from pillsnap.plugin.scoreboard import Scoreboard
-from pillsnap.plugin.spreading import deal, hand_out_one_by_one
+from pillsnap.plugin.spreading import auto_workers, deal, hand_out_one_by_one
 from pillsnap.plugin.state import PROPERTY, STATE, begin, is_worker, make_state
 from pillsnap.plugin.verdicts import VerdictReport
 from pillsnap.report.table import render
 from pillsnap.run import GateRun
-from pillsnap.workers import workers_for_gpu
 
 FIXTURE = "gate_item"
 GATE_OPTIONS = (
@@ -132,7 +131,7 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """With a GPU candidate, no more workers than models fit into its memory; None: xdist's own."""
-    return workers_for_gpu(config.option.provider, config.option.engine)
+    return auto_workers(config)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

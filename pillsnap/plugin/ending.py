@@ -41,6 +41,10 @@ def finish_session(session: pytest.Session, state: State) -> Finished | None:
     session.exitstatus = finished.exit_code
     if finished.exit_code in (0, 1):
         journal.finish(state.run.run_dir)
+    settings = state.run.config
+    journal.prune(
+        settings.exp_dir / "runs", settings.compare.runs_kept, settings.out_dir / "reports"
+    )
     return finished
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+from pillsnap.configfile import find_config, load_config
+from pillsnap.errors import PillsnapError
+from pillsnap.workers import workers_for_gpu
 
 # So many tests each worker has from the start: the one it runs, and the next.
 _AT_HAND = 2
@@ -13,6 +19,19 @@ def hand_out_one_by_one(config: pytest.Config) -> None:
     worker."""
     if getattr(config.option, "maxschedchunk", 1) is None:
         config.option.maxschedchunk = 1
+
+
+def auto_workers(config: pytest.Config) -> int | None:
+    """Workers of `-n auto` where a candidate runs on a GPU; None: xdist's own number.
+
+    xdist asks before the session's state is made.
+    """
+    try:
+        path = find_config(config.option.config, os.environ, config.rootpath)
+        runtime = load_config(path).runtime
+    except PillsnapError:
+        return None  # it is said where the state is made
+    return workers_for_gpu(config.option.provider, config.option.engine, runtime)
 
 
 def deal(items: list[pytest.Item], workers: int) -> None:

@@ -15,9 +15,9 @@ from pillsnap.versions import (
 )
 
 
-def describe_environment(threads: int) -> dict[str, Any]:
-    """Python, packages, CPU, GPU and its libraries; what is not there is null."""
-    gpu, _, driver = (gpu_name() or "").rpartition(", ")
+def describe_environment(threads: int, device_id: int) -> dict[str, Any]:
+    """Python, packages, CPU, the GPU that is used and its libraries; what is not there is null."""
+    gpu, _, driver = (gpu_name(device_id) or "").rpartition(", ")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from bisect import bisect_left
 from collections import Counter
@@ -70,8 +71,8 @@ class Metrics:
 
 def resident_bytes() -> int:
     """Memory of this process that is in RAM."""
-    # The second number of statm counts pages of 4 KiB on every Linux that pillsnap runs on.
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * mmap.PAGESIZE  # not 4 KiB on every arm64
 
 
 def _histogram(name: str, counts: list[int], total: float) -> list[str]:

@@ -33,7 +33,9 @@ from pillsnap.export import (
     describe_onnx,
     export_classification_onnx,
     export_detection_onnx,
+    found,
 )
+from pillsnap.export.describe import read_onnx
 from pillsnap.export.proof import prove
 from pillsnap.export.tracing import Traced, exporting
 from tests.models.small_models import Experiment, make_classifier
@@ -266,6 +268,24 @@ def test_what_changes_the_file_is_exported_anew(experiment: Experiment) -> None:
     assert (config.out_dir / "latest_classification.onnx").resolve() in paths
 
 
+def test_older_exports_of_other_recipes_are_not_read_whole(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = experiment(backbone="test_resnet")
+    first = export_classification_onnx(config)
+    other = replace(config, export=replace(config.export, opset=18))
+    export_classification_onnx(other)
+    read: list[Path] = []
+
+    def note(path: Path) -> onnx.ModelProto:
+        read.append(path)
+        return read_onnx(path)
+
+    monkeypatch.setattr(found, "read_onnx", note)
+    assert export_classification_onnx(config).path == first.path
+    assert read == [first.path]
+
+
 def test_a_damaged_export_is_not_reused(experiment: Experiment) -> None:
     config = experiment(backbone="test_resnet")
     first = export_classification_onnx(config)
@@ -326,9 +346,20 @@ def test_importing_the_package_is_light() -> None:
     assert done.stdout == "set()\n"
 
 
-def test_no_checkpoint(experiment: Experiment) -> None:
-    with pytest.raises(MissingCheckpoint, match=r"detection_best\.pt"):
-        export_detection_onnx(experiment())
+@pytest.mark.parametrize("stage", ["detection", "classification"])
+def test_no_checkpoint(experiment: Experiment, stage: str) -> None:
+    # The other stage's does not stand in for it.
+    other = {"detection": {"backbone": "test_resnet"}, "classification": {"detector": "yolo11n"}}
+    config = experiment(**other[stage])
+    export = {"detection": export_detection_onnx, "classification": export_classification_onnx}
+    with pytest.raises(MissingCheckpoint, match=rf"no {stage} checkpoint") as caught:
+        export[stage](config)
+    assert f"{stage}_best.pt" in str(caught.value)
+    assert not list(config.out_dir.glob("*.onnx"))
+    path = config.exp_dir / "checkpoints" / f"{stage}_best.pt"
+    path.mkdir()
+    with pytest.raises(CheckpointError, match="the checkpoint is a folder"):
+        export[stage](config)
 
 
 def test_image_sizes_the_detector_cannot_take(experiment: Experiment) -> None:
@@ -398,7 +429,7 @@ def test_folder_that_cannot_be_written(experiment: Experiment, tmp_path: Path) -
     config = experiment(backbone="test_resnet", out_dir=blocked / "out")
     with pytest.raises(PillsnapError, match="cannot write") as caught:
         export_classification_onnx(config)
-    assert str(blocked) in str(caught.value) and "export.out_dir" in str(caught.value)
+    assert str(blocked) in str(caught.value) and "write elsewhere" in str(caught.value)
 
 
 def test_full_disk(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

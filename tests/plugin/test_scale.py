@@ -10,6 +10,7 @@ import pytest
 
 from tests.plugin.project import Project, Workers
 from tests.plugin.test_runs import without_times
+from tests.unit.gpus import nvml_folder
 
 # Drift that differs from image to image, and a few flips.
 DRIFT = """
@@ -196,6 +197,20 @@ def test_hard_samples_are_a_cell_of_their_own(project: Project, workers: Workers
     assert list(records.glob("*/records/*-coverage-hard-s001of003.records"))
 
 
+def test_a_golden_bundle_leaves_hard_samples_out(project: Project, tmp_path: Path) -> None:
+    use(project, hard_per_bin=3, hardness_bins=[0.25, 0.7, 0.9, 1.0], shard_size=4)
+    bundle = tmp_path / "bundle"
+    assert project.run("-m", "coverage", "--save-reference", str(bundle)).ret == 0
+    ids = [cell["id"] for cell in project.report()["cells"]]
+    assert "classification-numpy-auto-fp32-coverage-hard" in ids
+    # They are of a pool that the reference scores, and the bundle has no reference that could.
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    shards = [name for cell in manifest["cells"] for name in cell["shards"]]
+    assert len(manifest["cells"]) == 2
+    assert len(shards) == len(set(shards))
+    assert not any("hard" in name for name in shards)
+
+
 # ---------------------------------------------------------------------------- reference cache
 
 
@@ -267,12 +282,10 @@ def test_a_cache_that_cannot_be_written_costs_no_run(project: Project, workers: 
 def test_gpu_memory_bounds_the_workers_of_n_auto(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tools = project.path / "bin"
-    tools.mkdir()
-    fake = tools / "nvidia-smi"
-    fake.write_text("#!/bin/sh\necho 5000\n")
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    project.settings["runtime"] = {"cuda": {"device_id": 1}}
+    project.write_config()
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(nvml_folder()))
+    monkeypatch.setenv("PILLSNAP_GPUS", f"A,GPU-a,{2**40},-\nB,GPU-b,{5000 * 2**20},-")
     result = project.run("-m", "smoke", "-n", "auto")
     assert result.ret == 0
     assert "created: 1/1 worker" in result.stdout.str()

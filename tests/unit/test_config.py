@@ -142,6 +142,7 @@ def test_rules_between_values(tmp_path: Path, text: str, key: str) -> None:
     [
         ("hard_per_bin", [0, 1, 8, 100_000], ["-1", "1.5", "null", "all"]),
         ("hard_pool", [1, 5000, 10**7], ["0", "-1", "1.5", "null"]),
+        ("runs_kept", [1, 20], ["0", "-1", "null", "1.5"]),
         ("reference_cache_gib", [0, 0.5, 20, 1e4], ["-1", "-0.001", ".inf", ".nan", "null", "20G"]),
         ("min_classes_required", [True, False], ["1", "null", "'true'", "maybe"]),
     ],
@@ -188,7 +189,10 @@ OTHER_VALUES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    "key", sorted({item.name for item in fields(Compare)} - {"shard_size", "reference_cache_gib"})
+    "key",
+    sorted(
+        {item.name for item in fields(Compare)} - {"shard_size", "reference_cache_gib", "runs_kept"}
+    ),
 )
 def test_everything_else_of_the_comparison_is_part_of_the_hash(tmp_path: Path, key: str) -> None:
     config = load(tmp_path)

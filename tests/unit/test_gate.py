@@ -218,6 +218,11 @@ def test_without_signal_in_the_reference_nothing_is_proved() -> None:
     assert found.breaches == (Breach("mse_mean", 1.0, 1e-6),)
 
 
+def test_output_that_is_not_finite_breaches_without_signal_too() -> None:
+    found = judge(figures(classification(non_finite=2), "is it trained?"), DEFAULT, "strict")
+    assert (found.name, found.reason) == ("breach", "non_finite 2 > 0")
+
+
 def test_breach_and_inconclusive_fail() -> None:
     assert [Verdict(name).failed for name in ("equivalent", "within_tolerance")] == [False, False]
     assert [Verdict(name).failed for name in ("breach", "inconclusive")] == [True, True]

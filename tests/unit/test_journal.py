@@ -16,7 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pillsnap.errors import PillsnapError
-from pillsnap.journal import RunLock, begin, find_unfinished, finish, read_outcome, write_outcome
+from pillsnap.journal import (
+    RunLock,
+    begin,
+    find_unfinished,
+    finish,
+    prune,
+    read_outcome,
+    write_outcome,
+)
 from pillsnap.outcome import Outcome
 
 laws = settings(max_examples=80, deadline=None, database=None)
@@ -300,3 +308,23 @@ def test_outcomes_and_the_end_are_written_whole_or_not_at_all(
     assert sorted(run_dir.rglob("*")) == before
     assert read_outcome(run_dir, SHARD) == OUTCOME
     assert found(tmp_path) == NAMES[0]
+
+
+def test_old_runs_are_removed_and_what_somebody_needs_stays(tmp_path: Path) -> None:
+    runs, reports = tmp_path / "runs", tmp_path / "reports"
+    runs.mkdir()
+    reports.mkdir()
+    names = [f"2025013{day}-235959-1a2b3c4-00000{day}" for day in range(6)]
+    for name in names:
+        make_run(runs, name, done=True)
+        write_outcome(runs / name, "shard", {"a": 1})
+    (runs / "notes of mine").mkdir()
+    (reports / "20250130-235959-1a2b3c4-smoke+full-000000.json").touch()
+    (reports / "20250132-235959-1a2b3c4-smoke-999999.json").touch()  # of another run
+    with held_elsewhere(runs / names[1]):
+        prune(runs, 2, reports)
+    left = {path.name for path in runs.iterdir()}
+    assert left == {"notes of mine", names[0], names[1], names[4], names[5]}
+    assert read_outcome(runs / names[0], "shard") == {"a": 1}
+    prune(runs, 2, tmp_path / "gone")
+    assert {path.name for path in runs.iterdir()} == {"notes of mine", names[4], names[5]}

@@ -42,6 +42,14 @@ def test_names_without_a_path_are_cut_into_runs() -> None:
     assert next(iter(groups)) == "node_conv_0 ... node_conv_2"
 
 
+def test_interleaved_modules_keep_the_order_of_the_graph() -> None:
+    names = ["/b/0", "/a/0", "/b/1", "/a/1", "/a/2"]
+    groups = group_nodes(names, 2)
+    assert list(groups.values()) == [("/b/0", "/b/1"), ("/a/0", "/a/1", "/a/2")]
+    # Neighbours that are joined stand in the graph's order, not in their modules'.
+    assert list(group_nodes(names, 1).values()) == [tuple(names)]
+
+
 @given(names_of_nodes, st.integers(1, 50))
 def test_groups_hold_every_node_once(names: list[str], most: int) -> None:
     groups = group_nodes(names, most)

@@ -169,8 +169,10 @@ def make_result(
     seconds: float = 1.5,
     noise_floor: dict[str, Any] | None = None,
     hard: bool = False,
+    precision: str = "fp32",
+    providers: Sequence[str] = ("CPUExecutionProvider",),
 ) -> CellResult:
-    cell = Cell(stage, engine, provider, "fp32", mode, hard)
+    cell = Cell(stage, engine, provider, precision, mode, hard)
     outcome = Outcome(
         cell.id,
         samples=samples + len(unreadable or {}),
@@ -189,7 +191,7 @@ def make_result(
             "git_sha": "nogit",
             "opset": 17,
             "dynamic_axes": True,
-            "providers": ["CPUExecutionProvider"],
+            "providers": list(providers),
         },
         noise_floor=noise_floor,
         seconds=seconds,
@@ -507,7 +509,7 @@ def test_a_report_that_cannot_be_written_is_an_incomplete_run(config: Config) ->
     config.exp_dir.mkdir()
     config.out_dir.write_text("a file where the folder should be")
     report = build_report([], config, facts())
-    with pytest.raises(PillsnapError, match=r"(?s)cannot write.*export\.out_dir"):
+    with pytest.raises(PillsnapError, match=r"(?s)cannot write.*write elsewhere"):
         publish_report(report, config, "name")
     run = GateRun(config, Selection(), threads=1, run_dir=config.exp_dir / "runs" / "tag-abc")
     for pytest_code, expected in ((0, 3), (1, 3), (2, 2)):
@@ -696,6 +698,10 @@ def test_drift_stands_beside_torchs_own_noise(config: Config) -> None:
     lines = render(report, "report.json")
     assert "  over torch's own noise: prob err 2 x" in lines
     assert "  over torch's own noise: box px 5 x" in lines
+    # In other precisions drift is meant, and says nothing beside the noise of float32.
+    lossy = make_result(noise_floor=FLOORS["classification"], precision="fp16")
+    lines = render(build_report([lossy], config, facts()), "report.json")
+    assert not any("own noise" in line for line in lines)
     # No drift is no multiple of it, which is something else.
     metrics = {**CLASSIFICATION, "prob_err_max": 0.0}
     quiet = make_result(metrics=metrics, noise_floor=FLOORS["classification"])
@@ -832,6 +838,24 @@ def test_the_policy_is_said_in_words(config: Config) -> None:
         "8 per bin of the reference's top-1 probability (0, 0.3, 0.6, 0.85, 1), of 900 at random, "
         "seed 3"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "fell_back"),
+    [
+        ({}, True),
+        ({"providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]}, False),
+        ({"provider": "cpu"}, False),
+        ({"engine": "torch"}, False),
+        ({"providers": []}, False),  # nothing is known of what ran
+    ],
+)
+def test_a_fallback_of_auto_is_noted(
+    config: Config, changes: dict[str, Any], fell_back: bool
+) -> None:
+    report = build_report([make_result(**changes)], config, facts())
+    note = "note: provider auto fell back to CPUExecutionProvider"
+    assert (note in render(report, "report.json")) == fell_back
 
 
 # ----------------------------------------------------- cells that the ledger judges, from records

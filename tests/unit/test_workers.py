@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable
-from pathlib import Path
+import shutil
 
 import pytest
 
 from pillsnap.errors import ConfigError
+from pillsnap.ortconfig import Cuda, Runtime
 from pillsnap.workers import MIB_PER_GPU_WORKER, thread_count, workers_for_gpu
+from tests.unit.gpus import ask
 
 
 def test_threads_are_the_option_or_a_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,45 +26,44 @@ def test_threads_are_the_option_or_a_share_of_the_cores(monkeypatch: pytest.Monk
             thread_count(wrong, 1)
 
 
-Gpu = Callable[..., None]
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+
+MIB = 2**20
 
 
-@pytest.fixture
-def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    """Puts a machine of many cores and a GPU with that much free memory in place."""
-
-    def install(*free_mib: int, cores: int = 64) -> None:
-        folder = tmp_path / "bin"
-        folder.mkdir(exist_ok=True)
-        lines = "\n".join(map(str, free_mib))
-        script = f"#!{sys.executable}\nprint({lines!r})\n"
-        (folder / "nvidia-smi").write_text(script)
-        (folder / "nvidia-smi").chmod(0o755)
-        monkeypatch.setenv("PATH", str(folder))
-        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
-
-    return install
+def gpu(free_mib: int) -> str:
+    return f"A GPU,GPU-aa,{max(1, free_mib * MIB)},-"
 
 
-def test_workers_share_the_memory_of_the_gpu(gpu: Gpu) -> None:
-    for free, workers in (
+def workers(call: str, *gpus: str, cores: int = 64) -> object:
+    """workers_for_gpu on a machine of so many cores."""
+    known = f"setattr(os, 'sched_getaffinity', lambda pid: set(range({cores})))"
+    return ask(f"({known}, workers_for_gpu({call}))[1]", *gpus)
+
+
+@needs_compiler
+def test_workers_share_the_memory_of_the_gpu() -> None:
+    for free, count in (
         (0, 1),  # one may be enough: it is the run that says if it does not fit
-        (MIB_PER_GPU_WORKER - 1, 1),
         (2 * MIB_PER_GPU_WORKER - 1, 1),
         (2 * MIB_PER_GPU_WORKER, 2),
         (80 * 1024, 20),
     ):
-        gpu(free)
-        assert workers_for_gpu(None, None) == workers
-    gpu(80 * 1024, cores=6)
-    assert workers_for_gpu(None, None) == 6
-    gpu(3 * MIB_PER_GPU_WORKER, 80 * 1024)  # the first one is the one that is used
-    assert workers_for_gpu(None, None) == 3
+        assert workers("None, None, Runtime()", gpu(free)) == count
+    assert workers("None, None, Runtime()", gpu(80 * 1024), cores=6) == 6
 
 
-@pytest.mark.parametrize(
-    ("providers", "engines", "limited"),
-    [
+@needs_compiler
+def test_it_is_the_gpu_that_is_configured() -> None:
+    gpus = gpu(3 * MIB_PER_GPU_WORKER), gpu(5 * MIB_PER_GPU_WORKER)
+    runtime = "Runtime(cuda=Cuda(device_id=1))"
+    assert workers(f"None, None, {runtime}", *gpus) == 5
+    assert workers(f"['tensorrt'], None, {runtime}", *gpus) == 3
+
+
+@needs_compiler
+def test_workers_are_limited_where_a_candidate_runs_on_the_gpu() -> None:
+    cases: list[tuple[list[str] | None, list[str] | None, bool]] = [
         (None, None, True),
         (["auto"], ["onnx"], True),
         (["cuda"], ["torch"], True),
@@ -75,18 +74,12 @@ def test_workers_share_the_memory_of_the_gpu(gpu: Gpu) -> None:
         (["tensorrt"], ["onnx"], True),
         (["tensorrt"], ["onnx", "tensorrt"], True),
         (["cpu"], ["onnx", "tensorrt"], True),  # select refuses it, in words
-    ],
-)
-def test_workers_are_limited_where_a_candidate_runs_on_the_gpu(
-    gpu: Gpu, providers: list[str] | None, engines: list[str] | None, limited: bool
-) -> None:
-    gpu(3 * MIB_PER_GPU_WORKER)
-    assert workers_for_gpu(providers, engines) == (3 if limited else None)
+    ]
+    calls = ", ".join(f"workers_for_gpu({a!r}, {b!r}, Runtime())" for a, b, _ in cases)
+    found = ask(f"[{calls}]", gpu(3 * MIB_PER_GPU_WORKER))
+    assert [count is not None for count in found] == [limited for _, _, limited in cases]
 
 
-def test_without_a_gpu_workers_are_not_limited_by_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_without_a_gpu_workers_are_not_limited_by_one() -> None:
     for providers in (None, ["cuda"], ["cpu"]):
-        assert workers_for_gpu(providers, ["onnx", "tensorrt"]) is None
+        assert workers_for_gpu(providers, ["onnx", "tensorrt"], Runtime(cuda=Cuda(63))) is None
