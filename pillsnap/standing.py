@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import json
 import logging
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pillsnap.gate import Breach, concerns_outputs
+from pillsnap.printable import printable
+from pillsnap.reportfiles import read_report_files
 
 log = logging.getLogger(__name__)
+
+# What reading another thing as a report raises.
+_NO_REPORT = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 
 PASSING = ("equivalent", "within_tolerance")
 
@@ -64,16 +68,14 @@ def read_judgements(folder: Path, sha256: str, *, but: str = "") -> list[Judgeme
         but: name of a report that is left out.
     """
     found = []
-    for path in sorted(folder.glob("*.json")):
+    for path, data in read_report_files(folder):
+        # Parsing takes long, where there are thousands of reports of other files.
+        if path.name == but or sha256.encode() not in data:
+            continue
         try:
-            if path.name == but or not stat.S_ISREG(path.stat().st_mode):
-                continue
-            data = path.read_bytes()
-            # Parsing takes long, where there are thousands of reports of other files.
-            if sha256.encode() in data:
-                found += judgements_of(json.loads(data), path.name, sha256)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            log.warning("%s is no report and approves nothing: %r", path, error)
+            found += judgements_of(json.loads(data), path.name, sha256)
+        except _NO_REPORT as error:
+            log.warning("%s is no report and approves nothing: %r", printable(path), error)
     return found
 
 
@@ -82,7 +84,7 @@ def judgements_of(report: Mapping[str, Any], name: str, sha256: str) -> list[Jud
     that it does not hold that of float32 was to be expected.
 
     Raises:
-        KeyError, TypeError, AttributeError: it is no report.
+        KeyError, TypeError, AttributeError, IndexError: it is no report.
     """
     return list(_judgements(report, name, sha256))
 
@@ -140,8 +142,8 @@ def find_standing(judged: Sequence[Judgement], stage: str, provider: str) -> Sta
         if each.of_outputs and _stands(each, latest, mine):
             return Standing(
                 False,
-                f"{each.report}: {each.cell}, {each.verdict}, with the same data, configuration and "
-                "checkpoint",
+                f"{each.report}: {each.cell}, {each.verdict}, with the same data, configuration "
+                "and checkpoint",
             )
     return Standing(True, latest[0].report)
 

@@ -17,7 +17,7 @@ import numpy as np
 from pillsnap.artifacts import sha256_file
 from pillsnap.config import Config
 from pillsnap.errors import EngineError, MissingCheckpoint
-from pillsnap.modelchoice import choose_model, engine_of
+from pillsnap.modelchoice import VARIABLES, choose_model, engine_of
 from pillsnap.models import Opened, make_pipeline, model_stage, open_model
 from pillsnap.pipeline import Pipeline
 from pillsnap.serve.approval import is_approved, require_allowed
@@ -76,6 +76,8 @@ class ModelManager:
                 continue
             self._loaded[stage] = self._load(stage, choice.path, choice.reason)
             if not self._loaded[stage].verified:
+                if not (choice.passed or config.serve.allow_unverified):
+                    raise _unpassed(choice.path, stage)
                 log.warning("no report of the gate has passed the %s model", stage)
         self.batcher = Batcher(self._pipeline(self._loaded), metrics.observe_batch)
 
@@ -174,6 +176,16 @@ def warm_up(config: Config, stage: str, opened: Opened) -> None:
         )
     if not np.isfinite(output).all():
         raise EngineError(f"the {stage} model gives values that are not finite")
+
+
+def _unpassed(path: Path, stage: str) -> EngineError:
+    return EngineError(
+        f"the gate has passed no {stage} export: the newest is not served by itself",
+        where=path,
+        expected=f"latest_{stage}.onnx beside it, or a report that passed it",
+        hint=f"run pytest -m smoke, name a model by {VARIABLES[stage]}, or set "
+        "serve.allow_unverified",
+    )
 
 
 @contextmanager

@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("printable",),
     ("errors", "noise", "preprocess", "detections", "ranking", "matrix", "certify"),
     ("atomic", "crops", "codes", "progress", "fieldtypes", "isolated"),
+    ("reportfiles",),
     ("textfiles", "artifacts", "images", "weights", "bootstrap", "coco", "hardware", "versions"),
     ("configparse", "envfile", "labels", "maps", "records", "cache", "journal", "demo", "listing"),
     ("pipeline", "inputs", "resultfiles"),
