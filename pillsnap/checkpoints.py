@@ -21,6 +21,7 @@ __all__ = [
     "build_classification_model",
     "build_detection_model",
     "build_model",
+    "checkpoint_path",
     "count_params",
     "find_best_checkpoint",
     "letterbox_transform",
@@ -35,13 +36,18 @@ def list_checkpoints(exp_dir: Path) -> list[Path]:
     return sorted(path for path in (exp_dir / "checkpoints").glob("*.pt") if path.is_file())
 
 
+def checkpoint_path(exp_dir: Path, stage: str) -> Path:
+    """Where the checkpoint of a stage belongs."""
+    return exp_dir / "checkpoints" / f"{stage}_best.pt"
+
+
 def find_best_checkpoint(exp_dir: Path, stage: str) -> Path:
     """exp_dir/checkpoints/<stage>_best.pt.
 
     Raises:
         MissingCheckpoint: it is not there; names the path and what lies beside it.
     """
-    path = exp_dir / "checkpoints" / f"{stage}_best.pt"
+    path = checkpoint_path(exp_dir, stage)
     if path.exists():
         return path
     beside = ", ".join(other.name for other in list_checkpoints(exp_dir)[:8])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,9 @@ from pillsnap.diagnose.cells import diagnose_cells
 from pillsnap.errors import PillsnapError
 from pillsnap.ledger import Ledger
 from pillsnap.logrecords import open_log
+from pillsnap.release import carry_out, decide_release
 from pillsnap.report import RunFacts, build_report, publish_report
 from pillsnap.run import GateRun
-from pillsnap.standalone import publish_standalone
 
 log = open_log(__name__)
 
@@ -57,7 +59,7 @@ def decide_exit_code(
         complete: every collected shard reported.
         failed: a cell breached or is inconclusive.
         asked: the user asked for the gate by name.
-        measured: at least one cell was.
+        measured: at least one cell was, and none that a gate must measure was skipped.
         stopped: by -x or --maxfail, after a test failed; under xdist pytest calls it interrupted.
     """
     if stopped and pytest_code in (1, INTERRUPTED):
@@ -84,53 +86,81 @@ def finish(
 ) -> Finished:
     """Judge every cell, decide the exit code and publish the report, also of a run that failed."""
     results = ledger.results()
+    unmeasured = ledger.unmeasured() if asked else []
     complete = not ledger.missing and pytest_code not in (INTERRUPTED, INTERNAL_ERROR)
     code = decide_exit_code(
         pytest_code=pytest_code,
         complete=complete,
         failed=any(result.verdict.failed for result in results),
         asked=asked,
-        measured=any(result.measured for result in results),
+        measured=not unmeasured and any(result.measured for result in results),
         stopped=stopped,
     )
 
-    # A run that was broken off is not kept waiting.
-    diagnoses = diagnose_cells(run, results) if complete else {}
-
-    def report_of(exit_code: int) -> dict[str, Any]:
-        facts = RunFacts(
-            run=run.run_dir.name,
-            started=started,
-            command=command,
-            threads=run.threads,
-            exit_code=exit_code,
-            complete=complete,
-            missing=ledger.missing,
-            skipped=ledger.skipped(),
-            budgets=run.selection.budgets,
-            diagnoses=diagnoses,
-        )
-        return build_report(results, run.config, facts)
-
-    report = report_of(code)
     modes = "+".join(dict.fromkeys(result.cell.mode for result in results)) or "none"
     name = f"{tag}-{modes}-{run.run_dir.name.rpartition('-')[2]}"
-    _publish_pipeline(run)
+    facts = RunFacts(
+        run=run.run_dir.name,
+        started=started,
+        command=command,
+        threads=run.threads,
+        exit_code=code,
+        complete=complete,
+        missing=ledger.missing,
+        skipped=ledger.skipped(),
+        unmeasured=[cell.id for cell in unmeasured],
+        budgets=run.selection.budgets,
+        data={stage: run.plan.data_sha256(stage) for stage in _stages(results)},
+    )
+    release = decide_release(
+        run.config,
+        results,
+        build_report(results, run.config, facts),
+        name,
+        skipped=ledger.unmeasured(),
+        candidates=run.selection.candidates,
+    )
+    facts = replace(facts, release=release)
+    report = build_report(results, run.config, facts)
     if complete:
         _publish_bundle(run, results)
     try:
-        return Finished(results, report, code, publish_report(report, run.config, name))
+        path = publish_report(report, run.config, name)
     except PillsnapError as error:
         code = code if code in (INTERRUPTED, USAGE_ERROR) else INCOMPLETE
-        return Finished(results, report_of(code), code, None, str(error))
+        facts = replace(facts, exit_code=code)
+        return Finished(results, build_report(results, run.config, facts), code, None, str(error))
+    carry_out(run.config, release)
+    # From here on verdicts, report and exit code stand, whatever a diagnosis runs into. A run that
+    # was broken off is not kept waiting for one.
+    diagnoses = _diagnose(run, results) if complete else {}
+    if diagnoses:
+        report = build_report(results, run.config, replace(facts, diagnoses=diagnoses))
+        try:
+            publish_report(report, run.config, name)
+        except PillsnapError as error:
+            log.warning("the report stays without its diagnosis: %s", error)
+    return Finished(results, report, code, path)
 
 
-def _publish_pipeline(run: GateRun) -> None:
-    """Put the pipeline beside the models; it proves nothing, so a run does not fail by it."""
+def _diagnose(run: GateRun, results: Sequence[CellResult]) -> dict[str, dict[str, Any]]:
+    """What diagnose_cells finds; nothing where it is interrupted or terminated."""
+    usual = signal.getsignal(signal.SIGTERM)
+    heard = usual == signal.SIG_DFL and threading.current_thread() is threading.main_thread()
+    if heard:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        publish_standalone(run.config)
-    except Exception as error:  # of models that this run may have nothing to do with
-        log.warning("pillsnap_pipeline.py could not be written: %s", error)
+        return diagnose_cells(run, results)
+    except KeyboardInterrupt:
+        log.warning("the diagnosis was broken off: report and exit code stand without it")
+        return {}
+    finally:
+        if heard:
+            signal.signal(signal.SIGTERM, usual)
+
+
+def _stages(results: Sequence[CellResult]) -> list[str]:
+    return sorted({result.cell.stage for result in results})
 
 
 def _publish_bundle(run: GateRun, results: Sequence[CellResult]) -> None:

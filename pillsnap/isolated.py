@@ -41,21 +41,23 @@ def run_isolated(
         IsolatedError: the process was ended after `seconds`, or ended by itself; it says how, with
             the last line that it wrote to its standard error.
     """
+    request = pickle.dumps(sys.path) + pickle.dumps((function, args, kwargs))
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(
-            _COMMAND,
-            input=pickle.dumps(sys.path) + pickle.dumps((function, args, kwargs)),
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-        )
+        with subprocess.Popen(_COMMAND, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+            try:
+                stdout, stderr = process.communicate(request, timeout=seconds)
+            except BaseException:  # an interrupt too: the process does not outlive this call
+                process.kill()
+                process.wait()
+                raise
     except subprocess.TimeoutExpired:
         raise IsolatedError("it was ended", got=f"no answer within {seconds:g} s") from None
     except OSError as error:
         raise IsolatedError("no process could be started", got=error.strerror) from error
-    if done.returncode:
-        raise IsolatedError("its process ended", got=_ending(done.returncode, done.stderr))
-    raised, answer = pickle.loads(done.stdout)  # of our own child
+    if process.returncode:
+        raise IsolatedError("its process ended", got=_ending(process.returncode, stderr))
+    raised, answer = pickle.loads(stdout)  # of our own child
     if raised is not None:
         raise raised
     found: R = answer

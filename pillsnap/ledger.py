@@ -71,6 +71,13 @@ class Ledger:
             if outcome.failure is not None and outcome.failure[0] == "skipped"
         }
 
+    def unmeasured(self) -> list[Cell]:
+        """Cells that were skipped as a whole, of the stages that a gate must measure."""
+        skipped = self.skipped().keys()
+        ran = {self._shards[name].cell for name in self._expected - skipped}
+        cells = dict.fromkeys(shard.cell for shard in self._shards.values() if shard.id in skipped)
+        return [cell for cell in cells if cell not in ran and self._run.plan.asks_for(cell.stage)]
+
     def results(self) -> list[CellResult]:
         """Judge every expected cell that was not skipped as a whole, in the order of collection."""
         ran = self._expected - self.skipped().keys()

@@ -1,4 +1,4 @@
-"""Which file is a stage's model: of the environment, the newest export, else the checkpoint."""
+"""Which file is a stage's model: of the environment, an export, else the checkpoint."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ class Choice:
     Attributes:
         path: an .onnx file, or a .pt.
         reason: why it is this one, without its folder: it may be shown to clients.
+        passed: False for an export that was found by its name alone: no link says that the gate has
+            passed it.
     """
 
     path: Path
     reason: str
+    passed: bool = True
 
     @property
     def engine(self) -> str:
@@ -45,7 +48,8 @@ def engine_of(path: Path) -> str:
 
 
 def choose_model(config: Config, stage: str, environ: Mapping[str, str]) -> Choice:
-    """The model of a stage: from the environment, else the newest export, else the checkpoint.
+    """The model of a stage: from the environment, else the export that the gate passed last, else
+    the newest export, else the checkpoint.
 
     A variable that is set and wrong is an error, never a reason to look further.
 
@@ -114,11 +118,15 @@ def _from_exports(folder: Path, stage: str, place: str) -> Choice | None:
     if latest.is_file():
         return Choice(latest.resolve(), f"latest_{stage}.onnx of {place}")
     if latest.is_symlink():
-        log.warning("%s leads nowhere: taking the newest export", latest)
+        log.warning("%s leads nowhere", latest)
     name = re.compile(rf"{stage}-{VERSION_TAG}\.onnx")
     files = [path for path in folder.glob(f"{stage}-*.onnx") if name.fullmatch(path.name)]
     newest = max(files, key=lambda path: path.name, default=None)
-    return None if newest is None else Choice(newest, f"newest {stage} export of {place}")
+    if newest is None:
+        return None
+    log.warning("%s: no link leads to an export that the gate has passed", stage)
+    reason = f"newest {stage} export of {place}; no latest_{stage}.onnx says that it has passed"
+    return Choice(newest, reason, passed=False)
 
 
 def _from_checkpoint(config: Config, stage: str) -> Choice:

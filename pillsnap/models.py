@@ -98,7 +98,7 @@ def open_model(
 
     described = describe_onnx(path, stage)
     _require_content(path, sha256, described.sha256)
-    _require_same_settings(config, stage, described)
+    require_same_settings(config, stage, described)
     session = open_session(
         described.content(),
         provider,
@@ -220,7 +220,7 @@ def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: 
     return Opened(run, {**facts, "engine": "torch", "provider": f"torch:{device}"})
 
 
-def _require_same_settings(config: Config, stage: str, described: Exported) -> None:
+def require_same_settings(config: Config, stage: str, described: Exported) -> None:
     """Refuse an export made for another preprocessing or class map; foreign files say nothing."""
     for key, value in expected_use(config, stage).items():
         found = described.metadata.get(PREFIX + key)

@@ -59,6 +59,7 @@ def select(
     usual = default.stages if reference is None else tuple(s for s in STAGES if s in named)
     chosen = Selection(
         stages=_choices("--stage", stages, STAGES) or usual,
+        named=tuple(stage for stage in STAGES if stage in {*(stages or ()), *named}),
         engines=_choices("--engine", engines, engine_names()) or default.engines,
         providers=_choices("--provider", providers, PROVIDERS) or default.providers,
         precisions=_choices("--precision", precisions, PRECISIONS) or default.precisions,
@@ -122,8 +123,10 @@ def select(
 def repeat_command(selection: Selection, markers: str, threads: int, config: Path) -> str:
     """The command that repeats a run's cells, whatever workers they ran on."""
     words = ["pytest", "-m", markers]
+    # Stages that no option has named are those of the configuration.
+    stages = selection.stages if set(selection.stages) <= set(selection.named) else ()
     for option, values in (
-        ("--stage", selection.stages),
+        ("--stage", stages),
         ("--engine", selection.engines),
         ("--provider", selection.providers),
         ("--precision", selection.precisions),

@@ -21,7 +21,7 @@ class Outcome:
         file, sha256: the records on disk.
         unreadable: reason by sample id.
         non_finite: ids of samples for which the candidate's output is not finite.
-        reference, candidate: what the engines say of themselves.
+        reference, candidate: what the engines say of themselves, once both are open.
         transform, strides: the preprocessing in force and the detector's strides.
         noise_floor: how far the reference is from itself; of a cell's first shard.
         notes: what a reader of the figures should know of the labels.

@@ -5,11 +5,13 @@ Collection asks for all of it, so it reads names and labels only: no torch, no h
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pillsnap.bundle import Bundle
+from pillsnap.checkpoints import checkpoint_path
 from pillsnap.config import Config
 from pillsnap.datasets import Dataset, Sample, read_dataset
 from pillsnap.errors import DataError
@@ -57,6 +59,14 @@ class Plan:
             for shard in split_cell(cell, self._count(cell), self.shard_size)
         ]
 
+    def asks_for(self, stage: str) -> bool:
+        """Whether a gate that is asked for must measure a stage: one that an option names, or that
+        has validation data or a checkpoint. A project may well have one stage alone."""
+        val = self._config.data.val
+        data = val.combo if stage == "detection" else val.single
+        checkpoint = checkpoint_path(self._config.exp_dir, stage)
+        return stage in self._selection.named or data is not None or checkpoint.exists()
+
     def data(self, stage: str) -> list[Sample]:
         """All validation samples of a stage, which every mode draws from; raises DataError."""
         return self.dataset(stage).samples
@@ -66,6 +76,17 @@ class Plan:
         if stage not in self._data:
             self._data[stage] = read_dataset(self._config, stage)
         return self._data[stage]
+
+    def data_sha256(self, stage: str) -> str | None:
+        """SHA-256 over names and labels of all validation data of a stage, whatever the mode; None
+        where they cannot be read."""
+        digest = hashlib.sha256()
+        try:
+            for sample in self.data(stage):
+                digest.update(repr((sample.id, sample.label, sample.boxes)).encode())
+        except DataError:  # or a bundle stands for it
+            return None
+        return digest.hexdigest()
 
     def population(self, cell: Cell) -> list[Sample]:
         """What the samples of a cell were drawn from, as far as it is here."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from pillsnap.logrecords import open_log
 from pillsnap.printable import printable
 
-log = logging.getLogger(__name__)
+log = open_log(__name__)
 
 # A report of fifty cells has 1 MiB. Parsed, JSON takes up to twenty times its size.
 MAX_BYTES = 16 * 2**20

@@ -69,6 +69,8 @@ class GateRun:
         from_files: Load = partial(load_batches, threads=threads)
         self._load = load or (from_files if bundle is None else bundle.load)
         self._hard: dict[str, list[Sample]] = {}
+        # What the shard that runs is of, so that a failure can be laid to a file.
+        self._running: dict[str, Any] = {}
         self._sides = Sides(
             config,
             selection,
@@ -104,6 +106,7 @@ class GateRun:
     def run(self, shard: Shard) -> Outcome:
         """Run one shard and write its records; a problem comes back as the outcome's failure."""
         started = time.perf_counter()
+        self._running = {}
         try:
             outcome = self._recall(shard) if self.resume else None
             if outcome is not None:
@@ -112,9 +115,9 @@ class GateRun:
         except (MissingCheckpoint, EngineMissing) as error:
             outcome = Outcome(shard.id, ("skipped", str(error)))
         except WrongCandidate as error:
-            outcome = Outcome(shard.id, ("breach", str(error)))
+            outcome = Outcome(shard.id, ("breach", str(error)), **self._running)
         except PillsnapError as error:
-            outcome = Outcome(shard.id, ("unmeasured", str(error)))
+            outcome = Outcome(shard.id, ("unmeasured", str(error)), **self._running)
         outcome = replace(outcome, seconds=time.perf_counter() - started)
         if outcome.inputs is not None:
             journal.write_outcome(self.run_dir, shard.id, outcome.as_dict())
@@ -127,6 +130,7 @@ class GateRun:
         samples = self._of_shard(shard, remembered)
         labelled, notes = self.plan.in_classes(samples, cell.stage, reference.class_names)
         candidate = self._sides.candidate(cell)
+        self._running = {"reference": reference.engine.info, "candidate": candidate.info}
         recorder = make_recorder(reference, self.config.nms)
         floor: dict[str, Any] | None = None
         example: Batch | None = None
@@ -230,6 +234,10 @@ class GateRun:
             return None, None
         path = self.run_dir / "records" / f"{shard.id}.records"
         return str(path), write_records(path, columns)
+
+    def close(self) -> None:
+        """Let go of the models; what is asked for later is opened again."""
+        self._sides.close()
 
     def reference(self, cell: Cell) -> RememberedReference:
         """The reference of a cell, opened when it is first asked for."""

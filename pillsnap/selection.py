@@ -12,6 +12,7 @@ class Selection:
     """What the options of a run ask for; the modes come from pytest's markers.
 
     Attributes:
+        named: of the stages, those that an option names: they must be measured.
         int8_method: static, dynamic or auto; None leaves it to the configuration.
         budgets: the most that a figure of speed or memory may be, by its name.
         gate_strict: the sample must also certify the tolerances.
@@ -23,6 +24,7 @@ class Selection:
     """
 
     stages: tuple[str, ...] = ("detection", "classification")
+    named: tuple[str, ...] = ()
     engines: tuple[str, ...] = ("onnx",)
     providers: tuple[str, ...] = ("auto",)
     precisions: tuple[str, ...] = ("fp32",)

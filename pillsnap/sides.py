@@ -77,6 +77,11 @@ class Sides:
             self._candidate = (model, Stopwatch(backend(cell.engine).open_candidate(request)))
         return self._candidate[1]
 
+    def close(self) -> None:
+        """Let go of the models; what is asked for later is opened again."""
+        self._references.clear()
+        self._candidate = None
+
     def _open_reference(self, cell: Cell) -> RememberedReference:
         if self._bundle is not None:
             return self._bundle.reference(cell.stage, cell.mode)

@@ -9,18 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.cellresult import CellResult
-from pillsnap.diagnose import (
-    Budget,
-    FreshExports,
-    diagnose,
-    make_subject,
-    pipeline_budget,
-    problem_of,
-)
-from pillsnap.diagnose.subject import Subject
-from pillsnap.export import read_onnx, read_with_weights
+from pillsnap.diagnose import problem_of
+from pillsnap.diagnose.process import Setting, Task, run_jobs
+from pillsnap.errors import PillsnapError
 from pillsnap.gate import concerns_outputs
-from pillsnap.images import read_image
 from pillsnap.matrix import STAGES, Cell
 from pillsnap.run import GateRun
 
@@ -30,31 +22,38 @@ SAMPLES = 3
 
 def diagnose_cells(run: GateRun, results: Sequence[CellResult]) -> dict[str, dict[str, Any]]:
     """Diagnose every cell of ONNX Runtime that breached by what its model answers, or all of them
-    if the options say so. Nothing that goes wrong here leaves this function but as a note.
+    if the options say so. Whatever a model does to the process that runs it comes back as a note.
 
     Returns:
         What `diagnose` gives, by cell id.
     """
     found: dict[str, dict[str, Any]] = {}
-    with FreshExports(run.config) as exports:
-        for result in results:
-            if _is_wanted(run, result):
-                try:
-                    folder = run.config.out_dir / "repro" / result.cell.id
-                    found[result.cell.id] = diagnose(_subject(run, result), exports, folder)
-                except Exception as error:  # a diagnosis must not cost the run its report
-                    found[result.cell.id] = _nothing(problem_of(error))
-        for pair in _pairs(results):
-            parts = [found[each.cell.id] for each in pair if each.cell.id in found]
-            if parts:
-                try:
-                    budget = _pipeline_budget(run, pair, exports).as_dict()
-                except Exception as error:
-                    for part in parts:
-                        part["problems"].append(f"pipeline: {problem_of(error)}")
-                else:
-                    for part in parts:
-                        part["pipeline"] = budget
+    wanted = [result for result in results if _is_wanted(run, result)]
+    tasks: dict[Cell, Task] = {}
+    for result in filter(_can_run, results) if wanted else ():
+        try:
+            tasks[result.cell] = _task(run, result)
+        except PillsnapError as error:
+            if result in wanted:
+                found[result.cell.id] = _nothing(problem_of(error))
+    cells = [(tasks[result.cell],) for result in wanted if result.cell in tasks]
+    pairs = [
+        tuple(tasks[each.cell] for each in pair)
+        for pair in _pairs(results)
+        if any(each in wanted for each in pair) and all(each.cell in tasks for each in pair)
+    ]
+    run.close()  # the models are opened again elsewhere, and are large
+    setting = Setting(run.config, run.selection, run.threads, run.run_dir)
+    answers = run_jobs(setting, [*cells, *pairs])
+    for job in cells:
+        answer = answers[job]
+        found[job[0].cell.id] = answer.value or _nothing(answer.problem)
+    for pair in pairs:
+        for part in (found[task.cell.id] for task in pair if task.cell.id in found):
+            if pair in answers and answers[pair].value is None:
+                part["problems"].append(f"pipeline: {answers[pair].problem}")
+            elif pair in answers:
+                part["pipeline"] = answers[pair].value
     return found
 
 
@@ -73,27 +72,18 @@ def _can_run(result: CellResult) -> bool:
 
 
 def _model_of(result: CellResult) -> Path | None:
-    """The file that the cell's candidate was; None where none was opened."""
-    paths = (outcome.candidate.get("path") for outcome in result.outcomes)
+    """The file that the cell's candidate was; None where none was compared."""
+    paths = (each.candidate.get("path") for each in result.outcomes if each.failure is None)
     return next((Path(path) for path in paths if path), None)
 
 
-def _subject(run: GateRun, result: CellResult) -> Subject:
+def _task(run: GateRun, result: CellResult) -> Task:
     model = _model_of(result)
     assert model is not None  # by _can_run
-    reference = run.reference(result.cell).reference
     data = run.plan.data(result.cell.stage)
-    names = result.worst[:SAMPLES] or [sample.id for sample in data[:SAMPLES]]
-    by_id = {sample.id: sample for sample in data if sample.id in names}
-    return make_subject(
-        run.config,
-        result.cell,
-        model,
-        [(name, read_image(by_id[name].path)) for name in names],
-        transform=reference.transform,
-        reference=reference.engine.run,
-        threads=run.threads,
-    )
+    names = result.worst[:SAMPLES] or tuple(sample.id for sample in data[:SAMPLES])
+    by_id = {sample.id: sample.path for sample in data if sample.id in names}
+    return Task(result.cell, model, tuple((name, by_id[name]) for name in names))
 
 
 def _pairs(results: Sequence[CellResult]) -> Iterator[tuple[CellResult, CellResult]]:
@@ -106,15 +96,6 @@ def _pairs(results: Sequence[CellResult]) -> Iterator[tuple[CellResult, CellResu
         by_stage = {result.cell.stage: result for result in group}
         if len(by_stage) == len(STAGES):
             yield by_stage["detection"], by_stage["classification"]
-
-
-def _pipeline_budget(
-    run: GateRun, pair: tuple[CellResult, CellResult], exports: FreshExports
-) -> Budget:
-    detector, classifier = (_subject(run, result) for result in pair)
-    candidate = read_with_weights(detector.model)
-    healthy = read_onnx(exports.like(detector.stage, candidate))
-    return pipeline_budget(detector, classifier, candidate, healthy)
 
 
 def _nothing(problem: str) -> dict[str, Any]:

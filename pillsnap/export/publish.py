@@ -18,7 +18,7 @@ from pillsnap.artifacts import (
     prepare_version_tag,
     sha256_file,
 )
-from pillsnap.atomic import file_lock, point_latest, write_atomic
+from pillsnap.atomic import file_lock, write_atomic
 from pillsnap.checkpoints import find_best_checkpoint
 from pillsnap.config import Config
 from pillsnap.export.describe import Exported, exported, graph_sha256
@@ -44,6 +44,7 @@ def export_once(
     marker: Path | None,
 ) -> Exported:
     """Export a stage, or find the export of the same; one process at a time per out_dir and stage.
+    `latest_<stage>.onnx` stays what it is: nobody has judged the file yet.
 
     Args and errors are those of export_detection_onnx; `trace` writes the graph.
     """
@@ -61,7 +62,6 @@ def export_once(
             found = wanted.newest(folder, name)
         if found is None:
             found = _publish(folder, config, recipe, trace(config, checkpoint))
-        point_latest(folder / f"latest_{stage}.onnx", found.path)
         if marker is not None:
             wanted.mark(marker, found)
         return found

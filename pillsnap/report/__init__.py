@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,10 @@ from pillsnap.gate import certified
 from pillsnap.hints import likely_causes
 from pillsnap.printable import printable_json
 from pillsnap.report.environment import describe_environment
+from pillsnap.report.facts import RunFacts
 from pillsnap.report.policy import count_data, notes, sample_policy
+
+__all__ = ["SCHEMA_PATH", "STAGE_KEYS", "RunFacts", "build_report", "publish_report"]
 
 SCHEMA_VERSION = 1
 SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
@@ -40,34 +42,10 @@ STAGE_KEYS = (
 )
 
 
-@dataclass(frozen=True)
-class RunFacts:
-    """What the report says of the run as a whole.
-
-    Attributes:
-        command: repeats this run's cells, whatever the number of workers was.
-        missing: shards that were collected and never reported.
-        skipped: reason by shard.
-        budgets: of --perf-budget.
-        diagnoses: by cell id, of the cells that were diagnosed.
-    """
-
-    run: str
-    started: datetime
-    command: str
-    threads: int
-    exit_code: int
-    complete: bool
-    missing: Sequence[str]
-    skipped: dict[str, str]
-    budgets: Mapping[str, float] = field(default_factory=dict)
-    diagnoses: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-
-
 def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts) -> dict[str, Any]:
     """The whole report as plain builtins; numbers that are not finite are null and listed."""
     stages = {
-        stage: _stage(_worst(results, stage), results, config, facts.budgets)
+        stage: _stage(_worst(results, stage), results, config, facts)
         for stage in ("detection", "classification")
     }
     breached = [result for result in results if result.verdict.failed]
@@ -84,12 +62,14 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
             for result in results
         ],
         "gate": {
-            "verdict": worst.verdict.name if worst is not None else None,
+            "verdict": _overall(worst, facts),
             "exit_code": facts.exit_code,
             "complete": facts.complete,
             "missing": list(facts.missing),
             "skipped": facts.skipped,
+            "unmeasured": list(facts.unmeasured),
             "breaches": [f"{result.cell.id}: {result.verdict.reason}" for result in breached],
+            **facts.release.as_dict(),
         },
         "environment": describe_environment(facts.threads, config.runtime.cuda.device_id),
         "provenance": {
@@ -105,6 +85,7 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
                 cell: found or {}
                 for cell, found in _hashes(results, "candidate", "weights_sha256").items()
             },
+            "data_sha256": dict(facts.data),
             "data_fingerprint": {result.cell.id: result.fingerprint for result in results},
             "seed": config.compare.seed,
         },
@@ -122,6 +103,13 @@ def publish_report(report: dict[str, Any], config: Config, name: str) -> Path:
         # Names of files need not be Unicode; the replacement is JSON's own escape.
         write_atomic(path, text.encode(errors="backslashreplace"))
     return latest
+
+
+def _overall(worst: CellResult | None, facts: RunFacts) -> str | None:
+    """The verdict of the whole: where a cell that was asked for was not measured, no pass."""
+    if worst is None:
+        return None
+    return "inconclusive" if facts.unmeasured and not worst.verdict.failed else worst.verdict.name
 
 
 def _worst(results: Sequence[CellResult], stage: str) -> CellResult | None:
@@ -179,7 +167,7 @@ def _stage(
     worst: CellResult | None,
     results: Sequence[CellResult],
     config: Config,
-    budgets: Mapping[str, float],
+    facts: RunFacts,
 ) -> dict[str, Any] | None:
     """The stage's part of the report; None for a stage that was not run."""
     if worst is None:
@@ -228,7 +216,7 @@ def _stage(
                 "map_0_5": box_metrics.get("map_0_5_delta"),
                 "map_0_5_0_95": box_metrics.get("map_0_5_0_95_delta"),
             },
-            "notes": notes(worst, outcome, budgets),
+            "notes": [*notes(worst, outcome, facts.budgets), *facts.release.notes(stage)],
         },
     }
 
@@ -237,9 +225,10 @@ def _hashes(results: Sequence[CellResult], side: str, key: str) -> dict[str, Any
     found = {}
     for result in results:
         for outcome in result.outcomes:
-            if outcome.failure is None:
+            facts = getattr(outcome, side)
+            if outcome.failure is None or facts:
                 name = result.cell.stage if side == "reference" else result.cell.id
-                found[name] = getattr(outcome, side).get(key)
+                found[name] = facts.get(key)
     return found
 
 

@@ -46,6 +46,8 @@ def render(report: dict[str, Any], path: str | None, problem: str | None = None)
                 lines += _diagnosis(cell["diagnosis"])
     for shard, reason in gate["skipped"].items():
         lines += _wrap(f"SKIPPED {shard}: {_one_line(reason)}")
+    for cell_id in gate["unmeasured"]:
+        lines += _wrap(f"NOT MEASURED {cell_id}: it was asked for (--stage names what is)")
     for shard in gate["missing"]:
         lines += _wrap(f"MISSING {shard}: its worker never reported")
     for cell in report["cells"]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pillsnap.logrecords import open_log
-from pillsnap.reportfiles import read_report_files
 from pillsnap.serve.refusal import Refusal
+from pillsnap.standing import find_standing, read_judgements
 
 log = open_log(__name__)
 
 # Of a model that /reload looks at: it is read from end to end before anything is known of it.
 MAX_BYTES = 16 * 2**30
-
-PASSING = ("equivalent", "within_tolerance")
 
 
 def require_allowed(text: str, folders: Sequence[Path]) -> Path:
@@ -50,7 +46,8 @@ def require_allowed(text: str, folders: Sequence[Path]) -> Path:
 
 
 def is_approved(reports: Path, stage: str, sha256: str, provider: str) -> bool:
-    """Whether a report of the gate has passed this very file, on this provider.
+    """Whether the gate stands behind this very file, on this provider; the log says by which report
+    it does, or for which it does not.
 
     Args:
         reports: folder of the gate's reports.
@@ -58,28 +55,6 @@ def is_approved(reports: Path, stage: str, sha256: str, provider: str) -> bool:
         sha256: of the file, in hex.
         provider: ONNX Runtime's name of it.
     """
-    return any(
-        cell.get("stage") == stage
-        and cell.get("verdict") in PASSING
-        and _ran_on(cell) == provider
-        and models.get(str(cell.get("id"))) == sha256
-        for models, cells in _reports(reports)
-        for cell in cells
-    )
-
-
-def _reports(folder: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """SHA-256 of the models by cell, and the cells, of every report that can be read."""
-    for path, data in read_report_files(folder):
-        try:
-            report = json.loads(data)
-            models, cells = report["provenance"]["models_sha256"], report["cells"]
-            yield dict(models), [dict(cell) for cell in cells]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            log.warning("%s is no report and approves nothing: %r", path, error)
-
-
-def _ran_on(cell: dict[str, Any]) -> str | None:
-    execution = cell.get("execution")
-    providers = execution.get("providers") if isinstance(execution, dict) else None
-    return providers[0] if isinstance(providers, list) and providers else None
+    standing = find_standing(read_judgements(reports, sha256), stage, provider)
+    log.info("%s model %s: %s", stage, sha256[:12], standing.reason)
+    return standing.approved

@@ -14,9 +14,9 @@ from typing import Any
 from pillsnap.artifacts import sha256_file
 from pillsnap.config import Config
 from pillsnap.engines.providers import NAMES, select_onnx_providers
-from pillsnap.errors import MissingCheckpoint
+from pillsnap.errors import EngineError, MissingCheckpoint
 from pillsnap.logrecords import open_log
-from pillsnap.modelchoice import choose_model, engine_of
+from pillsnap.modelchoice import VARIABLES, choose_model, engine_of
 from pillsnap.models import Opened, make_pipeline, model_stage
 from pillsnap.pipeline import Pipeline
 from pillsnap.printable import printable
@@ -76,6 +76,8 @@ class ModelManager:
                 continue
             self._loaded[stage] = self._load(stage, choice.path, choice.reason)
             if not self._loaded[stage].verified:
+                if not (choice.passed or config.serve.allow_unverified):
+                    raise _unpassed(choice.path, stage)
                 log.warning("no report of the gate has passed the %s model", stage)
         self.batcher = Batcher(self._pipeline(self._loaded), metrics.observe_batch)
 
@@ -153,6 +155,16 @@ class ModelManager:
             detector=loaded["detection"].opened if "detection" in loaded else None,
             batch_size=self.config.serve.batch_size,
         )
+
+
+def _unpassed(path: Path, stage: str) -> EngineError:
+    return EngineError(
+        f"the gate has passed no {stage} export: the newest is not served by itself",
+        where=path,
+        expected=f"latest_{stage}.onnx beside it, or a report that passed it",
+        hint=f"run pytest -m smoke, name a model by {VARIABLES[stage]}, or set "
+        "serve.allow_unverified",
+    )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pillsnap.config import Config
 from pillsnap.errors import EngineError
 from pillsnap.export import Exported, describe_onnx
 from pillsnap.matrix import STAGES
-from pillsnap.models import read_codes
+from pillsnap.models import read_codes, require_same_settings
 
 FILE_NAME = "pillsnap_pipeline.py"
 
@@ -41,12 +41,15 @@ def publish_standalone(config: Config) -> Path | None:
     """Write pillsnap_pipeline.py for the latest exports; None where there is none.
 
     Raises:
-        PillsnapError: a model or map cannot be read, or the file cannot be written.
+        PillsnapError: a model or map cannot be read, the configuration that is frozen in is not
+            the one that a model was exported for, or the file cannot be written.
     """
     links = {stage: config.out_dir / f"latest_{stage}.onnx" for stage in STAGES}
     models = {stage: describe_onnx(link, stage) for stage, link in links.items() if link.is_file()}
     if not models:
         return None
+    for stage, model in models.items():
+        require_same_settings(config, stage, model)
     path = config.out_dir / FILE_NAME
     write_atomic(path, assemble(freeze(config, models)).encode())
     return path

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 from pillsnap.configfile import load_config
 from pillsnap.export import export_classification_onnx
+from tests.children import in_children
 from tests.e2e.demo_project import DemoProject
 
 GATE = ("pytest", "-p", "no:cacheprovider", "-m", "smoke", "--stage", "classification")
@@ -94,20 +95,21 @@ def test_healthy_cell_is_diagnosed_on_demand_only(project: DemoProject) -> None:
     ("broken", "parts"),
     [
         ("FreshExports.like", {"layers", "budget", "repro"}),
-        ("cells.make_subject", set()),
+        ("process.make_subject", set()),
     ],
 )
 def test_failing_diagnosis_changes_nothing_else(
     project: DemoProject, faulty: Path, broken: str, parts: set[str]
 ) -> None:
-    project.patch(
-        "import pillsnap.diagnose.cells as cells\n"
+    environ = in_children(
+        project.path / "child",
+        "import pillsnap.diagnose.process as process\n"
         "from pillsnap.diagnose import FreshExports\n"
         "def fail(*args, **options):\n"
         "    raise RuntimeError('no such luck')\n"
-        f"{broken} = fail\n"
+        f"{broken} = fail\n",
     )
-    done = project.run(*GATE, f"--candidate=classification={faulty}")
+    done = project.run(*GATE, f"--candidate=classification={faulty}", env=environ)
     assert done.returncode == 1, done.stdout
     report = project.report()
     assert report["gate"]["verdict"] == "breach"

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pillsnap.atomic import point_latest
 from pillsnap.configfile import load_config
 from pillsnap.export import export_classification_onnx, export_detection_onnx
 from pillsnap.infer import main
@@ -25,8 +26,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> DemoProject:
     """A project with both exports; yours to read."""
     project = DemoProject(tmp_path_factory.mktemp("exported"))
     config = load_config(project.config, {})
-    export_classification_onnx(config)
-    export_detection_onnx(config)
+    for export in (export_classification_onnx(config), export_detection_onnx(config)):
+        stage = export.path.name.partition("-")[0]
+        point_latest(config.out_dir / f"latest_{stage}.onnx", export.path)
     return project
 
 

@@ -93,6 +93,22 @@ def test_breach_fails_with_the_log(small: DemoProject, tmp_path: Path) -> None:
     log = small.out_dir / "export_onnx.log"
     assert f"[FAIL] exit code 1, log: {log}" in done.stderr
     assert "prob_err_max" in log.read_text()
+    # The detector has passed; of the classifier nothing leads to the export that breached.
+    assert "[OK]" not in done.stdout
+    assert [link.name for link in small.out_dir.glob("latest_*")] == ["latest_detection.onnx"]
+    assert not (small.out_dir / "pillsnap_pipeline.py").exists()
+
+
+def test_a_classifier_alone_is_exported(small: DemoProject, tmp_path: Path) -> None:
+    tools = make_yq(tmp_path / "bin", ANSWERS["mikefarah"])
+    (small.exp_dir / "checkpoints" / "detection_best.pt").unlink()
+    small.settings["data"]["val"]["combo"] = None
+    small.write_config()
+    done = run_script(small, tools)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (exported,) = small.out_dir.glob("classification-*.onnx")
+    assert f"[OK] Exported: {exported}" in done.stdout.splitlines()
+    assert (small.out_dir / "pillsnap_pipeline.py").is_file()
 
 
 def test_what_is_missing_is_named(small: DemoProject, tmp_path: Path) -> None:

@@ -7,12 +7,15 @@ import json
 import subprocess
 import sysconfig
 import venv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pillsnap.atomic import point_latest
 from pillsnap.configfile import load_config
+from pillsnap.errors import EngineError
 from pillsnap.export import export_classification_onnx, export_detection_onnx
 from pillsnap.infer import main
 from pillsnap.standalone import FILE_NAME, assemble, publish_standalone
@@ -27,8 +30,9 @@ LIBRARIES = ("numpy.libs", "pillow.libs", "opencv_python_headless.libs")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> DemoProject:
     project = DemoProject(tmp_path_factory.mktemp("standalone"))
     config = load_config(project.config, {})
-    export_classification_onnx(config)
-    export_detection_onnx(config)
+    for export in (export_classification_onnx(config), export_detection_onnx(config)):
+        stage = export.path.name.partition("-")[0]
+        point_latest(config.out_dir / f"latest_{stage}.onnx", export.path)
     publish_standalone(config)
     return project
 
@@ -111,6 +115,16 @@ FROZEN: dict[str, Any] = {
     "codes": {"0": "quote ' \" \\ and ''' and \"\"\" 약"},
     "edi": None,
 }
+
+
+def test_no_model_is_frozen_in_with_another_preprocessing(exported: DemoProject) -> None:
+    """As of a stage that was last passed before the configuration changed."""
+    config = load_config(exported.config, {})
+    other = replace(config, classification=replace(config.classification, crop_pct=0.5))
+    before = (exported.out_dir / FILE_NAME).read_bytes()
+    with pytest.raises(EngineError, match="exported for another preprocess"):
+        publish_standalone(other)
+    assert (exported.out_dir / FILE_NAME).read_bytes() == before
 
 
 def test_no_name_stands_for_two_things() -> None:

@@ -170,8 +170,8 @@ def test_metadata_and_links(experiment: Experiment, tmp_path: Path) -> None:
         assert exported.path.name == f"{stage}-{metadata['version_tag']}.onnx"
         assert metadata["git_sha"] == "nogit"
         assert exported.exported_at_utc[:10].replace("-", "") == exported.version_tag[:8]
-        link = config.out_dir / f"latest_{stage}.onnx"
-        assert str(link.readlink()) == exported.path.name
+        # Nobody has judged it yet.
+        assert not (config.out_dir / f"latest_{stage}.onnx").is_symlink()
         content = exported.path.read_bytes()
         for leak in (str(tmp_path).encode(), str(Path.home()).encode(), b"Ultralytics"):
             assert leak not in content
@@ -268,7 +268,6 @@ def test_what_changes_the_file_is_exported_anew(experiment: Experiment) -> None:
     torch.save(make_classifier().half().state_dict(), first.checkpoint)
     paths.add(export_classification_onnx(config).path)
     assert len(paths | {first.path}) == 6
-    assert (config.out_dir / "latest_classification.onnx").resolve() in paths
 
 
 def test_older_exports_of_other_recipes_are_not_read_whole(
@@ -295,8 +294,9 @@ def test_a_damaged_export_is_not_reused(experiment: Experiment) -> None:
     content = first.path.read_bytes()
     for damage in (content[:5000], content[:9000] + bytes(9) + content[9009:], b""):
         first.path.write_bytes(damage)
-        assert export_classification_onnx(config, marker=None).path != first.path
-        (config.out_dir / "latest_classification.onnx").resolve().unlink()
+        again = export_classification_onnx(config, marker=None).path
+        assert again != first.path
+        again.unlink()
 
 
 def test_a_name_in_use_is_never_overwritten(

@@ -39,6 +39,7 @@ def test_healthy_candidate_passes(project: Project, workers: Workers) -> None:
         "complete": True,
         "missing": [],
         "skipped": {},
+        "unmeasured": [],
         "breaches": [],
     }
     detection = cells(report)["detection-numpy-auto-fp32-smoke"]["metrics"]

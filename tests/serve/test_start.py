@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pillsnap.config import Config
+from pillsnap.errors import EngineError
+from pillsnap.serve.service import create_app
 from tests.e2e.demo_project import DemoProject
+from tests.serve.conftest import client
 from tests.serve.running import running
 
 
@@ -61,6 +67,24 @@ def test_what_was_chosen_and_why_is_logged_and_shown(passed: DemoProject, tmp_pa
     assert models["detection"]["reason"] == "latest_detection.onnx of export.out_dir"
     assert f"classification: {chosen} (CLASSIFICATION_MODEL_PATH is set)" in log
     assert models["detection"]["verified"] is True
+
+
+def test_an_export_that_nobody_has_passed_is_not_served_by_itself(
+    passed: DemoProject, config: Config, tmp_path: Path
+) -> None:
+    for stage in ("classification", "detection"):
+        shutil.copy((passed.out_dir / f"latest_{stage}.onnx").resolve(), tmp_path)
+    moved = replace(config, export=replace(config.export, out_dir=tmp_path))
+    with pytest.raises(EngineError, match="the gate has passed no classification export") as caught:
+        create_app(moved, {})
+    assert "CLASSIFICATION_MODEL_PATH" in str(caught.value)
+    lenient = replace(moved, serve=replace(moved.serve, allow_unverified=True))
+    # A report in its place speaks for the file as the link would.
+    for app in (lenient, moved):
+        with client(create_app(app, {})) as opened:
+            models = opened.get("/version").json()["models"]
+        assert {each["verified"] for each in models.values()} == {app is moved}
+        shutil.copytree(passed.out_dir / "reports", tmp_path / "reports", dirs_exist_ok=True)
 
 
 def test_more_requests_than_may_wait_are_told_so(

@@ -65,6 +65,19 @@ def test_the_order(config: Config, stage: str, tmp_path: Path) -> None:
     assert chosen(config, stage, **{name: ""}) == (f"{stage}-{TAGS[1]}.onnx", "onnx")
 
 
+def test_an_export_that_no_link_leads_to_is_not_taken_in_silence(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_exports(config.out_dir, latest=TAGS[2])
+    assert choose_model(config, "detection", {}).passed
+    assert "passed" not in caplog.text
+    (config.out_dir / "latest_detection.onnx").unlink()
+    choice = choose_model(config, "detection", {})
+    assert (choice.path.name, choice.passed) == (f"detection-{TAGS[1]}.onnx", False)
+    assert "detection: no link leads to an export that the gate has passed" in caplog.text
+    assert choice.reason.startswith("newest detection export of export.out_dir; no latest_")
+
+
 def test_a_file_in_model_path_is_the_classifier(config: Config, tmp_path: Path) -> None:
     touch(tmp_path / "own.pt")
     assert chosen(config, "classification", MODEL_PATH="own.pt") == ("own.pt", "torch")
