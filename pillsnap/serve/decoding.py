@@ -59,8 +59,9 @@ class Decoders:
         return await self._call(_decode, upload.data, upload.name, self._bytes)
 
     def close(self) -> None:
-        """Wait for what is being decoded, and end all processes."""
-        self._threads.shutdown(cancel_futures=True)
+        """End all processes that wait; those that decode end by their own limit, or with this
+        one."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         while not self._idle.empty():
             self._idle.get().close()
 

@@ -116,7 +116,13 @@ def test_a_breach_names_its_samples_on_lines_of_the_table() -> None:
 
 
 def test_all_of_the_table_is_printable() -> None:
-    gate = {"skipped": {"s": EVIL}, "missing": [EVIL], "verdict": None, "complete": False}
+    gate = {
+        "skipped": {"s": EVIL},
+        "unmeasured": [EVIL],
+        "missing": [EVIL],
+        "verdict": None,
+        "complete": False,
+    }
     stage = {"compare": {"notes": [EVIL]}}
     report = {"gate": {**gate, "exit_code": 1}, "cells": [], "stages": {"classification": stage}}
     for line in render(report, f"/{EVIL}/report.json", EVIL):

@@ -32,5 +32,5 @@ def test_every_session_of_onnx_runtime_is_diagnosed(
     result = CellResult(cell, Verdict("breach", reason="it drifted"), "strict", (outcome,))
     found = diagnose_cells(run, [result])
     assert list(found) == ([cell.id] if diagnosed else [])
-    # There is no checkpoint to go by, which the note says.
-    assert all("no classification checkpoint" in note["problems"][0] for note in found.values())
+    # There are no data to go by, which the note says.
+    assert all("no validation data" in note["problems"][0] for note in found.values())

@@ -130,7 +130,7 @@ def test_every_crop_mode_of_timm_equals_timm(
 
 @pytest.mark.parametrize("crop_mode", CROP_MODES)
 def test_the_thinnest_image_has_an_input_in_every_crop_mode(crop_mode: str) -> None:
-    for shape in ((1, 900), (900, 1)):
+    for shape in ((1, 500), (500, 1)):
         transform = ClassifyTransform(8, IMAGENET_MEAN, IMAGENET_STD, "bilinear", 1.0, crop_mode)
         assert classify_tensor(draw(*shape), transform).shape == (3, 8, 8)
 
