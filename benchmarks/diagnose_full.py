@@ -23,16 +23,16 @@ from typing import Any
 import onnx
 from projects import Project, make_full, workdir_parser
 
-from pillsnap.checkpoints import build_model, find_best_checkpoint, stage_transform
-from pillsnap.config import Config, Paths
-from pillsnap.datasets import read_samples
+from pillsnap.config.cells import Cell
+from pillsnap.config.settings import Config, Paths
+from pillsnap.data.datasets import read_samples
 from pillsnap.diagnose import FreshExports, Subject, diagnose, locate, make_subject
-from pillsnap.diagnose.cells import SAMPLES
 from pillsnap.engines.timing import peak_resident_mib
-from pillsnap.engines.torch_model import infer_torch, keep_freed_memory
+from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint, stage_transform
+from pillsnap.engines.torch.model import infer_torch, keep_freed_memory
 from pillsnap.export import export_classification_onnx
-from pillsnap.images import read_image
-from pillsnap.matrix import Cell
+from pillsnap.gate.diagnosing import SAMPLES
+from pillsnap.pipeline.images import read_image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.models.node_faults import NodeFault, draw, inject

@@ -41,13 +41,13 @@ import yaml
 from projects import machine
 
 from pillsnap.compare.loading import Prepared
-from pillsnap.configfile import load_config
-from pillsnap.datasets import Sample
+from pillsnap.config.load import load_config
+from pillsnap.config.selection import Selection
+from pillsnap.data.datasets import Sample
 from pillsnap.engines import Reference, Request, Transform, register
-from pillsnap.ledger import Ledger
-from pillsnap.preprocess import ClassifyTransform
-from pillsnap.run import GateRun
-from pillsnap.selection import Selection
+from pillsnap.gate.ledger import Ledger
+from pillsnap.gate.run import GateRun
+from pillsnap.pipeline.preprocess import ClassifyTransform
 
 SETTLED = 10_000
 """Samples after which memory should have stopped growing."""
@@ -204,8 +204,8 @@ def write_project(arguments: argparse.Namespace, folder: Path) -> Path:
 def measure_map(images: int, boxes: int) -> dict[str, Any]:
     import pycocotools.cocoeval  # noqa: F401  # its memory is not mAP's
 
-    from pillsnap.bootstrap import bootstrap_map_deltas, upper_bounds
-    from pillsnap.coco import evaluate
+    from pillsnap.compare.figures.bootstrap import bootstrap_map_deltas, upper_bounds
+    from pillsnap.compare.figures.coco import evaluate
 
     rng = np.random.default_rng(0)
     truth = [random_boxes(rng, boxes) for _ in range(images)]

@@ -26,13 +26,13 @@ from projects import (
     workdir_parser,
 )
 
-from pillsnap.config import Config
+from pillsnap.config.selection import Selection
+from pillsnap.config.settings import Config
 from pillsnap.demo.drugs import DRUGS
-from pillsnap.ledger import judge_mode
-from pillsnap.preprocess import ClassifyTransform, LetterboxTransform
+from pillsnap.gate.ledger import judge_mode
+from pillsnap.gate.run import GateRun
+from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform
 from pillsnap.proof.healthy import settle_batchnorm
-from pillsnap.run import GateRun
-from pillsnap.selection import Selection
 
 SAMPLES = 8
 CLASSIFIERS = (

@@ -36,12 +36,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pillsnap.config import Config
-from pillsnap.configfile import load_config
+from pillsnap.config.load import load_config
+from pillsnap.config.settings import Config
 from pillsnap.demo.dataset import write_calibration
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.render import render_scene, render_single
-from pillsnap.preprocess import ClassifyTransform, LetterboxTransform, preprocess
+from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform, preprocess
 from pillsnap.proof.healthy import settle_batchnorm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -150,7 +150,7 @@ def project_of(arguments: argparse.Namespace) -> Project:
 
 def keep_offline() -> None:
     """Nothing is downloaded or installed, here and in every process started from here."""
-    from pillsnap.detector import quiet_ultralytics
+    from pillsnap.engines.torch.yolo import quiet_ultralytics
 
     quiet_ultralytics()
 

@@ -33,10 +33,10 @@ import httpx
 import yaml
 from projects import Project, argument_parser, interleaved, machine, median, project_of, rounded
 
-from pillsnap.config import Serve
-from pillsnap.images import read_image
-from pillsnap.models import make_pipeline, open_model
-from pillsnap.pipeline import Pipeline
+from pillsnap.config.settings import Serve
+from pillsnap.infer.models import make_pipeline, open_model
+from pillsnap.pipeline.images import read_image
+from pillsnap.pipeline.twostage import Pipeline
 
 CLIENTS = 8
 IMAGE = {"content-type": "image/png"}

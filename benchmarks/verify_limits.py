@@ -45,7 +45,7 @@ from projects import (
     samples,
 )
 
-from pillsnap.engines.torch_model import keep_freed_memory
+from pillsnap.engines.torch.model import keep_freed_memory
 
 Forward = Callable[[np.ndarray], Any]
 Seconds = dict[str, dict[str, tuple[float, float]]]
@@ -152,11 +152,11 @@ class Bare:
 
 def gate_batches(project: Project, stage: str) -> list[np.ndarray]:
     """The arrays that the gate's engines get, cut where the gate cuts them."""
-    from pillsnap.checkpoints import stage_transform
-    from pillsnap.datasets import read_samples
-    from pillsnap.images import read_image
-    from pillsnap.preprocess import preprocess
-    from pillsnap.samples import select
+    from pillsnap.data.datasets import read_samples
+    from pillsnap.data.sampling import select
+    from pillsnap.engines.torch.checkpoints import stage_transform
+    from pillsnap.pipeline.images import read_image
+    from pillsnap.pipeline.preprocess import preprocess
 
     config = project.config
     transform = stage_transform(config, stage)
@@ -176,7 +176,7 @@ def gate_batches(project: Project, stage: str) -> list[np.ndarray]:
 def torch_forward(project: Project, stage: str) -> Forward:
     import torch
 
-    from pillsnap.checkpoints import build_model, find_best_checkpoint
+    from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
 
     config = project.config
     module = build_model(config, stage, find_best_checkpoint(config.exp_dir, stage)).module

@@ -13,15 +13,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "PillsnapError": "pillsnap.errors",
+    "PillsnapError": "pillsnap.core.errors",
     "export_classification_onnx": "pillsnap.export",
     "export_detection_onnx": "pillsnap.export",
-    "infer_onnx": "pillsnap.engines.sessions",
-    "infer_torch": "pillsnap.engines.torch_model",
-    "load_config": "pillsnap.configfile",
-    "prepare_version_tag": "pillsnap.artifacts",
-    "preprocess": "pillsnap.preprocess",
-    "select_onnx_providers": "pillsnap.engines.providers",
+    "infer_onnx": "pillsnap.engines.onnxruntime.sessions",
+    "infer_torch": "pillsnap.engines.torch.model",
+    "load_config": "pillsnap.config.load",
+    "prepare_version_tag": "pillsnap.core.hashes",
+    "preprocess": "pillsnap.pipeline.preprocess",
+    "select_onnx_providers": "pillsnap.engines.onnxruntime.providers",
 }
 
 __all__ = ["__version__", *_PUBLIC]  # all are strings

@@ -39,8 +39,8 @@ setting() {
 folder() {
     "$PYTHON" -c 'import sys
 from pathlib import Path
-from pillsnap.configfile import load_config
-from pillsnap.errors import PillsnapError
+from pillsnap.config.load import load_config
+from pillsnap.core.errors import PillsnapError
 try:
     print(getattr(load_config(Path(sys.argv[1])), sys.argv[2]))
 except PillsnapError as error:

@@ -12,6 +12,6 @@ def in_children(folder: Path, source: str) -> dict[str, str]:
     folder.mkdir()
     body = textwrap.indent(source, "    ")
     (folder / "sitecustomize.py").write_text(
-        f'import sys\nif "pillsnap.isolated" in sys.orig_argv:\n{body}'
+        f'import sys\nif "pillsnap.core.isolated" in sys.orig_argv:\n{body}'
     )
     return {**os.environ, "PYTHONPATH": str(folder)}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from pillsnap.plugin import GateItem
-from pillsnap.printable import printable
+from pillsnap.core.printable import printable
+from pillsnap.plugin.hooks import GateItem
 
 
 def test_equivalence(gate_item: GateItem) -> None:

@@ -15,12 +15,12 @@ import numpy as np
 from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.detection import DetectionRecorder
 from pillsnap.compare.loading import Prepared
-from pillsnap.config import Nms
-from pillsnap.datasets import Sample
+from pillsnap.compare.records import Array, Columns, concatenate
+from pillsnap.config.settings import Nms
+from pillsnap.core.errors import WrongCandidate
+from pillsnap.data.datasets import Sample
 from pillsnap.engines.protocol import Batch, Engine, Reference
-from pillsnap.errors import WrongCandidate
-from pillsnap.preprocess import Geometry, LetterboxTransform
-from pillsnap.records import Array, Columns, concatenate
+from pillsnap.pipeline.preprocess import Geometry, LetterboxTransform
 
 # Outputs wait until so many bytes are worth a pass of the recorder: with few classes, a call of
 # numpy costs more than its work.

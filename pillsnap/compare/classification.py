@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pillsnap.datasets import Sample
+from pillsnap.compare.records import Columns
+from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
-from pillsnap.preprocess import Geometry
-from pillsnap.records import Columns
+from pillsnap.pipeline.preprocess import Geometry
 
 
 def softmax(logits: Batch) -> NDArray[np.float64]:

@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pillsnap import noise
-from pillsnap.config import Nms
-from pillsnap.datasets import Sample
-from pillsnap.detections import match_boxes, nms
+from pillsnap.compare import noise
+from pillsnap.compare.records import Array, Columns, ragged
+from pillsnap.config.settings import Nms
+from pillsnap.core.errors import PillsnapError
+from pillsnap.data.datasets import Sample
+from pillsnap.data.labels import Box
 from pillsnap.engines import Batch
-from pillsnap.errors import PillsnapError
-from pillsnap.labels import Box
-from pillsnap.preprocess import Geometry, unletterbox
-from pillsnap.records import Array, Columns, ragged
+from pillsnap.pipeline.nms import match_boxes, nms
+from pillsnap.pipeline.preprocess import Geometry, unletterbox
 
 
 class DetectionRecorder:

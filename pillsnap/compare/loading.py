@@ -9,11 +9,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pillsnap.datasets import Sample
+from pillsnap.core.errors import ImageError
+from pillsnap.data.datasets import Sample
 from pillsnap.engines.protocol import Batch, Transform
-from pillsnap.errors import ImageError
-from pillsnap.images import decode_image, read_bytes
-from pillsnap.preprocess import Geometry, LetterboxTransform, classify_tensor, letterbox_tensor
+from pillsnap.pipeline.images import decode_image, read_bytes
+from pillsnap.pipeline.preprocess import (
+    Geometry,
+    LetterboxTransform,
+    classify_tensor,
+    letterbox_tensor,
+)
 
 
 @dataclass

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from pillsnap.atomic import appearing_folder, remove_abandoned_folders, write_atomic
+from pillsnap.core.errors import PillsnapError
+from pillsnap.core.files import appearing_folder, remove_abandoned_folders, write_atomic
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.labels import yolo_label
 from pillsnap.demo.render import render_scene, render_single
-from pillsnap.errors import PillsnapError
 
 ASSETS = Path(__file__).parent / "assets"
 CHECKPOINTS = ("detection_best.pt", "classification_best.pt")

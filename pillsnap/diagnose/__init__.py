@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from pillsnap.core.errors import PillsnapError
+from pillsnap.core.logrecords import open_log
 from pillsnap.diagnose.budget import Budget, Stage, share_difference
 from pillsnap.diagnose.causes import find_causes
-from pillsnap.diagnose.exports import FreshExports
-from pillsnap.diagnose.gap import measure_gap, over_noise
+from pillsnap.diagnose.distance import measure_gap, over_noise
+from pillsnap.diagnose.fresh_exports import FreshExports
 from pillsnap.diagnose.layers import Located, locate
+from pillsnap.diagnose.pipeline_budget import pipeline_budget
 from pillsnap.diagnose.repro import write_repro
 from pillsnap.diagnose.stages import error_budget
 from pillsnap.diagnose.subject import Side, Subject, make_subject
-from pillsnap.diagnose.together import pipeline_budget
 from pillsnap.diagnose.trials import Causes
-from pillsnap.errors import PillsnapError
 from pillsnap.export import read_onnx, read_with_weights
-from pillsnap.logrecords import open_log
 
 if TYPE_CHECKING:
     import onnx

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pillsnap.diagnose.exports import FreshExports
+from pillsnap.core.errors import PillsnapError
+from pillsnap.diagnose.distance import measure_gap, over_noise
 from pillsnap.diagnose.file_trials import file_trials
-from pillsnap.diagnose.gap import measure_gap, over_noise
+from pillsnap.diagnose.fresh_exports import FreshExports
 from pillsnap.diagnose.input_trials import input_trials
 from pillsnap.diagnose.runtime_trials import runtime_trials
 from pillsnap.diagnose.subject import Subject
 from pillsnap.diagnose.trials import Causes, Trials, run_trials
 from pillsnap.engines import Batch
-from pillsnap.errors import PillsnapError
 
 if TYPE_CHECKING:
     import onnx

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pillsnap.artifacts import sha256_file
-from pillsnap.checkpoints import find_best_checkpoint
-from pillsnap.diagnose.exports import FreshExports, exporter_of
-from pillsnap.diagnose.gap import Figures, gap_of
+from pillsnap.core.errors import PillsnapError
+from pillsnap.core.hashes import sha256_file
+from pillsnap.diagnose.distance import Figures, gap_of
+from pillsnap.diagnose.fresh_exports import FreshExports, exporter_of
 from pillsnap.diagnose.subject import Subject
 from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch
-from pillsnap.errors import PillsnapError
+from pillsnap.engines.torch.checkpoints import find_best_checkpoint
 from pillsnap.export import read_onnx
-from pillsnap.export.describe import PREFIX, opset_of
+from pillsnap.export.onnxfile import PREFIX, opset_of
 
 if TYPE_CHECKING:
     import onnx

@@ -13,11 +13,11 @@ from functools import partial
 import cv2
 import numpy as np
 
-from pillsnap.diagnose.gap import Figures, gap_of
+from pillsnap.diagnose.distance import Figures, gap_of
 from pillsnap.diagnose.subject import Subject
 from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch, Transform
-from pillsnap.preprocess import (
+from pillsnap.pipeline.preprocess import (
     CROP_MODES,
     ClassifyTransform,
     LetterboxTransform,

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.diagnose.graphs import TAP_BYTES, Graph, module_path
-from pillsnap.diagnose.modules import compare_modules
-from pillsnap.diagnose.twin import ROUNDING, Divergence, compare_twins
+from pillsnap.diagnose.node_by_node import ROUNDING, Divergence, compare_twins
+from pillsnap.diagnose.taps import TAP_BYTES, Graph, module_path
+from pillsnap.diagnose.torch_modules import compare_modules
 from pillsnap.engines import Batch
 
 if TYPE_CHECKING:

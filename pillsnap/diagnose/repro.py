@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pillsnap.atomic import replace_atomic, write_atomic
+from pillsnap.core.files import replace_atomic, write_atomic
 from pillsnap.diagnose.subject import Subject
 from pillsnap.engines import Batch
 from pillsnap.export import read_onnx

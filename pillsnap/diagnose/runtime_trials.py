@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pillsnap.diagnose.gap import Figures, gap_of, measure_gap
+from pillsnap.diagnose.distance import Figures, gap_of, measure_gap
 from pillsnap.diagnose.subject import Subject
 from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pillsnap.checkpoints import build_model, find_best_checkpoint
 from pillsnap.compare.classification import softmax
 from pillsnap.compare.detection import keep_indices
-from pillsnap.config import Config, Nms
+from pillsnap.config.cells import Cell
+from pillsnap.config.runtime import Runtime
+from pillsnap.config.settings import Config, Nms
 from pillsnap.engines import Batch, Transform
-from pillsnap.engines.providers import CPU, select_onnx_providers
-from pillsnap.engines.sessions import open_session
-from pillsnap.matrix import Cell
-from pillsnap.models import in_fixed_batches
-from pillsnap.ortconfig import Runtime
-from pillsnap.preprocess import Pixels, Tensor, preprocess
+from pillsnap.engines.onnxruntime.providers import CPU, select_onnx_providers
+from pillsnap.engines.onnxruntime.sessions import open_session
+from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
+from pillsnap.infer.models import in_fixed_batches
+from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
 
 if TYPE_CHECKING:
     import torch

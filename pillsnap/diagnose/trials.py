@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pillsnap.diagnose.gap import Figures, over_noise
-from pillsnap.errors import PillsnapError
+from pillsnap.core.errors import PillsnapError
+from pillsnap.diagnose.distance import Figures, over_noise
 
 # Pixels times 255 that were divided by it once too often lack their last digits.
 _UNDONE = 1e-3

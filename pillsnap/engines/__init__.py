@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pillsnap.core.errors import ConfigError
 from pillsnap.engines.protocol import Backend, Batch, Engine, Reference, Request, Transform
-from pillsnap.errors import ConfigError
 
 __all__ = [
     "Backend",
@@ -56,13 +56,13 @@ def backend(name: str) -> Backend:
 
 
 def _onnx() -> Backend:
-    from pillsnap.engines.onnx_engine import OnnxBackend
+    from pillsnap.engines.onnxruntime.engine import OnnxBackend
 
     return OnnxBackend()
 
 
 def _torch() -> Backend:
-    from pillsnap.engines.torch_engine import TorchBackend
+    from pillsnap.engines.torch.engine import TorchBackend
 
     return TorchBackend()
 

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pillsnap.cache import ArrayCache
-from pillsnap.config import Config
-from pillsnap.export.describe import Exported
-from pillsnap.matrix import Cell
-from pillsnap.preprocess import ClassifyTransform, LetterboxTransform
+from pillsnap.config.cells import Cell
+from pillsnap.config.settings import Config
+from pillsnap.core.arraycache import ArrayCache
+from pillsnap.export.onnxfile import Exported
+from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform
 
 Batch = NDArray[np.float32]
 Transform = ClassifyTransform | LetterboxTransform

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from pillsnap.config.runtime import Runtime
+from pillsnap.core.errors import PillsnapError
+from pillsnap.core.hardware import gpu_process_mib
+from pillsnap.core.isolated import run_isolated
+from pillsnap.engines.onnxruntime.providers import CPU
+from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.engines.protocol import Batch, Engine
-from pillsnap.engines.providers import CPU
-from pillsnap.engines.sessions import open_session
-from pillsnap.errors import PillsnapError
-from pillsnap.hardware import gpu_process_mib
-from pillsnap.isolated import run_isolated
-from pillsnap.ortconfig import Runtime
 
 # A single image is timed so often at least, at most, and otherwise for so long.
 LEAST, MOST, SECONDS = 5, 100, 0.5

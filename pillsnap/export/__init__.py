@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pillsnap.config import Config
-from pillsnap.export.describe import (
+from pillsnap.config.settings import Config
+from pillsnap.export.onnxfile import (
     Exported,
     describe_onnx,
     read_onnx,

@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pillsnap.checkpoints import build_classification_model, count_params
-from pillsnap.config import Config
-from pillsnap.errors import ExportError, first_line
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import ExportError, first_line
+from pillsnap.engines.torch.checkpoints import build_classification_model, count_params
 from pillsnap.export.dynamo import export_dynamo
-from pillsnap.export.tracing import Traced, exporting
+from pillsnap.export.exporters import Traced, exporting
 
 if TYPE_CHECKING:
     import torch

@@ -7,11 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.checkpoints import build_detection_model, count_params
-from pillsnap.config import Config
-from pillsnap.detector import architecture
+from pillsnap.config.settings import Config
+from pillsnap.engines.torch.checkpoints import build_detection_model, count_params
+from pillsnap.engines.torch.yolo import architecture
 from pillsnap.export.dynamo import export_dynamo
-from pillsnap.export.tracing import Traced, exporting
+from pillsnap.export.exporters import Traced, exporting
 
 if TYPE_CHECKING:
     import onnx

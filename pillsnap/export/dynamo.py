@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.errors import ExportError
+from pillsnap.core.errors import ExportError
 
 if TYPE_CHECKING:
     import onnx

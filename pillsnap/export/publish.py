@@ -11,22 +11,22 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pillsnap.artifacts import (
+from pillsnap.config.settings import Config
+from pillsnap.core.files import file_lock, write_atomic
+from pillsnap.core.hashes import (
     TIMESTAMP_FORMAT,
     VERSION_TAG,
     canonical_json,
     prepare_version_tag,
     sha256_file,
 )
-from pillsnap.atomic import file_lock, write_atomic
-from pillsnap.checkpoints import find_best_checkpoint
-from pillsnap.config import Config
-from pillsnap.export.describe import Exported, exported, graph_sha256
-from pillsnap.export.found import Wanted
-from pillsnap.export.proof import prove
+from pillsnap.engines.torch.checkpoints import find_best_checkpoint
+from pillsnap.engines.torch.safe_load import require_checkpoint
+from pillsnap.export.check import prove
+from pillsnap.export.exporters import Traced
+from pillsnap.export.onnxfile import Exported, exported, graph_sha256
 from pillsnap.export.recipe import Recipe, read_recipe
-from pillsnap.export.tracing import Traced
-from pillsnap.weights import require_checkpoint
+from pillsnap.export.reuse import Wanted
 
 if TYPE_CHECKING:
     import onnx

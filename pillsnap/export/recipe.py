@@ -7,17 +7,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pillsnap.backbones
-import pillsnap.classifier
-import pillsnap.detector
-import pillsnap.statedict
-import pillsnap.weights
-from pillsnap.artifacts import TIMESTAMP_FORMAT, canonical_json, sha256_file, sha256_json
-from pillsnap.checkpoints import stage_transform
-from pillsnap.config import Config
-from pillsnap.export.claims import describe_preprocess
-from pillsnap.export.describe import PREFIX
-from pillsnap.versions import package_version
+import pillsnap.engines.torch.backbones
+import pillsnap.engines.torch.safe_load
+import pillsnap.engines.torch.statedict
+import pillsnap.engines.torch.timm_models
+import pillsnap.engines.torch.yolo
+from pillsnap.config.settings import Config
+from pillsnap.core.hashes import TIMESTAMP_FORMAT, canonical_json, sha256_file, sha256_json
+from pillsnap.core.packages import package_version
+from pillsnap.engines.torch.checkpoints import stage_transform
+from pillsnap.export.onnxfile import PREFIX
+from pillsnap.export.provenance import describe_preprocess
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ def _versions(stage: str) -> dict[str, str]:
 def _sources() -> list[str]:
     """Hashes of the code that writes the file: an edited exporter must not reuse old exports."""
     beside: tuple[Any, ...] = (
-        pillsnap.backbones,
-        pillsnap.classifier,
-        pillsnap.detector,
-        pillsnap.statedict,
-        pillsnap.weights,
+        pillsnap.engines.torch.backbones,
+        pillsnap.engines.torch.timm_models,
+        pillsnap.engines.torch.yolo,
+        pillsnap.engines.torch.statedict,
+        pillsnap.engines.torch.safe_load,
     )
     files = [*Path(__file__).parent.glob("*.py"), *(Path(module.__file__) for module in beside)]
     return [sha256_file(file) for file in sorted(files)]

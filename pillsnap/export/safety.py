@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.errors import EngineError
+from pillsnap.core.errors import EngineError
 
 if TYPE_CHECKING:
     import onnx

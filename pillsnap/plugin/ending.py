@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pillsnap import journal
-from pillsnap.controller import finish
-from pillsnap.options import repeat_command
-from pillsnap.outcome import Outcome
+from pillsnap.compare.outcome import Outcome
+from pillsnap.gate import journal
+from pillsnap.gate.finish import finish
+from pillsnap.plugin.options import repeat_command
 from pillsnap.plugin.state import State
 from pillsnap.plugin.verdicts import log_failure
 from pillsnap.report.table import render

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from pillsnap.errors import first_line
-from pillsnap.ledger import Ledger
+from pillsnap.core.errors import first_line
+from pillsnap.gate.ledger import Ledger
 from pillsnap.plugin.state import PROPERTY
 
 

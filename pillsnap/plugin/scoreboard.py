@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pillsnap.config import Config
-from pillsnap.errors import PillsnapError
-from pillsnap.printable import printable
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import PillsnapError
+from pillsnap.core.printable import printable
 from pillsnap.proof.scores import build_report, write_report
 from pillsnap.proof.table import render
 

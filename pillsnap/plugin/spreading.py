@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pillsnap.configfile import find_config, load_config
-from pillsnap.errors import PillsnapError
-from pillsnap.workers import workers_for_gpu
+from pillsnap.config.load import find_config, load_config
+from pillsnap.core.errors import PillsnapError
+from pillsnap.core.workers import workers_for_gpu
 
 # So many tests each worker has from the start: the one it runs, and the next.
 _AT_HAND = 2

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from pillsnap import journal
-from pillsnap.artifacts import prepare_version_tag, utc_now
-from pillsnap.configfile import find_config, load_config
-from pillsnap.errors import ConfigError, PillsnapError
-from pillsnap.journal import RunLock, find_unfinished
-from pillsnap.ledger import Ledger
-from pillsnap.logrecords import open_log
-from pillsnap.options import select
-from pillsnap.run import GateRun
-from pillsnap.workers import thread_count
+from pillsnap.config.load import find_config, load_config
+from pillsnap.core.errors import ConfigError, PillsnapError
+from pillsnap.core.hashes import prepare_version_tag, utc_now
+from pillsnap.core.logrecords import open_log
+from pillsnap.core.workers import thread_count
+from pillsnap.gate import journal
+from pillsnap.gate.journal import RunLock, find_unfinished
+from pillsnap.gate.ledger import Ledger
+from pillsnap.gate.run import GateRun
+from pillsnap.plugin.options import select
 
 log = open_log(__name__)
 

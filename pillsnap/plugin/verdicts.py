@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pillsnap.cellresult import CellResult
-from pillsnap.printable import printable
+from pillsnap.compare.result import CellResult
+from pillsnap.core.printable import printable
 from pillsnap.report.table import explain
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pillsnap.checkpoints import build_classification_model, find_best_checkpoint
-from pillsnap.config import InputShape, Shape
-from pillsnap.export.tracing import exporting
+from pillsnap.config.settings import InputShape, Shape
+from pillsnap.engines.torch.checkpoints import build_classification_model, find_best_checkpoint
+from pillsnap.export.exporters import exporting
 from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Fault, Injection, fault
-from pillsnap.proof.graphs import add_constant, insert_after, node, set_attribute
+from pillsnap.proof.onnx_edits import add_constant, insert_after, node, set_attribute
 
 if TYPE_CHECKING:
     import torch

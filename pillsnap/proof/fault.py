@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pillsnap.config import Config
-from pillsnap.datasets import Sample
+from pillsnap.config.cells import STAGES
+from pillsnap.config.settings import Config
+from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch, Transform
 from pillsnap.export import export_onnx
-from pillsnap.matrix import STAGES
 
 if TYPE_CHECKING:
     import onnx

@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pillsnap.checkpoints import stage_transform
 from pillsnap.compare.loading import load_batches
-from pillsnap.config import Config
-from pillsnap.datasets import read_samples
+from pillsnap.config.selection import Selection
+from pillsnap.config.settings import Config
+from pillsnap.data.datasets import read_samples
+from pillsnap.data.sampling import select
 from pillsnap.engines import Batch
-from pillsnap.ledger import judge_mode
+from pillsnap.engines.torch.checkpoints import stage_transform
+from pillsnap.gate.ledger import judge_mode
+from pillsnap.gate.run import GateRun
 from pillsnap.proof.trial import alarms
-from pillsnap.run import GateRun
-from pillsnap.samples import select
-from pillsnap.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _save_random(case: Healthy, config: Config, path: Path) -> None:
 
     torch.manual_seed(0)
     if case.stage == "detection":
-        from pillsnap.detector import quiet_ultralytics
+        from pillsnap.engines.torch.yolo import quiet_ultralytics
 
         quiet_ultralytics()
         from ultralytics.nn.tasks import DetectionModel

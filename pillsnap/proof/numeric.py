@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from pillsnap.engines import Batch
+from pillsnap.export.quantize.silenced import quantising
 from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Fault, Injection, fault
-from pillsnap.proof.graphs import Weights, add_constant, change_all, insert_after, node
-from pillsnap.quantize.quiet import quantising
+from pillsnap.proof.onnx_edits import Weights, add_constant, change_all, insert_after, node
 
 # Images that stand in for calibration data.
 _NOISE_BATCHES = 4

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from pillsnap.artifacts import canonical_json
-from pillsnap.atomic import point_latest
+from pillsnap.config.cells import STAGES
+from pillsnap.core.files import point_latest
+from pillsnap.core.hashes import canonical_json
 from pillsnap.engines import Batch
-from pillsnap.export.describe import PREFIX
-from pillsnap.matrix import STAGES
+from pillsnap.export.onnxfile import PREFIX
 from pillsnap.proof.fault import CLASSIFIER, Bench, Fault, Injection, fault
-from pillsnap.proof.graphs import change, middle
+from pillsnap.proof.onnx_edits import change, middle
 
 
 def restamped(bench: Bench, **entries: str) -> Injection:

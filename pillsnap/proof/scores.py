@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pillsnap.atomic import write_atomic
-from pillsnap.config import Config
-from pillsnap.matrix import STAGES
-from pillsnap.printable import printable_json
+from pillsnap.config.cells import STAGES
+from pillsnap.config.settings import Config
+from pillsnap.core.files import write_atomic
+from pillsnap.core.printable import printable_json
 from pillsnap.proof.catalogue import FAULTS
-from pillsnap.proof.explained import EXPLAINABLE
+from pillsnap.proof.explain_faults import EXPLAINABLE
 from pillsnap.proof.fault import GROUPS
 from pillsnap.proof.healthy import HEALTHY
-from pillsnap.proof.staged import STAGE_FAULTS
+from pillsnap.proof.stage_faults import STAGE_FAULTS
 
 # The size that counts.
 SIZE = "coverage"

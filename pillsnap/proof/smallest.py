@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pillsnap.proof.fault import Bench
-from pillsnap.proof.graphs import convolutions
+from pillsnap.proof.onnx_edits import convolutions
 from pillsnap.proof.trial import judge_injection
 from pillsnap.proof.weights import scale_weight
 

@@ -6,18 +6,18 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pillsnap.cellresult import CellResult
-from pillsnap.checkpoints import stage_transform
-from pillsnap.config import Config, Tolerances
+from pillsnap.compare.result import CellResult
+from pillsnap.compare.verdict import find_breaches
+from pillsnap.config.selection import Selection
+from pillsnap.config.settings import Config, Tolerances
+from pillsnap.core.errors import first_line
 from pillsnap.engines import register
-from pillsnap.errors import first_line
+from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import export_onnx
-from pillsnap.gate import find_breaches
-from pillsnap.ledger import Ledger
+from pillsnap.gate.ledger import Ledger
+from pillsnap.gate.run import GateRun
+from pillsnap.proof.engine import ENGINE, Desk, FaultyBackend
 from pillsnap.proof.fault import Bench, Fault, Injection
-from pillsnap.proof.faulty import ENGINE, Desk, FaultyBackend
-from pillsnap.run import GateRun
-from pillsnap.selection import Selection
 
 SIZES = ("smoke", "coverage")
 PROFILES = ("strict", "practical")

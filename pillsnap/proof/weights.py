@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Fault, Injection, fault
-from pillsnap.proof.graphs import Weights, change, change_all, convolutions, middle, node
+from pillsnap.proof.onnx_edits import Weights, change, change_all, convolutions, middle, node
 
 
 def scale_weight(bench: Bench, name: str, scale: float) -> Injection:

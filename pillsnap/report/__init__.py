@@ -9,13 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pillsnap.artifacts import get_git_sha
-from pillsnap.atomic import write_atomic
-from pillsnap.cellresult import CellResult
-from pillsnap.config import Config, Profiles, config_sha256
-from pillsnap.gate import certified
-from pillsnap.hints import likely_causes
-from pillsnap.printable import printable_json
+from pillsnap.compare.hints import likely_causes
+from pillsnap.compare.result import CellResult
+from pillsnap.compare.verdict import certified
+from pillsnap.config.settings import Config, Profiles, config_sha256
+from pillsnap.core.files import write_atomic
+from pillsnap.core.hashes import get_git_sha
+from pillsnap.core.printable import printable_json
 from pillsnap.report.environment import describe_environment
 from pillsnap.report.facts import RunFacts
 from pillsnap.report.policy import count_data, notes, sample_policy

@@ -6,8 +6,8 @@ import os
 import platform
 from typing import Any
 
-from pillsnap.hardware import cpu_name, gpu_name
-from pillsnap.versions import (
+from pillsnap.core.hardware import cpu_name, gpu_name
+from pillsnap.core.packages import (
     GPU_LIBRARIES,
     PACKAGES,
     gpu_library_version,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pillsnap.release import Release
+from pillsnap.gate.release import Release
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pillsnap.cellresult import CellResult
-from pillsnap.config import Compare
-from pillsnap.datasets import listed
-from pillsnap.matrix import Cell
-from pillsnap.outcome import Outcome
+from pillsnap.compare.outcome import Outcome
+from pillsnap.compare.result import CellResult
+from pillsnap.config.cells import Cell
+from pillsnap.config.settings import Compare
+from pillsnap.data.datasets import listed
 
 
 def sample_policy(cell: Cell, compare: Compare) -> str:

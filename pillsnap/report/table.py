@@ -6,8 +6,8 @@ import math
 import textwrap
 from typing import Any
 
-from pillsnap.certify import Certified, in_words
-from pillsnap.printable import printable
+from pillsnap.compare.certify import Certified, in_words
+from pillsnap.core.printable import printable
 
 WIDTH = 80
 

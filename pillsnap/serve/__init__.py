@@ -15,7 +15,7 @@ def __getattr__(name: str) -> Any:
     """
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pillsnap.errors import PillsnapError
+    from pillsnap.core.errors import PillsnapError
     from pillsnap.serve.service import create_app_from_environment
 
     try:

@@ -6,7 +6,7 @@ import hmac
 import ipaddress
 from collections.abc import Mapping
 
-from pillsnap.errors import ConfigError
+from pillsnap.core.errors import ConfigError
 from pillsnap.serve.refusal import Refusal
 
 # What proxies, tunnels and networks of delivery add: behind one every client would pass for local.

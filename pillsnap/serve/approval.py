@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pillsnap.logrecords import open_log
+from pillsnap.core.logrecords import open_log
+from pillsnap.report.standing import find_standing, read_judgements
 from pillsnap.serve.refusal import Refusal
-from pillsnap.standing import find_standing, read_judgements
 
 log = open_log(__name__)
 

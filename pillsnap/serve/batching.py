@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from pillsnap.images import Pixels
-from pillsnap.pipeline import Pipeline, Result
+from pillsnap.pipeline.images import Pixels
+from pillsnap.pipeline.twostage import Pipeline, Result
 
 
 @dataclass

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from PIL import Image
 
-from pillsnap.errors import ImageError
-from pillsnap.images import Pixels, decode_image, image_size
-from pillsnap.isolated import IsolatedError, Standby
+from pillsnap.core.errors import ImageError
+from pillsnap.core.isolated import IsolatedError, Standby
+from pillsnap.pipeline.images import Pixels, decode_image, image_size
 from pillsnap.serve.connection import outcome
 from pillsnap.serve.refusal import public_message
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pillsnap.artifacts import sha256_file
-from pillsnap.config import Config
-from pillsnap.engines.providers import NAMES, select_onnx_providers
-from pillsnap.errors import EngineError, MissingCheckpoint
-from pillsnap.logrecords import open_log
-from pillsnap.modelchoice import VARIABLES, choose_model, engine_of
-from pillsnap.models import Opened, make_pipeline, model_stage
-from pillsnap.pipeline import Pipeline
-from pillsnap.printable import printable
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import EngineError, MissingCheckpoint
+from pillsnap.core.hashes import sha256_file
+from pillsnap.core.logrecords import open_log
+from pillsnap.core.printable import printable
+from pillsnap.engines.onnxruntime.providers import NAMES, select_onnx_providers
+from pillsnap.infer.choice import VARIABLES, choose_model, engine_of
+from pillsnap.infer.models import Opened, make_pipeline, model_stage
+from pillsnap.pipeline.twostage import Pipeline
 from pillsnap.serve.approval import is_approved, require_allowed
 from pillsnap.serve.batching import Batcher
 from pillsnap.serve.metrics import Metrics

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pillsnap.config import Config
-from pillsnap.errors import EngineError
-from pillsnap.isolated import IsolatedError, run_isolated
-from pillsnap.modelchoice import engine_of
-from pillsnap.models import Opened, open_model
-from pillsnap.workers import thread_count
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import EngineError
+from pillsnap.core.isolated import IsolatedError, run_isolated
+from pillsnap.core.workers import thread_count
+from pillsnap.infer.choice import engine_of
+from pillsnap.infer.models import Opened, open_model
 
 
 def open_proven(config: Config, stage: str, path: Path, sha256: str | None = None) -> Opened:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pillsnap.config import Config
-from pillsnap.pipeline import STAGES_OF, Result
+from pillsnap.config.settings import Config
+from pillsnap.pipeline.twostage import STAGES_OF, Result
 from pillsnap.serve.budget import Budget, Share
 from pillsnap.serve.connection import outcome, while_connected
 from pillsnap.serve.decoding import Decoders

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from pillsnap.errors import PillsnapError
-from pillsnap.printable import printable
+from pillsnap.core.errors import PillsnapError
+from pillsnap.core.printable import printable
 
 # Folders of a path; its last part, which the client has mostly given itself, stays.
 _FOLDERS = re.compile(r"(?<![\w.])~?/(?:[^\s/'\":,;]+/)*")

@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.config import Config
-from pillsnap.configfile import find_config, load_config, read_environment
-from pillsnap.errors import PillsnapError
-from pillsnap.logrecords import open_log
+from pillsnap.config.load import find_config, load_config, read_environment
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import PillsnapError
+from pillsnap.core.logrecords import open_log
+from pillsnap.core.packages import package_version
 from pillsnap.serve.access import read_key, require_access
 from pillsnap.serve.connection import CloseUnread
 from pillsnap.serve.loading import ModelManager
@@ -24,7 +25,6 @@ from pillsnap.serve.refusal import Refusal, public_message
 from pillsnap.serve.signals import ended_by_signals
 from pillsnap.serve.threads import start_thread
 from pillsnap.serve.uploads import read_json_object
-from pillsnap.versions import package_version
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response

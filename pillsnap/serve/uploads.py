@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.config import Serve
+from pillsnap.config.settings import Serve
 from pillsnap.serve.budget import Share
 from pillsnap.serve.refusal import Refusal
 

@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from pillsnap.configfile import load_config
+from pillsnap.config.load import load_config
 from pillsnap.demo.dataset import install
 from pillsnap.report import SCHEMA_PATH
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from pillsnap.configfile import load_config
+from pillsnap.config.load import load_config
 from pillsnap.export import export_classification_onnx
 from tests.e2e.demo_project import DemoProject
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from pillsnap.configfile import load_config
+from pillsnap.config.load import load_config
 from pillsnap.export import export_classification_onnx
 from tests.children import in_children
 from tests.e2e.demo_project import DemoProject
@@ -103,7 +103,7 @@ def test_failing_diagnosis_changes_nothing_else(
 ) -> None:
     environ = in_children(
         project.path / "child",
-        "import pillsnap.diagnose.process as process\n"
+        "import pillsnap.gate.diagnosing_process as process\n"
         "from pillsnap.diagnose import FreshExports\n"
         "def fail(*args, **options):\n"
         "    raise RuntimeError('no such luck')\n"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pillsnap.configfile import load_config
+from pillsnap.config.load import load_config
 from pillsnap.export import export_classification_onnx, export_detection_onnx
-from pillsnap.infer import main
+from pillsnap.infer.__main__ import main
 from tests.e2e.demo_project import DemoProject
 
 

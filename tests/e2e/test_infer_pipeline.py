@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pillsnap.atomic import point_latest
-from pillsnap.configfile import load_config
+from pillsnap.config.load import load_config
+from pillsnap.core.files import point_latest
 from pillsnap.export import export_classification_onnx, export_detection_onnx
-from pillsnap.infer import main
+from pillsnap.infer.__main__ import main
 from tests.e2e.demo_project import DemoProject
 from tests.e2e.test_bad_models import Touch
 

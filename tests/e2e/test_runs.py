@@ -78,7 +78,7 @@ def test_gate_skips_without_onnxruntime(project: DemoProject) -> None:
 def test_provider_that_is_not_there_is_refused(
     project: DemoProject, options: tuple[str, str], parts: tuple[str, ...]
 ) -> None:
-    from pillsnap.engines.libraries import has_nvidia_driver
+    from pillsnap.engines.onnxruntime.libraries import has_nvidia_driver
 
     if has_nvidia_driver():
         pytest.skip("this machine may have the provider")
@@ -94,12 +94,12 @@ def test_provider_that_is_not_there_is_refused(
 
 
 ELSEWHERE = """
-import pillsnap.engines.sessions as sessions
+import pillsnap.engines.onnxruntime.sessions as sessions
 read = sessions.read_placement
 sessions.read_placement = lambda session, provider: read(session, "CUDAExecutionProvider")
 """
 NOT_TAKEN = """
-import pillsnap.engines.sessions as sessions
+import pillsnap.engines.onnxruntime.sessions as sessions
 sessions.provider_options = lambda *_: {"CPUExecutionProvider": {"use_arena": "0"}}
 """
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from pillsnap.atomic import point_latest
-from pillsnap.configfile import load_config
-from pillsnap.errors import EngineError
+from pillsnap.config.load import load_config
+from pillsnap.core.errors import EngineError
+from pillsnap.core.files import point_latest
 from pillsnap.export import export_classification_onnx, export_detection_onnx
-from pillsnap.infer import main
-from pillsnap.standalone import FILE_NAME, assemble, publish_standalone
+from pillsnap.infer.__main__ import main
+from pillsnap.infer.standalone import FILE_NAME, assemble, publish_standalone
 from tests.e2e.demo_project import DemoProject
 
 # All that the file may need, with what these import themselves.

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pillsnap.config import Classification, Config, Detection, Export, InputShape, Paths
-from pillsnap.configfile import load_config
+from pillsnap.config.load import load_config
+from pillsnap.config.settings import Classification, Config, Detection, Export, InputShape, Paths
 from pillsnap.demo.dataset import install
 from tests.models.small_models import (
     DetectorFile,

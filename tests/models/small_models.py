@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pillsnap.config import Config
-from pillsnap.detector import quiet_ultralytics
+from pillsnap.config.settings import Config
+from pillsnap.engines.torch.yolo import quiet_ultralytics
 
 DetectorFile = Callable[..., Path]
 Experiment = Callable[..., Config]

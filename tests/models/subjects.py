@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pillsnap.checkpoints import build_model, find_best_checkpoint, stage_transform
-from pillsnap.config import Config
-from pillsnap.datasets import read_samples
+from pillsnap.config.cells import Cell
+from pillsnap.config.settings import Config
+from pillsnap.data.datasets import read_samples
 from pillsnap.diagnose import Subject, make_subject
-from pillsnap.engines.torch_model import infer_torch
-from pillsnap.images import read_image
-from pillsnap.matrix import Cell
+from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint, stage_transform
+from pillsnap.engines.torch.model import infer_torch
+from pillsnap.pipeline.images import read_image
 
 MakeSubject = Callable[..., Subject]
 

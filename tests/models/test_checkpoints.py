@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from pillsnap.checkpoints import (
+from pillsnap.config.settings import Classification, Config, Detection, Export, InputShape, Paths
+from pillsnap.core.errors import CheckpointError, MissingCheckpoint
+from pillsnap.engines.torch.checkpoints import (
     build_classification_model,
     build_detection_model,
     count_params,
@@ -26,8 +28,6 @@ from pillsnap.checkpoints import (
     list_checkpoints,
     resolve_classify_transform,
 )
-from pillsnap.config import Classification, Config, Detection, Export, InputShape, Paths
-from pillsnap.errors import CheckpointError, MissingCheckpoint
 from tests.models.small_models import (
     DetectorFile,
     Experiment,

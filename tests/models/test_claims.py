@@ -11,12 +11,12 @@ from pathlib import Path
 import onnx
 import pytest
 
-from pillsnap.checkpoints import stage_transform
-from pillsnap.config import Config, Nms, Postprocess
-from pillsnap.errors import CheckpointError, WrongCandidate
+from pillsnap.config.settings import Config, Nms, Postprocess
+from pillsnap.core.errors import CheckpointError, WrongCandidate
+from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import describe_onnx, export_classification_onnx, export_detection_onnx
-from pillsnap.export.claims import has_claims, require_fit
-from pillsnap.export.describe import PREFIX, Exported
+from pillsnap.export.onnxfile import PREFIX, Exported
+from pillsnap.export.provenance import has_claims, require_fit
 from tests.models.small_models import Experiment
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from pillsnap.checkpoints import build_classification_model
-from pillsnap.config import Classification, Config, Export, InputShape, Paths
-from pillsnap.errors import CheckpointError
+from pillsnap.config.settings import Classification, Config, Export, InputShape, Paths
+from pillsnap.core.errors import CheckpointError
+from pillsnap.engines.torch.checkpoints import build_classification_model
 from tests.models.small_models import make_classifier
 
 State = dict[str, Any]
@@ -128,7 +128,7 @@ def test_another_architecture_of_the_same_tensors_is_refused(where: str, tmp_pat
 def test_the_same_architecture_under_another_name_is_none(
     arch: str | None, backbone: str, tmp_path: Path
 ) -> None:
-    from pillsnap.backbones import require_architecture
+    from pillsnap.engines.torch.backbones import require_architecture
 
     content = {"arch": arch, "args": argparse.Namespace(lr=0.1)}
     require_architecture(Classification(backbone, 5), content, tmp_path / "c.pt")

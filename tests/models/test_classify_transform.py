@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pillsnap.checkpoints import resolve_classify_transform
-from pillsnap.config import Classification, Config, Export, InputShape, Paths
-from pillsnap.errors import CheckpointError
-from pillsnap.preprocess import classify_tensor
+from pillsnap.config.settings import Classification, Config, Export, InputShape, Paths
+from pillsnap.core.errors import CheckpointError
+from pillsnap.engines.torch.checkpoints import resolve_classify_transform
+from pillsnap.pipeline.preprocess import classify_tensor
 
 HALF = (0.5, 0.5, 0.5)
 

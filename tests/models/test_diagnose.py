@@ -15,9 +15,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from pillsnap.checkpoints import build_model, find_best_checkpoint
-from pillsnap.config import Config
-from pillsnap.crops import crop_box
+from pillsnap.config.settings import Config
 from pillsnap.diagnose import (
     FreshExports,
     Subject,
@@ -28,12 +26,14 @@ from pillsnap.diagnose import (
     pipeline_budget,
 )
 from pillsnap.diagnose import subject as subject_module
-from pillsnap.diagnose.modules import compare_modules
+from pillsnap.diagnose.pipeline_budget import NAMED
 from pillsnap.diagnose.subject import finish_of
-from pillsnap.diagnose.together import NAMED
+from pillsnap.diagnose.torch_modules import compare_modules
 from pillsnap.engines import Batch
+from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
 from pillsnap.export import export_classification_onnx, export_detection_onnx
-from pillsnap.preprocess import Pixels, Tensor, preprocess
+from pillsnap.pipeline.crops import crop_box
+from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
 from tests.models.node_faults import NodeFault, inject
 from tests.models.small_models import Experiment
 from tests.models.subjects import MakeSubject, subjects_of

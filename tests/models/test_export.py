@@ -17,27 +17,27 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from pillsnap import atomic
-from pillsnap.artifacts import sha256_file
-from pillsnap.checkpoints import build_classification_model, build_detection_model
-from pillsnap.config import Config, Data, Nms, Postprocess
-from pillsnap.errors import (
+from pillsnap.config.settings import Config, Data, Nms, Postprocess
+from pillsnap.core import files
+from pillsnap.core.errors import (
     CheckpointError,
     EngineError,
     ExportError,
     MissingCheckpoint,
     PillsnapError,
 )
+from pillsnap.core.hashes import sha256_file
+from pillsnap.engines.torch.checkpoints import build_classification_model, build_detection_model
 from pillsnap.export import (
     Exported,
     describe_onnx,
     export_classification_onnx,
     export_detection_onnx,
-    found,
+    reuse,
 )
-from pillsnap.export.describe import read_hashed
-from pillsnap.export.proof import prove
-from pillsnap.export.tracing import Traced, exporting
+from pillsnap.export.check import prove
+from pillsnap.export.exporters import Traced, exporting
+from pillsnap.export.onnxfile import read_hashed
 from tests.models.small_models import Experiment, make_classifier
 
 # Measured on these models: at most 6e-5 px, 9e-8 in score, 2e-7 in logit.
@@ -63,22 +63,22 @@ def dims(value: onnx.ValueInfoProto) -> list[int | str]:
 
 def assert_like_torch(config: Config, exported: Exported, batch: np.ndarray) -> None:
     """Compare a file of either stage with the checkpoint as trained."""
-    found = run(exported.path, batch)
+    reuse = run(exported.path, batch)
     assert exported.checkpoint is not None
     detection = exported.metadata["pillsnap.stage"] == "detection"
     build = build_detection_model if detection else build_classification_model
     with torch.inference_mode():
         wanted = build(config, exported.checkpoint).module(torch.from_numpy(batch)).numpy()
     if not detection:
-        assert found.shape == wanted.shape
-        assert np.abs(found - wanted).max() < LOGIT
+        assert reuse.shape == wanted.shape
+        assert np.abs(reuse - wanted).max() < LOGIT
         return
-    assert found.shape == (*wanted.shape[:2], 6) and found.dtype == np.float32
-    assert np.abs(found[..., :4] - wanted[..., :4]).max() < BOX_PX
-    assert np.abs(found[..., 4] - wanted[..., 4]).max() < SCORE
+    assert reuse.shape == (*wanted.shape[:2], 6) and reuse.dtype == np.float32
+    assert np.abs(reuse[..., :4] - wanted[..., :4]).max() < BOX_PX
+    assert np.abs(reuse[..., 4] - wanted[..., 4]).max() < SCORE
     clear = wanted[..., 6] > 2 * SCORE
     assert clear.mean() > 0.9
-    assert (found[..., 5] == wanted[..., 5])[clear].all()
+    assert (reuse[..., 5] == wanted[..., 5])[clear].all()
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_older_exports_of_other_recipes_are_not_read_whole(
         read.append(path)
         return read_hashed(path)
 
-    monkeypatch.setattr(found, "read_hashed", note)
+    monkeypatch.setattr(reuse, "read_hashed", note)
     assert export_classification_onnx(config).path == first.path
     assert read == [first.path]
 
@@ -342,7 +342,7 @@ def test_threads_of_torch_stay(experiment: Experiment) -> None:
 
 def test_importing_the_package_is_light() -> None:
     code = (
-        "import sys, pillsnap.export, pillsnap.checkpoints; "
+        "import sys, pillsnap.export, pillsnap.engines.torch.checkpoints; "
         "print({'torch', 'onnx', 'timm', 'ultralytics', 'onnxruntime'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -457,7 +457,7 @@ def test_full_disk(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> N
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
-    monkeypatch.setattr(atomic, "_sync", full)
+    monkeypatch.setattr(files, "_sync", full)
     config = experiment(backbone="test_resnet")
     with pytest.raises(PillsnapError, match="No space left on device") as caught:
         export_classification_onnx(config)
@@ -500,12 +500,12 @@ def test_files_that_others_exported(tmp_path: Path) -> None:
     path = tmp_path / "foreign.onnx"
     onnx.save(tiny(["n", 3, 64, 64], ["n", 5]), path)
     (tmp_path / "link.onnx").symlink_to(path)
-    found = describe_onnx(tmp_path / "link.onnx", "classification")
-    assert (found.path, found.opset, found.dynamic_axes) == (path, 17, True)
-    assert (found.version_tag, found.checkpoint, found.metadata) == ("", None, {})
+    reuse = describe_onnx(tmp_path / "link.onnx", "classification")
+    assert (reuse.path, reuse.opset, reuse.dynamic_axes) == (path, 17, True)
+    assert (reuse.version_tag, reuse.checkpoint, reuse.metadata) == ("", None, {})
     onnx.save(tiny([2, 3, 64, 64], [2, 84, 6]), path)
     assert not describe_onnx(path, "detection").dynamic_axes
-    json.dumps(found.summary())
+    json.dumps(reuse.summary())
 
 
 def test_models_of_the_other_stage(experiment: Experiment, tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from pillsnap.cellresult import CellResult
-from pillsnap.config import Config
+from pillsnap.compare.result import CellResult
+from pillsnap.config.cells import STAGES
+from pillsnap.config.selection import Selection
+from pillsnap.config.settings import Config
 from pillsnap.engines import Batch, Engine, Reference, Request, backend, register
 from pillsnap.export import export_classification_onnx, export_detection_onnx
-from pillsnap.ledger import judge_mode
-from pillsnap.matrix import STAGES
-from pillsnap.run import GateRun
-from pillsnap.selection import Selection
+from pillsnap.gate.ledger import judge_mode
+from pillsnap.gate.run import GateRun
 
 
 @pytest.fixture(scope="module")

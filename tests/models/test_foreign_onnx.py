@@ -9,11 +9,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pillsnap.config import Classification, Config, Detection, Export, InputShape, Paths
-from pillsnap.engines.sessions import open_session
-from pillsnap.errors import EngineError
+from pillsnap.config.settings import Classification, Config, Detection, Export, InputShape, Paths
+from pillsnap.core.errors import EngineError
+from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.export import stored_bytes
-from pillsnap.models import open_model
+from pillsnap.infer.models import open_model
 
 FLOAT = TensorProto.FLOAT
 CONFIG = Config(

@@ -26,24 +26,21 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from pillsnap.checkpoints import stage_transform
 from pillsnap.compare.detection import keep_indices
-from pillsnap.config import Config, InputShape
-from pillsnap.configfile import load_config
+from pillsnap.config.cells import STAGES
+from pillsnap.config.load import load_config
+from pillsnap.config.settings import Config, InputShape
+from pillsnap.core.errors import ConfigError, ExportError
 from pillsnap.demo.dataset import install
-from pillsnap.detections import match_boxes
-from pillsnap.errors import ConfigError, ExportError
+from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import (
     Exported,
     describe_onnx,
     export_classification_onnx,
     export_detection_onnx,
 )
-from pillsnap.export.describe import graph_sha256
-from pillsnap.images import read_image
-from pillsnap.matrix import STAGES
-from pillsnap.preprocess import preprocess
-from pillsnap.quantize import (
+from pillsnap.export.onnxfile import graph_sha256
+from pillsnap.export.quantize import (
     STATIC_OPS,
     Calibration,
     Criterion,
@@ -57,8 +54,11 @@ from pillsnap.quantize import (
     quantize_static,
     to_fp16,
 )
-from pillsnap.quantize.graph import COMPUTE
-from pillsnap.quantize.int8 import count_compute
+from pillsnap.export.quantize.graph import COMPUTE
+from pillsnap.export.quantize.int8 import count_compute
+from pillsnap.pipeline.images import read_image
+from pillsnap.pipeline.nms import match_boxes
+from pillsnap.pipeline.preprocess import preprocess
 from tests.models.small_models import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -555,7 +555,7 @@ def test_same_input_gives_the_same_bytes_in_another_process(
     np.save(tmp_path / "calibration.npy", case.calibration)
     code = f"""
 import hashlib, numpy, onnx
-from pillsnap.quantize import *
+from pillsnap.export.quantize import *
 model = onnx.load({str(tmp_path / "fp32.onnx")!r})
 batches = [image[None] for image in numpy.load({str(tmp_path / "calibration.npy")!r})]
 if {convert.__name__!r} == "static":

@@ -10,14 +10,14 @@ import onnx
 import pytest
 import torch
 
-from pillsnap.artifacts import utc_now
-from pillsnap.config import Config
-from pillsnap.configfile import load_config
+from pillsnap.config.load import load_config
+from pillsnap.config.selection import Selection
+from pillsnap.config.settings import Config
+from pillsnap.core.hashes import utc_now
 from pillsnap.demo.dataset import install
-from pillsnap.ledger import judge_mode
+from pillsnap.gate.ledger import judge_mode
+from pillsnap.gate.run import GateRun
 from pillsnap.report import RunFacts, build_report
-from pillsnap.run import GateRun
-from pillsnap.selection import Selection
 from tests.models.small_models import make_classifier, make_detector, save_detector
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pillsnap.cache import ArrayCache
-from pillsnap.config import Config
-from pillsnap.engines import torch_engine
+from pillsnap.config.cells import Cell
+from pillsnap.config.settings import Config
+from pillsnap.core.arraycache import ArrayCache
+from pillsnap.core.errors import EngineError
 from pillsnap.engines.protocol import Request
 from pillsnap.engines.timing import TimesAlone
-from pillsnap.engines.torch_engine import OneByOne
-from pillsnap.engines.torch_model import TorchEngine
-from pillsnap.errors import EngineError
-from pillsnap.matrix import Cell
-from pillsnap.weights import LoadedModel
+from pillsnap.engines.torch import engine
+from pillsnap.engines.torch.engine import OneByOne
+from pillsnap.engines.torch.model import TorchEngine
+from pillsnap.engines.torch.safe_load import LoadedModel
 from tests.models.small_models import Experiment, make_detector, save_detector
 
 
@@ -55,15 +55,15 @@ def test_what_is_remembered_depends_on_the_code_that_answered(
 ) -> None:
     cell = Cell("classification", "onnx", "cpu", "fp32", "smoke")
     request = Request(config, cell, threads=1, run_dir=tmp_path)
-    known = torch_engine.open_reference(request).key
-    assert torch_engine.open_reference(request).key == known
-    hash_of = torch_engine.sha256_file
+    known = engine.open_reference(request).key
+    assert engine.open_reference(request).key == known
+    hash_of = engine.sha256_file
 
     def changed(path: Path) -> str:
         return "0" * 64 if str(path).endswith(f"pillsnap/{file}") else hash_of(path)
 
-    monkeypatch.setattr(torch_engine, "sha256_file", changed)
-    assert torch_engine.open_reference(request).key != known
+    monkeypatch.setattr(engine, "sha256_file", changed)
+    assert engine.open_reference(request).key != known
 
 
 def test_class_names_are_known_and_remembered(
@@ -73,11 +73,11 @@ def test_class_names_are_known_and_remembered(
     cell = Cell("detection", "onnx", "cpu", "fp32", "smoke")
     cache = ArrayCache(tmp_path / "cache", 2**20)
     request = Request(config, cell, threads=1, run_dir=tmp_path, cache=cache)
-    names = torch_engine.open_reference(replace(request, cache=None)).class_names
+    names = engine.open_reference(replace(request, cache=None)).class_names
     assert len(names) == 3
-    assert torch_engine.open_reference(request).class_names == names
-    monkeypatch.setattr(torch_engine, "build_model", None)
-    assert torch_engine.open_reference(request).class_names == names
+    assert engine.open_reference(request).class_names == names
+    monkeypatch.setattr(engine, "build_model", None)
+    assert engine.open_reference(request).class_names == names
 
 
 def test_a_gpu_that_torch_cannot_compute_on_is_a_message(
@@ -93,7 +93,7 @@ def test_a_gpu_that_torch_cannot_compute_on_is_a_message(
     config = replace(config, export=replace(config.export, compare=compare))
     cell = Cell("classification", "onnx", "cpu", "fp32", "smoke")
     with pytest.raises(EngineError, match=r"(?s)reference_device.*got: .*NVIDIA driver|CUDA enab"):
-        torch_engine.open_reference(Request(config, cell, threads=1, run_dir=tmp_path))
+        engine.open_reference(Request(config, cell, threads=1, run_dir=tmp_path))
 
 
 def test_what_training_recorded_is_said_of_the_reference(
@@ -116,7 +116,7 @@ def test_what_training_recorded_is_said_of_the_reference(
         cell = Cell(stage, "onnx", "cpu", "fp32", "smoke")
         for _ in range(2):  # computed, then remembered
             request = Request(config, cell, threads=1, run_dir=tmp_path, cache=cache)
-            opened = torch_engine.open_reference(request)
+            opened = engine.open_reference(request)
             assert opened.engine.info["recorded"] == pytest.approx(expected)
             assert opened.strides == (() if stage == "classification" else (8, 16, 32))
 
@@ -132,7 +132,7 @@ def test_torch_against_itself_is_timed() -> None:
 KEPT = """
 import ctypes
 import numpy as np
-from pillsnap.engines.torch_model import keep_freed_memory
+from pillsnap.engines.torch.model import keep_freed_memory
 
 class Mallinfo2(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in (

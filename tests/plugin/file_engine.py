@@ -10,10 +10,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from pillsnap.artifacts import sha256_file
-from pillsnap.checkpoints import checkpoint_path
+from pillsnap.config.cells import STAGES
+from pillsnap.core.hashes import sha256_file
 from pillsnap.engines import Engine, Reference, Request, register
-from pillsnap.matrix import STAGES
+from pillsnap.engines.torch.checkpoints import checkpoint_path
 from tests.plugin.numpy_engine import NumpyBackend, healthy
 from tests.plugin.project import Project
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from pillsnap.artifacts import sha256_json
+from pillsnap.core.hashes import sha256_json
 from pillsnap.engines import Batch, Engine, Reference, Request, register
-from pillsnap.preprocess import ClassifyTransform, LetterboxTransform
+from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform
 
 COLOURS = np.array(
     [(0.9, 0.1, 0.1), (0.1, 0.9, 0.1), (0.1, 0.1, 0.9), (0.9, 0.9, 0.1)], dtype=np.float32

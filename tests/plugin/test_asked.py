@@ -10,7 +10,7 @@ DETECTION = "detection-numpy-auto-fp32-smoke"
 
 # As if a library or the checkpoint of one stage were not there.
 WITHOUT_DETECTOR = """
-from pillsnap.errors import MissingCheckpoint
+from pillsnap.core.errors import MissingCheckpoint
 from tests.plugin.numpy_engine import NumpyBackend
 usual = NumpyBackend.open_reference
 def open_reference(self, request):
@@ -71,11 +71,11 @@ def test_a_project_of_one_stage_passes_with_what_it_has(half: Project) -> None:
 
 def test_a_plain_run_may_skip_a_stage(half: Project) -> None:
     half.write_fault(
-        WITHOUT_DETECTOR + "import pillsnap.options\n"
+        WITHOUT_DETECTOR + "import pillsnap.plugin.options\n"
         "from dataclasses import replace\n"
-        "select = pillsnap.options.select\n"
+        "select = pillsnap.plugin.options.select\n"
         'numpy = lambda **given: replace(select(**given), engines=("numpy",))\n'
-        "pillsnap.options.select = numpy\n"
+        "pillsnap.plugin.options.select = numpy\n"
     )
     result = half.run(engine=None)
     assert result.ret == 0

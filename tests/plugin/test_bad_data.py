@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pillsnap.bundle import Bundle
-from pillsnap.labels import read_yolo_boxes
+from pillsnap.data.labels import read_yolo_boxes
+from pillsnap.gate.bundle import Bundle
 from tests.plugin.project import Project, Workers
 
 

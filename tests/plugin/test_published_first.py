@@ -18,7 +18,7 @@ from tests.plugin.project import WITHOUT, Project, heed_interrupts
 # Stands for a model that takes its time: a diagnosis says who makes it, and ends no more.
 HANGS = """
 import os, pathlib, time
-import pillsnap.diagnose.process as process
+import pillsnap.gate.diagnosing_process as process
 def answer(run, job, exports):
     path = run.config.exp_dir / "diagnosing"
     path.with_suffix(".tmp").write_text(str(os.getpid()))

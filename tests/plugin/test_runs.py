@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pillsnap.matrix import STAGES
+from pillsnap.config.cells import STAGES
 from tests.plugin.project import WITHOUT, Project, Workers, check_schema, heed_interrupts
 
 

@@ -10,12 +10,12 @@ from tests.plugin.project import Project
 
 ITEMS = """
 import pytest
-from pillsnap.matrix import STAGES
+from pillsnap.config.cells import STAGES
 from pillsnap.plugin.scoreboard import EXPLAINED, HEALTHY, LOCATED, SMALLEST, STAGED, TRIAL
-from pillsnap.proof.explained import EXPLAINABLE
+from pillsnap.proof.explain_faults import EXPLAINABLE
 from pillsnap.proof.catalogue import FAULTS
 from pillsnap.proof.healthy import HEALTHY as CASES
-from pillsnap.proof.staged import STAGE_FAULTS
+from pillsnap.proof.stage_faults import STAGE_FAULTS
 from pillsnap.proof.trial import PROFILES, SIZES, Trial
 
 pytestmark = pytest.mark.proof

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pillsnap.config import Config
+from pillsnap.config.settings import Config
 from pillsnap.demo.dataset import install
 from pillsnap.plugin.state import STATE
 from pillsnap.proof.fault import Bench

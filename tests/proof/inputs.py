@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pillsnap.engines import Batch, Transform
-from pillsnap.preprocess import Pixels, preprocess
+from pillsnap.pipeline.preprocess import Pixels, preprocess
 
 KINDS = ("flat", "saturated", "noise", "ramp", "checks", "speck")
 

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from pillsnap.checkpoints import letterbox_transform
-from pillsnap.config import Config
-from pillsnap.images import read_image
-from pillsnap.matrix import STAGES
-from pillsnap.preprocess import preprocess
+from pillsnap.config.cells import STAGES
+from pillsnap.config.settings import Config
+from pillsnap.engines.torch.checkpoints import letterbox_transform
+from pillsnap.pipeline.images import read_image
+from pillsnap.pipeline.preprocess import preprocess
 from pillsnap.proof.catalogue import find_fault
 from pillsnap.proof.exporting import traced
 from pillsnap.proof.fault import Bench, Injection
-from pillsnap.proof.graphs import insert_after, middle, node
 from pillsnap.proof.healthy import HEALTHY, find_alarms
+from pillsnap.proof.onnx_edits import insert_after, middle, node
 from pillsnap.proof.preprocessing import feed, letterboxed, reread
 from pillsnap.proof.runtime import restamped
 from pillsnap.proof.smallest import find_smallest

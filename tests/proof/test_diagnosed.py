@@ -9,19 +9,19 @@ import numpy as np
 import onnx
 import pytest
 
-from pillsnap.checkpoints import build_model, find_best_checkpoint
-from pillsnap.config import Config
-from pillsnap.datasets import read_samples
+from pillsnap.config.cells import STAGES
+from pillsnap.config.settings import Config
+from pillsnap.data.datasets import read_samples
 from pillsnap.diagnose import FreshExports, locate
 from pillsnap.engines import Batch
-from pillsnap.engines.torch_model import infer_torch
-from pillsnap.images import read_image
-from pillsnap.matrix import STAGES
+from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
+from pillsnap.engines.torch.model import infer_torch
+from pillsnap.pipeline.images import read_image
+from pillsnap.pipeline.preprocess import preprocess
 from pillsnap.plugin.scoreboard import EXPLAINED, LOCATED, STAGED
-from pillsnap.preprocess import preprocess
-from pillsnap.proof.explained import EXPLAINABLE, explain, subject_of
+from pillsnap.proof.explain_faults import EXPLAINABLE, explain, subject_of
 from pillsnap.proof.fault import Fault
-from pillsnap.proof.staged import STAGE_FAULTS, Both, StageFault, share_of
+from pillsnap.proof.stage_faults import STAGE_FAULTS, Both, StageFault, share_of
 from tests.models.node_faults import draw, inject
 from tests.proof.conftest import MakeBench, Record
 

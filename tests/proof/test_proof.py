@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pillsnap.config import Config
-from pillsnap.matrix import STAGES
+from pillsnap.config.cells import STAGES
+from pillsnap.config.settings import Config
 from pillsnap.plugin.scoreboard import HEALTHY as HEALTHY_KEY
 from pillsnap.plugin.scoreboard import SMALLEST, TRIAL
 from pillsnap.proof.catalogue import FAULTS

@@ -19,14 +19,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings, target
 from hypothesis import strategies as st
 
-from pillsnap.atomic import write_atomic
-from pillsnap.checkpoints import build_model, find_best_checkpoint
 from pillsnap.compare.classification import softmax
-from pillsnap.config import Config
+from pillsnap.config.cells import STAGES
+from pillsnap.config.settings import Config
+from pillsnap.core.files import write_atomic
 from pillsnap.engines import Batch
-from pillsnap.engines.sessions import open_session
-from pillsnap.engines.torch_model import infer_torch
-from pillsnap.matrix import STAGES
+from pillsnap.engines.onnxruntime.sessions import open_session
+from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
+from pillsnap.engines.torch.model import infer_torch
 from tests.proof.conftest import MakeBench
 from tests.proof.inputs import Drawn, drawn, stack
 

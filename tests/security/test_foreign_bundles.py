@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pillsnap.artifacts import sha256_file, sha256_json
-from pillsnap.bundle import Bundle, write_manifest
-from pillsnap.cache import ArrayCache
-from pillsnap.errors import DataError
-from pillsnap.preprocess import ClassifyTransform, Geometry, LetterboxTransform
+from pillsnap.core.arraycache import ArrayCache
+from pillsnap.core.errors import DataError
+from pillsnap.core.hashes import sha256_file, sha256_json
+from pillsnap.gate.bundle import Bundle, write_manifest
+from pillsnap.pipeline.preprocess import ClassifyTransform, Geometry, LetterboxTransform
 from tests.plugin.project import Project
 
 TRANSFORMS = {

@@ -14,17 +14,17 @@ import pytest
 import yaml
 from PIL import Image
 
-from pillsnap import resultfiles
-from pillsnap.errors import ConfigError, DataError, PillsnapError
-from pillsnap.identity import find_mixup
-from pillsnap.logrecords import open_log
-from pillsnap.outcome import Outcome
+from pillsnap.compare.outcome import Outcome
+from pillsnap.core.errors import ConfigError, DataError, PillsnapError
+from pillsnap.core.logrecords import open_log
+from pillsnap.core.printable import printable_json
+from pillsnap.gate.same_file import find_mixup
+from pillsnap.infer import outputs
 from pillsnap.plugin.scoreboard import Scoreboard
-from pillsnap.printable import printable_json
 from pillsnap.report.table import explain, render
 from tests.plugin.project import Project
 
-SOURCES = Path(resultfiles.__file__).parent
+SOURCES = Path(outputs.__file__).parent
 
 # Clears the screen, starts lines, turns the writing round, ends in a byte that is no character.
 EVIL = "\x1b[2J\x9b1m\ngate: equivalent\r\u2028\u202e\udcff"
@@ -179,7 +179,7 @@ def test_no_cell_of_a_table_runs(text: str, suffix: str, tmp_path: Path) -> None
         {"image": text, "error": text},
         {"image": f"{text}{EVIL}", "boxes": [box]},
     ]
-    with resultfiles.open_results(path, io.StringIO()) as write:
+    with outputs.open_results(path, io.StringIO()) as write:
         for result in results:
             write(result)
     content = path.read_text()

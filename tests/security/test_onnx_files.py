@@ -12,15 +12,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pillsnap.artifacts import sha256_file
-from pillsnap.engines.sessions import open_session
-from pillsnap.errors import EngineError
+from pillsnap.compare.outcome import Outcome
+from pillsnap.core.errors import EngineError
+from pillsnap.core.hashes import sha256_file
+from pillsnap.engines.onnxruntime.inmemory import open_in_memory
+from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.export import describe_onnx, read_onnx, read_with_weights
-from pillsnap.export.inmemory import open_in_memory
 from pillsnap.export.safety import embed_weights
-from pillsnap.identity import find_mixup
-from pillsnap.outcome import Outcome
-from pillsnap.standalone import freeze
+from pillsnap.gate.same_file import find_mixup
+from pillsnap.infer.standalone import freeze
 
 SHAPE = [3, 2]
 VALUES = np.arange(6, dtype=np.float32).reshape(SHAPE)

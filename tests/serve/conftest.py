@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pillsnap.config import Config, Serve
-from pillsnap.configfile import load_config
+from pillsnap.config.load import load_config
+from pillsnap.config.settings import Config, Serve
 from pillsnap.serve.service import create_app
 from tests.e2e.demo_project import DemoProject
 

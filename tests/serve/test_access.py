@@ -7,7 +7,7 @@ import os
 import pytest
 from fastapi.testclient import TestClient
 
-from pillsnap.errors import ConfigError
+from pillsnap.core.errors import ConfigError
 from pillsnap.serve.access import read_key, require_access
 from pillsnap.serve.refusal import Refusal
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pillsnap.pipeline import Result
+from pillsnap.pipeline.twostage import Result
 from pillsnap.serve.batching import Batcher
 from tests.unit.test_pipeline import halves
 

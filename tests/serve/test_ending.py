@@ -18,8 +18,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from pillsnap.config import Config
-from pillsnap.errors import EngineError
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import EngineError
 from pillsnap.serve.opening import open_proven
 from tests.e2e.demo_project import DemoProject
 from tests.serve.looping import write_looping

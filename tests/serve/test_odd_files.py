@@ -13,8 +13,8 @@ import onnx
 import pytest
 from fastapi.testclient import TestClient
 
-from pillsnap.config import Config, Paths
-from pillsnap.errors import EngineError
+from pillsnap.config.settings import Config, Paths
+from pillsnap.core.errors import EngineError
 from pillsnap.serve.approval import MAX_BYTES
 from pillsnap.serve.opening import open_proven
 from pillsnap.serve.service import create_app

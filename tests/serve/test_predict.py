@@ -14,12 +14,12 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from pillsnap.config import Config
-from pillsnap.images import read_image
-from pillsnap.matrix import STAGES
-from pillsnap.modelchoice import choose_model
-from pillsnap.models import make_pipeline, open_model
-from pillsnap.pipeline import Pipeline
+from pillsnap.config.cells import STAGES
+from pillsnap.config.settings import Config
+from pillsnap.infer.choice import choose_model
+from pillsnap.infer.models import make_pipeline, open_model
+from pillsnap.pipeline.images import read_image
+from pillsnap.pipeline.twostage import Pipeline
 from tests.e2e.demo_project import DemoProject
 
 

@@ -16,7 +16,7 @@ import torch
 from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
 
-from pillsnap.artifacts import sha256_file
+from pillsnap.core.hashes import sha256_file
 from tests.e2e.demo_project import DemoProject
 from tests.e2e.test_bad_models import Touch
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pillsnap.config import Config
-from pillsnap.errors import EngineError
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import EngineError
 from pillsnap.serve.service import create_app
 from tests.e2e.demo_project import DemoProject
 from tests.serve.conftest import client

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pillsnap.accuracy import expected_accuracy, measure_accuracy, shortfall
-from pillsnap.bootstrap import upper_map
-from pillsnap.coco import evaluate
-from pillsnap.config import Config, Nms, Paths, Postprocess
-from pillsnap.matrix import Cell
-from pillsnap.recorded import recorded_map, recorded_top1
+from pillsnap.compare.accuracy import expected_accuracy, measure_accuracy, shortfall
+from pillsnap.compare.figures.bootstrap import upper_map
+from pillsnap.compare.figures.coco import evaluate
+from pillsnap.config.cells import Cell
+from pillsnap.config.settings import Config, Nms, Paths, Postprocess
+from pillsnap.engines.torch.recorded import recorded_map, recorded_top1
 
 CONFIG = Config(Paths(Path("exp")))
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pillsnap.artifacts import (
+from pillsnap.core.errors import ConfigError, PillsnapError
+from pillsnap.core.hashes import (
     canonical_json,
     get_git_sha,
     prepare_version_tag,
@@ -17,7 +18,6 @@ from pillsnap.artifacts import (
     sha256_json,
     utc_timestamp,
 )
-from pillsnap.errors import ConfigError, PillsnapError
 
 
 def test_timestamp_has_the_contracts_form(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from pillsnap import atomic
-from pillsnap.atomic import (
+from pillsnap.core import files
+from pillsnap.core.errors import PillsnapError
+from pillsnap.core.files import (
     appearing_folder,
     file_lock,
     point_latest,
@@ -24,8 +25,7 @@ from pillsnap.atomic import (
     replace_atomic,
     write_atomic,
 )
-from pillsnap.errors import PillsnapError
-from pillsnap.journal import RunLock, begin
+from pillsnap.gate.journal import RunLock, begin
 
 
 def names(folder: Path) -> list[str]:
@@ -81,14 +81,14 @@ def test_a_folder_that_a_killed_process_was_making_goes(tmp_path: Path) -> None:
 def test_a_folder_taken_for_abandoned_before_it_is_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, tries = atomic.make_folder, iter([True, False])
+    make, tries = files.make_folder, iter([True, False])
 
     def make_and_lose(folder: Path) -> None:
         make(folder)
         if next(tries):
             remove_abandoned_folders(tmp_path / "demo")
 
-    monkeypatch.setattr(atomic, "make_folder", make_and_lose)
+    monkeypatch.setattr(files, "make_folder", make_and_lose)
     with appearing_folder(tmp_path / "demo") as folder:
         assert folder.is_dir()
     assert names(tmp_path) == ["demo"]
@@ -200,7 +200,7 @@ def in_new_process(work: Callable[..., None], *args: object) -> int | None:
     """Exit code of a process that does this, without what this one remembers of folders."""
 
     def afresh() -> None:
-        atomic._remove_abandoned.cache_clear()
+        files._remove_abandoned.cache_clear()
         work(*args)
 
     process = fork.Process(target=afresh)
@@ -267,7 +267,7 @@ def test_a_file_taken_for_abandoned_before_it_is_locked_is_made_again(
 
 def write_often(folder: Path, name: str) -> None:
     for number in range(100):
-        atomic._remove_abandoned.cache_clear()
+        files._remove_abandoned.cache_clear()
         write_atomic(folder / name, str(number).encode())
 
 

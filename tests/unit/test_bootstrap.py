@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pillsnap import bootstrap
-from pillsnap.bootstrap import bootstrap_map_deltas, upper_bounds
-from pillsnap.coco import evaluate
-from pillsnap.ranking import Evaluation, resample
+from pillsnap.compare.figures import bootstrap
+from pillsnap.compare.figures.bootstrap import bootstrap_map_deltas, upper_bounds
+from pillsnap.compare.figures.coco import evaluate
+from pillsnap.compare.figures.ranking import Evaluation, resample
 
 Boxes = NDArray[np.float32]
 

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pillsnap.artifacts import sha256_json
-from pillsnap.cache import ArrayCache
+from pillsnap.core.arraycache import ArrayCache
+from pillsnap.core.hashes import sha256_json
 
 laws = settings(max_examples=60, deadline=None, database=None)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pillsnap.certify import (
+from pillsnap.compare.certify import (
     MOST_TRIALS,
     Certified,
     certify,

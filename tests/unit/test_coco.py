@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pillsnap.coco import evaluate
-from pillsnap.ranking import Evaluation, MeanAP, resample
+from pillsnap.compare.figures.coco import evaluate
+from pillsnap.compare.figures.ranking import Evaluation, MeanAP, resample
 
 Boxes = NDArray[np.float32]
 

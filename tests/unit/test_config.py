@@ -10,10 +10,10 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from pillsnap.config import Compare, Config, Paths, Profiles, Tolerances, config_sha256
-from pillsnap.configfile import ENV_NAMES, find_config, load_config
-from pillsnap.errors import ConfigError
-from pillsnap.modelchoice import VARIABLES
+from pillsnap.config.load import ENV_NAMES, find_config, load_config
+from pillsnap.config.settings import Compare, Config, Paths, Profiles, Tolerances, config_sha256
+from pillsnap.core.errors import ConfigError
+from pillsnap.infer.choice import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pillsnap.configparse import parse_yaml
-from pillsnap.envfile import read_env_file
-from pillsnap.errors import ConfigError
-from pillsnap.fieldtypes import Bound
+from pillsnap.config.dotenv import read_env_file
+from pillsnap.config.fields import Bound
+from pillsnap.config.parse import parse_yaml
+from pillsnap.core.errors import ConfigError
 
 
 @dataclass(frozen=True)

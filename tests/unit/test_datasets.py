@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pillsnap import images
-from pillsnap.config import (
+from pillsnap.config.settings import (
     CalibrationData,
     Classification,
     Combo,
@@ -24,11 +23,19 @@ from pillsnap.config import (
     Paths,
     Validation,
 )
-from pillsnap.datasets import Dataset, Sample, listed, read_calibration, read_dataset, read_samples
-from pillsnap.errors import DataError
-from pillsnap.labels import Box
-from pillsnap.listing import IMAGE_SUFFIXES
-from pillsnap.maps import read_class_map, read_edi_map
+from pillsnap.core.errors import DataError
+from pillsnap.data.datasets import (
+    Dataset,
+    Sample,
+    listed,
+    read_calibration,
+    read_dataset,
+    read_samples,
+)
+from pillsnap.data.labels import Box
+from pillsnap.data.listing import IMAGE_SUFFIXES
+from pillsnap.data.maps import read_class_map, read_edi_map
+from pillsnap.pipeline import images
 
 
 def touch(folder: Path, *names: str) -> None:

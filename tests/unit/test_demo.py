@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pillsnap.core.errors import PillsnapError
+from pillsnap.data.labels import read_yolo_boxes
 from pillsnap.demo import dataset
 from pillsnap.demo.dataset import ASSETS, CHECKPOINTS, install, write_validation
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.pills import put_pill
 from pillsnap.demo.render import Box, Split, render_crop, render_scene, render_single
-from pillsnap.errors import PillsnapError
-from pillsnap.labels import read_yolo_boxes
 
 SPLITS: tuple[Split, ...] = ("train", "val")
 SCENES = 3

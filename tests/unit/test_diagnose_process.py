@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from pillsnap.config import Config, Paths
-from pillsnap.diagnose.process import Answer, Job, Setting, Task, run_jobs
-from pillsnap.matrix import Cell
-from pillsnap.selection import Selection
+from pillsnap.config.cells import Cell
+from pillsnap.config.selection import Selection
+from pillsnap.config.settings import Config, Paths
+from pillsnap.gate.diagnosing_process import Answer, Job, Setting, Task, run_jobs
 from tests.children import in_children
 
 # Stands for what models do: a job does what its file is called.
 ANSWER = """
 import os, signal, tempfile, time
-import pillsnap.diagnose.process as process
+import pillsnap.gate.diagnosing_process as process
 process.LIMIT_S = 2
 def answer(run, job, exports):
     what = job[-1].model.name

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from pillsnap.cellresult import CellResult
-from pillsnap.config import Config, Paths
-from pillsnap.diagnose.cells import diagnose_cells
-from pillsnap.gate import Verdict
-from pillsnap.matrix import Cell
-from pillsnap.outcome import Outcome
-from pillsnap.run import GateRun
-from pillsnap.selection import Selection
+from pillsnap.compare.outcome import Outcome
+from pillsnap.compare.result import CellResult
+from pillsnap.compare.verdict import Verdict
+from pillsnap.config.cells import Cell
+from pillsnap.config.selection import Selection
+from pillsnap.config.settings import Config, Paths
+from pillsnap.gate.diagnosing import diagnose_cells
+from pillsnap.gate.run import GateRun
 
 SESSION = {"path": "model.onnx", "providers": [], "provider_options": {}, "placement": {}}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import pillsnap
-from pillsnap.errors import first_line
+from pillsnap.core.errors import first_line
 
 
 @pytest.mark.parametrize(

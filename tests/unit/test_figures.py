@@ -21,20 +21,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pillsnap.bootstrap import bootstrap_map_deltas, upper_bounds
-from pillsnap.coco import evaluate
 from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.detection import DetectionRecorder
-from pillsnap.config import Nms, Profiles
-from pillsnap.datasets import Sample
-from pillsnap.figures import Figures, ids_of, mean, quantile, take, total, worst_samples
-from pillsnap.figures.classification import binomial_tail, classification_figures
-from pillsnap.figures.detection import detection_figures
-from pillsnap.gate import judge
-from pillsnap.hints import likely_causes
-from pillsnap.labels import Box
-from pillsnap.preprocess import Geometry, LetterboxTransform, letterbox_tensor
-from pillsnap.records import Columns, Records, concatenate, unragged, write_records
+from pillsnap.compare.figures import Figures, ids_of, mean, quantile, take, total, worst_samples
+from pillsnap.compare.figures.bootstrap import bootstrap_map_deltas, upper_bounds
+from pillsnap.compare.figures.classification import binomial_tail, classification_figures
+from pillsnap.compare.figures.coco import evaluate
+from pillsnap.compare.figures.detection import detection_figures
+from pillsnap.compare.hints import likely_causes
+from pillsnap.compare.records import Columns, Records, concatenate, unragged, write_records
+from pillsnap.compare.verdict import judge
+from pillsnap.config.settings import Nms, Profiles
+from pillsnap.data.datasets import Sample
+from pillsnap.data.labels import Box
+from pillsnap.pipeline.preprocess import Geometry, LetterboxTransform, letterbox_tensor
 
 laws = settings(max_examples=60, deadline=None, database=None)
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from pillsnap import noise
-from pillsnap.certify import WORDS, Certified, in_words
-from pillsnap.config import Profiles, Tolerances
-from pillsnap.controller import decide_exit_code
-from pillsnap.figures import Figures, Metrics
-from pillsnap.gate import (
+from pillsnap.compare import noise
+from pillsnap.compare.certify import WORDS, Certified, in_words
+from pillsnap.compare.figures import Figures, Metrics
+from pillsnap.compare.hints import ALWAYS, likely_causes
+from pillsnap.compare.verdict import (
     BUDGET,
     CERTIFIED,
     RATES,
@@ -29,7 +28,8 @@ from pillsnap.gate import (
     judge,
     profile_for,
 )
-from pillsnap.hints import ALWAYS, likely_causes
+from pillsnap.config.settings import Profiles, Tolerances
+from pillsnap.gate.finish import decide_exit_code
 
 UNJUDGED = Tolerances(**{item.name: None for item in fields(Tolerances)})
 DEFAULT = Profiles()

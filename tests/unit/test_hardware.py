@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pillsnap import versions
-from pillsnap.hardware import cpu_name
-from pillsnap.versions import gpu_library_version, version_text
+from pillsnap.core import packages
+from pillsnap.core.hardware import cpu_name
+from pillsnap.core.packages import gpu_library_version, version_text
 from tests.unit.gpus import ask
 
 
@@ -82,13 +82,13 @@ def test_a_library_of_the_system_is_asked_for_its_version(
         ("tensorrt", "getInferLibVersion", "10.16.1"),
         ("cudnn", "cudnnGetVersion", None),  # a library without it
     ):
-        steps = versions.GPU_LIBRARIES[name][1][2]
+        steps = packages.GPU_LIBRARIES[name][1][2]
         # A package that pip installed comes first, and there is none of this name.
         entry = (("no-such-distribution",), (str(library), function, steps))
-        monkeypatch.setitem(versions.GPU_LIBRARIES, name, entry)
+        monkeypatch.setitem(packages.GPU_LIBRARIES, name, entry)
         assert gpu_library_version(name) == found
         gone = (("no-such-distribution",), (str(tmp_path / "gone.so"), function, steps))
-        monkeypatch.setitem(versions.GPU_LIBRARIES, name, gone)
+        monkeypatch.setitem(packages.GPU_LIBRARIES, name, gone)
         assert gpu_library_version(name) is None
-    monkeypatch.setitem(versions.GPU_LIBRARIES, "cuda", (("numpy",), ("", "", (1,))))
-    assert gpu_library_version("cuda") == versions.package_version("numpy")
+    monkeypatch.setitem(packages.GPU_LIBRARIES, "cuda", (("numpy",), ("", "", (1,))))
+    assert gpu_library_version("cuda") == packages.package_version("numpy")

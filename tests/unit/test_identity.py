@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pillsnap.artifacts import sha256_file
-from pillsnap.identity import find_mixup
-from pillsnap.outcome import Outcome
+from pillsnap.compare.outcome import Outcome
+from pillsnap.core.hashes import sha256_file
+from pillsnap.gate.same_file import find_mixup
 
 
 def outcome(path: Path, shard: str = "s", **facts: str) -> Outcome:

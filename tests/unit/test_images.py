@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pillsnap.errors import ImageError
-from pillsnap.images import decode_image, read_bytes, read_image
-from pillsnap.printable import printable
+from pillsnap.core.errors import ImageError
+from pillsnap.core.printable import printable
+from pillsnap.pipeline.images import decode_image, read_bytes, read_image
 
 # Four flat quarters, so that JPEG keeps them and every turn and mirror shows.
 QUARTERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))

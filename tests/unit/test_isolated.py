@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from pillsnap.errors import EngineError
-from pillsnap.isolated import IsolatedError, Standby, run_isolated
+from pillsnap.core.errors import EngineError
+from pillsnap.core.isolated import IsolatedError, Standby, run_isolated
 
 
 def double(value: int) -> int:
@@ -50,7 +50,7 @@ def test_a_crash_says_how(function: object, said: str) -> None:
 def test_it_does_not_outlive_a_caller_that_ends_at_once() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "pillsnap.isolated"]
+    command = [sys.executable, "-m", "pillsnap.core.isolated"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=writing) as process:
         os.close(writing)
         try:

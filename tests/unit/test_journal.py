@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pillsnap.errors import PillsnapError
-from pillsnap.journal import (
+from pillsnap.compare.outcome import Outcome
+from pillsnap.core.errors import PillsnapError
+from pillsnap.gate.journal import (
     RunLock,
     begin,
     find_unfinished,
@@ -25,7 +26,6 @@ from pillsnap.journal import (
     read_outcome,
     write_outcome,
 )
-from pillsnap.outcome import Outcome
 
 laws = settings(max_examples=80, deadline=None, database=None)
 
@@ -54,7 +54,7 @@ def found(runs: Path, key: str = KEY) -> str | None:
 HOLD = """
 import sys
 from pathlib import Path
-from pillsnap.journal import RunLock
+from pillsnap.gate.journal import RunLock
 lock = RunLock(Path(sys.argv[1]))
 print(lock.take(), flush=True)
 sys.stdin.read()

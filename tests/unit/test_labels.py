@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pillsnap.categories import Categories
-from pillsnap.cocolabels import read_coco_boxes
 from pillsnap.compare.loading import load_batches
-from pillsnap.datasets import Sample
-from pillsnap.detector import quiet_ultralytics
-from pillsnap.errors import DataError
-from pillsnap.labels import LabelFile, read_yolo_boxes
-from pillsnap.preprocess import LetterboxTransform
+from pillsnap.core.errors import DataError
+from pillsnap.data.categories import Categories
+from pillsnap.data.cocolabels import read_coco_boxes
+from pillsnap.data.datasets import Sample
+from pillsnap.data.labels import LabelFile, read_yolo_boxes
+from pillsnap.engines.torch.yolo import quiet_ultralytics
+from pillsnap.pipeline.preprocess import LetterboxTransform
 
 CLASSES = 3
 BOX = "0 0.5 0.5 0.2 0.2"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pillsnap.matrix import (
+from pillsnap.config.cells import (
     MODES,
     PRECISIONS,
     PROVIDERS,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pillsnap.config import Config, Paths
-from pillsnap.errors import ConfigError, MissingCheckpoint
-from pillsnap.modelchoice import choose_model
+from pillsnap.config.settings import Config, Paths
+from pillsnap.core.errors import ConfigError, MissingCheckpoint
+from pillsnap.infer.choice import choose_model
 
 STAGES = ("classification", "detection")
 TAGS = ("20250101-000000-aaaaaaa", "20250102-000000-nogit", "20240601-120000-bbbbbbb")

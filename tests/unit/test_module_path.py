@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from onnx import helper
 
-from pillsnap.diagnose.graphs import module_path
+from pillsnap.diagnose.taps import module_path
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pillsnap.errors import ConfigError
-from pillsnap.options import asks_for_gate, repeat_command, select
-from pillsnap.selection import Selection
+from pillsnap.config.selection import Selection
+from pillsnap.core.errors import ConfigError
+from pillsnap.plugin.options import asks_for_gate, repeat_command, select
 
 
 def choose(**options: Any) -> Selection:

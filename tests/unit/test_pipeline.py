@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pillsnap.codes import ClassCodes
-from pillsnap.crops import crop_box
-from pillsnap.errors import ConfigError, DataError, EngineError
-from pillsnap.inputs import expand_braces, find_inputs
-from pillsnap.pipeline import Pipeline, Stage
-from pillsnap.preprocess import ClassifyTransform, LetterboxTransform
-from pillsnap.progress import Progress
-from pillsnap.resultfiles import json_line, open_results, save_drawn
+from pillsnap.core.errors import ConfigError, DataError, EngineError
+from pillsnap.infer.inputs import expand_braces, find_inputs
+from pillsnap.infer.outputs import json_line, open_results, save_drawn
+from pillsnap.infer.progress import Progress
+from pillsnap.pipeline.codes import ClassCodes
+from pillsnap.pipeline.crops import crop_box
+from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform
+from pillsnap.pipeline.twostage import Pipeline, Stage
 
 
 def image(height: int = 40, width: int = 60) -> np.ndarray[Any, Any]:

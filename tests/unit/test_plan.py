@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pillsnap.config import (
+from pillsnap.config.cells import Cell
+from pillsnap.config.selection import Selection
+from pillsnap.config.settings import (
     Classification,
     Combo,
     Compare,
@@ -19,10 +21,8 @@ from pillsnap.config import (
     Paths,
     Validation,
 )
-from pillsnap.matrix import Cell
-from pillsnap.plan import Plan
-from pillsnap.samples import hard_pool
-from pillsnap.selection import Selection
+from pillsnap.data.sampling import hard_pool
+from pillsnap.gate.plan import Plan
 
 DRUGS, PHOTOS = 3, 30
 COVERAGE = Cell("classification", "onnx", "auto", "fp32", "coverage")

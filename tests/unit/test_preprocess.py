@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pillsnap.preprocess import (
+from pillsnap.pipeline.preprocess import (
     CROP_MODES,
     ClassifyTransform,
     Geometry,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pillsnap.printable import printable
+from pillsnap.core.printable import printable
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from pillsnap.progress import Progress
+from pillsnap.infer.progress import Progress
 
 
 class Terminal(io.StringIO):

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from pillsnap.config import Config, Export, Paths
-from pillsnap.errors import PillsnapError
-from pillsnap.matrix import STAGES
+from pillsnap.config.cells import STAGES
+from pillsnap.config.settings import Config, Export, Paths
+from pillsnap.core.errors import PillsnapError
 from pillsnap.proof.catalogue import FAULTS, find_fault
-from pillsnap.proof.explained import EXPLAINABLE, expected_kind
+from pillsnap.proof.explain_faults import EXPLAINABLE, expected_kind
 from pillsnap.proof.fault import GROUPS, Fault
 from pillsnap.proof.healthy import HEALTHY
 from pillsnap.proof.scores import build_report, write_report
-from pillsnap.proof.staged import STAGE_FAULTS
+from pillsnap.proof.stage_faults import STAGE_FAULTS
 from pillsnap.proof.table import render
 from pillsnap.proof.trial import PROFILES, SIZES, Trial
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from pillsnap.engines import providers
-from pillsnap.engines.libraries import find_missing, has_nvidia_driver
-from pillsnap.engines.onnx_engine import OnnxEngine
-from pillsnap.engines.placement import COMPUTE, read_placement, require_all_compute
-from pillsnap.engines.providers import (
+from pillsnap.config.runtime import Cpu, Cuda, Runtime, Tensorrt
+from pillsnap.core.errors import EngineError
+from pillsnap.engines.onnxruntime import providers
+from pillsnap.engines.onnxruntime.engine import OnnxEngine
+from pillsnap.engines.onnxruntime.libraries import find_missing, has_nvidia_driver
+from pillsnap.engines.onnxruntime.placement import COMPUTE, read_placement, require_all_compute
+from pillsnap.engines.onnxruntime.providers import (
     check_options,
     check_provider,
     provider_options,
@@ -22,9 +24,7 @@ from pillsnap.engines.providers import (
     select_onnx_providers,
     select_onnx_providers_tensorrt_first,
 )
-from pillsnap.engines.sessions import infer_onnx, open_session
-from pillsnap.errors import EngineError
-from pillsnap.ortconfig import Cpu, Cuda, Runtime, Tensorrt
+from pillsnap.engines.onnxruntime.sessions import infer_onnx, open_session
 
 if TYPE_CHECKING:
     import onnx
@@ -289,7 +289,7 @@ def test_a_real_session_refuses_what_it_did_not_take(
     """The CPU takes an option that it does not have, and says nothing."""
     path = save_network(tmp_path / "network.onnx")
     wanted = {CPU: {"use_arena": "0"}, CUDA: {}, TENSORRT: {}}
-    monkeypatch.setattr("pillsnap.engines.sessions.provider_options", lambda *_: wanted)
+    monkeypatch.setattr("pillsnap.engines.onnxruntime.sessions.provider_options", lambda *_: wanted)
     with pytest.raises(EngineError, match=r"(?s)CPUExecutionProvider.*use_arena.*nothing reads"):
         open_session(path, "cpu", 1)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pillsnap.errors import DataError, ImageError, PillsnapError
-from pillsnap.quantize.calibration import choose_images
+from pillsnap.core.errors import DataError, ImageError, PillsnapError
+from pillsnap.export.quantize.calibration import choose_images
 
 
 @pytest.fixture

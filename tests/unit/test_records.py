@@ -17,8 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pillsnap.errors import PillsnapError
-from pillsnap.records import (
+from pillsnap.compare.records import (
     Columns,
     Records,
     RecordsError,
@@ -27,6 +26,7 @@ from pillsnap.records import (
     unragged,
     write_records,
 )
+from pillsnap.core.errors import PillsnapError
 
 laws = settings(max_examples=60, deadline=None, database=None)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pillsnap.cache import ArrayCache
-from pillsnap.compare import make_recorder, remembered
+from pillsnap.compare import make_recorder, reference
 from pillsnap.compare.loading import Load, Prepared
-from pillsnap.compare.remembered import RememberedReference
-from pillsnap.config import Nms
-from pillsnap.datasets import Sample
+from pillsnap.compare.reference import RememberedReference
+from pillsnap.config.settings import Nms
+from pillsnap.core.arraycache import ArrayCache
+from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch, Reference
-from pillsnap.preprocess import ClassifyTransform
+from pillsnap.pipeline.preprocess import ClassifyTransform
 
 SAMPLES = [Sample("a", Path("a.png"), 0), Sample("b", Path("b.png"), 1)]
 BATCH = np.zeros((2, 3, 4, 4), np.float32)
@@ -73,8 +73,8 @@ def test_one_more_figure_of_drift_is_measured_on_a_warm_cache(
     reopen: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [floor_calls(reopen), floor_calls(reopen)] == [1, 0]
-    figures = remembered._DRIFT["classification"] | {"kl_max": "kl"}
-    monkeypatch.setitem(remembered._DRIFT, "classification", figures)
+    figures = reference._DRIFT["classification"] | {"kl_max": "kl"}
+    monkeypatch.setitem(reference._DRIFT, "classification", figures)
     assert [floor_calls(reopen), floor_calls(reopen)] == [1, 0]
 
 
@@ -90,17 +90,17 @@ def test_one_more_figure_of_drift_is_measured_on_a_warm_cache(
 def test_what_is_remembered_depends_on_the_code_that_recorded_it(
     reopen: Reopen, monkeypatch: pytest.MonkeyPatch, calls: Callable[[Reopen], int], file: str
 ) -> None:
-    remembered._code.cache_clear()
+    reference._code.cache_clear()
     assert [calls(reopen), calls(reopen)] == [1, 0]
-    hash_of = remembered.sha256_file
+    hash_of = reference.sha256_file
 
     def changed(path: Path) -> str:
         return "0" * 64 if str(path).endswith(f"pillsnap/{file}") else hash_of(path)
 
-    remembered._code.cache_clear()
-    monkeypatch.setattr(remembered, "sha256_file", changed)
+    reference._code.cache_clear()
+    monkeypatch.setattr(reference, "sha256_file", changed)
     assert calls(reopen) == 1
-    remembered._code.cache_clear()
+    reference._code.cache_clear()
 
 
 def test_a_speed_of_an_earlier_run_says_so(reopen: Reopen) -> None:

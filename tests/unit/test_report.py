@@ -14,10 +14,18 @@ import jsonschema
 import numpy as np
 import pytest
 
-from pillsnap.cellresult import CellResult
 from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.detection import DetectionRecorder
-from pillsnap.config import (
+from pillsnap.compare.figures import Metrics
+from pillsnap.compare.figures.classification import classification_figures
+from pillsnap.compare.figures.detection import detection_figures
+from pillsnap.compare.outcome import Outcome
+from pillsnap.compare.records import Columns, write_records
+from pillsnap.compare.result import CellResult
+from pillsnap.compare.verdict import Breach, Verdict, VerdictName
+from pillsnap.config.cells import Cell, Shard
+from pillsnap.config.selection import Selection
+from pillsnap.config.settings import (
     Classification,
     Combo,
     Compare,
@@ -29,25 +37,17 @@ from pillsnap.config import (
     Validation,
     config_sha256,
 )
-from pillsnap.controller import finish
-from pillsnap.datasets import Sample
-from pillsnap.errors import PillsnapError
-from pillsnap.figures import Metrics
-from pillsnap.figures.classification import classification_figures
-from pillsnap.figures.detection import detection_figures
-from pillsnap.gate import Breach, Verdict, VerdictName
-from pillsnap.labels import Box
-from pillsnap.ledger import Ledger
-from pillsnap.matrix import Cell, Shard
-from pillsnap.outcome import Outcome
-from pillsnap.preprocess import Geometry
-from pillsnap.records import Columns, write_records
+from pillsnap.core.errors import PillsnapError
+from pillsnap.data.datasets import Sample
+from pillsnap.data.labels import Box
+from pillsnap.gate.finish import finish
+from pillsnap.gate.ledger import Ledger
+from pillsnap.gate.run import GateRun
+from pillsnap.pipeline.preprocess import Geometry
 from pillsnap.report import SCHEMA_PATH, STAGE_KEYS, RunFacts, build_report, publish_report
 from pillsnap.report.environment import PACKAGES
 from pillsnap.report.policy import sample_policy
 from pillsnap.report.table import WIDTH, render
-from pillsnap.run import GateRun
-from pillsnap.selection import Selection
 from tests.unit.test_providers import save_network
 
 DIGEST = "0123456789abcdef" * 4

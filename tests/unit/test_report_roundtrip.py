@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pillsnap.config import Config, Export, Paths
+from pillsnap.config.settings import Config, Export, Paths
 from pillsnap.report import _finite, publish_report
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

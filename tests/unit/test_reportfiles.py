@@ -6,7 +6,7 @@ import os
 import socket
 from pathlib import Path
 
-from pillsnap.reportfiles import MAX_BYTES, read_report_files
+from pillsnap.report.reading import MAX_BYTES, read_report_files
 
 
 def test_anything_may_lie_among_reports(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pillsnap.config import Compare
-from pillsnap.datasets import Sample
-from pillsnap.labels import Box
-from pillsnap.samples import hard_pool, select, select_hard
+from pillsnap.config.settings import Compare
+from pillsnap.data.datasets import Sample
+from pillsnap.data.labels import Box
+from pillsnap.data.sampling import hard_pool, select, select_hard
 
 laws = settings(max_examples=80, deadline=None, database=None)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pillsnap.standing import Standing, find_standing, read_judgements
+from pillsnap.report.standing import Standing, find_standing, read_judgements
 
 SHA = "0123456789abcdef" * 4
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pillsnap.compare.figures.performance import BUDGETS, performance_figures
+from pillsnap.compare.verdict import BUDGET, Breach, find_over_budget
+from pillsnap.config.runtime import Runtime
 from pillsnap.engines import Batch
 from pillsnap.engines.timing import OnnxAlone, Stopwatch, time_here
-from pillsnap.figures.performance import BUDGETS, performance_figures
-from pillsnap.gate import BUDGET, Breach, find_over_budget
-from pillsnap.ortconfig import Runtime
 from tests.unit.test_providers import save_network
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pillsnap.diagnose.gap import Figures
+from pillsnap.core.errors import EngineError
+from pillsnap.diagnose.distance import Figures
 from pillsnap.diagnose.trials import Causes, Trial, run_trials
-from pillsnap.errors import EngineError
 
 
 def leaves(error: float) -> Trial:

@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
-from pillsnap.errors import ConfigError
-from pillsnap.ortconfig import Cuda, Runtime
-from pillsnap.workers import MIB_PER_GPU_WORKER, thread_count, workers_for_gpu
+from pillsnap.config.runtime import Cuda, Runtime
+from pillsnap.core.errors import ConfigError
+from pillsnap.core.workers import MIB_PER_GPU_WORKER, thread_count, workers_for_gpu
 from tests.unit.gpus import ask
 
 

@@ -1,0 +1,153 @@
+"""Figures of a detection cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pillsnap.compare import noise
+from pillsnap.compare.figures import Figures, largest, mean, not_finite, quantile, worst_samples
+from pillsnap.compare.figures.bootstrap import bootstrap_map_deltas, upper_bounds, upper_map
+from pillsnap.compare.figures.coco import evaluate
+from pillsnap.compare.figures.ranking import MeanAP
+from pillsnap.compare.records import Columns, unragged
+
+# Below this mAP@0.5 the reference finds next to nothing that is labelled. Random weights had up to
+# 0.0495, by one lucky box in eight images.
+MAP_FLOOR = 0.05
+
+
+def detection_figures(
+    columns: Columns,
+    strides: Sequence[int],
+    max_detections: int,
+    seed: int,
+    *,
+    bound_reference: bool = False,
+) -> Figures:
+    """Figures over all samples of a cell.
+
+    Args:
+        columns: the cell's records.
+        strides: of the detector, in the order of its anchors.
+        max_detections: boxes of an image that the NMS keeps, which mAP goes by.
+        seed: of the resampling behind the bounds of the mAP deltas.
+        bound_reference: also bound the reference's own mAP, which takes up to some seconds.
+
+    Rates of boxes that one side lacks are unmatched boxes over all boxes of that side; the figure
+    that is judged, `unmatched_rate`, is unmatched boxes of both over boxes of both. IoU delta of a
+    matched pair is 1 - IoU.
+    """
+    finite = columns["ref_finite"] & columns["cand_finite"]
+    ref_count, cand_count = (int(columns[f"{side}_boxes_count"].sum()) for side in ("ref", "cand"))
+    iou_delta, conf_delta = columns["pairs"].T
+    pairs, both = len(iou_delta), ref_count + cand_count
+    box_err, score_err = columns["box_err_px"], columns["score_err"]
+    maps, reason = _mean_ap(columns, max_detections, seed, bound_reference)
+    metrics: dict[str, Any] = {
+        "samples": len(finite),
+        # Where the reference is not finite either, it is the reference that has no signal.
+        "non_finite": int((columns["ref_finite"] & ~columns["cand_finite"]).sum()),
+        "raw_box_err_px": largest(box_err[finite]),
+        "raw_score_err": largest(score_err[finite]),
+        "per_stride": [
+            {
+                "stride": int(stride),
+                "raw_box_err_px": largest(box_err[finite, index]),
+                "raw_score_err": largest(score_err[finite, index]),
+                "reference_boxes": int(columns["ref_strides"][:, index].sum()),
+            }
+            for index, stride in enumerate(strides)
+        ],
+        "class_flips": int(columns["class_flips"][finite].sum()),
+        "box_class_flips": int(columns["box_class_flips"].sum()),
+        "reference_boxes": ref_count,
+        "candidate_boxes": cand_count,
+        "matched_boxes": pairs,
+        "reference_only": ref_count - pairs,
+        "candidate_only": cand_count - pairs,
+        "reference_only_rate": (ref_count - pairs) / ref_count if ref_count else None,
+        "candidate_only_rate": (cand_count - pairs) / cand_count if cand_count else None,
+        "unmatched_rate": (both - 2 * pairs) / both if both else None,
+        "iou_delta_p50": quantile(iou_delta, 0.5),
+        "iou_delta_p95": quantile(iou_delta, 0.95),
+        "iou_delta_max": largest(iou_delta),
+        "conf_delta_mean": mean(conf_delta),
+        "conf_delta_max": largest(conf_delta),
+        **_map_metrics(maps),
+        "map_reason": reason,
+    }
+    in_noise = np.maximum(box_err / noise.BOX_PX, score_err / noise.SCORE)
+    drift = np.where(finite, in_noise.max(axis=1), np.inf)
+    no_signal = not_finite(columns) or _no_signal(ref_count, maps)
+    return Figures(metrics, no_signal, worst_samples(columns, drift))
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """mAP of both engines on the labelled images, and how far its loss is certain."""
+
+    reference: MeanAP
+    candidate: MeanAP
+    upper: tuple[float | None, float | None]
+    reference_upper: float | None
+    resamples: int
+    images: int
+
+
+def _mean_ap(
+    columns: Columns, max_detections: int, seed: int, bound_reference: bool
+) -> tuple[_Maps | None, str | None]:
+    """mAP of reference and candidate on the labelled images, or the reason why there is none."""
+    labelled = np.flatnonzero(columns["labelled"])
+    if not len(labelled):
+        return None, "no labels"
+    truth, ref, cand = (
+        [boxes[index] for index in labelled]
+        for boxes in (unragged(columns, name) for name in ("truth", "ref_boxes", "cand_boxes"))
+    )
+    reference = evaluate(truth, ref, max_detections=max_detections)
+    candidate = evaluate(truth, cand, max_detections=max_detections)
+    if reference is None or candidate is None:
+        return None, "no labelled box in these images"
+    deltas = bootstrap_map_deltas(reference, candidate, seed=seed)
+    return _Maps(
+        reference.mean_ap(),
+        candidate.mean_ap(),
+        upper_bounds(deltas),
+        upper_map(reference, seed=seed) if bound_reference else None,
+        len(deltas),
+        len(labelled),
+    ), None
+
+
+def _map_metrics(maps: _Maps | None) -> dict[str, float | int | None]:
+    metrics: dict[str, float | int | None] = {}
+    for index, name in enumerate(("map_0_5", "map_0_5_0_95")):
+        values: tuple[float | None, ...] = (None,) * 4
+        if maps is not None:
+            reference, candidate = getattr(maps.reference, name), getattr(maps.candidate, name)
+            values = (reference, candidate, candidate - reference, maps.upper[index])
+        keys = (f"reference_{name}", f"candidate_{name}", f"{name}_delta", f"{name}_delta_upper")
+        metrics |= dict(zip(keys, values, strict=True))
+    return {
+        **metrics,
+        "reference_map_0_5_0_95_upper": None if maps is None else maps.reference_upper,
+        "map_images": 0 if maps is None else maps.images,
+        "map_resamples": 0 if maps is None else maps.resamples,
+    }
+
+
+def _no_signal(ref_count: int, maps: _Maps | None) -> str | None:
+    """Why this reference shows nothing: an untrained model would pass any comparison."""
+    if maps is not None and maps.reference.map_0_5 < MAP_FLOOR:
+        return (
+            f"the reference's mAP@0.5 on labelled images is {maps.reference.map_0_5:.3g}: is it "
+            "trained, and do labels, classes and conf_threshold belong to it?"
+        )
+    if ref_count == 0:
+        return "the reference finds no box in any image: nothing to compare"
+    return None

@@ -1,0 +1,204 @@
+"""What the reference answers, remembered: its outputs, its numeric noise, its surest classes.
+
+An answer's last bits depend on the batch that an image was in, so outputs are kept by whole batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import pillsnap.compare.classification
+import pillsnap.compare.detection
+import pillsnap.compare.loading
+from pillsnap.compare import Recorder
+from pillsnap.compare.classification import softmax
+from pillsnap.compare.loading import Load, Prepared
+from pillsnap.core.arraycache import ArrayCache
+from pillsnap.core.errors import ImageError
+from pillsnap.core.hashes import sha256_file, sha256_json
+from pillsnap.data.datasets import Sample
+from pillsnap.engines.protocol import Batch, Reference
+from pillsnap.engines.timing import Stopwatch
+from pillsnap.pipeline.images import read_bytes
+from pillsnap.pipeline.preprocess import LetterboxTransform
+
+# Samples that the noise floor is measured on.
+FLOOR_SAMPLES = 2
+
+# Drift per sample by the name of the figure that is its maximum.
+_DRIFT = {
+    "classification": {"prob_err_max": "prob_err_max", "logit_err_max": "logit_err_max"},
+    "detection": {"raw_box_err_px": "box_err_px", "raw_score_err": "score_err"},
+}
+
+
+class RememberedReference:
+    """A reference that is asked once for each batch.
+
+    Args:
+        cache: None asks it every time.
+    """
+
+    def __init__(self, reference: Reference, cache: ArrayCache | None) -> None:
+        self.reference = reference
+        self._cache = cache
+        self._watch = Stopwatch(reference.engine)
+
+    def outputs(self, batch: Prepared) -> Batch:
+        """The reference's output for a batch."""
+        return self._remember(
+            "output",
+            batch.contents,
+            lambda: self._watch.run(batch.array),
+            lambda found: self._is_output(found, len(batch.samples)),
+        )
+
+    def seconds_per_image(self, batch: Batch) -> tuple[float, bool]:
+        """How long the reference takes for an image in a batch of this size, and whether that is
+        remembered from an earlier run on this machine: opening a model to time it costs more than
+        the rest of a run whose outputs are known."""
+        measured = False
+
+        def measure() -> NDArray[np.float64]:
+            nonlocal measured
+            measured = True
+            self._watch.repeat(batch)
+            of_size = [(n, seconds) for n, seconds in self._watch.runs if n == len(batch)]
+            return np.array(
+                [np.median([seconds / n for n, seconds in of_size or self._watch.runs])]
+            )
+
+        where = [socket.gethostname().encode(), str(len(batch)).encode()]
+        found = self._remember("speed", where, measure, _is_speed)
+        if self._watch.warm and not measured:
+            found = measure()
+        return float(found[0]), not measured
+
+    def noise_floor(
+        self, batch: Prepared, output: Batch, recorder: Recorder
+    ) -> dict[str, Any] | None:
+        """How far the reference is from itself in other blockings of the same arithmetic.
+
+        Args:
+            batch: the first of a cell; its first FLOOR_SAMPLES are run again.
+            output: the reference's for that batch.
+
+        Returns:
+            Per figure of drift its maximum, and under `variants` the same for each; None where the
+            engine has no variants.
+        """
+        variants = self.reference.variants
+        if not variants:
+            return None
+        stage = "detection" if batch.geometries else "classification"
+        count = min(FLOOR_SAMPLES, len(batch.samples))
+        few, geometries = batch.samples[:count], batch.geometries[:count]
+
+        def measure() -> NDArray[np.float64]:
+            rows = []
+            for engine in variants.values():
+                other = engine.run(batch.array[:count])
+                # A detector's seventh column is for references alone.
+                other = other[..., :6] if batch.geometries else other
+                columns = recorder.columns(few, geometries, output[:count], other)
+                rows.append([float(columns[name].max()) for name in _DRIFT[stage].values()])
+            return np.array(rows, np.float64)
+
+        figures = list(_DRIFT[stage])
+        what = ["noise floor", _code(), _DRIFT[stage], list(variants)]
+        shape = (len(variants), len(figures))
+        drift = self._remember(what, batch.contents, measure, lambda found: found.shape == shape)
+        return {
+            "samples": count,
+            "variants": {
+                name: dict(zip(figures, row, strict=True))
+                for name, row in zip(variants, drift.tolist(), strict=True)
+            },
+            **dict(zip(figures, drift.max(axis=0).tolist(), strict=True)),
+        }
+
+    def top_probabilities(
+        self, samples: Sequence[Sample], load: Load, batch_size: int, *, first: int = 0
+    ) -> NDArray[np.float64]:
+        """The classifier's top-1 probability for each sample; nan for an image that is unreadable.
+
+        Args:
+            first: the sample to begin with, rounded down to a batch, and go round from there:
+                workers that begin at different places share the work through the cache.
+        """
+        found = np.full(len(samples), np.nan)
+        starts = list(range(0, len(samples), batch_size))
+        turn = first // batch_size
+        for start in starts[turn:] + starts[:turn]:
+            batch = samples[start : start + batch_size]
+
+            def score(batch: Sequence[Sample] = batch) -> NDArray[np.float64]:
+                scores = np.full(len(batch), np.nan)
+                for prepared in load(batch, self.reference.transform, batch_size):
+                    if prepared.samples:
+                        ids = {sample.id for sample in prepared.samples}
+                        readable = [sample.id in ids for sample in batch]
+                        output = self.reference.engine.run(prepared.array)
+                        scores[readable] = softmax(output).max(axis=1)
+                return scores
+
+            def fits(known: NDArray[Any], count: int = len(batch)) -> bool:
+                return known.shape == (count,)
+
+            contents = [_content(sample) for sample in batch]
+            what = ["top-1", _code()]
+            found[start : start + batch_size] = self._remember(what, contents, score, fits)
+        return found
+
+    def _remember(
+        self,
+        what: object,
+        contents: Sequence[bytes],
+        compute: Callable[[], NDArray[Any]],
+        fits: Callable[[NDArray[Any]], bool],
+    ) -> NDArray[Any]:
+        if self._cache is None or self.reference.key is None:
+            return compute()
+        images = [content.hex() for content in contents]
+        key = sha256_json([what, self.reference.key, images])
+        return self._cache.get_or_compute(key, compute, fits)
+
+    def _is_output(self, found: NDArray[Any], count: int) -> bool:
+        """Whether a remembered array can be the answer to so many images."""
+        if found.dtype != np.float32 or len(found) != count:
+            return False
+        if isinstance(self.reference.transform, LetterboxTransform):
+            return found.ndim == 3 and found.shape[2] == 7
+        return found.ndim == 2
+
+
+def _is_speed(found: NDArray[Any]) -> bool:
+    return found.shape == (1,) and bool(np.isfinite(found[0]) and found[0] > 0)
+
+
+@cache
+def _code() -> str:
+    """SHA-256 of what makes figures of the reference's outputs."""
+    modules: tuple[Any, ...] = (
+        pillsnap.compare.classification,
+        pillsnap.compare.detection,
+        pillsnap.compare.loading,
+    )
+    files = [__file__, *(module.__file__ for module in modules)]
+    return sha256_json([sha256_file(Path(file)) for file in files])
+
+
+def _content(sample: Sample) -> bytes:
+    """SHA-256 of the image's file; of nothing where it cannot be read."""
+    try:
+        return hashlib.sha256(read_bytes(sample.path)).digest()
+    except ImageError:
+        return b""

@@ -1,0 +1,77 @@
+"""A cell that was judged: its verdict, its figures and what its shards said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pillsnap.compare.accuracy import Accuracy
+from pillsnap.compare.figures import Metrics
+from pillsnap.compare.outcome import Outcome
+from pillsnap.compare.verdict import Verdict
+from pillsnap.config.cells import Cell
+from pillsnap.data.datasets import Dataset
+
+SEVERITY = ("equivalent", "within_tolerance", "inconclusive", "breach")
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A judged cell.
+
+    Attributes:
+        profile: the tolerance profile it was held to.
+        outcomes: of its shards, in order.
+        accuracy: how good the reference is; None where there are no figures.
+        performance: speed and memory of the candidate; None where there are no figures.
+        measured: samples that both engines answered for; 0 where there are no figures.
+        data: what its samples were drawn from; None where that is not here.
+        fingerprint: SHA-256 over ids, files and labels of those samples, in order.
+    """
+
+    cell: Cell
+    verdict: Verdict
+    profile: str
+    outcomes: tuple[Outcome, ...]
+    measured: int = 0
+    fingerprint: str | None = None
+    metrics: Metrics = field(default_factory=dict)
+    worst: tuple[str, ...] = ()
+    performance: Metrics | None = None
+    data: Dataset | None = None
+    accuracy: Accuracy | None = None
+
+    @property
+    def seconds(self) -> float:
+        return sum(outcome.seconds for outcome in self.outcomes)
+
+    @property
+    def samples(self) -> int:
+        """How many were looked at, readable or not."""
+        return sum(outcome.samples for outcome in self.outcomes)
+
+    @property
+    def noise_floor(self) -> dict[str, Any] | None:
+        floors = (outcome.noise_floor for outcome in self.outcomes)
+        return next((floor for floor in floors if floor is not None), None)
+
+    @property
+    def quantized(self) -> dict[str, Any] | None:
+        """What the candidate's file says of its conversion; None for one in float32."""
+        made = (outcome.candidate.get("quantized") for outcome in self.outcomes)
+        return next((facts for facts in made if facts is not None), None)
+
+    @property
+    def execution(self) -> dict[str, Any] | None:
+        """Providers, options and placement of the candidate's session; None without one."""
+        keys = ("providers", "provider_options", "placement")
+        found = (outcome.candidate for outcome in self.outcomes if "placement" in outcome.candidate)
+        return next(({key: facts[key] for key in keys} for facts in found), None)
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        return {key: why for outcome in self.outcomes for key, why in outcome.unreadable.items()}
+
+    @property
+    def severity(self) -> int:
+        return SEVERITY.index(self.verdict.name)

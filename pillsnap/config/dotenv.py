@@ -1,0 +1,77 @@
+""".env files of KEY=VALUE lines, which other programs may share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from pillsnap.core.errors import ConfigError
+from pillsnap.core.textfiles import read_text
+
+_LINE = re.compile(r"[^\n]*\n?")
+_NAME = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)(?![\w.-])")
+# What follows the name; a quoted value may go over several lines.
+_QUOTED = re.compile(
+    r"""[^\S\n]*=[^\S\n]*(?:'([^']*)'|"((?:[^"\\]|\\.)*)")[^\S\n]*(?:\#[^\n]*)?(?:\n|$)""",
+    re.DOTALL,
+)
+_PLAIN = re.compile(r"""[^\S\n]*=((?![^\S\n]*['"])[^\n]*)(?:\n|$)""")
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
+
+
+def read_env_file(path: Path, used: Collection[str]) -> dict[str, str]:
+    """Read KEY=VALUE lines: comments, an optional `export`, single and double quotes.
+
+    Values are taken as they stand, no variable expands in them; double quotes know \\n, \\r, \\t,
+    \\", \\$ and \\\\, and a quoted value may go over several lines. A missing file is an empty one.
+    The last of two equal keys counts. What other programs write there (a name alone, names with
+    dots or dashes, other syntax) is passed over.
+
+    Args:
+        used: names whose lines must be right.
+
+    Raises:
+        ConfigError: unreadable file, or a broken line of a name that is used. What stands right of
+            the name is not repeated in the message, because such files hold secrets.
+    """
+    if not path.exists():
+        return {}
+    text = read_text(path, ConfigError).replace("\r\n", "\n")
+    found: dict[str, str] = {}
+    position = 0
+    while position < len(text):
+        line = _LINE.match(text, position)
+        name = _NAME.match(line[0]) if line else None
+        assert line is not None  # it matches anywhere
+        position = line.end()
+        if name is None:
+            continue
+        place = line.start() + name.end()
+        value = _QUOTED.match(text, place) or _PLAIN.match(text, place)
+        if value is not None:
+            position = value.end()
+            found[name[1]] = _unescape(value)
+        elif name[1] in used and line[0].strip() != name[0].strip():
+            _refuse(path, text.count("\n", 0, line.start()) + 1, name[1], line[0])
+    return found
+
+
+def _unescape(value: re.Match[str]) -> str:
+    if value.re is _PLAIN:
+        return re.sub(r"\s+#.*", "", value[1]).strip()
+    if value[1] is not None:
+        return value[1]
+    return re.sub(
+        r"\\(.)", lambda found: _ESCAPES.get(found[1], found[0]), value[2], flags=re.DOTALL
+    )
+
+
+def _refuse(path: Path, number: int, name: str, line: str) -> None:
+    quotes = re.search(rf"{name}\s*=", line)
+    raise ConfigError(
+        "this value's quotes are broken" if quotes else "this line is no assignment",
+        where=f"{path}:{number}",
+        got=f"{name}=…" if quotes else f"{name} without = behind it",
+        expected="KEY=VALUE, KEY='VALUE' or KEY=\"VALUE\"",
+    )

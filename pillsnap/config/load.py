@@ -1,0 +1,109 @@
+"""Finding and reading config.yaml, the environment and .env into a Config.
+
+Precedence is command line, then environment, then .env beside the config file, then the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pillsnap.config.dotenv import read_env_file
+from pillsnap.config.parse import parse_yaml, variable_names
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import ConfigError
+from pillsnap.core.textfiles import is_file
+
+# Of .env, beside what the config file names as ${NAME}.
+ENV_NAMES = (
+    "OPSET",
+    "CLASSIFICATION_MODEL_PATH",
+    "DETECTION_MODEL_PATH",
+    "MODEL_PATH",
+    "API_KEY",
+)
+
+
+def find_config(option: str | None, environ: Mapping[str, str], start: Path) -> Path:
+    """Path of the config file: the option, else PILLSNAP_CONFIG, else start/config.yaml."""
+    for name, value in (("--config", option), ("PILLSNAP_CONFIG", environ.get("PILLSNAP_CONFIG"))):
+        if value is not None:
+            path = Path(value)
+            if value.startswith("~/"):  # from .ini files and YAML of CI, where no shell expands it
+                path = path.expanduser()
+            if not is_file(path):
+                raise ConfigError(
+                    "there is no such config file", where=name, got=value, hint="check the path"
+                )
+            return path.resolve()
+    path = start / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            "no config.yaml found",
+            where=start,
+            hint="run from a folder that holds one, or pass --config PATH or set PILLSNAP_CONFIG",
+        )
+    return path.resolve()
+
+
+def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Config:
+    """Read and validate a config file.
+
+    Args:
+        path: the YAML file; relative paths in it are relative to its folder.
+        environ: the environment, os.environ by default; wins over `.env` beside the file.
+
+    Raises:
+        ConfigError: unreadable file, unknown key, wrong type or bad value, naming all of them.
+    """
+    env = read_environment(path, environ)
+    config = replace(parse_yaml(Config, path, env), source=path)
+    opset = env.get("OPSET")
+    if opset:
+        config = replace(config, export=replace(config.export, opset=_opset(opset)))
+    _check(config, path)
+    return config
+
+
+def read_environment(config: Path, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment, os.environ by default, over `.env` beside the config file.
+
+    Raises:
+        ConfigError: .env cannot be read, or gives a variable that is used in a broken line.
+    """
+    beside = read_env_file(config.parent / ".env", {*ENV_NAMES, *variable_names(config)})
+    return {**beside, **(os.environ if environ is None else environ)}
+
+
+def _opset(text: str) -> int:
+    if not text.isdecimal() or not 13 <= int(text) <= 22:
+        raise ConfigError(
+            "OPSET is not an opset this exporter can write",
+            where="environment variable OPSET",
+            got=text,
+            expected="a whole number from 13 to 22",
+        )
+    return int(text)
+
+
+def _check(config: Config, path: Path) -> None:
+    """What no single value can say: rules between keys."""
+    bins = config.compare.hardness_bins
+    if len(bins) < 2 or list(bins) != sorted(set(bins)):
+        raise ConfigError(
+            "hardness_bins must rise",
+            where=f"{path}: export.compare.hardness_bins",
+            got=list(bins),
+            expected="at least two edges between 0 and 1, in rising order",
+        )
+    for stage in ("detection", "classification"):
+        shape = config.input_shape(stage)
+        if shape[1] != 3 or (stage == "classification" and shape[2] != shape[3]):
+            raise ConfigError(
+                f"{stage} cannot take this input shape",
+                where=f"{path}: export.input_shape.{stage}",
+                got=list(shape),
+                expected="[N, 3, H, W]" if stage == "detection" else "[N, 3, S, S]",
+            )

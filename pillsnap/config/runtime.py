@@ -1,0 +1,63 @@
+"""ONNX Runtime's settings as config.yaml has them, under ONNX Runtime's own names.
+
+The fields are the list that keys are checked against: ONNX Runtime itself takes an unknown option
+without a word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pillsnap.config.fields import Bound
+
+GraphOptimization = Literal[
+    "ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"
+]
+Switch = Literal[0, 1]
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """Threads of CPUExecutionProvider; 0: as many as there are cores."""
+
+    intra_op_num_threads: int = field(default=0, metadata=Bound(0, 1024))
+    inter_op_num_threads: int = field(default=0, metadata=Bound(0, 1024))
+
+
+@dataclass(frozen=True)
+class Cuda:
+    """Options of CUDAExecutionProvider. TF32 is not among them: it is off."""
+
+    device_id: int = field(default=0, metadata=Bound(0, 1024))
+    cudnn_conv_use_max_workspace: Switch = 1
+
+
+@dataclass(frozen=True)
+class Tensorrt:
+    """Options of TensorrtExecutionProvider."""
+
+    device_id: int = field(default=0, metadata=Bound(0, 1024))
+    trt_max_workspace_size: int = field(default=8 * 2**30, metadata=Bound(1))
+    trt_max_partition_iterations: int = field(default=1000, metadata=Bound(1))
+    trt_min_subgraph_size: int = field(default=1, metadata=Bound(1))
+    trt_fp16_enable: bool = True
+    trt_int8_enable: bool = False
+    trt_engine_cache_enable: bool = True
+    trt_engine_cache_path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How sessions are made. Attributes are documented in config.yaml."""
+
+    graph_optimization_level: GraphOptimization = "ORT_ENABLE_ALL"
+    cpu: Cpu = Cpu()
+    cuda: Cuda = Cuda()
+    tensorrt: Tensorrt = Tensorrt()
+
+    def device_id(self, provider: str) -> int:
+        """CUDA's number of the GPU that a provider is given, by its name or ONNX Runtime's."""
+        named = self.tensorrt if provider.lower().startswith("tensorrt") else self.cuda
+        return named.device_id

@@ -1,0 +1,232 @@
+"""Files and folders that appear whole or not at all, links and locks.
+
+A temporary file stays locked by the process that writes it. One without a holder is thus of a
+process that was killed, and goes when the next one writes into that folder; so with folders.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import glob
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from pillsnap.core.errors import PillsnapError
+
+_TEMP_NAME = ".pillsnap-{}.tmp"
+
+# Whatever the umask says, not everybody writes here: reports approve models.
+FILE_MODE, FOLDER_MODE = 0o664, 0o775
+
+_HINTS = {
+    errno.ENOSPC: "free some space on that disk, or write elsewhere",
+    errno.EDQUOT: "free some of your quota, or write elsewhere",
+    errno.EACCES: "make the folder writable, or write elsewhere",
+    errno.EPERM: "make the folder writable, or write elsewhere",
+    errno.EROFS: "the disk is mounted read-only: write elsewhere",
+    errno.EEXIST: "a file stands where a folder is needed: move it, or write elsewhere",
+    errno.ENOTDIR: "a file stands where a folder is needed: move it, or write elsewhere",
+    errno.EISDIR: "a folder stands where a file is needed: move it away",
+}
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file that readers see whole or not at all; missing folders are made.
+
+    Raises:
+        PillsnapError: it cannot be written; an older file of that name is then untouched.
+    """
+    with replace_atomic(path) as temp:
+        temp.write_bytes(data)
+
+
+@contextmanager
+def replace_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """Yield an empty temporary file beside `path` that takes its name when the block ends well.
+
+    It is hidden, and removed when the block or the renaming fails. It must be written in place:
+    another file renamed over it would not be locked.
+
+    Args:
+        sync: wait until the disk has it; without, a power cut may leave a file of no content.
+
+    Raises:
+        PillsnapError: the folder cannot be made, or the file cannot be written or renamed.
+    """
+    temp = _temp_beside(path)
+    try:
+        make_folder(path.parent)
+        _remove_abandoned(path.parent)
+        with _held(temp):
+            yield temp
+            if sync:
+                _sync(temp)
+            temp.replace(path)
+    except OSError as error:
+        # An error that names another file was about something else than this writing.
+        if error.filename is not None and os.fspath(error.filename) != str(temp):
+            raise
+        raise _unwritable(path, error) from error
+    if sync:
+        with suppress(OSError):  # some file systems cannot sync a folder
+            _sync(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, if they are missing.
+
+    Raises:
+        PillsnapError: it cannot be made.
+    """
+    try:
+        # One by one, since parents would not get the mode.
+        for missing in [each for each in (folder, *folder.parents) if not each.is_dir()][::-1]:
+            missing.mkdir(FOLDER_MODE, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+@contextmanager
+def appearing_folder(root: Path) -> Iterator[Path]:
+    """Yield a hidden, empty folder beside `root` that takes its name when the block ends well; it
+    is removed when the block or the renaming fails.
+
+    Raises:
+        PillsnapError: it cannot be made.
+        OSError: it cannot be renamed, as where another process was faster.
+    """
+    folder, descriptor = _held_folder(root)
+    try:
+        yield folder
+        folder.rename(root)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def remove_abandoned_folders(root: Path) -> None:
+    """Remove what killed processes left of `root` in the making."""
+    for folder in root.parent.glob(glob.escape(f".{root.name}.") + "*"):
+        with suppress(OSError):  # it is held, a file, or gone
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+def _held_folder(root: Path) -> tuple[Path, int]:
+    """A new hidden folder for `root`, and the descriptor by which it is locked."""
+    while True:
+        # Unique without a look at the file system, also between machines that share a disk.
+        folder = root.with_name(f".{root.name}.{secrets.token_hex(16)}")
+        make_folder(folder)
+        with suppress(FileNotFoundError):  # it was taken for abandoned before it was locked
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with suppress(OSError):  # without locks, no process takes a folder for abandoned
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if folder.is_dir():
+                return folder, descriptor
+            os.close(descriptor)
+
+
+def point_latest(link: Path, target: Path) -> None:
+    """Make `link` a relative symbolic link to `target`, replacing what it was in one step.
+
+    Raises:
+        PillsnapError: the link cannot be made, or a folder has its name.
+    """
+    temp = _temp_beside(link)
+    # Resolved, since ".." through a symbolic link leads elsewhere.
+    goal = os.path.relpath(target.parent.resolve() / target.name, link.parent.resolve())
+    try:
+        temp.symlink_to(goal)
+        temp.replace(link)
+    except OSError as error:
+        raise _unwritable(link, error) from error
+    finally:
+        with suppress(OSError):
+            temp.unlink()
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock between processes, waiting for it; the file stays, empty.
+
+    The lock goes with the process that holds it, so a killed run leaves none behind.
+
+    Raises:
+        PillsnapError: the lock file cannot be made or locked.
+    """
+    make_folder(path.parent)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _temp_beside(path: Path) -> Path:
+    return path.parent / _TEMP_NAME.format(secrets.token_hex(8))
+
+
+@contextmanager
+def _held(temp: Path) -> Iterator[None]:
+    """Make a file and keep it locked; what still has its name at the end is removed."""
+    while True:
+        descriptor = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        try:
+            with suppress(OSError):  # without locks, no process takes a file for abandoned
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink == 0:
+                continue  # it was taken for abandoned before it was locked
+            yield
+            return
+        finally:
+            with suppress(OSError):
+                temp.unlink()
+            os.close(descriptor)
+
+
+@cache
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of killed processes; once for each folder, as listing it costs."""
+    for temp in folder.glob(_TEMP_NAME.format("*")):
+        with suppress(OSError):  # it is held, a link, or gone
+            descriptor = os.open(temp, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                temp.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(path: Path, error: OSError) -> PillsnapError:
+    return PillsnapError(
+        "cannot write",
+        where=path,
+        got=error.strerror or type(error).__name__,
+        hint=_HINTS.get(error.errno or 0, "check the path and the disk, or write elsewhere"),
+    )

@@ -1,0 +1,102 @@
+"""Version tags and hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pillsnap.core.errors import ConfigError, PillsnapError
+from pillsnap.core.regularfiles import open_regular
+
+TIMESTAMP_FORMAT = "%Y%m%d-%H%M%S"
+
+VERSION_TAG = r"\d{8}-\d{6}-(?:[0-9a-f]{7}|nogit)"
+"""Pattern of what prepare_version_tag makes."""
+
+
+def utc_now() -> datetime:
+    """The current time in UTC, whole seconds; SOURCE_DATE_EPOCH (seconds) fixes it.
+
+    Raises:
+        ConfigError: SOURCE_DATE_EPOCH is set to something that is not a time.
+    """
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return datetime.now(UTC).replace(microsecond=0)
+    try:
+        return datetime.fromtimestamp(int(text), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise ConfigError(
+            "SOURCE_DATE_EPOCH is not a time",
+            where="environment variable SOURCE_DATE_EPOCH",
+            got=text,
+            expected="whole seconds since 1970-01-01 UTC",
+        ) from error
+
+
+def utc_timestamp() -> str:
+    """UTC as %Y%m%d-%H%M%S."""
+    return utc_now().strftime(TIMESTAMP_FORMAT)
+
+
+def get_git_sha(cwd: Path | None = None) -> str:
+    """First 7 hex digits of HEAD in `cwd` (default: the current folder), else "nogit".
+
+    "nogit" stands for no git, no repository, no commit yet, or a repository git refuses to read.
+    """
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "--verify", "--quiet", "HEAD"],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "nogit"
+    sha = done.stdout.strip()
+    return sha[:7] if done.returncode == 0 and re.fullmatch(r"[0-9a-f]{40,64}", sha) else "nogit"
+
+
+def prepare_version_tag(cwd: Path | None = None) -> str:
+    """Name of an export: <UTC>-<sha7|nogit>, as in 20250131-235959-1a2b3c4; see get_git_sha."""
+    return f"{utc_timestamp()}-{get_git_sha(cwd)}"
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex.
+
+    Raises:
+        PillsnapError: the file cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise PillsnapError("cannot read the file", where=path, got=_reason(error)) from error
+    except ValueError as error:  # a name with a NUL
+        raise PillsnapError("cannot read the file", where=path, got=error) from error
+
+
+def canonical_json(value: object) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, non-finite numbers refused."""
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    # Names of files need not be Unicode; the replacement is JSON's own escape.
+    return text.encode(errors="backslashreplace").decode()
+
+
+def sha256_json(value: object) -> str:
+    """SHA-256 of a value's canonical JSON, in hex."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__

@@ -1,0 +1,51 @@
+"""How many threads and workers a machine bears."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from pillsnap.config.runtime import Runtime
+from pillsnap.core.errors import ConfigError
+from pillsnap.core.hardware import gpu_free_mib
+
+# GPU memory of one worker: a CUDA context, cuDNN's workspace, a detector's and a classifier's
+# weights, and their activations for a batch of 16 at 640 px. Not measured on many cards: generous.
+MIB_PER_GPU_WORKER = 4096
+
+
+def thread_count(option: int | None, workers: int, configured: int = 0) -> int:
+    """Threads per process: the option, else what is configured unless it is 0, else this process's
+    cores divided by the workers."""
+    if option is None and configured:
+        return configured
+    if option is None:
+        return max(1, len(os.sched_getaffinity(0)) // max(1, workers))
+    if option < 1:
+        raise ConfigError(
+            "--threads must be a positive number",
+            where="--threads",
+            got=option,
+            expected="1 or more",
+        )
+    return option
+
+
+def workers_for_gpu(
+    providers: Sequence[str] | None, engines: Sequence[str] | None, runtime: Runtime
+) -> int | None:
+    """Most workers whose models fit into the GPU's free memory and that have a core each; None
+    where no candidate will run on one."""
+    named = set(providers or ("auto",))
+    on_gpu = {
+        # torch only runs where it is told to.
+        engine: named & {"cuda", "tensorrt"} if engine == "torch" else named - {"cpu"}
+        for engine in engines or ("onnx",)
+    }
+    if "tensorrt" not in on_gpu and not any(on_gpu.values()):
+        return None
+    by_tensorrt = "tensorrt" in on_gpu or "tensorrt" in named
+    free = gpu_free_mib(runtime.device_id("tensorrt" if by_tensorrt else "cuda"))
+    if free is None:
+        return None
+    return max(1, min(len(os.sched_getaffinity(0)), free // MIB_PER_GPU_WORKER))

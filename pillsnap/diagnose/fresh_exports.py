@@ -1,0 +1,74 @@
+"""Fresh exports to hold a candidate against, made once each in a folder that goes away."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
+
+from pillsnap.config.settings import Config
+from pillsnap.export import export_onnx
+from pillsnap.export.onnxfile import opset_of
+
+if TYPE_CHECKING:
+    import onnx
+
+Exporter = Literal["torchscript", "dynamo"]
+
+_OTHER: dict[Exporter, tuple[Exporter, int]] = {
+    "torchscript": ("dynamo", 18),
+    "dynamo": ("torchscript", 17),
+}
+
+
+class FreshExports:
+    """Exports of the configured checkpoints in float32, from models in evaluation mode. A context
+    manager: what it made goes with it."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._made: dict[tuple[str, Exporter, int], Path] = {}
+
+    def __enter__(self) -> FreshExports:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def like(self, stage: str, candidate: onnx.ModelProto) -> Path:
+        """An export by the candidate's exporter at its opset.
+
+        Raises:
+            PillsnapError: the checkpoint is missing or cannot be exported so.
+        """
+        return self._make(stage, exporter_of(candidate), opset_of(candidate))
+
+    def unlike(self, stage: str, candidate: onnx.ModelProto) -> Path:
+        """An export by the other exporter; errors as for `like`."""
+        return self._make(stage, *_OTHER[exporter_of(candidate)])
+
+    def _make(self, stage: str, exporter: Exporter, opset: int) -> Path:
+        key = (stage, exporter, opset)
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="pillsnap-diagnose-")
+        if key not in self._made:
+            folder = Path(self._folder.name, f"{exporter}-{opset}")
+            export = replace(self._config.export, out_dir=folder, exporter=exporter, opset=opset)
+            config = replace(self._config, export=export)
+            self._made[key] = export_onnx(config, stage).path
+        return self._made[key]
+
+
+def exporter_of(model: onnx.ModelProto) -> Exporter:
+    """By what each exporter leaves in a file."""
+    keys = (entry.key for node in model.graph.node for entry in node.metadata_props)
+    return "dynamo" if any(key.startswith("pkg.torch.") for key in keys) else "torchscript"

@@ -1,0 +1,235 @@
+"""Torch modules against the tensors of a graph, where no healthy file of the same graph exists."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from pillsnap.diagnose.taps import (
+    TAP_BYTES,
+    Graph,
+    Tensors,
+    module_path,
+    open_taps,
+    relative_error,
+    tap_groups,
+)
+from pillsnap.engines import Batch
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+FLOOR = 1e-5
+"""Relative error below which a tap agrees, whatever torch's own noise there."""
+
+OVER_NOISE = 20.0
+"""A tap also agrees within so many times torch's difference from itself in other memory formats."""
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A tensor of the graph and the module whose output it is."""
+
+    tensor: str
+    module: str
+
+
+@dataclass(frozen=True)
+class TapError:
+    """How far a tap is from torch, and from how far on that counts; relative errors."""
+
+    tap: Tap
+    error: float
+    floor: float
+
+    @property
+    def agrees(self) -> bool:
+        return self.error <= self.floor
+
+
+def compare_modules(
+    candidate: onnx.ModelProto,
+    network: torch.nn.Module,
+    images: Batch,
+    *,
+    threads: int,
+    limit: int = TAP_BYTES,
+) -> list[TapError]:
+    """Compare the outputs of all modules that the graph names, in the graph's order.
+
+    A tap that differs while a later one that depends on it agrees was matched wrongly; it is left
+    out.
+
+    Args:
+        network: in evaluation mode, on the CPU; its paths are those in the file.
+        images: float32 [N,3,H,W], run one by one.
+        limit: bytes of inner tensors that are held at once.
+
+    Raises:
+        EngineError: the graph does not run.
+    """
+    import torch
+
+    graph = Graph(candidate)
+    taps = {tap.tensor: tap for tap in match_taps(graph, network, images[:1])}
+    convert: Callable[..., torch.nn.Module] = copy.deepcopy(network).to
+    other = convert(memory_format=torch.channels_last)
+    errors: dict[str, tuple[float, float]] = {}
+    shape = (1, *images.shape[1:])
+    # Three copies of each tensor are held: the graph's, torch's and that of torch's other format.
+    for group in tap_groups(candidate, list(taps), shape, limit // 3):
+        run = open_taps(candidate, group, threads)
+        wanted_names = {taps[name].module for name in group}
+        for image in images:
+            found = run(image[None])
+            wanted = _outputs(network, image[None], wanted_names)
+            noisy = _outputs(other, image[None], wanted_names)
+            for name in group:
+                module = taps[name].module
+                error = relative_error(found[name], wanted[module])
+                noise = relative_error(noisy[module], wanted[module])
+                before = errors.get(name, (0.0, 0.0))
+                errors[name] = (max(error, before[0]), max(noise, before[1]))
+    found_errors = [
+        TapError(tap, errors[name][0], max(FLOOR, OVER_NOISE * errors[name][1]))
+        for name, tap in taps.items()
+    ]
+    return _believable(graph, found_errors)
+
+
+def match_taps(graph: Graph, network: torch.nn.Module, image: Batch) -> list[Tap]:
+    """The tensors that hold a module's output: the last one of the module's nodes, if it has the
+    output's shape. Where exporting folded BatchNorm into Conv, that is the BatchNorm's output."""
+    calls = _calls(network, image)
+    kept = any(node.op_type == "BatchNormalization" for node in graph.nodes)
+    folded = {} if kept else _folded(network, list(calls))
+    last: dict[str, int] = {}
+    for index, node in enumerate(graph.nodes):
+        path = _known(module_path(node), calls)
+        while path:
+            last[path] = index
+            path = path.rpartition(".")[0]
+        last[""] = index
+    taps: dict[int, Tap] = {}
+    # The innermost module that a tensor belongs to, which has the longest path, says most of it.
+    for path in sorted(calls.keys() & last.keys(), key=len):
+        node = graph.nodes[last[path]]
+        taps[last[path]] = Tap(node.output[0], folded.get(path, path))
+    sizes = open_taps(graph.model, [tap.tensor for tap in taps.values()], 1)(image)
+    return [tap for _, tap in sorted(taps.items()) if sizes[tap.tensor].shape == calls[tap.module]]
+
+
+def _known(path: str, calls: Mapping[str, Any]) -> str:
+    """A path without the wrapper that the exporter may have put around the network."""
+    while path and path not in calls and path.partition(".")[2] in calls:
+        path = path.partition(".")[2]
+    return path
+
+
+def _calls(network: torch.nn.Module, image: Batch) -> dict[str, tuple[int, ...]]:
+    """Shape of the output of every module that gives one tensor and is called once, by path, in
+    the order in which they end."""
+    calls: dict[str, tuple[int, ...]] = {}
+    twice: set[str] = set()
+
+    def note(path: str, output: Any) -> None:
+        if path in calls:
+            twice.add(path)
+        calls[path] = tuple(output.shape)
+
+    with _hooked(network, note):
+        _forward(network, image)
+    return {path: shape for path, shape in calls.items() if path not in twice}
+
+
+def _folded(network: torch.nn.Module, order: Sequence[str]) -> dict[str, str]:
+    """By convolution the module that gives the output of the BatchNorm behind it. In timm's
+    BatchNormAct2d, which activates as well, that is its inner `drop`."""
+    import torch
+
+    modules = dict(network.named_modules())
+    norm = torch.nn.modules.batchnorm._BatchNorm
+    found = {}
+    for path, following in pairwise(order):
+        owner = following.rpartition(".")[0]
+        is_norm = isinstance(modules[following], norm) or isinstance(modules.get(owner), norm)
+        if isinstance(modules[path], torch.nn.Conv2d) and is_norm:
+            found[path] = following
+    return found
+
+
+def _outputs(network: torch.nn.Module, image: Batch, wanted: set[str]) -> Tensors:
+    found: Tensors = {}
+
+    def keep(path: str, output: Any) -> None:
+        found[path] = output.numpy().copy()  # activations may work in place
+
+    with _hooked(network, keep, wanted):
+        _forward(network, image)
+    return found
+
+
+def _forward(network: torch.nn.Module, image: Batch) -> None:
+    import torch
+
+    with torch.inference_mode():
+        network(torch.from_numpy(image))
+
+
+class _hooked:
+    """Calls `note(path, output)` whenever a module ends that gives one tensor."""
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        note: Callable[[str, Any], None],
+        wanted: set[str] | None = None,
+    ) -> None:
+        self._modules = [
+            (path, module)
+            for path, module in network.named_modules()
+            if wanted is None or path in wanted
+        ]
+        self._note = note
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> None:
+        for path, module in self._modules:
+            self._handles.append(module.register_forward_hook(self._hook(path)))
+
+    def _hook(self, path: str) -> Callable[..., None]:
+        import torch
+
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor):
+                self._note(path, output)
+
+        return hook
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
+def _believable(graph: Graph, errors: list[TapError]) -> list[TapError]:
+    agreeing = [graph.maker[item.tap.tensor] for item in errors if item.agrees]
+    proven: set[int] = set()
+    for index in agreeing:
+        proven.update(_ancestors(graph, index, proven))
+    return [item for item in errors if item.agrees or graph.maker[item.tap.tensor] not in proven]
+
+
+def _ancestors(graph: Graph, index: int, known: set[int]) -> Iterator[int]:
+    """Nodes before a node, those in `known` and before them left out."""
+    seen, todo = set(known), [index]
+    while todo:
+        for name in graph.nodes[todo.pop()].input:
+            maker = graph.maker.get(name)
+            if maker is not None and maker not in seen:
+                seen.add(maker)
+                todo.append(maker)
+                yield maker

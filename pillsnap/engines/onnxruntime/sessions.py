@@ -1,0 +1,158 @@
+"""ONNX Runtime sessions: made as the configuration says, and refused where they are not so."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pillsnap.config.runtime import Runtime
+from pillsnap.core.errors import EngineError, first_line
+from pillsnap.engines.onnxruntime.libraries import preload
+from pillsnap.engines.onnxruntime.placement import Placement, read_placement, require_all_compute
+from pillsnap.engines.onnxruntime.providers import (
+    CUDA,
+    NAMES,
+    TENSORRT,
+    Options,
+    check_options,
+    check_provider,
+    provider_options,
+    select_onnx_providers,
+)
+from pillsnap.engines.protocol import Batch
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+
+@dataclass(frozen=True)
+class Session:
+    """A model that runs where it was asked to.
+
+    Attributes:
+        ort: ONNX Runtime's own session.
+        options: values that read back of the provider options asked for, by provider that runs.
+        placement: where its nodes went; the first of its providers is the one in question.
+    """
+
+    ort: ort.InferenceSession
+    options: Options
+    placement: Placement
+
+    def run(self, batch: Batch) -> Batch:
+        """`infer_onnx` of this session."""
+        return infer_onnx(self.ort, batch)
+
+    def facts(self) -> dict[str, Any]:
+        """What the report says of it, as plain builtins."""
+        return {
+            "providers": self.ort.get_providers(),
+            "provider_options": self.options,
+            "placement": self.placement.as_dict(),
+        }
+
+
+def open_session(
+    model: Path | bytes,
+    provider: str,
+    threads: int,
+    runtime: Runtime | None = None,
+    precision: str | None = None,
+    where: Path | None = None,
+) -> Session:
+    """Load a model on the provider asked for.
+
+    Args:
+        model: an .onnx file, or its content.
+        provider: auto, cpu, cuda or tensorrt. A named one must run, have every option that was
+            asked for, and be given every compute node.
+        threads: intra-op threads; 0 lets ONNX Runtime choose.
+        runtime: options; the defaults by default.
+        precision: of the cell, see provider_options.
+        where: the file behind a content, for the error.
+
+    Raises:
+        EngineError: the model cannot be loaded, or does not run as asked.
+    """
+    import onnxruntime as ort
+
+    runtime = runtime or Runtime()
+    asked = select_onnx_providers(provider)
+    if asked[0] in (CUDA, TENSORRT):
+        preload("tensorrt" if asked[0] == TENSORRT else "cuda")
+    requested = provider_options(runtime, precision)
+    # ONNX Runtime prints its own errors about providers to the terminal; ours say what to do.
+    ort.set_default_logger_severity(4)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            session = ort.InferenceSession(
+                model if isinstance(model, bytes) else str(model),
+                _session_options(runtime, threads),
+                providers=asked,
+                provider_options=[requested[name] for name in asked],
+            )
+    except Exception as error:  # ORT's exceptions have no common base but this
+        raise EngineError(
+            "ONNX Runtime cannot load this model",
+            where=where if isinstance(model, bytes) else model,
+            got=first_line(error),
+            hint="check the file with onnx.checker, or export again with --fresh-export",
+        ) from error
+    # Without this, session.run starts again on the CPU when a provider fails at run time.
+    session.disable_fallback()
+    check_provider(provider, session.get_providers())
+    options = check_options(requested, session.get_provider_options())
+    placement = read_placement(session, NAMES.get(provider, session.get_providers()[0]))
+    if provider in NAMES:
+        require_all_compute(placement)
+    return Session(session, options, placement)
+
+
+def infer_onnx(session: ort.InferenceSession, batch: Batch) -> Batch:
+    """Run a session on [N,3,H,W] float32; returns its first output as float32.
+
+    Raises:
+        EngineError: ONNX Runtime refused the batch, most often a batch size or image size that the
+            file was exported without.
+    """
+    first = session.get_inputs()[0]
+    try:
+        output = session.run(None, {first.name: batch})[0]
+    except Exception as error:  # as above
+        raise EngineError(
+            "ONNX Runtime cannot run this batch",
+            where=f"input {first.name} {first.shape}",
+            got=f"{list(batch.shape)}: {first_line(error)}",
+            hint=_why_not(first),
+        ) from error
+    result: Batch = output.astype("float32", copy=False)
+    return result
+
+
+def _why_not(fed: ort.NodeArg) -> str:
+    """What to do about an input that does not take [N,3,H,W] in float32."""
+    if fed.type != "tensor(float)":
+        kind = "float16 (half precision)" if "float16" in fed.type else fed.type
+        return f"its input is {kind}, float32 is fed: export it in float32, with half=False"
+    if len(fed.shape) == 4 and fed.shape[3] == 3 and fed.shape[1] != 3:
+        return "its input is [N,H,W,3], [N,3,H,W] is fed: export it with the channels first (NCHW)"
+    return "export with dynamic_axes: true, or set batch_size and input_shape to the file's"
+
+
+def _session_options(runtime: Runtime, threads: int) -> ort.SessionOptions:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    level = getattr(ort.GraphOptimizationLevel, runtime.graph_optimization_level)
+    options.graph_optimization_level = level
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = runtime.cpu.inter_op_num_threads
+    # Threads that spin while they wait for the next batch take the cores from torch, whose turn it
+    # is: 8.5 for 7.7 s a batch of YOLO11m on two.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    options.log_severity_level = 4
+    return options

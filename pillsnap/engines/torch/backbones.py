@@ -1,0 +1,150 @@
+"""timm's backbones by name: which there are, how they are fed, and networks without weights."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pillsnap.config.settings import Classification
+from pillsnap.core.errors import CheckpointError, first_line
+
+if TYPE_CHECKING:
+    import torch
+
+_WHERE = "config: classification.backbone"
+
+
+def require_backbone(name: str) -> None:
+    """Check that timm knows a backbone, and its pretrained tag where the name has one.
+
+    Raises:
+        CheckpointError: it does not; close matches are listed. Or timm cannot be imported.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise CheckpointError(
+            "timm is asked for the backbone's preprocessing or layers and cannot be imported",
+            where=f"{_WHERE}: {name}",
+            got=first_line(error),
+            hint="install timm; a golden bundle needs none where classification.mean, std, "
+            "interpolation, crop_pct and crop_mode are set",
+        ) from error
+
+    base = name.split(".", 1)[0]
+    if not timm.is_model(name) or name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
+        close = difflib.get_close_matches(base, timm.list_models(), n=5, cutoff=0.6)
+        raise CheckpointError(
+            "timm has no such backbone",
+            where=_WHERE,
+            got=name,
+            expected=", ".join(close) or "a name from timm.list_models()",
+        )
+    try:
+        _pretrained_config(name)
+    except RuntimeError:
+        tags = timm.list_models(f"{base}.*", include_tags=True)
+        close = difflib.get_close_matches(name, tags, n=5, cutoff=0.6)
+        raise CheckpointError(
+            "timm has the backbone, but not this pretrained tag of it",
+            where=_WHERE,
+            got=f"{name}, timm {timm.__version__}",
+            expected=", ".join([base, *close]),
+            hint=f"set classification.backbone: {base}, or install the timm that training had",
+        ) from None
+
+
+def data_config(name: str) -> dict[str, Any]:
+    """What timm's evaluation of a backbone takes: mean, std, interpolation, crop_pct and so on.
+
+    Raises:
+        CheckpointError: timm does not know it.
+    """
+    require_backbone(name)
+    from timm.data import resolve_data_config
+
+    found: dict[str, Any] = resolve_data_config({}, pretrained_cfg=_pretrained_config(name))
+    return found
+
+
+def is_resized(name: str, size: int) -> bool:
+    """Whether a backbone is built for one image size (a ViT, say), and not for this one."""
+    own = _pretrained_config(name)
+    return bool(own.get("fixed_input_size")) and size != own["input_size"][-1]
+
+
+def create_backbone(settings: Classification, size: int | None = None) -> torch.nn.Module:
+    """The network without weights.
+
+    Args:
+        size: side of the input in pixels, of a backbone that is_resized; None is its own.
+
+    Raises:
+        CheckpointError: it is no classifier, or cannot be of that size.
+    """
+    import timm
+
+    sized = {} if size is None else {"img_size": size}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # renamed models still work
+            module: torch.nn.Module = timm.create_model(
+                settings.backbone, pretrained=False, num_classes=settings.num_classes, **sized
+            )
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        at = f" at {size} x {size}" if sized else ""
+        raise CheckpointError(
+            f"timm cannot build this backbone as a classifier{at}",
+            where=_WHERE,
+            got=f"{settings.backbone}: {error}",
+        ) from error
+    return module
+
+
+def require_architecture(settings: Classification, content: object, path: Path) -> None:
+    """Hold the architecture that timm's trainer wrote into a checkpoint against the configured one.
+
+    Names and shapes do not tell all: tf_efficientnetv2_s has those of efficientnetv2_s, and pads
+    otherwise. A name that timm does not know is some other trainer's and says nothing.
+
+    Raises:
+        CheckpointError: it is another.
+    """
+    import timm
+
+    held = content if isinstance(content, Mapping) else {}
+    arguments = held.get("args")
+    arguments = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
+    model = arguments.get("model") if isinstance(arguments, Mapping) else None
+    found = next((name for name in (held.get("arch"), model) if isinstance(name, str)), "")
+    if not found or not timm.is_model(found):
+        return
+    if _current(found) != _current(settings.backbone):
+        raise CheckpointError(
+            f"the checkpoint is a {found}, config says {settings.backbone}",
+            where=path,
+            got=found,
+            expected=f"{settings.backbone} (classification.backbone)",
+            hint=f"set classification.backbone: {found}, or use the right checkpoint",
+        )
+
+
+def _current(name: str) -> str:
+    """The architecture's name in this timm, which has renamed some, without a tag."""
+    from timm.models import get_deprecated_models
+
+    base = name.split(".", 1)[0]
+    return (get_deprecated_models().get(base) or base).split(".", 1)[0]
+
+
+def _pretrained_config(name: str) -> dict[str, Any]:
+    """timm's entry for a backbone; a RuntimeError where it has no such tag."""
+    from timm.models import PretrainedCfg, get_deprecated_models, get_pretrained_cfg
+
+    found = get_pretrained_cfg(get_deprecated_models().get(name) or name) or PretrainedCfg()
+    entries: dict[str, Any] = found.to_dict()
+    return entries

@@ -1,0 +1,129 @@
+"""Checkpoints of an experiment: where they are, and torch modules built from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import CheckpointError, MissingCheckpoint
+from pillsnap.engines.torch.backbones import data_config
+from pillsnap.engines.torch.safe_load import LoadedModel
+from pillsnap.engines.torch.timm_models import load_classifier
+from pillsnap.engines.torch.yolo import load_detector, require_size
+from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "LoadedModel",
+    "build_classification_model",
+    "build_detection_model",
+    "build_model",
+    "checkpoint_path",
+    "count_params",
+    "find_best_checkpoint",
+    "letterbox_transform",
+    "list_checkpoints",
+    "resolve_classify_transform",
+    "stage_transform",
+]
+
+
+def list_checkpoints(exp_dir: Path) -> list[Path]:
+    """All .pt files in exp_dir/checkpoints, sorted by name; none when the folder is missing."""
+    return sorted(path for path in (exp_dir / "checkpoints").glob("*.pt") if path.is_file())
+
+
+def checkpoint_path(exp_dir: Path, stage: str) -> Path:
+    """Where the checkpoint of a stage belongs."""
+    return exp_dir / "checkpoints" / f"{stage}_best.pt"
+
+
+def find_best_checkpoint(exp_dir: Path, stage: str) -> Path:
+    """exp_dir/checkpoints/<stage>_best.pt.
+
+    Raises:
+        MissingCheckpoint: it is not there; names the path and what lies beside it.
+    """
+    path = checkpoint_path(exp_dir, stage)
+    if path.exists():
+        return path
+    beside = ", ".join(other.name for other in list_checkpoints(exp_dir)[:8])
+    raise MissingCheckpoint(
+        f"there is no {stage} checkpoint",
+        where=path,
+        got=f"beside it: {beside}" if beside else None,
+        hint=f"put the trained {stage} model there, or change paths.exp_dir",
+    )
+
+
+def build_detection_model(config: Config, ckpt: Path) -> LoadedModel:
+    """The detector in `ckpt`; see LoadedModel; errors are load_detector's and require_size's."""
+    loaded = load_detector(config.detection, ckpt)
+    _, _, height, width = config.input_shape("detection")
+    require_size(height, width, max(loaded.strides))
+    return loaded
+
+
+def build_classification_model(config: Config, ckpt: Path) -> LoadedModel:
+    """The classifier in `ckpt`; see LoadedModel, and load_classifier for the errors."""
+    return load_classifier(config.classification, ckpt, config.input_shape("classification")[2])
+
+
+def build_model(config: Config, stage: str, ckpt: Path) -> LoadedModel:
+    """The model of a stage, "detection" or "classification", in `ckpt`."""
+    build = build_detection_model if stage == "detection" else build_classification_model
+    return build(config, ckpt)
+
+
+def stage_transform(config: Config, stage: str) -> ClassifyTransform | LetterboxTransform:
+    """The preprocessing of a stage; errors are resolve_classify_transform's."""
+    return (
+        letterbox_transform(config) if stage == "detection" else resolve_classify_transform(config)
+    )
+
+
+def count_params(module: torch.nn.Module) -> float:
+    """Parameters in millions, to the single one; a shared parameter counts once."""
+    return round(sum(parameter.numel() for parameter in module.parameters()) / 1e6, 6)
+
+
+def resolve_classify_transform(config: Config) -> ClassifyTransform:
+    """The classifier's preprocessing: config's values, timm's for those that are null.
+
+    Where all but crop_mode are given timm is not asked, since a machine that serves has none.
+
+    Raises:
+        CheckpointError: timm is asked and does not know the backbone, or it has a value for it
+            that this preprocessing cannot repeat.
+    """
+    settings = config.classification
+    size = config.input_shape("classification")[2]
+    names = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+    given = {name: getattr(settings, name) for name in names}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given.keys() >= {*names} - {"crop_mode"}:
+        return ClassifyTransform(size, **given)
+    own = data_config(settings.backbone)
+    unknown = {
+        name: value for name, value in own.items() if name not in (*names, "input_size") and value
+    }
+    try:
+        if unknown:
+            raise ValueError(", ".join(f"{name} is {value}" for name, value in unknown.items()))
+        return ClassifyTransform(size, **{name: own[name] for name in names} | given)
+    except ValueError as error:
+        raise CheckpointError(
+            "timm's own preprocessing of this backbone has what pillsnap does not know",
+            where="config: classification",
+            got=f"{settings.backbone}: {error}",
+            hint="give classification.mean, std, interpolation, crop_pct and crop_mode themselves",
+        ) from error
+
+
+def letterbox_transform(config: Config) -> LetterboxTransform:
+    """The detector's preprocessing: into export.input_shape.detection."""
+    _, _, height, width = config.input_shape("detection")
+    return LetterboxTransform(height, width)

@@ -1,0 +1,197 @@
+"""The reference engine: the checkpoint as trained, in float32."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import pillsnap.engines.torch.backbones
+import pillsnap.engines.torch.checkpoints
+import pillsnap.engines.torch.model
+import pillsnap.engines.torch.recorded
+import pillsnap.engines.torch.safe_load
+import pillsnap.engines.torch.statedict
+import pillsnap.engines.torch.timm_models
+import pillsnap.engines.torch.yolo
+import pillsnap.pipeline.images
+import pillsnap.pipeline.preprocess
+from pillsnap.core.errors import EngineError
+from pillsnap.core.hardware import cpu_name, gpu_name
+from pillsnap.core.hashes import sha256_file, sha256_json
+from pillsnap.core.packages import package_version
+from pillsnap.engines.protocol import Batch, Engine, Reference, Request, Transform
+from pillsnap.engines.timing import Alone, time_here
+from pillsnap.engines.torch.checkpoints import (
+    build_model,
+    count_params,
+    find_best_checkpoint,
+    stage_transform,
+)
+from pillsnap.engines.torch.model import TorchEngine
+
+
+@dataclass
+class _Variant:
+    """An engine's model in another blocking of the same arithmetic."""
+
+    run: Callable[[Batch], Batch]
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class OneByOne:
+    """Every image as a batch of its own: the same arithmetic in another blocking. As a candidate it
+    gives six columns of boxes, like every other."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.info = engine.info
+        self._engine = engine
+
+    def run(self, batch: Batch) -> Batch:
+        parts = [self._engine.run(batch[index : index + 1]) for index in range(len(batch))]
+        output = np.concatenate(parts)
+        return output[..., :6] if output.ndim == 3 else output
+
+    def alone(self, image: Batch) -> Alone:
+        return time_here(self.run, image)
+
+
+def _require_device(wanted: str, where: str) -> str:
+    if wanted != "cuda":
+        return wanted
+    import torch
+
+    try:
+        # torch.cuda.is_available() says no why, and yes to a GPU that is too old for this torch.
+        float(torch.zeros(1, device=wanted) + 1)
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch built without CUDA
+        raise EngineError(
+            "torch has no CUDA device",
+            where=where,
+            got=str(error).partition("\n")[0],
+            expected="a GPU, and a driver that is new enough for this torch",
+            hint=f"run where torch can compute on a GPU, or set {where} to cpu",
+        ) from error
+    return wanted
+
+
+def open_reference(request: Request) -> Reference:
+    """The checkpoint of the request's stage; what every engine of pillsnap is compared with."""
+    setting = "export.compare.reference_device"
+    return _open(request, request.config.compare.reference_device, setting)
+
+
+def _open(request: Request, wanted_device: str, setting: str) -> Reference:
+    config, stage = request.config, request.cell.stage
+    checkpoint = find_best_checkpoint(config.exp_dir, stage)  # before the slow import of torch
+    device = _require_device(wanted_device, setting)
+    transform = stage_transform(config, stage)
+    digest = sha256_file(checkpoint)
+    key = _key(request, digest, transform, device)
+    info: dict[str, Any] = {"checkpoint": str(checkpoint), "checkpoint_sha256": digest}
+    engine = TorchEngine(
+        lambda: build_model(config, stage, checkpoint),
+        info,
+        device=device,
+        threads=request.threads,
+        channels_last=stage == "classification" and config.classification.channels_last,
+    )
+
+    def describe() -> Batch:
+        loaded = engine.loaded
+        recorded = loaded.recorded or 0.0
+        return np.array([count_params(loaded.module), recorded, *loaded.strides], np.float64)
+
+    def name_classes() -> NDArray[np.uint8]:
+        names = json.dumps(engine.loaded.class_names).encode()
+        return np.frombuffer(names, np.uint8)
+
+    if request.cache is None:
+        about, names = describe(), name_classes()
+    else:
+        about = request.cache.get_or_compute(sha256_json(["about", key]), describe, _is_about)
+        names = request.cache.get_or_compute(
+            sha256_json(["class names", key]), name_classes, _are_names
+        )
+    engine.info["params_million"] = float(about[0])
+    engine.info["recorded"] = float(about[1]) or None
+    variants: dict[str, Engine] = {
+        "batch_size": OneByOne(engine),
+        "threads": _Variant(engine.run_with_threads),
+        "memory_format": _Variant(engine.run_in_other_format),
+    }
+    strides = tuple(int(stride) for stride in about[2:])
+    class_names = tuple(json.loads(names.tobytes()))
+    return Reference(engine, transform, strides, key, variants, class_names)
+
+
+def _is_about(found: Batch) -> bool:
+    """Whether an array can be a number of parameters, a recorded figure and the strides."""
+    whole = found.ndim == 1 and found.size > 1 and np.isfinite(found).all()
+    return bool(whole and (found[:2] >= 0).all() and (found[2:] >= 1).all())
+
+
+def _are_names(found: NDArray[Any]) -> bool:
+    """Whether an array can be a JSON list of texts."""
+    try:
+        names = json.loads(found.tobytes())
+    except ValueError:
+        return False
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
+def _key(request: Request, checkpoint: str, transform: Transform, device: str) -> str:
+    """SHA-256 of everything that the reference's answers depend on, down to their last bits."""
+    config, stage = request.config, request.cell.stage
+    trainer = "ultralytics" if stage == "detection" else "timm"
+    code: tuple[Any, ...] = (
+        pillsnap.engines.torch.model,
+        pillsnap.engines.torch.checkpoints,
+        pillsnap.engines.torch.backbones,
+        pillsnap.engines.torch.timm_models,
+        pillsnap.engines.torch.recorded,
+        pillsnap.engines.torch.statedict,
+        pillsnap.engines.torch.yolo,
+        pillsnap.engines.torch.safe_load,
+        pillsnap.pipeline.images,
+        pillsnap.pipeline.preprocess,
+    )
+    files = [__file__, *(module.__file__ for module in code)]
+    return sha256_json(
+        {
+            "stage": stage,
+            "checkpoint": checkpoint,
+            "model": asdict(getattr(config, stage)),
+            "transform": asdict(transform),
+            "versions": {
+                name: package_version(name)
+                for name in ("torch", trainer, "numpy", "pillow", "opencv")
+            },
+            "device": [device, gpu_name() if device == "cuda" else cpu_name()],
+            "threads": request.threads,
+            "code": [sha256_file(Path(file)) for file in files],
+        }
+    )
+
+
+class TorchBackend:
+    """`--engine torch`: torch against itself."""
+
+    def open_reference(self, request: Request) -> Reference:
+        return open_reference(request)
+
+    def open_candidate(self, request: Request) -> Engine:
+        provider = request.cell.provider
+        if provider == "tensorrt" or request.cell.precision != "fp32":
+            raise EngineError(
+                "engine torch only compares fp32 with itself, on cpu or cuda",
+                where=request.cell.id,
+                hint="use --engine onnx for other providers and precisions",
+            )
+        device = "cuda" if provider == "cuda" else "cpu"
+        return OneByOne(_open(request, device, "--provider").engine)

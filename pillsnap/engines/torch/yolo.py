@@ -1,0 +1,234 @@
+"""Detector checkpoints: Ultralytics models, loaded without running what is pickled in them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+from atexit import register
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pillsnap.config.settings import Detection
+from pillsnap.core.errors import CheckpointError
+from pillsnap.engines.torch.recorded import recorded_map
+from pillsnap.engines.torch.safe_load import (
+    LoadedModel,
+    refuse_unreadable,
+    require_checkpoint,
+    require_finite,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+
+def quiet_ultralytics() -> None:
+    """Keep ultralytics offline, silent and out of the home folder; call before importing it.
+
+    What the user set in the environment stays. YOLO_CONFIG_DIR becomes a folder of this process,
+    so that no settings of another project are read or written.
+    """
+    defaults = {
+        "YOLO_OFFLINE": "true",
+        "YOLO_AUTOINSTALL": "false",
+        "YOLO_VERBOSE": "false",
+        "ULTRALYTICS_SAFE_LOAD": "1",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    if "YOLO_CONFIG_DIR" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="pillsnap-ultralytics-")
+        os.environ["YOLO_CONFIG_DIR"] = folder
+        register(shutil.rmtree, folder, ignore_errors=True)
+    logging.getLogger("ultralytics").setLevel(logging.ERROR)
+
+
+def load_detector(settings: Detection, path: Path) -> LoadedModel:
+    """Load a YOLO detection model as trained: not fused, with its one-to-many head.
+
+    Args:
+        settings: the architecture and the class count that the checkpoint must have.
+        path: a .pt that ultralytics saved.
+
+    Raises:
+        MissingCheckpoint: there is no such file.
+        CheckpointError: unsafe, damaged or foreign file, or another model than configured.
+    """
+    model, recorded = read_detection_model(path)
+    head = _require_detection_head(model, path)
+    _require_settings(settings, model, head, path)
+    require_finite(model, path)
+    names = getattr(model, "names", None)
+    if isinstance(names, Mapping):
+        names = [names[key] for key in sorted(names)]
+    strides = tuple(int(stride) for stride in head.stride.tolist())
+    class_names = tuple(str(name) for name in names or ())
+    return LoadedModel(_raw_boxes(model), strides, class_names, recorded)
+
+
+def read_detection_model(path: Path) -> tuple[Any, float | None]:
+    """The ultralytics model in a checkpoint (its EMA if there is one): float32, evaluation mode;
+    and the mAP that training recorded.
+
+    Only classes on ultralytics' safe list are unpickled; the file is opened for reading only.
+
+    Raises:
+        MissingCheckpoint, CheckpointError: as load_detector.
+    """
+    quiet_ultralytics()
+    require_checkpoint(path)
+    import torch
+
+    tasks: Any = import_module("ultralytics.nn.tasks")
+    # Without this function ultralytics would silently load without its safe list.
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+        raise CheckpointError(
+            "this torch cannot load detectors safely",
+            got=torch.__version__,
+            expected="2.6 or newer",
+        )
+    with tempfile.TemporaryDirectory(prefix="pillsnap-") as folder:
+        # ultralytics takes quotes and blanks off names and insists on the suffix .pt.
+        alias = Path(folder, "checkpoint.pt")
+        alias.symlink_to(path.resolve())
+        try:
+            content, _ = tasks.torch_safe_load(alias, safe_only=True)
+        except Exception as error:  # ultralytics and torch raise many types here
+            refuse_unreadable(path, error)
+    model = content.get("ema") or content.get("model") if isinstance(content, Mapping) else None
+    if not isinstance(model, torch.nn.Module):
+        raise CheckpointError(
+            "the checkpoint holds no Ultralytics model",
+            where=path,
+            got=f"keys {', '.join(map(str, list(content)[:8]))}",
+            expected="the .pt that ultralytics training saves, with the model under ema or model",
+            hint="is this the classifier's checkpoint?",
+        )
+    if content.get("modelopt"):
+        raise CheckpointError(
+            "quantisation-aware checkpoints are not supported",
+            where=path,
+            got="a checkpoint with modelopt ranges",
+            expected="the float model",
+        )
+    return model.float().eval(), recorded_map(content)
+
+
+def require_size(height: int, width: int, stride: int) -> None:
+    """Check that a detector can take images of a size: its heads see whole cells.
+
+    Raises:
+        CheckpointError: a side is no multiple of the largest stride; names the nearest that are.
+    """
+    if height % stride == 0 and width % stride == 0:
+        return
+
+    def text(up: int) -> str:
+        sides = (max(1, side // stride + (up if side % stride else 0)) for side in (height, width))
+        rows, columns = (side * stride for side in sides)
+        return f"[1, 3, {rows}, {columns}]"
+
+    raise CheckpointError(
+        "the detector cannot take this input shape",
+        where="export.input_shape.detection",
+        got=f"height {height}, width {width}",
+        expected=f"multiples of its largest stride, {stride}: {text(0)} or {text(1)}",
+    )
+
+
+def architecture(model: Any) -> str:
+    """Name of the model's yaml file without suffix, as "yolo11n"; "" when it is not known."""
+    yaml = getattr(model, "yaml", None)
+    name = yaml.get("yaml_file") if isinstance(yaml, Mapping) else None
+    return Path(str(name).replace("\\", "/")).stem if name else ""
+
+
+def _require_detection_head(model: Any, path: Path) -> Any:
+    """The model's last layer, when it is a plain Detect with its one-to-many branch.
+
+    Raises:
+        CheckpointError: another task, or a branch that fusing took away.
+    """
+    heads: Any = import_module("ultralytics.nn.modules.head")
+    layers = getattr(model, "model", None)
+    head: Any = layers[-1] if layers is not None and len(layers) else None
+    # Subclasses of Detect do other tasks, or want prompts beside the image.
+    if type(head) not in (heads.Detect, heads.v10Detect):
+        raise CheckpointError(
+            "the checkpoint is not a YOLO detection model",
+            where=path,
+            got=f"task {getattr(model, 'task', 'unknown')}, last layer {type(head).__name__}",
+            expected="task detect, last layer Detect",
+            hint="train with task=detect, or give the detector's checkpoint",
+        )
+    if head.cv2 is None or head.cv3 is None:
+        raise CheckpointError(
+            "the checkpoint was fused: its one-to-many head, which feeds the NMS, is gone",
+            where=path,
+            expected="the .pt as training saved it",
+            hint="use the unfused checkpoint",
+        )
+    return head
+
+
+def _require_settings(settings: Detection, model: Any, head: Any, path: Path) -> None:
+    if head.nc != settings.num_classes:
+        raise CheckpointError(
+            f"detector of {head.nc} classes, config says {settings.num_classes}",
+            where=path,
+            got=f"{head.nc} classes",
+            expected=f"{settings.num_classes} (detection.num_classes)",
+            hint=f"set detection.num_classes: {head.nc}, or use the right checkpoint",
+        )
+    found = architecture(model)
+    if found and _plain(found) != _plain(settings.model):
+        raise CheckpointError(
+            f"the checkpoint is a {found}, config says {settings.model}",
+            where=path,
+            got=found,
+            expected=f"{settings.model} (detection.model)",
+            hint=f"set detection.model: {found}, or use the right checkpoint",
+        )
+
+
+def _plain(name: str) -> str:
+    """yolo11m, yolov11m, YOLO11m.yaml and yolo11m.pt are one architecture."""
+    return re.sub(r"\.(yaml|yml|pt)$", "", name.lower()).replace("yolov", "yolo")
+
+
+def _raw_boxes(model: Any) -> torch.nn.Module:
+    """Wrap a model so that it gives [N,boxes,7] (see LoadedModel) in evaluation mode."""
+    import torch
+
+    head = model.model[-1]
+    head.end2end = False
+    head.export = False
+    # Otherwise anchors are cached by shape, and a checkpoint may bring those of its training.
+    head.dynamic = True
+    head.shape = None
+
+    class RawBoxes(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            # [N,4+classes,boxes], boxes as centre and size in input pixels.
+            output = self.model(images)[0]
+            centre, half = output[:, 0:2], output[:, 2:4] * 0.5
+            scores = output[:, 4:]
+            best, index = scores.amax(1, keepdim=True), scores.argmax(1, keepdim=True)
+            if scores.shape[1] > 1:
+                first, second = scores.topk(2, dim=1).values.split(1, dim=1)
+                lead = first - second
+            else:
+                lead = torch.full_like(best, torch.inf)
+            rows = torch.cat((centre - half, centre + half, best, index.to(best.dtype), lead), 1)
+            return rows.transpose(1, 2).contiguous()
+
+    return RawBoxes().eval()

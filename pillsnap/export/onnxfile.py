@@ -1,0 +1,276 @@
+"""What an .onnx file is: our metadata where it has some, its graph where it has none."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pillsnap.core.errors import EngineError, first_line
+from pillsnap.core.hashes import sha256_file
+from pillsnap.export.safety import (
+    embed_weights,
+    external_files,
+    require_opset,
+    require_self_contained,
+    require_size,
+)
+
+if TYPE_CHECKING:
+    import onnx
+
+PREFIX = "pillsnap."
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An ONNX file and where it came from.
+
+    A file that pillsnap did not export has "" for what only metadata could tell.
+
+    Attributes:
+        path: the file itself, not a link to it.
+        sha256: of the file.
+        opset: of the file's standard operators.
+        dynamic_axes: whether the batch size is free.
+        params_million: parameters of the trained model; of a foreign file, its weights.
+        version_tag: <UTC>-<sha7|nogit>.
+        exported_at_utc: ISO 8601 with Z.
+        git_sha: 7 hex digits or nogit.
+        checkpoint_sha256: of the .pt it was made from.
+        checkpoint: that .pt; None for a file that was only described.
+        metadata: all of the file's metadata, keys as they stand there.
+        reused: whether an earlier run had exported it.
+        weights: SHA-256 of the files beside it that hold its weights, by name.
+    """
+
+    path: Path
+    sha256: str
+    opset: int
+    dynamic_axes: bool
+    params_million: float
+    version_tag: str
+    exported_at_utc: str
+    git_sha: str
+    checkpoint_sha256: str
+    checkpoint: Path | None
+    metadata: dict[str, str]
+    reused: bool
+    weights: dict[str, str] = field(default_factory=dict)
+
+    def content(self) -> bytes | Path:
+        """What a runtime is to load: the bytes that were described, so that what runs is what was
+        hashed; the path of a model whose weights lie beside it.
+
+        Raises:
+            EngineError: the file is another by now, or gone.
+        """
+        if self.weights:
+            return self.path
+        data = _read(self.path)
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise EngineError("the model changed while it was read", where=self.path)
+        return data
+
+    def summary(self) -> dict[str, Any]:
+        """What a report says of the file, as plain builtins."""
+        return {
+            "path": str(self.path),
+            "sha256": self.sha256,
+            "opset": self.opset,
+            "dynamic_axes": self.dynamic_axes,
+            "params_million": self.params_million,
+            "version_tag": self.version_tag,
+            "exported_at_utc": self.exported_at_utc,
+            "git_sha": self.git_sha,
+            "checkpoint_sha256": self.checkpoint_sha256,
+            "reused": self.reused,
+            "weights_sha256": self.weights,
+        }
+
+
+def describe_onnx(path: Path, stage: str) -> Exported:
+    """Read what an .onnx file is, whoever wrote it.
+
+    Args:
+        path: the file, or a link to it.
+        stage: what it is meant to be, detection or classification.
+
+    Raises:
+        EngineError: missing, damaged, or a model of the other stage.
+    """
+    model, sha256 = read_hashed(path)
+    _require_stage(model, stage, path)
+    return exported(path, sha256, model)
+
+
+def exported(
+    path: Path,
+    sha256: str,
+    model: onnx.ModelProto,
+    checkpoint: Path | None = None,
+    *,
+    reused: bool = False,
+) -> Exported:
+    """The facts about a file whose content is `model`."""
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    return Exported(
+        path=path.resolve(),
+        sha256=sha256,
+        opset=opset_of(model),
+        dynamic_axes=_shape(_inputs(model)[0])[:1] == (None,),
+        params_million=_params_million(metadata) or _weights_million(model),
+        version_tag=metadata.get(PREFIX + "version_tag", ""),
+        exported_at_utc=metadata.get(PREFIX + "exported_at_utc", ""),
+        git_sha=metadata.get(PREFIX + "git_sha", ""),
+        checkpoint_sha256=metadata.get(PREFIX + "checkpoint_sha256", ""),
+        checkpoint=checkpoint,
+        metadata=metadata,
+        reused=reused,
+        weights={
+            name: sha256_file(path.resolve().parent / name)
+            for name in sorted(external_files(model))
+        },
+    )
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Parse a model; weights kept in other files are not read.
+
+    Raises:
+        EngineError: the file is missing, unreadable, no whole ONNX model, of an opset that cannot
+            be run, or not self-contained, see require_self_contained.
+    """
+    return read_hashed(path)[0]
+
+
+def read_with_weights(path: Path) -> onnx.ModelProto:
+    """Parse a model with the weights that lie beside it, to run it or parts of it from memory.
+
+    Raises:
+        EngineError: as read_onnx, or the weights cannot be read.
+    """
+    model = read_onnx(path)
+    embed_weights(model, path)
+    return model
+
+
+def read_hashed(path: Path) -> tuple[onnx.ModelProto, str]:
+    """A model as read_onnx gives it, and the SHA-256 of the bytes that it was parsed from."""
+    import onnx
+
+    data = _read(path)
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf's DecodeError has other bases in other versions
+        raise _damaged(path, str(error)) from error
+    require_self_contained(model, path)
+    if not (_inputs(model) and model.graph.output and model.graph.node):
+        raise _damaged(path, "a graph without nodes, inputs or outputs")
+    if not opset_of(model):
+        raise _damaged(path, "no opset")
+    require_opset(opset_of(model), path)
+    return model, hashlib.sha256(data).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    require_size(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EngineError("cannot read the model", where=path, got=error.strerror) from error
+
+
+def stored_bytes(path: Path) -> int:
+    """Size of a model in bytes, with the files beside it that hold weights."""
+    beside = external_files(read_onnx(path))
+    return sum(file.stat().st_size for file in {path, *(path.parent / name for name in beside)})
+
+
+def graph_sha256(model: onnx.ModelProto) -> str:
+    """SHA-256 of a model without its metadata, in hex."""
+    bare = type(model)()
+    bare.CopyFrom(model)
+    del bare.metadata_props[:]
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Opset of the standard operators; 0 when the file names none."""
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    return max(versions, default=0)
+
+
+def stage_of(model: onnx.ModelProto) -> str:
+    """detection, classification or neither: by metadata, else by shapes, since [N,boxes,6] is a
+    detector's output and [N,classes] a classifier's."""
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    output = _shape(model.graph.output[0])
+    ranks = len(_shape(_inputs(model)[0])), len(output)
+    by_shape = {(4, 3): "detection", (4, 2): "classification"}
+    found = entries.get(PREFIX + "stage") or by_shape.get(ranks, "neither")
+    if found == "detection" and output[-1:] not in ((6,), (None,)):
+        return "neither"
+    return found if ranks[0] == 4 and found in by_shape.values() else "neither"
+
+
+def _require_stage(model: onnx.ModelProto, stage: str, path: Path) -> None:
+    """Raises EngineError for a model of the other stage, or of neither."""
+    found, output = stage_of(model), _shape(model.graph.output[0])
+    if found == stage:
+        return
+    outputs = {"detection": "[N,boxes,6]", "classification": "[N,classes]"}
+    hint = f"give it as --candidate {found}={path}" if found in outputs else None
+    raise EngineError(
+        f"this model is for {found}, not for {stage}"
+        if found in outputs
+        else f"this is not a model for {stage}",
+        where=path,
+        got=f"output {model.graph.output[0].name} {_text(output)}",
+        expected=f"one image input [N,3,H,W] and an output {outputs[stage]}",
+        hint=hint or f"give an .onnx that pillsnap exported for {stage}",
+    )
+
+
+def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Inputs that the caller feeds; old files list their weights among them."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    dims = value.type.tensor_type.shape.dim
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
+
+
+def _text(shape: tuple[int | None, ...]) -> str:
+    return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"
+
+
+def _params_million(metadata: Mapping[str, str]) -> float | None:
+    """What metadata say; None where they say nothing, or no such number."""
+    try:
+        found = float(metadata.get(PREFIX + "params_million", ""))
+    except ValueError:
+        return None
+    return found if math.isfinite(found) and found >= 0 else None
+
+
+def _weights_million(model: onnx.ModelProto) -> float:
+    """Elements of all weights, in millions."""
+    count = math.fsum(
+        math.prod(float(size) for size in tensor.dims) for tensor in model.graph.initializer
+    )
+    return round(count / 1e6, 6) if math.isfinite(count) else 0.0
+
+
+def _damaged(path: Path, reason: str) -> EngineError:
+    return EngineError(
+        "this is not a whole ONNX model: the file is damaged or of another kind",
+        where=path,
+        got=first_line(reason, 200) or None,
+        hint="copy or export it again",
+    )

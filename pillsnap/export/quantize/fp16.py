@@ -1,0 +1,169 @@
+"""ONNX in float32 to ONNX with weights and arithmetic in float16.
+
+ONNX Runtime's own converter (onnxruntime.transformers.float16) writes the same Cast several times
+and in an order that onnx.checker refuses as soon as some nodes stay in float32. Here every node is
+visited once, in the graph's order, and what it needs is cast before it: nothing to mend afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pillsnap.export.quantize.graph import (
+    captured,
+    decode_nodes,
+    drop_unused_weights,
+    element_types,
+    has_weights,
+    tidied,
+)
+
+if TYPE_CHECKING:
+    import onnx
+
+# Operators that stay in float32.
+_FLOAT_OPS = frozenset(
+    {
+        # Sums over many elements, squares and exponentials pass 65504, float16's largest number.
+        *("ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum"),
+        *("ReduceLogSumExp", "ReduceProd", "GlobalAveragePool", "CumSum", "Pow", "Exp", "Log"),
+        *("Softmax", "LogSoftmax", "Softplus", "Einsum"),
+        # Their variances and epsilons fall below 6e-8, float16's smallest number.
+        *("BatchNormalization", "InstanceNormalization", "LayerNormalization", "LpNormalization"),
+        *("GroupNormalization", "Sqrt", "Reciprocal"),
+        # Coordinates and indices need more than 11 bits.
+        *("Range", "GridSample", "RoiAlign", "NonMaxSuppression", "TopK"),
+        # Types are their business, or ONNX Runtime has no float16 kernel for them.
+        *("Cast", "ConstantOfShape", "EyeLike", "Multinomial", "Bernoulli", "RandomNormal"),
+        *("RandomNormalLike", "RandomUniform", "RandomUniformLike", "QuantizeLinear"),
+        *("DequantizeLinear", "DynamicQuantizeLinear", "Upsample", "If", "Loop", "Scan"),
+    }
+)
+# Inputs that are float32 whatever the operator's type: Resize's roi and scales.
+_FLOAT_INPUTS = {"Resize": (1, 2)}
+
+
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Convert a float32 model; the argument stays as it is.
+
+    Inputs and outputs stay float32, and so do a detector's decoding, operators that break in half
+    precision, weights that are too large for it, and what is computed from nothing but these.
+
+    Args:
+        model: as pillsnap.export writes it: in topological order, every node named.
+
+    Returns:
+        The same graph, opset, axes and metadata, with Cast nodes where precision changes.
+    """
+    result = tidied(model)
+    types = element_types(result)
+    in_half = _half_nodes(result, types)
+    _Rewriting(result, types, in_half).run()
+    drop_unused_weights(result.graph)
+    return result
+
+
+def _half_nodes(model: onnx.ModelProto, types: dict[str, int]) -> set[str]:
+    """Outputs of the nodes that are to run in float16."""
+    from onnx import TensorProto, numpy_helper
+
+    graph = model.graph
+    weights = {
+        tensor.name: _fits(numpy_helper.to_array(tensor))
+        for tensor in graph.initializer
+        if tensor.data_type == TensorProto.FLOAT
+    }
+    decoding = set(decode_nodes(model))
+    bodies = {name for node in graph.node for name in captured(node)}
+    half: set[str] = set()
+    for node in graph.node:
+        stays = (
+            node.op_type in _FLOAT_OPS
+            or node.domain not in ("", "ai.onnx")
+            or node.name in decoding
+            or not bodies.isdisjoint(node.output)
+            or any(types.get(name) != TensorProto.FLOAT for name in node.output[:1])
+            or not all(weights.get(name, True) for name in node.input)
+        )
+        # A cast to half for nothing but a sum or a reshape of float32 would only lose digits.
+        reached = has_weights(node, set(weights)) or not half.isdisjoint(node.input)
+        if not stays and reached:
+            half.update(node.output)
+    return half
+
+
+def _fits(values: np.ndarray) -> bool:
+    """Whether no number that float32 holds becomes infinite."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(values.astype(np.float16)).sum() == np.isfinite(values).sum())
+
+
+class _Rewriting:
+    """One pass over a graph that gives each node its inputs in its own precision.
+
+    Args:
+        model: changed in place.
+        types: element types of all tensors.
+        half: outputs of the nodes that run in float16.
+    """
+
+    def __init__(self, model: onnx.ModelProto, types: dict[str, int], half: set[str]) -> None:
+        self._graph = model.graph
+        self._types = types
+        self._half = half
+        self._outputs = {value.name for value in model.graph.output}
+        self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._nodes: list[onnx.NodeProto] = []
+        # Name of a tensor's copy in the other precision than its own, once there is one.
+        self._copies: dict[str, str] = {}
+
+    def run(self) -> None:
+        nodes = list(self._graph.node)
+        for node in nodes:
+            in_half = not self._half.isdisjoint(node.output)
+            keep = _FLOAT_INPUTS.get(node.op_type, ())
+            for index, name in enumerate(node.input):
+                node.input[index] = self._as(name, in_half and index not in keep)
+            for index, name in enumerate(node.output):
+                if in_half and name in self._outputs:
+                    node.output[index] = self._copies[name] = f"{name}/half"
+            self._nodes.append(node)
+            self._return_floats(node, in_half)
+        del self._graph.node[:]
+        self._graph.node.extend(self._nodes)
+
+    def _as(self, name: str, in_half: bool) -> str:
+        """Name under which a float tensor can be had in a precision."""
+        from onnx import TensorProto
+
+        # An output of the graph is float32 itself, whatever made it.
+        own = name in self._half and name not in self._outputs
+        if self._types.get(name) != TensorProto.FLOAT or in_half == own:
+            return name
+        if name not in self._copies:
+            self._copies[name] = f"{name}/half" if in_half else f"{name}/float"
+            if name in self._weights:
+                self._add_half_weight(name)
+            else:
+                self._cast(name, self._copies[name], in_half)
+        return self._copies[name]
+
+    def _add_half_weight(self, name: str) -> None:
+        from onnx import numpy_helper
+
+        values = numpy_helper.to_array(self._weights[name]).astype(np.float16)
+        self._graph.initializer.append(numpy_helper.from_array(values, self._copies[name]))
+
+    def _return_floats(self, node: onnx.NodeProto, in_half: bool) -> None:
+        for name in self._outputs if in_half else ():
+            if self._copies.get(name) in node.output:
+                self._cast(self._copies[name], name, False)
+
+    def _cast(self, source: str, target: str, to_half: bool) -> None:
+        from onnx import TensorProto, helper
+
+        kind = TensorProto.FLOAT16 if to_half else TensorProto.FLOAT
+        name = f"{target}/Cast"
+        self._nodes.append(helper.make_node("Cast", [source], [target], name=name, to=kind))

@@ -1,0 +1,145 @@
+"""From a float32 file to a published one of lower precision: proven, named, and made only once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import ConfigError, EngineError
+from pillsnap.core.files import file_lock, write_atomic
+from pillsnap.core.hashes import sha256_file
+from pillsnap.export.check import prove
+from pillsnap.export.exporters import Traced
+from pillsnap.export.onnxfile import PREFIX, Exported, exported, graph_sha256, read_with_weights
+from pillsnap.export.quantize.calibration import Calibration
+from pillsnap.export.quantize.convert import Criterion, convert
+from pillsnap.export.quantize.recipe import METHODS, PRECISIONS, Recipe
+from pillsnap.export.reuse import Wanted
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def quantize_once(
+    config: Config,
+    stage: str,
+    source: Exported,
+    precision: str,
+    *,
+    method: str = "static",
+    calibration: Calibration | None = None,
+    criterion: Criterion | None = None,
+    exclude: Collection[str] | None = None,
+    marker: Path | None = None,
+) -> Exported:
+    """Convert a float32 export, or find the same conversion; one process at a time of each kind.
+
+    The file lies in config.out_dir as <source's name>-<precision>[-<method>].onnx; where another
+    recipe took that name, -2 and so on follow. The same recipe gives the same bytes.
+    `latest_<stage>.onnx` stays what it is.
+
+    Args:
+        config: the one that the source was exported with.
+        stage: detection or classification.
+        source: the float32 file.
+        precision: fp16 or int8.
+        method: of int8: static, dynamic, or auto, which leaves float what must be to pass.
+        calibration: images for the methods static and auto.
+        criterion: for auto.
+        exclude: of int8, names of nodes that stay float; see quantize_static.
+        marker: a file of this run and recipe: processes that share it agree on `reused`.
+
+    Raises:
+        ConfigError: no such precision or method, or something that the method needs is missing.
+        ExportError: the model cannot be converted, or is not what it should be afterwards.
+        PillsnapError: an image cannot be read, or the folder cannot be written.
+    """
+    recipe = _recipe(source, precision, method, calibration, criterion, exclude)
+    key = recipe.key()
+    folder = config.out_dir
+    label = "-".join(part for part in (stage, precision, recipe.method) if part)
+    with file_lock(folder / f".quantize-{label}.lock"):
+        wanted = Wanted("quantize_key", key, source.checkpoint)
+        name = re.compile(rf"{re.escape(recipe.stem())}(-\d+)?\.onnx")
+        found = wanted.marked(marker) or wanted.newest(folder, name)
+        if found is None:
+            model, facts = convert(read_with_weights(source.path), recipe, calibration, criterion)
+            where = source.path
+            prove(Traced(model, source.params_million, "", _strides(source)), config, stage, where)
+            _stamp(model, {**recipe.facts(), **facts, "quantize_key": key})
+            found = _write(folder, recipe, model)
+        if marker is not None:
+            wanted.mark(marker, found)
+        return found
+
+
+def _recipe(
+    source: Exported,
+    precision: str,
+    method: str,
+    calibration: Calibration | None,
+    criterion: Criterion | None,
+    exclude: Collection[str] | None,
+) -> Recipe:
+    if precision not in PRECISIONS:
+        raise ConfigError(
+            "nothing is converted to this precision",
+            where="--precision",
+            got=precision,
+            expected=", ".join(PRECISIONS),
+        )
+    if precision == "fp16":
+        return Recipe(source, precision, "", "", None, "")
+    if method not in METHODS:
+        raise ConfigError(
+            "there is no such INT8 method",
+            where="--int8-method",
+            got=method,
+            expected=", ".join(METHODS),
+        )
+    if method == "dynamic":
+        return Recipe(source, precision, method, "", exclude, "")
+    if calibration is None or (method == "auto" and criterion is None):
+        missing = "images to calibrate on" if calibration is None else "a criterion to pass"
+        raise ConfigError(f"INT8 method {method} needs {missing}", where="--int8-method")
+    name = criterion.name if criterion is not None and method == "auto" else ""
+    return Recipe(source, precision, method, calibration.sha256, exclude, name)
+
+
+def _strides(source: Exported) -> tuple[int, ...]:
+    """A detector's strides as its metadata say; raises EngineError where they are none."""
+    text = source.metadata.get(PREFIX + "strides", "[]")
+    if not re.fullmatch(r"\[(\d{1,4}(, ?\d{1,4})*)?\]", text):
+        raise EngineError("the model's metadata are damaged", where=source.path, got=text[:80])
+    return tuple(json.loads(text))
+
+
+def _stamp(model: onnx.ModelProto, facts: dict[str, str]) -> None:
+    """Add metadata to those of the source, replacing what is no longer true."""
+    from onnx import helper
+
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    facts = {**facts, "graph_sha256": graph_sha256(model)}
+    entries |= {PREFIX + key: value for key, value in facts.items()}
+    del model.metadata_props[:]
+    helper.set_model_props(model, dict(sorted(entries.items())))
+
+
+def _write(folder: Path, recipe: Recipe, model: onnx.ModelProto) -> Exported:
+    """Write the model under the first name that no other recipe has."""
+    data = model.SerializeToString(deterministic=True)
+    digest = hashlib.sha256(data).hexdigest()
+    for number in count(1):
+        path = folder / f"{recipe.stem()}{f'-{number}' if number > 1 else ''}.onnx"
+        if not path.exists():
+            write_atomic(path, data)
+            break
+        if sha256_file(path) == digest:
+            break
+    return exported(path, digest, model, recipe.source.checkpoint)

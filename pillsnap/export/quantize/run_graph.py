@@ -1,0 +1,49 @@
+"""Running a graph in memory on the CPU, the same way every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pillsnap.core.errors import ExportError, first_line
+from pillsnap.engines.onnxruntime.inmemory import open_in_memory
+
+if TYPE_CHECKING:
+    import onnx
+
+Batch = NDArray[np.float32]
+
+# Fixed, since it must not change a bit of the result; other processes work beside it.
+_THREADS = 2
+
+
+def opened(model: onnx.ModelProto) -> Callable[[Batch], list[NDArray[Any]]]:
+    """A function that runs a model on float32 [N,3,H,W] and returns all its outputs.
+
+    A model with a fixed batch size is fed the images over and over until they fill it.
+
+    Raises:
+        ExportError: from the function, when the images are not of the model's size.
+    """
+    session = open_in_memory(model, _THREADS)
+    feed = session.get_inputs()[0]
+
+    def run(batch: Batch) -> list[NDArray[Any]]:
+        size = feed.shape[0]
+        if isinstance(size, int):
+            batch = np.resize(batch, (size, *batch.shape[1:]))
+        try:
+            outputs: list[NDArray[Any]] = session.run(None, {feed.name: batch})
+        except Exception as error:  # ORT's exceptions share no base
+            raise ExportError(
+                "the model cannot run on these images",
+                where=f"input {feed.name} {feed.shape}",
+                got=f"{list(batch.shape)}: {first_line(error)}",
+                hint="preprocess them as the model's export.input_shape says",
+            ) from error
+        return outputs
+
+    return run

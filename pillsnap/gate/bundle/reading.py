@@ -1,0 +1,207 @@
+"""Reading a golden bundle: samples, batches and reference outputs, each file held to its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pillsnap.compare.loading import Prepared
+from pillsnap.compare.reference import RememberedReference
+from pillsnap.core.arrayfiles import read_npy_head
+from pillsnap.core.errors import DataError
+from pillsnap.core.hashes import sha256_file
+from pillsnap.core.regularfiles import open_regular
+from pillsnap.core.textfiles import read_json
+from pillsnap.data.datasets import Sample
+from pillsnap.data.labels import Box
+from pillsnap.engines.protocol import Batch, Reference, Transform
+from pillsnap.gate.bundle.checks import check_facts, read_cells
+from pillsnap.gate.bundle.writing import FORMAT
+from pillsnap.pipeline.preprocess import LetterboxTransform
+
+
+class Bundle:
+    """A bundle on disk. Files are held to the manifest's hashes when they are first read.
+
+    Raises:
+        DataError: there is no manifest, or it is none of this format.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        content = read_json(folder / "manifest.json", DataError)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise DataError(
+                "this is no golden bundle",
+                where=folder / "manifest.json",
+                expected=f"a manifest of format {FORMAT}",
+                hint="write one with pytest -m coverage --save-reference DIR",
+            )
+        self._cells = read_cells(content, folder / "manifest.json")
+        self._parts: dict[tuple[str, str], _Part] = {}
+
+    def samples(self, stage: str, mode: str) -> list[Sample]:
+        """The samples of a stage and mode, sorted by id; raises DataError where it has none."""
+        samples = [sample for part in self._of(stage, mode) for sample in part.samples]
+        if len({sample.id for sample in samples}) < len(samples):
+            raise _damaged(self.folder, f"a sample of {stage} {mode} twice", "each in one shard")
+        return sorted(samples, key=lambda sample: sample.id)
+
+    def reference(self, stage: str, mode: str) -> RememberedReference:
+        """Answers for the samples of a stage and mode."""
+        cell = self._cell(stage, mode)
+        engine = _Stored({**cell["reference"], "bundle": str(self.folder)})
+        reference = Reference(engine, cell["transform"], cell["strides"])
+        return StoredReference(reference, self._rows(stage, mode))
+
+    def load(
+        self, samples: Sequence[Sample], transform: Transform, batch_size: int
+    ) -> Iterator[Prepared]:
+        """Batches as compare.loading.load_batches gives them, out of the bundle."""
+        stage = "detection" if isinstance(transform, LetterboxTransform) else "classification"
+        for start in range(0, len(samples), batch_size):
+            part = list(samples[start : start + batch_size])
+            rows = [self._row(stage, sample) for sample in part]
+            yield Prepared(
+                part,
+                np.stack([found.inputs[index] for found, index in rows]),
+                [found.contents[index] for found, index in rows],
+                [found.geometries[index] for found, index in rows if found.geometries],
+            )
+
+    def _cell(self, stage: str, mode: str) -> dict[str, Any]:
+        if (stage, mode) not in self._cells:
+            raise DataError(
+                f"the bundle has nothing for {stage} in mode {mode}",
+                where=self.folder,
+                expected=", ".join(f"{a} {b}" for a, b in self._cells),
+            )
+        return dict(self._cells[stage, mode])
+
+    def _of(self, stage: str, mode: str) -> list[_Part]:
+        cell = self._cell(stage, mode)
+        for name in cell["shards"]:
+            if (stage, name) not in self._parts:
+                self._parts[stage, name] = _Part(self.folder, name, cell)
+        return [self._parts[stage, name] for name in cell["shards"]]
+
+    def _rows(self, stage: str, mode: str) -> dict[str, tuple[_Part, int]]:
+        return {
+            sample.id: (part, index)
+            for part in self._of(stage, mode)
+            for index, sample in enumerate(part.samples)
+        }
+
+    def _row(self, stage: str, sample: Sample) -> tuple[_Part, int]:
+        for (of_stage, _), part in self._parts.items():
+            if of_stage == stage and sample.id in part.index:
+                return part, part.index[sample.id]
+        raise DataError("a sample is not in the bundle", where=self.folder, got=sample.id)
+
+
+class StoredReference(RememberedReference):
+    """A reference whose answers were saved, by the sample's id."""
+
+    def __init__(self, reference: Reference, rows: Mapping[str, tuple[_Part, int]]) -> None:
+        super().__init__(reference, None)
+        self._rows = rows
+
+    def outputs(self, batch: Prepared) -> Batch:
+        found = [self._rows[sample.id] for sample in batch.samples]
+        return np.stack([part.outputs[index] for part, index in found])
+
+
+class _Stored:
+    """Stands for the engine that answered when the bundle was made."""
+
+    def __init__(self, info: dict[str, Any]) -> None:
+        self.info = info
+
+    def run(self, batch: Batch) -> Batch:
+        raise DataError("a bundle answers for its own samples only", where=self.info["bundle"])
+
+
+class _Part:
+    """A shard's files, each checked before it is used."""
+
+    def __init__(self, folder: Path, name: str, cell: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._name = name
+        self._sha256: Mapping[str, str] = cell["sha256"]
+        path = self._checked(".json")
+        facts = read_json(path, DataError)
+        self.geometries = check_facts(facts, path)
+        self.samples = [
+            Sample(sample_id, folder, label, _boxes(boxes))
+            for sample_id, label, boxes in zip(
+                facts["ids"], facts["labels"], facts["boxes"], strict=True
+            )
+        ]
+        self.index = {sample.id: row for row, sample in enumerate(self.samples)}
+        self.contents = [bytes.fromhex(text) for text in facts["contents"]]
+        transform = cell["transform"]
+        self._scenes = isinstance(transform, LetterboxTransform)
+        if len(self.geometries) != (len(self.samples) if self._scenes else 0):
+            raise _damaged(path, f"{len(self.geometries)} geometries", "one for each scene")
+        self._input = (
+            (len(self.samples), 3, transform.height, transform.width)
+            if self._scenes
+            else (len(self.samples), 3, transform.size, transform.size)
+        )
+
+    @cached_property
+    def inputs(self) -> Batch:
+        return self._array(".input.npy", lambda shape: shape == self._input, f"{self._input}")
+
+    @cached_property
+    def outputs(self) -> Batch:
+        def fits(shape: tuple[int, ...]) -> bool:
+            scenes = len(shape) == 3 and shape[2] == 7
+            rows = scenes if self._scenes else len(shape) == 2 and shape[1] > 1
+            return rows and shape[0] == len(self.samples)
+
+        expected = "[N,boxes,7]" if self._scenes else "[N,classes]"
+        return self._array(".output.npy", fits, f"{expected} of {len(self.samples)} samples")
+
+    def _array(self, part: str, fits: Callable[[tuple[int, ...]], bool], expected: str) -> Batch:
+        path = self._checked(part)
+        with open_regular(path) as file:
+            try:
+                dtype, shape, order = read_npy_head(file, path.stat().st_size)
+            except ValueError as error:
+                raise _damaged(path, error, f"float32 {expected}") from error
+            if dtype != np.float32 or order != "C" or not fits(shape):
+                raise _damaged(path, f"{dtype} {list(shape)}", f"float32 {expected}")
+            # Mapped, so that a bundle may be larger than the memory of a small machine.
+            found: Batch = np.memmap(file, dtype, "r", file.tell(), shape)
+        return found
+
+    def _checked(self, part: str) -> Path:
+        path = self._folder / f"{self._name}{part}"
+        if sha256_file(path) != self._sha256.get(path.name):
+            raise DataError(
+                "a file of the bundle is not what its manifest says",
+                where=path,
+                hint="copy the whole folder again",
+            )
+        return path
+
+
+def _damaged(path: Path, got: object, expected: str) -> DataError:
+    return DataError(
+        "a file of the bundle does not hold what it should",
+        where=path,
+        got=got,
+        expected=expected,
+        hint="write it again with --save-reference DIR",
+    )
+
+
+def _boxes(rows: list[list[float]] | None) -> tuple[Box, ...] | None:
+    if rows is None:
+        return None
+    return tuple(Box(int(row[0]), *row[1:]) for row in rows)

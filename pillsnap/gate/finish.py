@@ -1,0 +1,187 @@
+"""The end of a run on the controller: judge, decide the exit code, publish the report."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pillsnap.compare.result import CellResult
+from pillsnap.core.errors import PillsnapError
+from pillsnap.core.logrecords import open_log
+from pillsnap.gate.bundle import shard_name, write_manifest
+from pillsnap.gate.diagnosing import diagnose_cells
+from pillsnap.gate.ledger import Ledger
+from pillsnap.gate.release import carry_out, decide_release
+from pillsnap.gate.run import GateRun
+from pillsnap.report import RunFacts, build_report, publish_report
+
+log = open_log(__name__)
+
+# pytest's own codes that the gate never overrides, and its own for an incomplete run.
+INTERRUPTED, INTERNAL_ERROR, USAGE_ERROR = 2, 3, 4
+INCOMPLETE = 3
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A judged run.
+
+    Attributes:
+        path: where export_report.json lies; None when it could not be written.
+        problem: why it could not.
+    """
+
+    results: Sequence[CellResult]
+    report: dict[str, Any]
+    exit_code: int
+    path: Path | None
+    problem: str | None = None
+
+
+def decide_exit_code(
+    *,
+    pytest_code: int,
+    complete: bool,
+    failed: bool,
+    asked: bool,
+    measured: bool,
+    stopped: bool = False,
+) -> int:
+    """The one place where a run's exit code is made.
+
+    Args:
+        pytest_code: what pytest would exit with.
+        complete: every collected shard reported.
+        failed: a cell breached or is inconclusive.
+        asked: the user asked for the gate by name.
+        measured: at least one cell was, and none that a gate must measure was skipped.
+        stopped: by -x or --maxfail, after a test failed; under xdist pytest calls it interrupted.
+    """
+    if stopped and pytest_code in (1, INTERRUPTED):
+        return 1
+    if pytest_code in (INTERRUPTED, INTERNAL_ERROR, USAGE_ERROR):
+        return pytest_code
+    if not complete:
+        return INCOMPLETE
+    if failed or (asked and not measured):
+        return 1
+    return pytest_code
+
+
+def finish(
+    run: GateRun,
+    ledger: Ledger,
+    *,
+    pytest_code: int,
+    asked: bool,
+    command: str,
+    started: datetime,
+    tag: str,
+    stopped: bool = False,
+) -> Finished:
+    """Judge every cell, decide the exit code and publish the report, also of a run that failed."""
+    results = ledger.results()
+    unmeasured = ledger.unmeasured() if asked else []
+    complete = not ledger.missing and pytest_code not in (INTERRUPTED, INTERNAL_ERROR)
+    code = decide_exit_code(
+        pytest_code=pytest_code,
+        complete=complete,
+        failed=any(result.verdict.failed for result in results),
+        asked=asked,
+        measured=not unmeasured and any(result.measured for result in results),
+        stopped=stopped,
+    )
+
+    modes = "+".join(dict.fromkeys(result.cell.mode for result in results)) or "none"
+    name = f"{tag}-{modes}-{run.run_dir.name.rpartition('-')[2]}"
+    facts = RunFacts(
+        run=run.run_dir.name,
+        started=started,
+        command=command,
+        threads=run.threads,
+        exit_code=code,
+        complete=complete,
+        missing=ledger.missing,
+        skipped=ledger.skipped(),
+        unmeasured=[cell.id for cell in unmeasured],
+        budgets=run.selection.budgets,
+        data={stage: run.plan.data_sha256(stage) for stage in _stages(results)},
+    )
+    release = decide_release(
+        run.config,
+        results,
+        build_report(results, run.config, facts),
+        name,
+        skipped=ledger.unmeasured(),
+        candidates=run.selection.candidates,
+    )
+    facts = replace(facts, release=release)
+    report = build_report(results, run.config, facts)
+    if complete:
+        _publish_bundle(run, results)
+    try:
+        path = publish_report(report, run.config, name)
+    except PillsnapError as error:
+        code = code if code in (INTERRUPTED, USAGE_ERROR) else INCOMPLETE
+        facts = replace(facts, exit_code=code)
+        return Finished(results, build_report(results, run.config, facts), code, None, str(error))
+    carry_out(run.config, release)
+    # From here on verdicts, report and exit code stand, whatever a diagnosis runs into. A run that
+    # was broken off is not kept waiting for one.
+    diagnoses = _diagnose(run, results) if complete else {}
+    if diagnoses:
+        report = build_report(results, run.config, replace(facts, diagnoses=diagnoses))
+        try:
+            publish_report(report, run.config, name)
+        except PillsnapError as error:
+            log.warning("the report stays without its diagnosis: %s", error)
+    return Finished(results, report, code, path)
+
+
+def _diagnose(run: GateRun, results: Sequence[CellResult]) -> dict[str, dict[str, Any]]:
+    """What diagnose_cells finds; nothing where it is interrupted or terminated."""
+    usual = signal.getsignal(signal.SIGTERM)
+    heard = usual == signal.SIG_DFL and threading.current_thread() is threading.main_thread()
+    if heard:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return diagnose_cells(run, results)
+    except KeyboardInterrupt:
+        log.warning("the diagnosis was broken off: report and exit code stand without it")
+        return {}
+    finally:
+        if heard:
+            signal.signal(signal.SIGTERM, usual)
+
+
+def _stages(results: Sequence[CellResult]) -> list[str]:
+    return sorted({result.cell.stage for result in results})
+
+
+def _publish_bundle(run: GateRun, results: Sequence[CellResult]) -> None:
+    """Seal the bundle that --save-reference asks for, of every cell that was measured."""
+    folder = run.selection.save_reference
+    if folder is None:
+        return
+    shards = run.plan.shards()
+    cells = {
+        (result.cell.stage, result.cell.mode): {
+            "stage": result.cell.stage,
+            "mode": result.cell.mode,
+            "shards": [shard_name(shard) for shard in shards if shard.cell == result.cell],
+            "transform": result.outcomes[0].transform,
+            "strides": result.outcomes[0].strides,
+            "reference": result.outcomes[0].reference,
+        }
+        for result in results
+        if result.measured and not result.cell.hard
+    }
+    try:
+        log.info("golden bundle: %s", write_manifest(folder, cells.values()))
+    except PillsnapError as error:
+        log.warning("the golden bundle is not whole: %s", error)

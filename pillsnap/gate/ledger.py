@@ -1,0 +1,235 @@
+"""The controller's book: shards promised, outcomes that came back, and the verdict of each cell."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pillsnap.compare.accuracy import expected_accuracy, measure_accuracy, shortfall
+from pillsnap.compare.figures import Figures
+from pillsnap.compare.figures.classification import classification_figures
+from pillsnap.compare.figures.detection import detection_figures
+from pillsnap.compare.figures.performance import performance_figures
+from pillsnap.compare.outcome import Outcome
+from pillsnap.compare.records import Records
+from pillsnap.compare.result import CellResult
+from pillsnap.compare.verdict import Verdict, find_over_budget, judge, profile_for
+from pillsnap.config.cells import Cell, Shard
+from pillsnap.core.errors import DataError, PillsnapError
+from pillsnap.core.hashes import sha256_json
+from pillsnap.data.datasets import Dataset
+from pillsnap.gate.run import GateRun
+from pillsnap.gate.same_file import find_mixup
+
+
+class Ledger:
+    """Keeps what the items of a run report, and judges the cells when all have."""
+
+    def __init__(self, run: GateRun) -> None:
+        self._run = run
+        self._shards = {shard.id: shard for shard in run.plan.shards()}
+        self._expected: set[str] = set()
+        self._outcomes: dict[str, Outcome] = {}
+
+    def shard_of(self, nodeid: str) -> Shard | None:
+        """The shard behind a test item, by the id in its brackets."""
+        _, bracket, rest = nodeid.partition("[")
+        return self._shards.get(rest.removesuffix("]")) if bracket else None
+
+    def expect(self, nodeids: Iterable[str]) -> None:
+        """Note the items that were collected and will run."""
+        for nodeid in nodeids:
+            shard = self.shard_of(nodeid)
+            if shard is not None:
+                self._expected.add(shard.id)
+
+    def add(self, outcome: Mapping[str, Any]) -> None:
+        """Note what an item reported (Outcome.as_dict)."""
+        self._outcomes[outcome["shard"]] = Outcome(**outcome)
+
+    def add_failure(self, shard: Shard, message: str) -> None:
+        """Note an item that ended without an outcome of its own: a crash inside the item."""
+        self._outcomes.setdefault(shard.id, Outcome(shard.id, ("unmeasured", message)))
+
+    @property
+    def expected(self) -> int:
+        return len(self._expected)
+
+    @property
+    def missing(self) -> list[str]:
+        """Shards that were collected and never reported."""
+        return sorted(self._expected - self._outcomes.keys())
+
+    def skipped(self) -> dict[str, str]:
+        """Reason by shard id, of the shards that were skipped."""
+        return {
+            key: outcome.failure[1]
+            for key, outcome in sorted(self._outcomes.items())
+            if outcome.failure is not None and outcome.failure[0] == "skipped"
+        }
+
+    def unmeasured(self) -> list[Cell]:
+        """Cells that were skipped as a whole, of the stages that a gate must measure."""
+        skipped = self.skipped().keys()
+        ran = {self._shards[name].cell for name in self._expected - skipped}
+        cells = dict.fromkeys(shard.cell for shard in self._shards.values() if shard.id in skipped)
+        return [cell for cell in cells if cell not in ran and self._run.plan.asks_for(cell.stage)]
+
+    def results(self) -> list[CellResult]:
+        """Judge every expected cell that was not skipped as a whole, in the order of collection."""
+        ran = self._expected - self.skipped().keys()
+        cells = dict.fromkeys(shard.cell for shard in self._shards.values() if shard.id in ran)
+        return [replace(self._judge(cell), data=self._data(cell)) for cell in cells]
+
+    def _data(self, cell: Cell) -> Dataset | None:
+        if self._run.plan.bundle is not None:
+            return None
+        try:
+            return self._run.plan.dataset(cell.stage)
+        except DataError:
+            return None  # the verdict says why
+
+    def _judge(self, cell: Cell) -> CellResult:
+        shards = [shard for shard in self._shards.values() if shard.cell == cell]
+        outcomes = tuple(self._outcomes[shard.id] for shard in shards if shard.id in self._outcomes)
+        profiles = self._run.config.compare.tolerances
+        profile = profile_for(cell.precision, profiles)
+        unjudged = _unjudged(shards, outcomes)
+        if unjudged is not None:
+            return CellResult(cell, unjudged, profile, outcomes)
+        try:
+            records, figures = self._measure(cell, outcomes)
+        except PillsnapError as error:
+            verdict = Verdict("inconclusive", reason=str(error))
+            return CellResult(cell, verdict, profile, outcomes)
+        unreadable = sum(len(outcome.unreadable) for outcome in outcomes)
+        selection = self._run.selection
+        performance = performance_figures(
+            [outcome.timing for outcome in outcomes if outcome.timing],
+            outcomes[0].candidate.get("size_bytes"),
+            contended=self._run.contended,
+        )
+        verdict = judge(
+            figures,
+            profiles,
+            profile,
+            over_budget=find_over_budget(performance, selection.budgets),
+            gate_strict=selection.gate_strict and not unreadable,
+            classes_required=self._run.config.compare.min_classes_required,
+        )
+        recorded = outcomes[0].reference.get("recorded")
+        accuracy = measure_accuracy(figures.metrics, cell, self._run.config, recorded)
+        short = shortfall(accuracy, cell.stage)
+        if short is not None and not verdict.failed:
+            verdict = Verdict("inconclusive", reason=short)
+        if unreadable and not verdict.failed:
+            count = sum(outcome.samples for outcome in outcomes)
+            reason = f"{unreadable} of {count} images could not be read"
+            verdict = Verdict("inconclusive", reason=reason)
+        return CellResult(
+            cell,
+            verdict,
+            profile,
+            outcomes,
+            figures.metrics["samples"],
+            _fingerprint(records),
+            figures.metrics,
+            figures.worst,
+            performance,
+            accuracy=accuracy,
+        )
+
+    def _measure(self, cell: Cell, outcomes: Sequence[Outcome]) -> tuple[Records, Figures]:
+        files = [
+            (Path(outcome.file), outcome.sha256)
+            for outcome in outcomes
+            if outcome.file is not None and outcome.sha256 is not None
+        ]
+        if not files:
+            raise PillsnapError(
+                "no image of the pool has a probability inside export.compare.hardness_bins"
+                if cell.hard and not any(outcome.samples for outcome in outcomes)
+                else "not one image could be read"
+            )
+        records = Records(files)
+        config = self._run.config
+        if cell.stage == "classification":
+            figures = classification_figures(
+                records, config.classification.num_classes, population=not cell.hard
+            )
+        else:
+            figures = detection_figures(
+                records,
+                outcomes[0].strides,
+                config.nms.max_detections,
+                config.compare.seed,
+                bound_reference=expected_accuracy(
+                    config, cell.stage, outcomes[0].reference.get("recorded")
+                )
+                is not None,
+            )
+        if not cell.hard:
+            figures.metrics.update(self._classes(cell))
+        return records, figures
+
+    def _classes(self, cell: Cell) -> dict[str, int | None]:
+        """How many classes coverage asks for, the data have, and the cell's samples cover."""
+        config = self._run.config
+        asked = None
+        if cell.mode == "coverage":
+            asked = config.compare.min_classes
+            if cell.stage == "detection":  # a detector may well know one class alone
+                asked = min(asked, config.detection.num_classes)
+        available, covered = (
+            len({label for sample in samples for label in sample.classes})
+            for samples in (self._run.plan.population(cell), self._run.plan.samples(cell))
+        )
+        return {
+            "classes_asked": asked,
+            "classes_available": available,
+            "classes_covered": covered,
+            "classes_missing": None if asked is None else max(0, asked - covered),
+        }
+
+
+def judge_mode(run: GateRun, mode: str) -> list[CellResult]:
+    """Run and judge every cell of a mode here and now, shard after shard, without pytest."""
+    ledger = Ledger(run)
+    shards = [shard for shard in run.plan.shards() if shard.cell.mode == mode]
+    ledger.expect(f"[{shard.id}]" for shard in shards)
+    for shard in shards:
+        ledger.add(run.run(shard).as_dict())
+    return ledger.results()
+
+
+def _unjudged(shards: Sequence[Shard], outcomes: Sequence[Outcome]) -> Verdict | None:
+    """The verdict of a cell whose figures cannot stand, or None where they can."""
+    failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
+    for kind, message in failures:
+        if kind == "breach":
+            return Verdict("breach", reason=message)
+    if failures:
+        return Verdict("inconclusive", reason=failures[0][1])
+    if len(outcomes) < len(shards):
+        reason = f"{len(outcomes)} of {len(shards)} shards reported"
+        return Verdict("inconclusive", reason=reason)
+    mixup = find_mixup(outcomes)
+    return None if mixup is None else Verdict("breach", reason=mixup)
+
+
+def _fingerprint(records: Records) -> str:
+    """SHA-256 over ids, files and labels of all samples: the same however they are sharded."""
+    labels = ("labelled", "truth_count", "truth") if "truth" in records else ("label",)
+    names = ("id", "content", *labels)
+    digests = {name: hashlib.sha256() for name in names}
+    for columns in records.chunks(*names):
+        for name, column in zip(names, columns, strict=True):
+            # Ids are as wide in memory as the longest of their shard.
+            data = (
+                "".join(map(ascii, column.tolist())).encode() if name == "id" else column.tobytes()
+            )
+            digests[name].update(data)
+    return sha256_json([digest.hexdigest() for digest in digests.values()])

@@ -1,0 +1,179 @@
+"""What a finished run lets out: the files it approves, latest_ links and pillsnap_pipeline.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pillsnap.compare.result import CellResult
+from pillsnap.config.cells import STAGES, Cell
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import PillsnapError
+from pillsnap.core.files import file_lock, point_latest
+from pillsnap.core.hashes import sha256_file
+from pillsnap.core.logrecords import open_log
+from pillsnap.engines.torch.checkpoints import find_best_checkpoint
+from pillsnap.infer.standalone import publish_standalone
+from pillsnap.report.standing import find_standing, judgements_of, read_judgements
+
+log = open_log(__name__)
+
+
+@dataclass(frozen=True)
+class Approval:
+    """Whether the gate stands behind a file on a provider, this run's report included.
+
+    Attributes:
+        provider: ONNX Runtime's name of it.
+        reason: the report that passed it, or the one that stands against it.
+    """
+
+    stage: str
+    path: str
+    sha256: str
+    provider: str
+    approved: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """What becomes of the files that a run judged.
+
+    Attributes:
+        latest: by stage, the float32 export that latest_<stage>.onnx is to lead to.
+        kept: by stage that was run and has none, why the link stays what it is.
+    """
+
+    approvals: tuple[Approval, ...] = ()
+    latest: Mapping[str, Path] = field(default_factory=dict)
+    kept: Mapping[str, str] = field(default_factory=dict)
+
+    def notes(self, stage: str) -> list[str]:
+        """What a reader of the report should know."""
+        why = self.kept.get(stage)
+        return [] if why is None else [f"latest_{stage}.onnx stays what it is: {why}"]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "approvals": [asdict(approval) for approval in self.approvals],
+            "latest": {s: str(self.latest[s]) if s in self.latest else None for s in STAGES},
+        }
+
+
+def decide_release(
+    config: Config,
+    results: Sequence[CellResult],
+    report: Mapping[str, Any],
+    name: str,
+    *,
+    skipped: Sequence[Cell],
+    candidates: Mapping[str, Path],
+) -> Release:
+    """Which files a run approves, and which exports latest_ may lead to: those that every float32
+    cell of their stage has passed, and that no earlier report stands against.
+
+    Args:
+        report: the run's, of the results.
+        name: of its file in config.out_dir/reports.
+        skipped: cells that were not measured at all.
+        candidates: files that were verified in place of an export.
+    """
+    approvals = _approvals(config, results, report, name)
+    latest, kept = {}, {}
+    for stage in dict.fromkeys(result.cell.stage for result in results if _has_file(result)):
+        if stage in candidates:
+            continue
+        found = _passed(config, stage, results, skipped, approvals, report)
+        if isinstance(found, Path):
+            latest[stage] = found
+        else:
+            kept[stage] = found
+    return Release(approvals, latest, kept)
+
+
+def carry_out(config: Config, release: Release) -> None:
+    """Move the links, and write pillsnap_pipeline.py where every stage that was judged has passed.
+
+    The verdict stands whatever becomes of them: what cannot be written is logged.
+    """
+    if not release.latest:
+        return
+    try:
+        with file_lock(config.out_dir / ".latest.lock"):
+            for stage, path in release.latest.items():
+                point_latest(config.out_dir / f"latest_{stage}.onnx", path)
+            if not release.kept:
+                publish_standalone(config)
+    except PillsnapError as error:
+        log.warning("latest_ or pillsnap_pipeline.py could not be written: %s", error)
+
+
+def _has_file(result: CellResult) -> bool:
+    """Whether the cell's candidate is a file, or would have been one but for what failed."""
+    return result.verdict.failed or any("path" in each.candidate for each in result.outcomes)
+
+
+def _approvals(
+    config: Config, results: Sequence[CellResult], report: Mapping[str, Any], name: str
+) -> tuple[Approval, ...]:
+    files = dict.fromkeys(
+        (
+            result.cell.stage,
+            str(outcome.candidate["path"]),
+            str(outcome.candidate["sha256"]),
+            str(outcome.candidate["providers"][0]),
+        )
+        for result in results
+        for outcome in result.outcomes
+        if {"path", "sha256"} <= outcome.candidate.keys() and outcome.candidate.get("providers")
+    )
+    found = []
+    for stage, path, sha256, provider in files:
+        earlier = read_judgements(config.out_dir / "reports", sha256, but=f"{name}.json")
+        judged = [*earlier, *judgements_of(report, f"{name}.json", sha256)]
+        standing = find_standing(judged, stage, provider)
+        approval = Approval(stage, path, sha256, provider, standing.approved, standing.reason)
+        found.append(approval)
+    return tuple(found)
+
+
+def _passed(
+    config: Config,
+    stage: str,
+    results: Sequence[CellResult],
+    skipped: Sequence[Cell],
+    approvals: Sequence[Approval],
+    report: Mapping[str, Any],
+) -> Path | str:
+    """The stage's export, if the gate has passed it; else why it has not."""
+
+    def of_export(cell: Cell) -> bool:
+        return cell.stage == stage and cell.precision == "fp32" and cell.engine != "torch"
+
+    judged = [result for result in results if of_export(result.cell)]
+    files = {
+        (str(outcome.candidate["path"]), str(outcome.reference.get("checkpoint_sha256")))
+        for result in judged
+        for outcome in result.outcomes
+        if "path" in outcome.candidate
+    }
+    if len(files) != 1:
+        return "no float32 export of it was judged"
+    ((path, checkpoint),) = files
+    if not report["gate"]["complete"]:
+        return "the run is incomplete"
+    if lacking := [cell.id for cell in skipped if of_export(cell)]:
+        return f"{lacking[0]}, not measured"
+    for result in judged:
+        if result.verdict.failed:
+            return f"{result.cell.id}, {result.verdict.name}"
+    for approval in approvals:
+        if approval.path == path and not approval.approved:
+            return approval.reason
+    # Another run may have published the export of a newer one meanwhile.
+    if checkpoint != sha256_file(find_best_checkpoint(config.exp_dir, stage)):
+        return "the checkpoint has changed since"
+    return Path(path)

@@ -1,0 +1,252 @@
+"""A run of the gate, seen from one process: how a shard is run.
+
+What the controller must know of it comes back as plain builtins, since xdist carries nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pillsnap.compare import compare_batches, make_recorder
+from pillsnap.compare.loading import Load, Prepared, load_batches
+from pillsnap.compare.outcome import Outcome
+from pillsnap.compare.records import Columns, write_records
+from pillsnap.compare.reference import RememberedReference
+from pillsnap.config.cells import Cell, Shard
+from pillsnap.config.selection import Selection
+from pillsnap.config.settings import Config, config_sha256
+from pillsnap.core.errors import EngineMissing, MissingCheckpoint, PillsnapError, WrongCandidate
+from pillsnap.core.hashes import sha256_file, sha256_json
+from pillsnap.core.packages import PACKAGES, package_version
+from pillsnap.data.datasets import Sample
+from pillsnap.data.sampling import hard_pool, select_hard
+from pillsnap.engines import Batch
+from pillsnap.engines.timing import Stopwatch, TimesAlone
+from pillsnap.gate import journal
+from pillsnap.gate.bundle import ShardWriter
+from pillsnap.gate.opened_models import Sides
+from pillsnap.gate.plan import Plan
+
+
+class GateRun:
+    """One process's view of a run: samples and opened models are kept for the next shard.
+
+    Args:
+        config: the whole configuration.
+        selection: what to compare with what.
+        threads: intra-op threads of every engine in this process.
+        run_dir: this run's own folder; the same for every worker.
+        contended: other processes of this run share the machine, so that times tell little.
+        resume: take over what an earlier, unfinished part of this run has yielded.
+        load: where batches come from, if not from the samples' files.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        selection: Selection,
+        *,
+        threads: int,
+        run_dir: Path,
+        contended: bool = False,
+        resume: bool = False,
+        load: Load | None = None,
+    ) -> None:
+        self.config = config
+        self.selection = selection
+        self.threads = threads
+        self.run_dir = run_dir
+        self.contended = contended
+        self.resume = resume
+        self.plan = Plan(config, selection)
+        bundle = self.plan.bundle
+        from_files: Load = partial(load_batches, threads=threads)
+        self._load = load or (from_files if bundle is None else bundle.load)
+        self._hard: dict[str, list[Sample]] = {}
+        # What the shard that runs is of, so that a failure can be laid to a file.
+        self._running: dict[str, Any] = {}
+        self._sides = Sides(
+            config,
+            selection,
+            threads=threads,
+            run_dir=run_dir,
+            load=self._load,
+            bundle=bundle,
+            verified=self.plan.files,
+        )
+
+    def key(self, markers: str) -> str:
+        """SHA-256 of all that this run's outcomes depend on, the images aside: a run that was cut
+        off is gone on with by one of the same key only."""
+        stages = {
+            stage: self.config.exp_dir / "checkpoints" / f"{stage}_best.pt"
+            for stage in self.selection.stages
+        }
+        models = {**stages, **{f"candidate {k}": v for k, v in self.selection.candidates.items()}}
+        code = Path(__file__).parent.rglob("*.py")
+        return sha256_json(
+            {
+                "config": config_sha256(self.config),
+                "shard_size": self.plan.shard_size,
+                "selection": repr(self.selection),
+                "markers": markers,
+                "threads": self.threads,
+                "models": {k: sha256_file(v) for k, v in models.items() if v.is_file()},
+                "versions": {name: package_version(name) for name in PACKAGES},
+                "code": [sha256_file(path) for path in sorted(code)],
+            }
+        )
+
+    def run(self, shard: Shard) -> Outcome:
+        """Run one shard and write its records; a problem comes back as the outcome's failure."""
+        started = time.perf_counter()
+        self._running = {}
+        try:
+            outcome = self._recall(shard) if self.resume else None
+            if outcome is not None:
+                return outcome
+            outcome = self._run(shard)
+        except (MissingCheckpoint, EngineMissing) as error:
+            outcome = Outcome(shard.id, ("skipped", str(error)))
+        except WrongCandidate as error:
+            outcome = Outcome(shard.id, ("breach", str(error)), **self._running)
+        except PillsnapError as error:
+            outcome = Outcome(shard.id, ("unmeasured", str(error)), **self._running)
+        outcome = replace(outcome, seconds=time.perf_counter() - started)
+        if outcome.inputs is not None:
+            journal.write_outcome(self.run_dir, shard.id, outcome.as_dict())
+        return outcome
+
+    def _run(self, shard: Shard) -> Outcome:
+        cell = shard.cell
+        remembered = self.reference(cell)
+        reference = remembered.reference
+        samples = self._of_shard(shard, remembered)
+        labelled, notes = self.plan.in_classes(samples, cell.stage, reference.class_names)
+        candidate = self._sides.candidate(cell)
+        self._running = {"reference": reference.engine.info, "candidate": candidate.info}
+        recorder = make_recorder(reference, self.config.nms)
+        floor: dict[str, Any] | None = None
+        example: Batch | None = None
+        candidate.runs = []  # of this shard
+        folder = self.selection.save_reference
+        kept = None if folder is None or cell.hard else ShardWriter(folder, shard)
+
+        def outputs(batch: Prepared) -> Batch:
+            nonlocal floor, example
+            output = remembered.outputs(batch)
+            if kept is not None:
+                kept.add(batch, output)
+            if example is None and shard.index == 1:
+                floor = remembered.noise_floor(batch, output, recorder)
+                example = batch.array
+            return output
+
+        batches = self._load(labelled, reference.transform, self.config.compare.batch_size)
+        compared = compare_batches(batches, outputs, candidate, recorder)
+        if kept is not None:
+            kept.write()
+        file, digest = self._write(shard, compared.columns)
+        whole = compared.columns is not None and not compared.unreadable
+        contents = compared.columns["content"] if compared.columns is not None else ()
+        return Outcome(
+            shard.id,
+            samples=len(samples),
+            inputs=_inputs(samples, [row.tobytes().hex() for row in contents]) if whole else None,
+            file=file,
+            sha256=digest,
+            unreadable=compared.unreadable,
+            non_finite=compared.non_finite,
+            reference=reference.engine.info,
+            candidate=candidate.info,
+            transform=asdict(reference.transform),
+            strides=list(reference.strides),
+            noise_floor=floor,
+            notes=notes,
+            timing=self._time(cell, candidate, remembered, example),
+        )
+
+    def _time(
+        self,
+        cell: Cell,
+        candidate: Stopwatch,
+        remembered: RememberedReference,
+        example: Batch | None,
+    ) -> dict[str, Any]:
+        """Outcome.timing; `example` is a batch of the cell's first shard, None for the others."""
+        reference, remembers, alone = None, False, None
+        engine = candidate.engine
+        # Hard samples are for where models differ: they take as long as others.
+        if example is not None and not cell.hard and isinstance(engine, TimesAlone):
+            candidate.repeat(example)
+            # Times of a machine that others used are not worth remembering.
+            timed = not self.contended and self.plan.bundle is None
+            if timed:
+                reference, remembers = remembered.seconds_per_image(example)
+            alone = engine.alone(example[:1])
+        return {
+            "runs": [list(run) for run in candidate.runs],
+            "reference_s": reference,
+            "reference_remembered": remembers,
+            "alone": None if alone is None else alone.as_dict(),
+        }
+
+    def _of_shard(self, shard: Shard, remembered: RememberedReference) -> Sequence[Sample]:
+        cell = shard.cell
+        if cell.hard and cell.stage not in self._hard:
+            compare = self.config.compare
+            pool = hard_pool(self.plan.data(cell.stage), compare)
+            top = remembered.top_probabilities(
+                pool,
+                self._load,
+                compare.batch_size,
+                first=(shard.index - 1) * len(pool) // shard.count,
+            )
+            self._hard[cell.stage] = select_hard(pool, top, compare)
+        samples = self._hard[cell.stage] if cell.hard else self.plan.samples(cell)
+        return self.plan.part(samples, shard)
+
+    def _recall(self, shard: Shard) -> Outcome | None:
+        """What this shard yielded before the run was cut off, if all of it still stands.
+
+        Hard samples are found anew: which they are takes the reference, which remembers them.
+        """
+        content = None if shard.cell.hard else journal.read_outcome(self.run_dir, shard.id)
+        if content is None:
+            return None
+        outcome = Outcome(**content)
+        samples = self.plan.part(self.plan.samples(shard.cell), shard)
+        try:
+            inputs = _inputs(samples, [sha256_file(sample.path) for sample in samples])
+            same = outcome.file is not None and sha256_file(Path(outcome.file)) == outcome.sha256
+        except PillsnapError:
+            return None
+        return outcome if same and inputs == outcome.inputs else None
+
+    def _write(self, shard: Shard, columns: Columns | None) -> tuple[str, str] | tuple[None, None]:
+        if columns is None:
+            return None, None
+        path = self.run_dir / "records" / f"{shard.id}.records"
+        return str(path), write_records(path, columns)
+
+    def close(self) -> None:
+        """Let go of the models; what is asked for later is opened again."""
+        self._sides.close()
+
+    def reference(self, cell: Cell) -> RememberedReference:
+        """The reference of a cell, opened when it is first asked for."""
+        return self._sides.reference(cell)
+
+
+def _inputs(samples: Sequence[Sample], contents: Sequence[str]) -> str:
+    """SHA-256 of what a shard's figures come from: ids, labels and files, in order."""
+    digest = hashlib.sha256()
+    for sample, content in zip(samples, contents, strict=True):
+        digest.update(repr((sample.id, content, sample.label, sample.boxes)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,143 @@
+"""Which file is a stage's model: of the environment, an export, else the checkpoint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import ConfigError, MissingCheckpoint
+from pillsnap.core.hashes import VERSION_TAG
+from pillsnap.core.logrecords import open_log
+from pillsnap.engines.torch.checkpoints import find_best_checkpoint
+
+log = open_log(__name__)
+
+# Where a stage's own variable is not set, MODEL_PATH is looked at.
+VARIABLES = {
+    "classification": "CLASSIFICATION_MODEL_PATH",
+    "detection": "DETECTION_MODEL_PATH",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A stage's model.
+
+    Attributes:
+        path: an .onnx file, or a .pt.
+        reason: why it is this one, without its folder: it may be shown to clients.
+        passed: False for an export that was found by its name alone: no link says that the gate has
+            passed it.
+    """
+
+    path: Path
+    reason: str
+    passed: bool = True
+
+    @property
+    def engine(self) -> str:
+        return engine_of(self.path)
+
+
+def engine_of(path: Path) -> str:
+    """torch for a .pt, else onnx."""
+    return "torch" if path.suffix in (".pt", ".pth") else "onnx"
+
+
+def choose_model(config: Config, stage: str, environ: Mapping[str, str]) -> Choice:
+    """The model of a stage: from the environment, else the export that the gate passed last, else
+    the newest export, else the checkpoint.
+
+    A variable that is set and wrong is an error, never a reason to look further.
+
+    Args:
+        environ: see read_environment. Relative paths start at the config file's folder.
+
+    Raises:
+        ConfigError: a variable names no file that can be read, or a folder without exports.
+        MissingCheckpoint: nothing is found anywhere.
+    """
+    choice = (
+        _from_variable(config, stage, VARIABLES[stage], environ)
+        or _from_variable(config, stage, "MODEL_PATH", environ)
+        or _from_exports(config.out_dir, stage, "export.out_dir")
+        or _from_checkpoint(config, stage)
+    )
+    log.info("%s: %s (%s)", stage, choice.path, choice.reason)
+    return choice
+
+
+def _from_variable(
+    config: Config, stage: str, name: str, environ: Mapping[str, str]
+) -> Choice | None:
+    text = environ.get(name)
+    if not text:
+        return None
+    path = config.source.absolute().parent / Path(text).expanduser()
+    if "\0" not in text and path.is_dir() and name == "MODEL_PATH":
+        found = _from_exports(path, stage, name)
+        if found is None:
+            raise _wrong(name, text, f"a folder with latest_{stage}.onnx or {stage}-<tag>.onnx")
+        return found
+    if name == "MODEL_PATH" and stage == "detection" and not _is_missing(path):
+        return None  # a file there is the classifier
+    reason = _is_missing(path)
+    if reason:
+        raise _wrong(name, text, "an .onnx or .pt file that can be read", reason)
+    return Choice(path, f"{name} is set")
+
+
+def _is_missing(path: Path) -> str | None:
+    """Why a path is no file that can be read; None for one that is."""
+    try:
+        if path.is_dir():
+            return "it is a folder"
+        if path.exists() and not path.is_file():  # opening a FIFO waits for its writer
+            return "it is not a regular file"
+        with path.open("rb"):
+            return None
+    except (OSError, ValueError) as error:  # a NUL is a ValueError
+        return error.strerror if isinstance(error, OSError) else str(error)
+
+
+def _wrong(name: str, text: str, expected: str, reason: str | None = None) -> ConfigError:
+    return ConfigError(
+        f"{name} names no model" + (f": {reason.lower()}" if reason else ""),
+        where=f"environment variable {name}, or .env",
+        got=text,
+        expected=expected,
+        hint="mend the path, or unset the variable to take the newest export",
+    )
+
+
+def _from_exports(folder: Path, stage: str, place: str) -> Choice | None:
+    latest = folder / f"latest_{stage}.onnx"
+    if latest.is_file():
+        return Choice(latest.resolve(), f"latest_{stage}.onnx of {place}")
+    if latest.is_symlink():
+        log.warning("%s leads nowhere", latest)
+    name = re.compile(rf"{stage}-{VERSION_TAG}\.onnx")
+    files = [path for path in folder.glob(f"{stage}-*.onnx") if name.fullmatch(path.name)]
+    newest = max(files, key=lambda path: path.name, default=None)
+    if newest is None:
+        return None
+    log.warning("%s: no link leads to an export that the gate has passed", stage)
+    reason = f"newest {stage} export of {place}; no latest_{stage}.onnx says that it has passed"
+    return Choice(newest, reason, passed=False)
+
+
+def _from_checkpoint(config: Config, stage: str) -> Choice:
+    try:
+        path = find_best_checkpoint(config.exp_dir, stage)
+    except MissingCheckpoint as error:
+        raise MissingCheckpoint(
+            f"there is no {stage} model",
+            where=f"{VARIABLES[stage]} and MODEL_PATH are not set; {config.out_dir} has no export",
+            got=f"no checkpoint either: {config.exp_dir / 'checkpoints'}",
+            hint=f"export one with pytest -m smoke, or set {VARIABLES[stage]}",
+        ) from error
+    log.warning("%s: no export, so the checkpoint runs on torch", stage)
+    return Choice(path, "the checkpoint: there is no export")

@@ -1,0 +1,270 @@
+"""Models opened for use: the same sessions, preprocessing and NMS as the gate's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pillsnap.compare.classification import softmax
+from pillsnap.compare.detection import keep_indices
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import EngineError
+from pillsnap.core.hashes import sha256_file
+from pillsnap.core.printable import printable
+from pillsnap.data.maps import read_class_map, read_edi_map
+from pillsnap.engines.torch.checkpoints import (
+    build_model,
+    letterbox_transform,
+    resolve_classify_transform,
+)
+from pillsnap.engines.torch.safe_load import checkpoint_stage
+from pillsnap.export import Exported, describe_onnx, read_onnx, stage_of
+from pillsnap.export.onnxfile import PREFIX
+from pillsnap.export.provenance import expected_use, has_claims
+from pillsnap.infer.choice import engine_of
+from pillsnap.pipeline.codes import ClassCodes
+from pillsnap.pipeline.twostage import Pipeline, Stage
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+    from pillsnap.engines import Batch
+
+
+# In one forward pass, as export.compare.batch_size and serve.batch_size allow.
+_MOST_IMAGES = 65536
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model that runs.
+
+    Attributes:
+        run: [N,3,H,W] -> its output, see Stage.
+        version: version tag (of a checkpoint its file's name), SHA-256, engine and provider.
+        whole: whether the SHA-256 covers all weights: none lie in other files.
+    """
+
+    run: Callable[[Batch], Batch]
+    version: dict[str, str]
+    whole: bool = True
+
+    @property
+    def provider(self) -> str:
+        """What it really runs on: ONNX Runtime's name of it, or torch:<device>."""
+        return self.version["provider"]
+
+
+def model_stage(path: Path) -> str:
+    """What a model is for: detection or classification; nothing of it is run.
+
+    Raises:
+        EngineError, CheckpointError: no model, or one for neither.
+    """
+    if engine_of(path) == "torch":
+        return checkpoint_stage(path)
+    stage = stage_of(read_onnx(path))
+    if stage == "neither":
+        describe_onnx(path, "classification")  # says what is wrong with it
+    return stage
+
+
+def open_model(
+    config: Config,
+    stage: str,
+    path: Path,
+    *,
+    provider: str,
+    threads: int,
+    engine: str,
+    sha256: str | None = None,
+) -> Opened:
+    """Load a stage's model and check that it was made for this configuration.
+
+    Args:
+        provider: auto, cpu, cuda or tensorrt; torch takes cuda, else runs on the CPU.
+        engine: onnx or torch.
+        sha256: of the only content that may be loaded; any by default.
+
+    Raises:
+        PillsnapError: not a model of this stage, made for another preprocessing or class map, or it
+            cannot run as asked.
+    """
+    if engine == "torch":
+        _require_content(path, sha256, sha256 and sha256_file(path))
+        return _open_torch(config, stage, path, provider, threads)
+    from pillsnap.engines.onnxruntime.sessions import open_session
+
+    described = describe_onnx(path, stage)
+    _require_content(path, sha256, described.sha256)
+    require_same_settings(config, stage, described)
+    session = open_session(
+        described.content(),
+        provider,
+        threads,
+        config.session_options,
+        where=described.path,
+    )
+    run = in_fixed_batches(session.ort, session.run)
+    return Opened(
+        partial(_run_checked, run, config, stage, path, foreign=not has_claims(described)),
+        {
+            "version": printable(described.version_tag or path.stem, 100),
+            "sha256": described.sha256,
+            "engine": "onnx",
+            "provider": session.ort.get_providers()[0],
+        },
+        whole=not described.weights,
+    )
+
+
+def _run_checked(
+    run: Callable[[Batch], Batch],
+    config: Config,
+    stage: str,
+    path: Path,
+    batch: Batch,
+    *,
+    foreign: bool,
+) -> Batch:
+    """What `run` gives, refused where it is not what the stage's post-processing reads: a file with
+    free axes does not say so before, and the columns of one made elsewhere may mean anything.
+
+    Raises:
+        EngineError: another shape; or scores and classes that are none.
+    """
+    output = run(batch)
+    classes = getattr(config, stage).num_classes
+    hint = "give the .pt, or an .onnx that pillsnap exported for this configuration"
+    rows = stage == "detection"
+    fits = output.shape[::2] == (len(batch), 6) if rows else output.shape == (len(batch), classes)
+    if not fits or output.ndim != (3 if rows else 2):
+        raise EngineError(
+            f"the {stage} model does not fit the configuration",
+            where=path,
+            got=f"output {list(output.shape)}",
+            expected=f"[{len(batch)}, boxes, 6]" if rows else f"[{len(batch)}, {classes}]",
+            hint=hint,
+        )
+    if rows and foreign:
+        scores, index = output[..., 4], output[..., 5]
+        if (
+            (scores < 0)
+            | (scores > 1)
+            | (index != np.round(index))
+            | (index < 0)
+            | (index >= classes)
+        ).any():
+            raise EngineError(
+                "the detection model's columns are not box, score and class",
+                where=path,
+                expected=f"x1, y1, x2, y2, a score of 0 to 1, a class below {classes}",
+                hint=hint,
+            )
+    return output
+
+
+def make_pipeline(
+    config: Config,
+    *,
+    classifier: Opened | None = None,
+    detector: Opened | None = None,
+    batch_size: int = 16,
+) -> Pipeline:
+    """The pipeline over opened models, with the config's preprocessing, NMS, margin and maps.
+
+    Raises:
+        DataError: a map cannot be read.
+    """
+    return Pipeline(
+        classifier=None
+        if classifier is None
+        else Stage(classifier.run, resolve_classify_transform(config), classifier.version),
+        detector=None
+        if detector is None
+        else Stage(detector.run, letterbox_transform(config), detector.version),
+        codes=read_codes(config),
+        suppress=partial(keep_indices, params=config.nms),
+        softmax=softmax,
+        crop_margin=config.pipeline.crop_margin,
+        batch_size=batch_size,
+    )
+
+
+def read_codes(config: Config) -> ClassCodes:
+    """The config's maps; raises DataError where one cannot be read."""
+    data = config.data
+    codes = None if data.class_map is None else read_class_map(data.class_map)
+    edi = None if data.edi_map is None else read_edi_map(data.edi_map)
+    # Several codes may share a class; the first in the map names it.
+    named = None if codes is None else {i: code for code, i in reversed(codes.items())}
+    return ClassCodes(named, edi)
+
+
+def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: int) -> Opened:
+    from pillsnap.engines.torch.model import TorchEngine
+
+    device = "cuda" if provider == "cuda" else "cpu"
+    model = build_model(config, stage, path)
+    channels_last = stage == "classification" and config.classification.channels_last
+    engine = TorchEngine(
+        lambda: model, {}, device=device, threads=threads, channels_last=channels_last
+    )
+
+    def run(batch: Batch) -> Batch:
+        output = engine.run(batch)
+        return output[..., :6] if stage == "detection" else output
+
+    facts = {"version": printable(path.stem, 100), "sha256": sha256_file(path)}
+    return Opened(run, {**facts, "engine": "torch", "provider": f"torch:{device}"})
+
+
+def require_same_settings(config: Config, stage: str, described: Exported) -> None:
+    """Refuse an export made for another preprocessing or class map; foreign files say nothing."""
+    for key, value in expected_use(config, stage).items():
+        found = described.metadata.get(PREFIX + key)
+        if found and found != value:
+            raise EngineError(
+                f"the {stage} model was exported for another {key.removesuffix('_sha256')}",
+                where=described.path,
+                got=found,
+                expected=value,
+                hint="export it again with this config, or take the config it was exported with",
+            )
+
+
+def in_fixed_batches(
+    session: ort.InferenceSession, run: Callable[[Batch], Batch]
+) -> Callable[[Batch], Batch]:
+    """`run`, for a file with a fixed batch size fed as many as it takes, the last filled up.
+
+    Raises:
+        EngineError: it takes batches of a size that nobody can fill.
+    """
+    size = next(iter(session.get_inputs()[0].shape), None)
+    if not isinstance(size, int):
+        return run
+    if not 1 <= size <= _MOST_IMAGES:
+        raise EngineError(
+            "the model takes batches of a size that cannot be filled",
+            got=size,
+            expected=f"1 to {_MOST_IMAGES}, or a free one",
+        )
+
+    def run_parts(batch: Batch) -> Batch:
+        missing = -len(batch) % size
+        filled = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+        parts = [run(filled[start : start + size]) for start in range(0, len(filled), size)]
+        return np.concatenate(parts)[: len(batch)]
+
+    return run_parts
+
+
+def _require_content(path: Path, wanted: str | None, found: str | None) -> None:
+    if wanted not in (None, found):
+        raise EngineError("the model changed while it was loaded", where=path)

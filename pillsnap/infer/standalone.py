@@ -1,0 +1,147 @@
+"""pillsnap_pipeline.py: the pipeline as one file beside the models, out of pillsnap's source."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pillsnap.config.cells import STAGES
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import EngineError
+from pillsnap.core.files import write_atomic
+from pillsnap.engines.torch.checkpoints import stage_transform
+from pillsnap.export import Exported, describe_onnx
+from pillsnap.infer.models import read_codes, require_same_settings
+
+FILE_NAME = "pillsnap_pipeline.py"
+
+# Modules in the order of the file, and of some only these names.
+_SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
+    ("printable.py", ("_HIDDEN", "printable", "_is_hidden")),
+    ("errors.py", None),
+    ("preprocess.py", None),
+    ("detections.py", ("Rows", "nms", "_rows")),
+    ("crops.py", None),
+    ("codes.py", None),
+    ("images.py", None),
+    ("compare/classification.py", ("softmax",)),
+    ("pipeline.py", None),
+    ("models.py", ("in_fixed_batches",)),
+    ("standalone/runtime.py", None),
+)
+_ROOT = Path(__file__).parents[1]
+_END = '\n\nif __name__ == "__main__":\n    sys.exit(main())\n'
+
+
+def publish_standalone(config: Config) -> Path | None:
+    """Write pillsnap_pipeline.py for the latest exports; None where there is none.
+
+    Raises:
+        PillsnapError: a model or map cannot be read, the configuration that is frozen in is not
+            the one that a model was exported for, or the file cannot be written.
+    """
+    links = {stage: config.out_dir / f"latest_{stage}.onnx" for stage in STAGES}
+    models = {stage: describe_onnx(link, stage) for stage, link in links.items() if link.is_file()}
+    if not models:
+        return None
+    for stage, model in models.items():
+        require_same_settings(config, stage, model)
+    path = config.out_dir / FILE_NAME
+    write_atomic(path, assemble(freeze(config, models)).encode())
+    return path
+
+
+def freeze(config: Config, models: Mapping[str, Exported]) -> dict[str, Any]:
+    """Everything that the pipeline takes from config and maps, as JSON's own types.
+
+    Raises:
+        EngineError: a model keeps weights in other files, which its SHA-256 does not cover.
+        DataError: a map cannot be read.
+    """
+    for model in models.values():
+        if model.weights:
+            raise EngineError(
+                "a pipeline in one file takes models in one file",
+                where=model.path,
+                got=f"weights in {', '.join(model.weights)}",
+            )
+    codes = read_codes(config)
+    return {
+        "stages": {
+            stage: {
+                "file": model.path.name,
+                "sha256": model.sha256,
+                "version": model.version_tag or model.path.stem,
+                "transform": asdict(stage_transform(config, stage)),
+            }
+            for stage, model in models.items()
+        },
+        "nms": asdict(config.nms),
+        "crop_margin": config.pipeline.crop_margin,
+        "mode": config.pipeline.mode,
+        "codes": None if codes.codes is None else {str(i): c for i, c in codes.codes.items()},
+        "edi": None if codes.edi is None else dict(codes.edi),
+    }
+
+
+def assemble(frozen: dict[str, Any]) -> str:
+    """The source of pillsnap_pipeline.py with these parameters."""
+    imports: set[str] = set()
+    bodies = []
+    for name, wanted in _SOURCES:
+        text = (_ROOT / name).read_text(encoding="utf-8")
+        tree = ast.parse(text)
+        body = _picked(tree, text, wanted)
+        imports |= set(_imports(tree, body))
+        bodies.append(f"# ---- pillsnap/{name}\n\n" + body.strip("\n"))
+    source = "\n\n\n".join(bodies)
+    # JSON in a literal of Python, whatever the names of the maps hold.
+    literal = f"json.loads({json.dumps(json.dumps(frozen, sort_keys=True))})"
+    source = source.replace("FROZEN: dict[str, Any] = {}", f"FROZEN: dict[str, Any] = {literal}")
+    head = ast.get_docstring(ast.parse((_ROOT / "standalone/runtime.py").read_text())) or ""
+    return (
+        f'# ruff: noqa\n"""{head}\n\nWritten by pillsnap; licence AGPL-3.0-or-later.\n"""\n\n'
+        "from __future__ import annotations\n\n"
+        + "\n".join(sorted(imports))
+        + f"\n\n{source}\n{_END}"
+    )
+
+
+def _picked(tree: ast.Module, text: str, wanted: tuple[str, ...] | None) -> str:
+    """The source of a module's definitions, with the comments above them, without imports."""
+    lines = text.splitlines()
+    parts, end = [], 0
+    for node in tree.body:
+        start, end = end, node.end_lineno or 0
+        if _is_definition(node) and (wanted is None or _name(node) in wanted):
+            parts.append("\n".join(lines[start:end]))
+    return "\n".join(parts)
+
+
+def _is_definition(node: ast.stmt) -> bool:
+    """Neither an import, nor a docstring, nor what is for type checkers alone."""
+    return not isinstance(node, ast.Import | ast.ImportFrom | ast.Expr | ast.If)
+
+
+def _name(node: ast.stmt) -> str:
+    target = node.targets[0] if isinstance(node, ast.Assign) else node
+    return str(getattr(target, "name", None) or getattr(target, "id", ""))
+
+
+def _imports(tree: ast.Module, used: str) -> Iterator[str]:
+    """The module's imports of other packages of which `used` has a name."""
+    names = {node.id for node in ast.walk(ast.parse(used)) if isinstance(node, ast.Name)}
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            kept = [alias for alias in node.names if (alias.asname or alias.name) in names]
+            yield from (ast.unparse(ast.Import([alias])) for alias in kept)
+        elif isinstance(node, ast.ImportFrom):
+            package = (node.module or "").partition(".")[0]
+            if package not in ("pillsnap", "__future__"):
+                for alias in node.names:
+                    if (alias.asname or alias.name) in names:
+                        yield ast.unparse(ast.ImportFrom(node.module, [alias], 0))

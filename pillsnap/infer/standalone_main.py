@@ -1,0 +1,133 @@
+"""The pipeline without torch and without pillsnap: models, maps and parameters are frozen in.
+
+pillsnap_pipeline.py, which ends with this source, needs numpy, Pillow, OpenCV and ONNX Runtime:
+
+    python pillsnap_pipeline.py --mode combo photo.jpg     one JSON line an image
+    pillsnap_pipeline.load().run([image], "combo")         image: uint8 [H, W, 3], RGB
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pillsnap.compare.classification import softmax
+from pillsnap.core.errors import EngineError, ImageError, PillsnapError
+from pillsnap.infer.models import in_fixed_batches
+from pillsnap.pipeline.codes import ClassCodes
+from pillsnap.pipeline.images import read_image
+from pillsnap.pipeline.nms import nms
+from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform
+from pillsnap.pipeline.twostage import STAGES_OF, Pipeline, Stage
+
+# What the assembler puts here: stages, each with file, sha256, version and transform; nms,
+# crop_margin, codes, edi and mode.
+FROZEN: dict[str, Any] = {}
+
+
+def load(
+    folder: Path | None = None,
+    *,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+    threads: int = 0,
+    batch_size: int = 16,
+) -> Pipeline:
+    """The pipeline over the models that this file was written for.
+
+    Args:
+        folder: where they lie; beside this file by default.
+        providers: ONNX Runtime's names, best first.
+        threads: intra-op threads; 0 lets ONNX Runtime choose.
+
+    Raises:
+        EngineError: a model is missing, is another than the one that was frozen, or cannot run.
+    """
+    folder = Path(__file__).resolve().parent if folder is None else folder
+    stages = FROZEN["stages"]
+
+    def opened(stage: str, transform: Any) -> Any:
+        if stage not in stages:
+            return None
+        facts = stages[stage]
+        run = _open_model(folder / facts["file"], facts["sha256"], providers, threads)
+        version = {"version": facts["version"], "sha256": facts["sha256"], "engine": "onnx"}
+        return Stage(run, transform(**facts["transform"]), {**version, "provider": providers[0]})
+
+    codes = FROZEN["codes"]
+    return Pipeline(
+        classifier=opened("classification", ClassifyTransform),
+        detector=opened("detection", LetterboxTransform),
+        codes=ClassCodes(
+            None if codes is None else {int(index): code for index, code in codes.items()},
+            FROZEN["edi"],
+        ),
+        suppress=lambda rows: nms(rows[:, :6], **FROZEN["nms"]),
+        softmax=softmax,
+        crop_margin=FROZEN["crop_margin"],
+        batch_size=batch_size,
+    )
+
+
+def _open_model(
+    path: Path, sha256: str, providers: Sequence[str], threads: int
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    import onnxruntime
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EngineError("cannot read the model", where=path, got=error.strerror) from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise EngineError(
+            "this is another model than the one that was verified",
+            where=path,
+            got=found,
+            expected=sha256,
+            hint="take the file and pillsnap_pipeline.py of the same export",
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(data, options, providers=list(providers))
+    session.disable_fallback()
+    if session.get_providers()[0] != providers[0]:
+        raise EngineError(
+            "a provider was asked for and does not run",
+            where=path,
+            got=session.get_providers()[0],
+            expected=providers[0],
+        )
+    name = session.get_inputs()[0].name
+    return in_fixed_batches(session, lambda batch: session.run(None, {name: batch})[0])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0; 1 if an image could not be read; 2 for a wrong argument or model."""
+    parser = argparse.ArgumentParser(description="Pill photos to codes: one JSON line an image.")
+    parser.add_argument("images", nargs="+", type=Path)
+    parser.add_argument("--mode", choices=tuple(STAGES_OF), default=FROZEN["mode"])
+    parser.add_argument("--provider", default="CPUExecutionProvider")
+    parser.add_argument("--threads", type=int, default=0)
+    arguments = parser.parse_args(argv)
+    unreadable = 0
+    try:
+        pipeline = load(providers=[arguments.provider], threads=arguments.threads)
+        for path in arguments.images:
+            try:
+                (result,) = pipeline.run([read_image(path)], arguments.mode)
+            except ImageError as error:
+                unreadable += 1
+                result = {"error": " ".join(str(error).split())}
+            print(json.dumps({"image": str(path), **result}), flush=True)
+    except PillsnapError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 1 if unreadable else 0

@@ -1,0 +1,250 @@
+"""pytest hooks of the gate. They parse and delegate; nothing is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pillsnap.compare.outcome import Outcome
+from pillsnap.config.cells import MODES, Shard
+from pillsnap.core.errors import PillsnapError
+from pillsnap.gate.ledger import Ledger
+from pillsnap.gate.run import GateRun
+from pillsnap.plugin.ending import finish_session
+from pillsnap.plugin.options import asks_for_gate
+from pillsnap.plugin.reporter import Reporter
+from pillsnap.plugin.scoreboard import Scoreboard
+from pillsnap.plugin.spreading import auto_workers, deal, encodable, hand_out_one_by_one
+from pillsnap.plugin.state import PROPERTY, STATE, begin, is_worker, make_state
+from pillsnap.plugin.stdout import keep_stdout
+from pillsnap.plugin.verdicts import VerdictReport
+from pillsnap.plugin.warnfilters import warnings_stay_warnings
+
+FIXTURE = "gate_item"
+GATE_OPTIONS = (
+    "engine",
+    "provider",
+    "precision",
+    "stage",
+    "int8_method",
+    "perf_budget",
+    "candidate",
+    "fresh_export",
+    "gate_strict",
+    "resume",
+    "no_reference_cache",
+    "diagnose",
+    "save_reference",
+    "reference",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("pillsnap", "export gate (each of the first four repeats)")
+    add = group.addoption
+    add("--engine", action="append", help="candidate engine: onnx (default), tensorrt, torch")
+    add("--provider", action="append", help="auto (default; may fall back), cpu, cuda, tensorrt")
+    add("--precision", action="append", help="fp32 (default), fp16, int8")
+    add("--int8-method", help="how int8 files are made: static, dynamic, auto")
+    add("--stage", action="append", help="detection, classification (default: both)")
+    # A path outside the project needs "=": pytest looks for its ini file beside separate paths.
+    add("--config", metavar="PATH", help="--config=PATH, config file (also: PILLSNAP_CONFIG)")
+    add(
+        "--candidate",
+        action="append",
+        metavar="STAGE=PATH",
+        help="verify this .onnx file instead of an export",
+    )
+    add("--fresh-export", action="store_true", help="export again even if a matching file exists")
+    add("--gate-strict", action="store_true", help="the sample must also certify the tolerance")
+    add("--resume", action="store_true", help="go on with the same run where it was cut off")
+    add(
+        "--no-reference-cache",
+        action="store_true",
+        help="ask the reference again even where its answers are known",
+    )
+    add("--diagnose", action="store_true", help="diagnose every cell, not only breaches")
+    add(
+        "--perf-budget",
+        action="append",
+        metavar="KEY=VALUE",
+        help="the most that a figure may be, such as latency_p95_ms=40 (repeats; without workers)",
+    )
+    add("--save-reference", metavar="DIR", help="write a golden bundle: inputs, outputs, manifest")
+    add("--reference", metavar="DIR", help="verify --candidate against a golden bundle alone")
+    add("--threads", type=int, metavar="N", help="threads per process (default: cores / workers)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for mode, samples in zip(MODES, ("a few", "class-balanced", "all"), strict=True):
+        config.addinivalue_line("markers", f"{mode}: export gate over {samples} samples")
+    config.addinivalue_line("markers", "proof: the gate's own mutation score (slow)")
+    config.addinivalue_line("markers", "slow: takes minutes; not part of a plain run")
+    if config.option.help or config.option.version:
+        return
+    by_option = any(getattr(config.option, name) for name in GATE_OPTIONS)
+    try:
+        state = make_state(config, asked=by_option or asks_for_gate(config.option.markexpr))
+    except PillsnapError as error:
+        raise pytest.UsageError(str(error)) from None
+    if state is None:
+        return
+    config.stash[STATE] = state
+    if not is_worker(config):
+        keep_stdout(config)
+        config.pluginmanager.register(Scoreboard(state.run.config), "pillsnap-scoreboard")
+    if state.asked:
+        hand_out_one_by_one(config)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist starts its workers, which must find the data
+def pytest_sessionstart(session: pytest.Session) -> None:
+    state = session.config.stash.get(STATE, None)
+    if state is None or not state.run.config.demo or is_worker(session.config):
+        return
+    if state.run.selection.reference is not None:  # which needs no images
+        return
+    from pillsnap.demo.dataset import install
+
+    try:
+        install(state.run.config.exp_dir)
+    except PillsnapError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell an xdist worker what must be the same in all of them."""
+    state = node.config.stash.get(STATE, None)
+    if state is not None:
+        node.workerinput[PROPERTY] = {
+            "tag": state.tag,
+            "threads": state.run.threads,
+            "run_dir": str(state.run.run_dir),
+            "contended": state.run.contended,
+            "resume": state.run.resume,
+        }
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, Any]:
+    """xdist's pipe refuses names that are not UTF-8, and any text of a report may show some."""
+    return encodable((yield))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """With a GPU candidate, no more workers than models fit into its memory; None: xdist's own."""
+    return auto_workers(config)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the files of a project's other tests: the gate need not wait for their imports,
+    nor fail by them."""
+    state = config.stash.get(STATE, None)
+    if state is None or not state.asked or collection_path.suffix != ".py":
+        return None
+    return None if FIXTURE.encode() in collection_path.read_bytes() else True
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if FIXTURE not in metafunc.fixturenames:
+        return
+    state = metafunc.config.stash.get(STATE, None)
+    with warnings_stay_warnings():
+        shards = state.run.plan.shards() if state is not None else []
+    params = [
+        pytest.param(shard, id=shard.id, marks=getattr(pytest.mark, shard.cell.mode))
+        for shard in shards
+    ]
+    metafunc.parametrize(FIXTURE, params, indirect=True)
+
+
+@dataclass(frozen=True)
+class GateItem:
+    """A shard bound to the test item that runs it."""
+
+    shard: Shard
+    gate_run: GateRun
+    item: pytest.Item
+
+    def run(self) -> Outcome:
+        """Run the shard, hand the outcome to the controller; skip or fail when there is none."""
+        with warnings_stay_warnings():
+            outcome = self.gate_run.run(self.shard)
+        # Appended, not recorded: record_property warns under --junitxml.
+        self.item.user_properties.append((PROPERTY, outcome.as_json()))
+        if outcome.failure is not None:
+            kind, message = outcome.failure
+            if kind == "skipped":
+                pytest.skip(message)
+            pytest.fail(message, pytrace=False)
+        return outcome
+
+
+@pytest.fixture
+def gate_item(request: pytest.FixtureRequest) -> GateItem:
+    """One shard of one cell, parametrised by the options and the configuration."""
+    state = request.config.stash[STATE]
+    return GateItem(request.param, state.run, request.node)
+
+
+@pytest.hookimpl(trylast=True)  # after -m has chosen the mode
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    state = config.stash.get(STATE, None)
+    if state is None or not state.asked:
+        return
+    others = [item for item in items if FIXTURE not in getattr(item, "fixturenames", ())]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if FIXTURE in getattr(item, "fixturenames", ())]
+    if is_worker(config):
+        deal(items, config.workerinput["workercount"])  # type: ignore[attr-defined]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    _expect(session.config, [item.nodeid for item in session.items])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: Sequence[str]) -> None:
+    _expect(node.config, ids)
+
+
+def _expect(config: pytest.Config, nodeids: Sequence[str]) -> None:
+    state = config.stash.get(STATE, None)
+    if state is None or is_worker(config) or config.option.collectonly or not nodeids:
+        return
+    if state.ledger is None:
+        state.ledger = Ledger(state.run)
+        config.pluginmanager.register(Reporter(state.ledger), "pillsnap-reporter")
+    state.ledger.expect(nodeids)
+    if state.ledger.expected:
+        begin(state, config.option.markexpr)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
+    """Judge before everybody else's sessionfinish, so that the terminal and --junitxml see the
+    verdicts; print after it, so that the section is the last thing on the screen."""
+    config = session.config
+    state = config.stash.get(STATE, None)
+    lines: list[str] = []
+    if state is not None and not is_worker(config) and not config.option.collectonly:
+        with warnings_stay_warnings():
+            lines = finish_session(session, state)
+    result = yield
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if lines and terminal is not None:
+        terminal.section("pillsnap gate", sep="=")
+        for line in lines:
+            terminal.write_line(line)
+    return result
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    return ("failed", "", report.word) if isinstance(report, VerdictReport) else None

@@ -1,0 +1,222 @@
+"""Command-line options of the gate, checked where they are read. Knows nothing of pytest."""
+
+from __future__ import annotations
+
+import ast
+import math
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from pillsnap.compare.figures.performance import BUDGETS
+from pillsnap.config.cells import MODES, PRECISIONS, PROVIDERS, STAGES
+from pillsnap.config.selection import Selection
+from pillsnap.core.errors import ConfigError
+from pillsnap.core.textfiles import is_file
+from pillsnap.engines import engine_names
+from pillsnap.export.quantize import METHODS
+
+
+def asks_for_gate(marker_expression: str) -> bool:
+    """Whether a -m picks a gate mode and leaves out tests without a mark.
+
+    `smoke` and `coverage and not slow` do. `not slow` and `not smoke` do not, nor does the default
+    of pytest.ini: they are about the project's tests as well.
+    """
+    try:
+        tree = ast.parse(marker_expression.strip(), mode="eval").body
+    except SyntaxError:
+        return False  # pytest refuses it, with a message of its own
+    return any(_matches(tree, mode) for mode in MODES) and not _matches(tree, None)
+
+
+def select(
+    *,
+    engines: Sequence[str] | None,
+    providers: Sequence[str] | None,
+    precisions: Sequence[str] | None,
+    stages: Sequence[str] | None,
+    candidates: Sequence[str] | None,
+    fresh_export: bool,
+    gate_strict: bool,
+    reference_cache: bool = True,
+    int8_method: str | None = None,
+    budgets: Sequence[str] | None = None,
+    diagnose: bool = False,
+    save_reference: str | None = None,
+    reference: str | None = None,
+) -> Selection:
+    """The selection that the options ask for; None means not given.
+
+    Raises:
+        ConfigError: a value is not one of the choices, or two options exclude each other.
+    """
+    default = Selection()
+    given = None if int8_method is None else [int8_method]
+    methods = _choices("--int8-method", given, METHODS)
+    named = _candidates(candidates or ())
+    # A bundle has no checkpoint to export: its stages are those of the candidates.
+    usual = default.stages if reference is None else tuple(s for s in STAGES if s in named)
+    chosen = Selection(
+        stages=_choices("--stage", stages, STAGES) or usual,
+        named=tuple(stage for stage in STAGES if stage in {*(stages or ()), *named}),
+        engines=_choices("--engine", engines, engine_names()) or default.engines,
+        providers=_choices("--provider", providers, PROVIDERS) or default.providers,
+        precisions=_choices("--precision", precisions, PRECISIONS) or default.precisions,
+        candidates=named,
+        fresh_export=fresh_export,
+        gate_strict=gate_strict,
+        reference_cache=reference_cache,
+        int8_method=methods[0] if methods else None,
+        budgets=_budgets(budgets or ()),
+        diagnose=diagnose,
+        save_reference=None if save_reference is None else Path(save_reference).absolute(),
+        reference=None if reference is None else Path(reference).absolute(),
+    )
+    if reference is not None and (
+        save_reference is not None
+        or "torch" in chosen.engines
+        or not chosen.stages
+        or set(chosen.stages) - named.keys()
+    ):
+        raise ConfigError(
+            "a bundle verifies candidates that are files, and makes no other bundle",
+            where="--reference",
+            got=reference,
+            expected="--candidate STAGE=PATH for every stage, engine onnx or tensorrt",
+        )
+    other = [name for name in providers or () if name != "tensorrt"]
+    if "tensorrt" in chosen.engines and other:
+        raise ConfigError(
+            "engine tensorrt runs on provider tensorrt alone",
+            where="--provider",
+            got=", ".join(other),
+            expected="tensorrt, or no --provider",
+            hint=f"use --engine onnx --provider {other[0]}",
+        )
+    for stage in chosen.candidates:
+        if chosen.engines == ("torch",):
+            raise ConfigError(
+                "engine torch compares the checkpoint with itself and takes no candidate",
+                where="--candidate",
+                got=f"{stage}={chosen.candidates[stage]}",
+                hint="use --engine onnx, or leave the candidate out",
+            )
+        if stage not in chosen.stages:
+            raise ConfigError(
+                f"--stage leaves out the candidate of {stage}",
+                where="--candidate",
+                got=f"{stage}={chosen.candidates[stage]}",
+                expected=", ".join(chosen.stages),
+                hint=f"add --stage {stage}, or leave the candidate out",
+            )
+    if int8_method is not None and "int8" not in chosen.precisions:
+        raise ConfigError(
+            "--int8-method is about INT8 files, and none is asked for",
+            where="--int8-method",
+            got=int8_method,
+            hint="add --precision int8, or leave it out",
+        )
+    return chosen
+
+
+def repeat_command(selection: Selection, markers: str, threads: int, config: Path) -> str:
+    """The command that repeats a run's cells, whatever workers they ran on."""
+    words = ["pytest", "-m", markers]
+    # Stages that no option has named are those of the configuration.
+    stages = selection.stages if set(selection.stages) <= set(selection.named) else ()
+    for option, values in (
+        ("--stage", stages),
+        ("--engine", selection.engines),
+        ("--provider", selection.providers),
+        ("--precision", selection.precisions),
+        ("--candidate", [f"{stage}={path}" for stage, path in selection.candidates.items()]),
+    ):
+        for value in values:
+            # TensorRT's provider goes without saying, and saying another is refused.
+            if not (option == "--provider" and "tensorrt" in selection.engines):
+                words += [option, value]
+    for name, limit in selection.budgets.items():
+        words += ["--perf-budget", f"{name}={limit:g}"]
+    if selection.reference is not None:
+        words.append(f"--reference={selection.reference}")
+    if selection.int8_method is not None:
+        words += ["--int8-method", selection.int8_method]
+    if selection.gate_strict:
+        words.append("--gate-strict")
+    # With "=": pytest takes a separate path for a place to look for tests, and its own ini file.
+    words += ["--threads", str(threads), f"--config={config}"]
+    return shlex.join(words)
+
+
+def _matches(expression: ast.expr, mark: str | None) -> bool:
+    """Whether a test with this one mark, or with none, satisfies the expression of a -m."""
+    if isinstance(expression, ast.BoolOp):
+        combine = all if isinstance(expression.op, ast.And) else any
+        return combine(_matches(value, mark) for value in expression.values)
+    if isinstance(expression, ast.UnaryOp):
+        return not _matches(expression.operand, mark)
+    return isinstance(expression, ast.Name) and expression.id == mark
+
+
+def _choices(
+    option: str, values: Sequence[str] | None, choices: Sequence[str]
+) -> tuple[str, ...] | None:
+    for value in values or ():
+        if value not in choices:
+            raise ConfigError(
+                f"{option} has no such choice", where=option, got=value, expected=", ".join(choices)
+            )
+    return tuple(dict.fromkeys(values)) if values else None
+
+
+def _candidates(texts: Sequence[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for text in texts:
+        stage, path = _candidate(text)
+        if stage in found:
+            raise ConfigError(
+                f"there are two candidates of {stage}",
+                where="--candidate",
+                got=text,
+                expected="one file for a stage",
+                hint="verify the other in a run of its own",
+            )
+        found[stage] = path
+    return found
+
+
+def _budgets(texts: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            limit = float(value)
+        except ValueError:
+            limit = math.nan
+        if name not in BUDGETS or not 0 < limit < math.inf:
+            raise ConfigError(
+                "--perf-budget takes KEY=VALUE",
+                where="--perf-budget",
+                got=text,
+                expected=f"KEY one of {', '.join(BUDGETS)}, VALUE a number above 0",
+            )
+        found[name] = limit
+    return found
+
+
+def _candidate(text: str) -> tuple[str, Path]:
+    stage, equals, name = text.partition("=")
+    path = Path(name).expanduser()
+    if not equals or stage not in STAGES:
+        raise ConfigError(
+            "--candidate takes STAGE=PATH",
+            where="--candidate",
+            got=text,
+            expected=f"STAGE one of {', '.join(STAGES)}, PATH an .onnx file",
+        )
+    if not is_file(path):
+        raise ConfigError(
+            "there is no such candidate", where="--candidate", got=text, expected="an .onnx file"
+        )
+    return stage, path.resolve()

@@ -1,0 +1,60 @@
+"""The engine that faults are injected through: the healthy one, with a fault before or after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pillsnap.compare.loading import Prepared, load_batches
+from pillsnap.data.datasets import Sample
+from pillsnap.engines import Batch, Engine, Reference, Request, Transform, backend
+from pillsnap.proof.fault import Injection
+
+ENGINE = "faulty"
+
+
+@dataclass
+class Desk:
+    """The samples of the batch that both engines are about to see."""
+
+    threads: int
+    samples: Sequence[Sample] = ()
+
+    def load(
+        self, samples: Sequence[Sample], transform: Transform, batch_size: int
+    ) -> Iterator[Prepared]:
+        for batch in load_batches(samples, transform, batch_size, self.threads):
+            self.samples = batch.samples
+            yield batch
+
+
+@dataclass
+class FaultyEngine:
+    """Not one of those that time themselves alone: a fault's speed is of no interest."""
+
+    inner: Engine
+    injection: Injection
+    desk: Desk
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, batch: Batch) -> Batch:
+        see, say = self.injection.see, self.injection.say
+        output = self.inner.run(batch if see is None else see(self.desk.samples, batch))
+        return output if say is None else say(output)
+
+
+@dataclass(frozen=True)
+class FaultyBackend:
+    """ONNX Runtime, as it ships, with a fault on the candidate's side."""
+
+    injection: Injection
+    desk: Desk
+
+    def open_reference(self, request: Request) -> Reference:
+        return backend("onnx").open_reference(request)
+
+    def open_candidate(self, request: Request) -> Engine:
+        cell = replace(request.cell, engine="onnx")
+        inner = backend("onnx").open_candidate(replace(request, cell=cell))
+        return FaultyEngine(inner, self.injection, self.desk, inner.info)
