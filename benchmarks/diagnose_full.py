@@ -35,7 +35,7 @@ from pillsnap.gate.diagnosing import SAMPLES
 from pillsnap.pipeline.images import read_image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.models.node_faults import NodeFault, draw, inject
+from tests.diagnose.node_faults import NodeFault, draw, inject
 
 STAGE, THREADS = "classification", 2
 HEAD_FACTOR = 30

@@ -11,15 +11,7 @@ from pillsnap.compare.records import Columns
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
 from pillsnap.pipeline.preprocess import Geometry
-
-
-def softmax(logits: Batch) -> NDArray[np.float64]:
-    """Softmax over the last axis of [N,C], in float64 so that it adds no error of its own."""
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=-1, keepdims=True)
-    np.exp(shifted, out=shifted)
-    shifted /= shifted.sum(axis=-1, keepdims=True)
-    return shifted
+from pillsnap.pipeline.softmax import softmax
 
 
 class ClassificationRecorder:

@@ -19,7 +19,6 @@ import pillsnap.compare.classification
 import pillsnap.compare.detection
 import pillsnap.compare.loading
 from pillsnap.compare import Recorder
-from pillsnap.compare.classification import softmax
 from pillsnap.compare.loading import Load, Prepared
 from pillsnap.core.arraycache import ArrayCache
 from pillsnap.core.errors import ImageError
@@ -29,6 +28,7 @@ from pillsnap.engines.protocol import Batch, Reference
 from pillsnap.engines.timing import Stopwatch
 from pillsnap.pipeline.images import read_bytes
 from pillsnap.pipeline.preprocess import LetterboxTransform
+from pillsnap.pipeline.softmax import softmax
 
 # Samples that the noise floor is measured on.
 FLOOR_SAMPLES = 2

@@ -1,1 +1,1 @@
-
+"""config.yaml, environment and .env -> a frozen Config."""

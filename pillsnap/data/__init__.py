@@ -1,1 +1,1 @@
-
+"""Validation data -> samples and labels."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from pillsnap.compare import noise
-from pillsnap.compare.classification import softmax
 from pillsnap.engines import Batch
+from pillsnap.pipeline.softmax import softmax
 
 Figures = dict[str, float]
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pillsnap.compare.classification import softmax
 from pillsnap.compare.detection import keep_indices
 from pillsnap.config.cells import Cell
 from pillsnap.config.runtime import Runtime
@@ -18,8 +17,9 @@ from pillsnap.engines import Batch, Transform
 from pillsnap.engines.onnxruntime.providers import CPU, select_onnx_providers
 from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
-from pillsnap.infer.models import in_fixed_batches
+from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
+from pillsnap.pipeline.softmax import softmax
 
 if TYPE_CHECKING:
     import torch

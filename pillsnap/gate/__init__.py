@@ -1,1 +1,1 @@
-
+"""A run: planned, run shard by shard, judged, reported."""

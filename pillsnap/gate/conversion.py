@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,14 +18,11 @@ from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Config, Tolerances
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.hashes import sha256_file, sha256_json
-from pillsnap.data.datasets import Sample, read_calibration, read_samples
-from pillsnap.engines import Transform
+from pillsnap.data.datasets import Sample
 from pillsnap.engines.onnxruntime.engine import OnnxEngine
 from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.export.onnxfile import Exported
-from pillsnap.export.quantize import Calibration, Criterion, choose_images, quantize_once
-from pillsnap.pipeline.images import read_image
-from pillsnap.pipeline.preprocess import preprocess
+from pillsnap.export.quantize import Calibration, Criterion, choose_calibration, quantize_once
 
 if TYPE_CHECKING:
     import onnx
@@ -118,26 +115,3 @@ class Conversion:
 
         facts = [asdict(tolerances), calibration.sha256, self.reference.reference.key, asdict(nms)]
         return Criterion(sha256_json(facts), passes)
-
-
-def choose_calibration(
-    config: Config, stage: str, transform: Transform, verified: Collection[str]
-) -> Calibration:
-    """Images that a stage's INT8 file is calibrated on: the configured ones, or validation images.
-
-    Args:
-        verified: SHA-256 of the files that must not be among them.
-
-    Raises:
-        DataError: too few are left.
-    """
-    paths = read_calibration(config, stage)
-    if paths is None:
-        paths = [sample.path for sample in read_samples(config, stage)]
-    return choose_images(
-        paths,
-        lambda path: preprocess(read_image(path), transform),
-        verified=verified,
-        count=config.export.quantize.calibration_images,
-        seed=config.compare.seed,
-    )

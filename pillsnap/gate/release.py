@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pillsnap.compare.result import CellResult
-from pillsnap.config.cells import STAGES, Cell
+from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.files import file_lock, point_latest
@@ -16,51 +15,10 @@ from pillsnap.core.hashes import sha256_file
 from pillsnap.core.logrecords import open_log
 from pillsnap.engines.torch.checkpoints import find_best_checkpoint
 from pillsnap.infer.standalone import publish_standalone
+from pillsnap.report.facts import Approval, Release
 from pillsnap.report.standing import find_standing, judgements_of, read_judgements
 
 log = open_log(__name__)
-
-
-@dataclass(frozen=True)
-class Approval:
-    """Whether the gate stands behind a file on a provider, this run's report included.
-
-    Attributes:
-        provider: ONNX Runtime's name of it.
-        reason: the report that passed it, or the one that stands against it.
-    """
-
-    stage: str
-    path: str
-    sha256: str
-    provider: str
-    approved: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class Release:
-    """What becomes of the files that a run judged.
-
-    Attributes:
-        latest: by stage, the float32 export that latest_<stage>.onnx is to lead to.
-        kept: by stage that was run and has none, why the link stays what it is.
-    """
-
-    approvals: tuple[Approval, ...] = ()
-    latest: Mapping[str, Path] = field(default_factory=dict)
-    kept: Mapping[str, str] = field(default_factory=dict)
-
-    def notes(self, stage: str) -> list[str]:
-        """What a reader of the report should know."""
-        why = self.kept.get(stage)
-        return [] if why is None else [f"latest_{stage}.onnx stays what it is: {why}"]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "approvals": [asdict(approval) for approval in self.approvals],
-            "latest": {s: str(self.latest[s]) if s in self.latest else None for s in STAGES},
-        }
 
 
 def decide_release(

@@ -89,7 +89,7 @@ class GateRun:
             for stage in self.selection.stages
         }
         models = {**stages, **{f"candidate {k}": v for k, v in self.selection.candidates.items()}}
-        code = Path(__file__).parent.rglob("*.py")
+        code = Path(__file__).parents[1].rglob("*.py")
         return sha256_json(
             {
                 "config": config_sha256(self.config),

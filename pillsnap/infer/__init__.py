@@ -1,1 +1,1 @@
-
+"""`python -m pillsnap.infer`: which model, what is read, what is written."""

@@ -8,8 +8,7 @@ from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import describe_onnx
-from pillsnap.export.quantize import describe_quantized, quantize_once
-from pillsnap.gate.conversion import choose_calibration
+from pillsnap.export.quantize import choose_calibration, describe_quantized, quantize_once
 
 
 def quantize_model(config: Config, stage: str, path: Path, engine: str) -> Path:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pillsnap.compare.classification import softmax
 from pillsnap.compare.detection import keep_indices
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError
@@ -27,17 +26,13 @@ from pillsnap.export import Exported, describe_onnx, read_onnx, stage_of
 from pillsnap.export.onnxfile import PREFIX
 from pillsnap.export.provenance import expected_use, has_claims
 from pillsnap.infer.choice import engine_of
+from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
+from pillsnap.pipeline.softmax import softmax
 from pillsnap.pipeline.twostage import Pipeline, Stage
 
 if TYPE_CHECKING:
-    import onnxruntime as ort
-
     from pillsnap.engines import Batch
-
-
-# In one forward pass, as export.compare.batch_size and serve.batch_size allow.
-_MOST_IMAGES = 65536
 
 
 @dataclass(frozen=True)
@@ -236,33 +231,6 @@ def require_same_settings(config: Config, stage: str, described: Exported) -> No
                 expected=value,
                 hint="export it again with this config, or take the config it was exported with",
             )
-
-
-def in_fixed_batches(
-    session: ort.InferenceSession, run: Callable[[Batch], Batch]
-) -> Callable[[Batch], Batch]:
-    """`run`, for a file with a fixed batch size fed as many as it takes, the last filled up.
-
-    Raises:
-        EngineError: it takes batches of a size that nobody can fill.
-    """
-    size = next(iter(session.get_inputs()[0].shape), None)
-    if not isinstance(size, int):
-        return run
-    if not 1 <= size <= _MOST_IMAGES:
-        raise EngineError(
-            "the model takes batches of a size that cannot be filled",
-            got=size,
-            expected=f"1 to {_MOST_IMAGES}, or a free one",
-        )
-
-    def run_parts(batch: Batch) -> Batch:
-        missing = -len(batch) % size
-        filled = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-        parts = [run(filled[start : start + size]) for start in range(0, len(filled), size)]
-        return np.concatenate(parts)[: len(batch)]
-
-    return run_parts
 
 
 def _require_content(path: Path, wanted: str | None, found: str | None) -> None:

@@ -21,17 +21,17 @@ FILE_NAME = "pillsnap_pipeline.py"
 
 # Modules in the order of the file, and of some only these names.
 _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
-    ("printable.py", ("_HIDDEN", "printable", "_is_hidden")),
-    ("errors.py", None),
-    ("preprocess.py", None),
-    ("detections.py", ("Rows", "nms", "_rows")),
-    ("crops.py", None),
-    ("codes.py", None),
-    ("images.py", None),
-    ("compare/classification.py", ("softmax",)),
-    ("pipeline.py", None),
-    ("models.py", ("in_fixed_batches",)),
-    ("standalone/runtime.py", None),
+    ("core/printable.py", ("_HIDDEN", "printable", "_is_hidden")),
+    ("core/errors.py", None),
+    ("pipeline/preprocess.py", None),
+    ("pipeline/nms.py", ("Rows", "nms", "_rows")),
+    ("pipeline/crops.py", None),
+    ("pipeline/codes.py", None),
+    ("pipeline/images.py", None),
+    ("pipeline/softmax.py", None),
+    ("pipeline/twostage.py", None),
+    ("pipeline/batches.py", ("_MOST_IMAGES", "in_fixed_batches")),
+    ("infer/standalone_main.py", None),
 )
 _ROOT = Path(__file__).parents[1]
 _END = '\n\nif __name__ == "__main__":\n    sys.exit(main())\n'
@@ -102,7 +102,7 @@ def assemble(frozen: dict[str, Any]) -> str:
     # JSON in a literal of Python, whatever the names of the maps hold.
     literal = f"json.loads({json.dumps(json.dumps(frozen, sort_keys=True))})"
     source = source.replace("FROZEN: dict[str, Any] = {}", f"FROZEN: dict[str, Any] = {literal}")
-    head = ast.get_docstring(ast.parse((_ROOT / "standalone/runtime.py").read_text())) or ""
+    head = ast.get_docstring(ast.parse((_ROOT / "infer/standalone_main.py").read_text())) or ""
     return (
         f'# ruff: noqa\n"""{head}\n\nWritten by pillsnap; licence AGPL-3.0-or-later.\n"""\n\n'
         "from __future__ import annotations\n\n"

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pillsnap.compare.classification import softmax
 from pillsnap.core.errors import EngineError, ImageError, PillsnapError
-from pillsnap.infer.models import in_fixed_batches
+from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.nms import nms
 from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform
+from pillsnap.pipeline.softmax import softmax
 from pillsnap.pipeline.twostage import STAGES_OF, Pipeline, Stage
 
 # What the assembler puts here: stages, each with file, sha256, version and transform; nms,

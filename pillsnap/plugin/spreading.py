@@ -32,7 +32,7 @@ def auto_workers(config: pytest.Config) -> int | None:
         runtime = load_config(path).runtime
     except PillsnapError:
         return None  # it is said where the state is made
-    return workers_for_gpu(config.option.provider, config.option.engine, runtime)
+    return workers_for_gpu(config.option.provider, config.option.engine, runtime.device_id)
 
 
 def deal(items: list[pytest.Item], workers: int) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pillsnap.compare.classification import softmax
 from pillsnap.diagnose import Side, Subject, pipeline_budget
 from pillsnap.diagnose.pipeline_budget import Crop
 from pillsnap.diagnose.subject import finish_of
@@ -17,6 +16,7 @@ from pillsnap.engines import Batch
 from pillsnap.export import read_onnx
 from pillsnap.pipeline.crops import crop_box
 from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
+from pillsnap.pipeline.softmax import softmax
 from pillsnap.proof.onnx_edits import change, convolutions, insert_after, node
 
 if TYPE_CHECKING:

@@ -3,11 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from pillsnap.gate.release import Release
+from pillsnap.config.cells import STAGES
+
+
+@dataclass(frozen=True)
+class Approval:
+    """Whether the gate stands behind a file on a provider, this run's report included.
+
+    Attributes:
+        provider: ONNX Runtime's name of it.
+        reason: the report that passed it, or the one that stands against it.
+    """
+
+    stage: str
+    path: str
+    sha256: str
+    provider: str
+    approved: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """What becomes of the files that a run judged.
+
+    Attributes:
+        latest: by stage, the float32 export that latest_<stage>.onnx is to lead to.
+        kept: by stage that was run and has none, why the link stays what it is.
+    """
+
+    approvals: tuple[Approval, ...] = ()
+    latest: Mapping[str, Path] = field(default_factory=dict)
+    kept: Mapping[str, str] = field(default_factory=dict)
+
+    def notes(self, stage: str) -> list[str]:
+        """What a reader of the report should know."""
+        why = self.kept.get(stage)
+        return [] if why is None else [f"latest_{stage}.onnx stays what it is: {why}"]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "approvals": [asdict(approval) for approval in self.approvals],
+            "latest": {s: str(self.latest[s]) if s in self.latest else None for s in STAGES},
+        }
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.core.gpus import nvml_folder
 from tests.plugin.project import Project, Workers
 from tests.plugin.test_runs import without_times
-from tests.unit.gpus import nvml_folder
 
 # Drift that differs from image to image, and a few flips.
 DRIFT = """

@@ -22,7 +22,7 @@ from pillsnap.plugin.scoreboard import EXPLAINED, LOCATED, STAGED
 from pillsnap.proof.explain_faults import EXPLAINABLE, explain, subject_of
 from pillsnap.proof.fault import Fault
 from pillsnap.proof.stage_faults import STAGE_FAULTS, Both, StageFault, share_of
-from tests.models.node_faults import draw, inject
+from tests.diagnose.node_faults import draw, inject
 from tests.proof.conftest import MakeBench, Record
 
 pytestmark = [pytest.mark.proof, pytest.mark.slow]

@@ -19,7 +19,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings, target
 from hypothesis import strategies as st
 
-from pillsnap.compare.classification import softmax
 from pillsnap.config.cells import STAGES
 from pillsnap.config.settings import Config
 from pillsnap.core.files import write_atomic
@@ -27,6 +26,7 @@ from pillsnap.engines import Batch
 from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
 from pillsnap.engines.torch.model import infer_torch
+from pillsnap.pipeline.softmax import softmax
 from tests.proof.conftest import MakeBench
 from tests.proof.inputs import Drawn, drawn, stack
 

@@ -12,7 +12,7 @@ import pytest
 
 from pillsnap.pipeline.twostage import Result
 from pillsnap.serve.batching import Batcher
-from tests.unit.test_pipeline import halves
+from tests.pipeline.test_twostage import halves
 
 IMAGE = halves(4, 4)
 WAIT_S = 30

@@ -1,1 +1,1 @@
-
+"""ONNX Runtime: sessions, their providers and options, where nodes ran."""

@@ -1,1 +1,1 @@
-
+"""torch: checkpoints read safely, networks, the reference."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from pillsnap.export.quantize.calibration import Calibration, choose_images, measure_ranges
+from pillsnap.export.quantize.calibration import (
+    Calibration,
+    choose_calibration,
+    choose_images,
+    measure_ranges,
+)
 from pillsnap.export.quantize.convert import Criterion
 from pillsnap.export.quantize.fp16 import to_fp16
 from pillsnap.export.quantize.graph import decode_nodes, head_nodes
@@ -19,6 +24,7 @@ __all__ = [
     "Criterion",
     "Quantized",
     "Search",
+    "choose_calibration",
     "choose_images",
     "decode_nodes",
     "describe_quantized",

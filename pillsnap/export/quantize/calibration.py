@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from pillsnap.config.settings import Config
 from pillsnap.core.errors import DataError, ExportError, ImageError, PillsnapError
 from pillsnap.core.hashes import sha256_file, sha256_json
+from pillsnap.data.datasets import read_calibration, read_samples
+from pillsnap.engines import Transform
 from pillsnap.export.quantize.graph import element_types, tidied
 from pillsnap.export.quantize.run_graph import Batch, opened
+from pillsnap.pipeline.images import read_image
+from pillsnap.pipeline.preprocess import preprocess
 
 if TYPE_CHECKING:
     import onnx
@@ -47,6 +52,29 @@ class Calibration:
                 yield self.read(path)[None]
             except ImageError:
                 continue
+
+
+def choose_calibration(
+    config: Config, stage: str, transform: Transform, verified: Collection[str]
+) -> Calibration:
+    """Images that a stage's INT8 file is calibrated on: the configured ones, or validation images.
+
+    Args:
+        verified: SHA-256 of the files that must not be among them.
+
+    Raises:
+        DataError: too few are left.
+    """
+    paths = read_calibration(config, stage)
+    if paths is None:
+        paths = [sample.path for sample in read_samples(config, stage)]
+    return choose_images(
+        paths,
+        lambda path: preprocess(read_image(path), transform),
+        verified=verified,
+        count=config.export.quantize.calibration_images,
+        seed=config.compare.seed,
+    )
 
 
 def choose_images(

@@ -77,7 +77,7 @@ def nvml_folder() -> Path:
 
 def ask(code: str, *gpus: str, **environ: str) -> Any:
     """What an expression comes to in a process on a machine with these GPUs (see SOURCE); one of
-    no driver without any. The names of pillsnap.core.hardware and pillsnap.core.workers are there."""
+    no driver without any. The names of core.hardware, core.workers and config.runtime are there."""
     names = "from pillsnap.core.hardware import *; from pillsnap.core.workers import *"
     names += "; from pillsnap.config.runtime import *"
     told = {"PILLSNAP_GPUS": "\n".join(gpus)} if gpus else {}

@@ -10,7 +10,7 @@ import pytest
 from pillsnap.config.runtime import Cuda, Runtime
 from pillsnap.core.errors import ConfigError
 from pillsnap.core.workers import MIB_PER_GPU_WORKER, thread_count, workers_for_gpu
-from tests.unit.gpus import ask
+from tests.core.gpus import ask
 
 
 def test_threads_are_the_option_or_a_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,16 +49,16 @@ def test_workers_share_the_memory_of_the_gpu() -> None:
         (2 * MIB_PER_GPU_WORKER, 2),
         (80 * 1024, 20),
     ):
-        assert workers("None, None, Runtime()", gpu(free)) == count
-    assert workers("None, None, Runtime()", gpu(80 * 1024), cores=6) == 6
+        assert workers("None, None, Runtime().device_id", gpu(free)) == count
+    assert workers("None, None, Runtime().device_id", gpu(80 * 1024), cores=6) == 6
 
 
 @needs_compiler
 def test_it_is_the_gpu_that_is_configured() -> None:
     gpus = gpu(3 * MIB_PER_GPU_WORKER), gpu(5 * MIB_PER_GPU_WORKER)
     runtime = "Runtime(cuda=Cuda(device_id=1))"
-    assert workers(f"None, None, {runtime}", *gpus) == 5
-    assert workers(f"['tensorrt'], None, {runtime}", *gpus) == 3
+    assert workers(f"None, None, {runtime}.device_id", *gpus) == 5
+    assert workers(f"['tensorrt'], None, {runtime}.device_id", *gpus) == 3
 
 
 @needs_compiler
@@ -75,11 +75,14 @@ def test_workers_are_limited_where_a_candidate_runs_on_the_gpu() -> None:
         (["tensorrt"], ["onnx", "tensorrt"], True),
         (["cpu"], ["onnx", "tensorrt"], True),  # select refuses it, in words
     ]
-    calls = ", ".join(f"workers_for_gpu({a!r}, {b!r}, Runtime())" for a, b, _ in cases)
+    calls = ", ".join(f"workers_for_gpu({a!r}, {b!r}, Runtime().device_id)" for a, b, _ in cases)
     found = ask(f"[{calls}]", gpu(3 * MIB_PER_GPU_WORKER))
     assert [count is not None for count in found] == [limited for _, _, limited in cases]
 
 
 def test_without_a_gpu_workers_are_not_limited_by_one() -> None:
     for providers in (None, ["cuda"], ["cpu"]):
-        assert workers_for_gpu(providers, ["onnx", "tensorrt"], Runtime(cuda=Cuda(63))) is None
+        assert (
+            workers_for_gpu(providers, ["onnx", "tensorrt"], Runtime(cuda=Cuda(63)).device_id)
+            is None
+        )

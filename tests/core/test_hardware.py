@@ -11,7 +11,7 @@ import pytest
 from pillsnap.core import packages
 from pillsnap.core.hardware import cpu_name
 from pillsnap.core.packages import gpu_library_version, version_text
-from tests.unit.gpus import ask
+from tests.core.gpus import ask
 
 
 def test_the_processor_has_a_name() -> None:

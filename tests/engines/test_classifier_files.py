@@ -14,7 +14,7 @@ import torch
 from pillsnap.config.settings import Classification, Config, Export, InputShape, Paths
 from pillsnap.core.errors import CheckpointError
 from pillsnap.engines.torch.checkpoints import build_classification_model
-from tests.models.small_models import make_classifier
+from tests.small_models import make_classifier
 
 State = dict[str, Any]
 

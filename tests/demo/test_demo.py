@@ -72,7 +72,7 @@ def test_the_same_arguments_give_the_same_bytes() -> None:
     once = draw_some()
     assert draw_some() == once
     # A process of its own has neither this one's cached faces nor its order of drawing.
-    code = "import json; from tests.unit.test_demo import draw_some; print(json.dumps(draw_some()))"
+    code = "import json; from tests.demo.test_demo import draw_some; print(json.dumps(draw_some()))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parents[2],

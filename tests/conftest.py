@@ -13,7 +13,7 @@ import pytest
 from pillsnap.config.load import load_config
 from pillsnap.config.settings import Classification, Config, Detection, Export, InputShape, Paths
 from pillsnap.demo.dataset import install
-from tests.models.small_models import (
+from tests.small_models import (
     DetectorFile,
     Experiment,
     make_classifier,
@@ -21,18 +21,18 @@ from tests.models.small_models import (
     save_detector,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+def config(one_torch_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """The demo's own config, with a place of its own for what it exports."""
     demo = load_config(ROOT / "config.yaml", {})
     install(demo.exp_dir)
     return replace(demo, export=replace(demo.export, out_dir=tmp_path_factory.mktemp("export")))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def one_torch_thread() -> Iterator[None]:
     """Threads of small models only wait for each other on a busy machine."""
     import torch
@@ -44,7 +44,7 @@ def one_torch_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def detector_file(tmp_path_factory: pytest.TempPathFactory) -> DetectorFile:
+def detector_file(one_torch_thread: None, tmp_path_factory: pytest.TempPathFactory) -> DetectorFile:
     """A saved detector of an architecture and class count, made once."""
     folder = tmp_path_factory.mktemp("detectors")
 

@@ -59,7 +59,7 @@ from pillsnap.export.quantize.int8 import count_compute
 from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.nms import match_boxes
 from pillsnap.pipeline.preprocess import preprocess
-from tests.models.small_models import Experiment
+from tests.small_models import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 # Smaller than the demo's 640, for time; its pills are still found.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from pillsnap.export.properties import read_properties
-from tests.unit.test_providers import save_network
+from tests.engines.test_onnxruntime import save_network
 
 
 def save(path: Path, properties: dict[str, str]) -> Path:

@@ -20,7 +20,7 @@ from pillsnap.engines.torch import engine
 from pillsnap.engines.torch.engine import OneByOne
 from pillsnap.engines.torch.model import TorchEngine
 from pillsnap.engines.torch.safe_load import LoadedModel
-from tests.models.small_models import Experiment, make_detector, save_detector
+from tests.small_models import Experiment, make_detector, save_detector
 
 
 def make_engine() -> TorchEngine:

@@ -18,7 +18,7 @@ from pillsnap.demo.dataset import install
 from pillsnap.gate.ledger import judge_mode
 from pillsnap.gate.run import GateRun
 from pillsnap.report import RunFacts, build_report
-from tests.models.small_models import make_classifier, make_detector, save_detector
+from tests.small_models import make_classifier, make_detector, save_detector
 
 ROOT = Path(__file__).resolve().parents[2]
 

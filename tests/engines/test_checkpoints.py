@@ -28,7 +28,7 @@ from pillsnap.engines.torch.checkpoints import (
     list_checkpoints,
     resolve_classify_transform,
 )
-from tests.models.small_models import (
+from tests.small_models import (
     DetectorFile,
     Experiment,
     make_classifier,

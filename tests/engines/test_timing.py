@@ -13,7 +13,7 @@ from pillsnap.compare.verdict import BUDGET, Breach, find_over_budget
 from pillsnap.config.runtime import Runtime
 from pillsnap.engines import Batch
 from pillsnap.engines.timing import OnnxAlone, Stopwatch, time_here
-from tests.unit.test_providers import save_network
+from tests.engines.test_onnxruntime import save_network
 
 
 class Engine:

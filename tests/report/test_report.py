@@ -48,7 +48,7 @@ from pillsnap.report import SCHEMA_PATH, STAGE_KEYS, RunFacts, build_report, pub
 from pillsnap.report.environment import PACKAGES
 from pillsnap.report.policy import sample_policy
 from pillsnap.report.table import WIDTH, render
-from tests.unit.test_providers import save_network
+from tests.engines.test_onnxruntime import save_network
 
 DIGEST = "0123456789abcdef" * 4
 

@@ -17,7 +17,7 @@ from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import describe_onnx, export_classification_onnx, export_detection_onnx
 from pillsnap.export.onnxfile import PREFIX, Exported
 from pillsnap.export.provenance import has_claims, require_fit
-from tests.models.small_models import Experiment
+from tests.small_models import Experiment
 
 
 @pytest.fixture

@@ -34,9 +34,9 @@ from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
 from pillsnap.export import export_classification_onnx, export_detection_onnx
 from pillsnap.pipeline.crops import crop_box
 from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
-from tests.models.node_faults import NodeFault, inject
-from tests.models.small_models import Experiment
-from tests.models.subjects import MakeSubject, subjects_of
+from tests.diagnose.node_faults import NodeFault, inject
+from tests.diagnose.subjects import MakeSubject, subjects_of
+from tests.small_models import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,0 +1,46 @@
+"""Batches of the size that a file insists on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pillsnap.core.errors import EngineError
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+Batch = NDArray[np.float32]
+
+# In one forward pass, as export.compare.batch_size and serve.batch_size allow.
+_MOST_IMAGES = 65536
+
+
+def in_fixed_batches(
+    session: ort.InferenceSession, run: Callable[[Batch], Batch]
+) -> Callable[[Batch], Batch]:
+    """`run`, for a file with a fixed batch size fed as many as it takes, the last filled up.
+
+    Raises:
+        EngineError: it takes batches of a size that nobody can fill.
+    """
+    size = next(iter(session.get_inputs()[0].shape), None)
+    if not isinstance(size, int):
+        return run
+    if not 1 <= size <= _MOST_IMAGES:
+        raise EngineError(
+            "the model takes batches of a size that cannot be filled",
+            got=size,
+            expected=f"1 to {_MOST_IMAGES}, or a free one",
+        )
+
+    def run_parts(batch: Batch) -> Batch:
+        missing = -len(batch) % size
+        filled = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+        parts = [run(filled[start : start + size]) for start in range(0, len(filled), size)]
+        return np.concatenate(parts)[: len(batch)]
+
+    return run_parts
