@@ -47,7 +47,7 @@ from pillsnap.data.datasets import Sample
 from pillsnap.engines import Reference, Request, Transform, register
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
-from pillsnap.pipeline.preprocess import ClassifyTransform
+from pillsnap.pipeline.transforms import ClassifyTransform
 
 SETTLED = 10_000
 """Samples after which memory should have stopped growing."""

@@ -31,7 +31,7 @@ from pillsnap.config.settings import Config
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.gate.ledger import judge_mode
 from pillsnap.gate.run import GateRun
-from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform
+from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.proof.healthy import settle_batchnorm
 
 SAMPLES = 8

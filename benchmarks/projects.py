@@ -41,7 +41,8 @@ from pillsnap.config.settings import Config
 from pillsnap.demo.dataset import write_calibration
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.render import render_scene, render_single
-from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform, preprocess
+from pillsnap.pipeline.preprocess import preprocess
+from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.proof.healthy import settle_batchnorm
 
 ROOT = Path(__file__).resolve().parents[1]

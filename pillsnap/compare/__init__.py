@@ -20,7 +20,7 @@ from pillsnap.config.settings import Nms
 from pillsnap.core.errors import WrongCandidate
 from pillsnap.data.datasets import Sample
 from pillsnap.engines.protocol import Batch, Engine, Reference
-from pillsnap.pipeline.preprocess import Geometry, LetterboxTransform
+from pillsnap.pipeline.transforms import Geometry, LetterboxTransform
 
 # Outputs wait until so many bytes are worth a pass of the recorder: with few classes, a call of
 # numpy costs more than its work.

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pillsnap.compare.records import Columns
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
-from pillsnap.pipeline.preprocess import Geometry
 from pillsnap.pipeline.softmax import softmax
+from pillsnap.pipeline.transforms import Geometry
 
 
 class ClassificationRecorder:

@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.compare import noise
+from pillsnap.compare.matching import match_boxes
 from pillsnap.compare.records import Array, Columns, ragged
 from pillsnap.config.settings import Nms
 from pillsnap.core.errors import PillsnapError
 from pillsnap.data.datasets import Sample
 from pillsnap.data.labels import Box
 from pillsnap.engines import Batch
-from pillsnap.pipeline.nms import match_boxes, nms
-from pillsnap.pipeline.preprocess import Geometry, unletterbox
+from pillsnap.pipeline.nms import nms
+from pillsnap.pipeline.preprocess import unletterbox
+from pillsnap.pipeline.transforms import Geometry
 
 
 class DetectionRecorder:

@@ -13,12 +13,8 @@ from pillsnap.core.errors import ImageError
 from pillsnap.data.datasets import Sample
 from pillsnap.engines.protocol import Batch, Transform
 from pillsnap.pipeline.images import decode_image, read_bytes
-from pillsnap.pipeline.preprocess import (
-    Geometry,
-    LetterboxTransform,
-    classify_tensor,
-    letterbox_tensor,
-)
+from pillsnap.pipeline.preprocess import classify_tensor, letterbox_tensor
+from pillsnap.pipeline.transforms import Geometry, LetterboxTransform
 
 
 @dataclass

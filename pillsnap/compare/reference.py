@@ -27,8 +27,8 @@ from pillsnap.data.datasets import Sample
 from pillsnap.engines.protocol import Batch, Reference
 from pillsnap.engines.timing import Stopwatch
 from pillsnap.pipeline.images import read_bytes
-from pillsnap.pipeline.preprocess import LetterboxTransform
 from pillsnap.pipeline.softmax import softmax
+from pillsnap.pipeline.transforms import LetterboxTransform
 
 # Samples that the noise floor is measured on.
 FLOOR_SAMPLES = 2

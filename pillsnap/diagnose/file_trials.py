@@ -17,7 +17,8 @@ from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch
 from pillsnap.engines.torch.checkpoints import find_best_checkpoint
 from pillsnap.export import read_onnx
-from pillsnap.export.onnxfile import PREFIX, opset_of
+from pillsnap.export.onnxfile import PREFIX
+from pillsnap.export.reading import opset_of
 
 if TYPE_CHECKING:
     import onnx

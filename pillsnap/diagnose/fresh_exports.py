@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pillsnap.config.settings import Config
 from pillsnap.export import export_onnx
-from pillsnap.export.onnxfile import opset_of
+from pillsnap.export.reading import opset_of
 
 if TYPE_CHECKING:
     import onnx

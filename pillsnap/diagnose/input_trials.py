@@ -17,15 +17,8 @@ from pillsnap.diagnose.distance import Figures, gap_of
 from pillsnap.diagnose.subject import Subject
 from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch, Transform
-from pillsnap.pipeline.preprocess import (
-    CROP_MODES,
-    ClassifyTransform,
-    LetterboxTransform,
-    Pixels,
-    Tensor,
-    preprocess,
-    resized_sides,
-)
+from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess, resized_sides
+from pillsnap.pipeline.transforms import CROP_MODES, ClassifyTransform, LetterboxTransform
 
 _FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 # What classifiers are trained with most often: ImageNet's, Inception's, none.

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pillsnap.compare.matching import match_boxes
 from pillsnap.diagnose.budget import Budget, Stage, share_difference
 from pillsnap.diagnose.stages import box_distance, network_stages
 from pillsnap.diagnose.subject import Side, Subject
 from pillsnap.engines import Batch
 from pillsnap.pipeline.crops import crop_box
-from pillsnap.pipeline.nms import match_boxes
-from pillsnap.pipeline.preprocess import LetterboxTransform, Pixels, letterbox_tensor
+from pillsnap.pipeline.preprocess import Pixels, letterbox_tensor
+from pillsnap.pipeline.transforms import LetterboxTransform
 from pillsnap.pipeline.twostage import describe_boxes
 
 if TYPE_CHECKING:

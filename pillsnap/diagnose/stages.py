@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pillsnap.compare.matching import Matches, match_boxes
 from pillsnap.core.errors import PillsnapError
 from pillsnap.diagnose.budget import Budget, Stage, share_difference
 from pillsnap.diagnose.distance import measure_gap, over_noise
 from pillsnap.diagnose.split_decoder import Halves
 from pillsnap.diagnose.subject import Subject
 from pillsnap.engines import Batch
-from pillsnap.pipeline.nms import Matches, match_boxes
 
 if TYPE_CHECKING:
     import onnx

@@ -14,7 +14,7 @@ from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Config
 from pillsnap.core.arraycache import ArrayCache
 from pillsnap.export.onnxfile import Exported
-from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform
+from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 
 Batch = NDArray[np.float32]
 Transform = ClassifyTransform | LetterboxTransform

@@ -5,15 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from pillsnap.config.settings import Config
-from pillsnap.export.onnxfile import (
-    Exported,
-    describe_onnx,
-    read_onnx,
-    read_with_weights,
-    stage_of,
-    stored_bytes,
-)
+from pillsnap.export.onnxfile import Exported, describe_onnx, stage_of
 from pillsnap.export.publish import export_once
+from pillsnap.export.reading import read_onnx, read_with_weights, stored_bytes
 
 __all__ = [
     "Exported",

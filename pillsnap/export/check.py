@@ -11,7 +11,7 @@ from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineMissing, ExportError, first_line
 from pillsnap.engines.onnxruntime.inmemory import open_in_memory
 from pillsnap.export.exporters import Traced
-from pillsnap.export.onnxfile import opset_of
+from pillsnap.export.reading import opset_of
 
 if TYPE_CHECKING:
     import onnx

@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.core.errors import EngineError, first_line
+from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import sha256_file
+from pillsnap.export.reading import (
+    inputs_of,
+    opset_of,
+    read_bytes,
+    read_hashed,
+)
 from pillsnap.export.safety import (
-    embed_weights,
     external_files,
-    require_opset,
-    require_self_contained,
-    require_size,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ class Exported:
         """
         if self.weights:
             return self.path
-        data = _read(self.path)
+        data = read_bytes(self.path)
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise EngineError("the model changed while it was read", where=self.path)
         return data
@@ -121,7 +123,7 @@ def exported(
         path=path.resolve(),
         sha256=sha256,
         opset=opset_of(model),
-        dynamic_axes=_shape(_inputs(model)[0])[:1] == (None,),
+        dynamic_axes=_shape(inputs_of(model)[0])[:1] == (None,),
         params_million=_params_million(metadata) or _weights_million(model),
         version_tag=metadata.get(PREFIX + "version_tag", ""),
         exported_at_utc=metadata.get(PREFIX + "exported_at_utc", ""),
@@ -137,79 +139,12 @@ def exported(
     )
 
 
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """Parse a model; weights kept in other files are not read.
-
-    Raises:
-        EngineError: the file is missing, unreadable, no whole ONNX model, of an opset that cannot
-            be run, or not self-contained, see require_self_contained.
-    """
-    return read_hashed(path)[0]
-
-
-def read_with_weights(path: Path) -> onnx.ModelProto:
-    """Parse a model with the weights that lie beside it, to run it or parts of it from memory.
-
-    Raises:
-        EngineError: as read_onnx, or the weights cannot be read.
-    """
-    model = read_onnx(path)
-    embed_weights(model, path)
-    return model
-
-
-def read_hashed(path: Path) -> tuple[onnx.ModelProto, str]:
-    """A model as read_onnx gives it, and the SHA-256 of the bytes that it was parsed from."""
-    import onnx
-
-    data = _read(path)
-    try:
-        model = onnx.load_model_from_string(data)
-    except Exception as error:  # protobuf's DecodeError has other bases in other versions
-        raise _damaged(path, str(error)) from error
-    require_self_contained(model, path)
-    if not (_inputs(model) and model.graph.output and model.graph.node):
-        raise _damaged(path, "a graph without nodes, inputs or outputs")
-    if not opset_of(model):
-        raise _damaged(path, "no opset")
-    require_opset(opset_of(model), path)
-    return model, hashlib.sha256(data).hexdigest()
-
-
-def _read(path: Path) -> bytes:
-    require_size(path)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise EngineError("cannot read the model", where=path, got=error.strerror) from error
-
-
-def stored_bytes(path: Path) -> int:
-    """Size of a model in bytes, with the files beside it that hold weights."""
-    beside = external_files(read_onnx(path))
-    return sum(file.stat().st_size for file in {path, *(path.parent / name for name in beside)})
-
-
-def graph_sha256(model: onnx.ModelProto) -> str:
-    """SHA-256 of a model without its metadata, in hex."""
-    bare = type(model)()
-    bare.CopyFrom(model)
-    del bare.metadata_props[:]
-    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """Opset of the standard operators; 0 when the file names none."""
-    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    return max(versions, default=0)
-
-
 def stage_of(model: onnx.ModelProto) -> str:
     """detection, classification or neither: by metadata, else by shapes, since [N,boxes,6] is a
     detector's output and [N,classes] a classifier's."""
     entries = {entry.key: entry.value for entry in model.metadata_props}
     output = _shape(model.graph.output[0])
-    ranks = len(_shape(_inputs(model)[0])), len(output)
+    ranks = len(_shape(inputs_of(model)[0])), len(output)
     by_shape = {(4, 3): "detection", (4, 2): "classification"}
     found = entries.get(PREFIX + "stage") or by_shape.get(ranks, "neither")
     if found == "detection" and output[-1:] not in ((6,), (None,)):
@@ -233,12 +168,6 @@ def _require_stage(model: onnx.ModelProto, stage: str, path: Path) -> None:
         expected=f"one image input [N,3,H,W] and an output {outputs[stage]}",
         hint=hint or f"give an .onnx that pillsnap exported for {stage}",
     )
-
-
-def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """Inputs that the caller feeds; old files list their weights among them."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return [value for value in model.graph.input if value.name not in weights]
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
@@ -265,12 +194,3 @@ def _weights_million(model: onnx.ModelProto) -> float:
         math.prod(float(size) for size in tensor.dims) for tensor in model.graph.initializer
     )
     return round(count / 1e6, 6) if math.isfinite(count) else 0.0
-
-
-def _damaged(path: Path, reason: str) -> EngineError:
-    return EngineError(
-        "this is not a whole ONNX model: the file is damaged or of another kind",
-        where=path,
-        got=first_line(reason, 200) or None,
-        hint="copy or export it again",
-    )

@@ -15,7 +15,7 @@ from pillsnap.core.errors import WrongCandidate
 from pillsnap.core.hashes import canonical_json, sha256_file
 from pillsnap.engines.torch.checkpoints import find_best_checkpoint, stage_transform
 from pillsnap.export.onnxfile import PREFIX, Exported
-from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform
+from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 
 Transform = ClassifyTransform | LetterboxTransform
 

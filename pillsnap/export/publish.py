@@ -24,7 +24,8 @@ from pillsnap.engines.torch.checkpoints import find_best_checkpoint
 from pillsnap.engines.torch.safe_load import require_checkpoint
 from pillsnap.export.check import prove
 from pillsnap.export.exporters import Traced
-from pillsnap.export.onnxfile import Exported, exported, graph_sha256
+from pillsnap.export.onnxfile import Exported, exported
+from pillsnap.export.reading import graph_sha256
 from pillsnap.export.recipe import Recipe, read_recipe
 from pillsnap.export.reuse import Wanted
 

@@ -12,8 +12,9 @@ from typing import Any
 from pillsnap.core.errors import EngineError
 from pillsnap.core.files import write_atomic
 from pillsnap.core.hashes import canonical_json, sha256_file
-from pillsnap.export.onnxfile import PREFIX, Exported, exported, graph_sha256, read_hashed
+from pillsnap.export.onnxfile import PREFIX, Exported, exported
 from pillsnap.export.properties import read_properties
+from pillsnap.export.reading import graph_sha256, read_hashed
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,9 @@ from pillsnap.compare.records import Columns, write_records
 from pillsnap.compare.reference import RememberedReference
 from pillsnap.config.cells import Cell, Shard
 from pillsnap.config.selection import Selection
-from pillsnap.config.settings import Config, config_sha256
+from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineMissing, MissingCheckpoint, PillsnapError, WrongCandidate
-from pillsnap.core.hashes import sha256_file, sha256_json
-from pillsnap.core.packages import PACKAGES, package_version
+from pillsnap.core.hashes import sha256_file
 from pillsnap.data.datasets import Sample
 from pillsnap.data.sampling import hard_pool, select_hard
 from pillsnap.engines import Batch
@@ -32,6 +31,7 @@ from pillsnap.gate import journal
 from pillsnap.gate.bundle import ShardWriter
 from pillsnap.gate.opened_models import Sides
 from pillsnap.gate.plan import Plan
+from pillsnap.gate.run_key import run_key
 
 
 class GateRun:
@@ -84,23 +84,12 @@ class GateRun:
     def key(self, markers: str) -> str:
         """SHA-256 of all that this run's outcomes depend on, the images aside: a run that was cut
         off is gone on with by one of the same key only."""
-        stages = {
-            stage: self.config.exp_dir / "checkpoints" / f"{stage}_best.pt"
-            for stage in self.selection.stages
-        }
-        models = {**stages, **{f"candidate {k}": v for k, v in self.selection.candidates.items()}}
-        code = Path(__file__).parents[1].rglob("*.py")
-        return sha256_json(
-            {
-                "config": config_sha256(self.config),
-                "shard_size": self.plan.shard_size,
-                "selection": repr(self.selection),
-                "markers": markers,
-                "threads": self.threads,
-                "models": {k: sha256_file(v) for k, v in models.items() if v.is_file()},
-                "versions": {name: package_version(name) for name in PACKAGES},
-                "code": [sha256_file(path) for path in sorted(code)],
-            }
+        return run_key(
+            self.config,
+            self.selection,
+            markers=markers,
+            threads=self.threads,
+            shard_size=self.plan.shard_size,
         )
 
     def run(self, shard: Shard) -> Outcome:

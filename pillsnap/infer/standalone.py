@@ -23,8 +23,9 @@ FILE_NAME = "pillsnap_pipeline.py"
 _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("core/printable.py", ("_HIDDEN", "printable", "_is_hidden")),
     ("core/errors.py", None),
+    ("pipeline/transforms.py", None),
     ("pipeline/preprocess.py", None),
-    ("pipeline/nms.py", ("Rows", "nms", "_rows")),
+    ("pipeline/nms.py", ("Rows", "nms", "to_rows")),
     ("pipeline/crops.py", None),
     ("pipeline/codes.py", None),
     ("pipeline/images.py", None),

@@ -24,8 +24,8 @@ from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.nms import nms
-from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform
 from pillsnap.pipeline.softmax import softmax
+from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.pipeline.twostage import STAGES_OF, Pipeline, Stage
 
 # What the assembler puts here: stages, each with file, sha256, version and transform; nms,

@@ -16,14 +16,8 @@ from numpy.typing import NDArray
 from pillsnap.core.errors import EngineError
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.crops import crop_box
-from pillsnap.pipeline.preprocess import (
-    ClassifyTransform,
-    Geometry,
-    LetterboxTransform,
-    classify_tensor,
-    letterbox_tensor,
-    unletterbox,
-)
+from pillsnap.pipeline.preprocess import classify_tensor, letterbox_tensor, unletterbox
+from pillsnap.pipeline.transforms import ClassifyTransform, Geometry, LetterboxTransform
 
 Pixels = NDArray[np.uint8]
 Tensor = NDArray[np.float32]

@@ -16,13 +16,8 @@ from pillsnap.config.settings import Config
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
 from pillsnap.pipeline.images import read_image
-from pillsnap.pipeline.preprocess import (
-    ClassifyTransform,
-    LetterboxTransform,
-    Pixels,
-    Tensor,
-    preprocess,
-)
+from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
+from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Fault, Injection, fault
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

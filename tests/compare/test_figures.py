@@ -34,7 +34,8 @@ from pillsnap.compare.verdict import judge
 from pillsnap.config.settings import Nms, Profiles
 from pillsnap.data.datasets import Sample
 from pillsnap.data.labels import Box
-from pillsnap.pipeline.preprocess import Geometry, LetterboxTransform, letterbox_tensor
+from pillsnap.pipeline.preprocess import letterbox_tensor
+from pillsnap.pipeline.transforms import Geometry, LetterboxTransform
 
 laws = settings(max_examples=60, deadline=None, database=None)
 

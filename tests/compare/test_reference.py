@@ -15,7 +15,7 @@ from pillsnap.config.settings import Nms
 from pillsnap.core.arraycache import ArrayCache
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch, Reference
-from pillsnap.pipeline.preprocess import ClassifyTransform
+from pillsnap.pipeline.transforms import ClassifyTransform
 
 SAMPLES = [Sample("a", Path("a.png"), 0), Sample("b", Path("b.png"), 1)]
 BATCH = np.zeros((2, 3, 4, 4), np.float32)
@@ -84,7 +84,7 @@ def test_one_more_figure_of_drift_is_measured_on_a_warm_cache(
         (floor_calls, "compare/classification.py"),
         (floor_calls, "compare/detection.py"),
         (top_calls, "compare/classification.py"),
-        (top_calls, "compare/remembered.py"),
+        (top_calls, "compare/reference.py"),
     ],
 )
 def test_what_is_remembered_depends_on_the_code_that_recorded_it(

@@ -17,7 +17,7 @@ from pillsnap.data.cocolabels import read_coco_boxes
 from pillsnap.data.datasets import Sample
 from pillsnap.data.labels import LabelFile, read_yolo_boxes
 from pillsnap.engines.torch.yolo import quiet_ultralytics
-from pillsnap.pipeline.preprocess import LetterboxTransform
+from pillsnap.pipeline.transforms import LetterboxTransform
 
 CLASSES = 3
 BOX = "0 0.5 0.5 0.2 0.2"

@@ -37,7 +37,7 @@ from pillsnap.export import (
 )
 from pillsnap.export.check import prove
 from pillsnap.export.exporters import Traced, exporting
-from pillsnap.export.onnxfile import read_hashed
+from pillsnap.export.reading import read_hashed
 from tests.small_models import Experiment, make_classifier
 
 # Measured on these models: at most 6e-5 px, 9e-8 in score, 2e-7 in logit.

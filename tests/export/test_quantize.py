@@ -27,6 +27,7 @@ from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from pillsnap.compare.detection import keep_indices
+from pillsnap.compare.matching import match_boxes
 from pillsnap.config.cells import STAGES
 from pillsnap.config.load import load_config
 from pillsnap.config.settings import Config, InputShape
@@ -39,7 +40,6 @@ from pillsnap.export import (
     export_classification_onnx,
     export_detection_onnx,
 )
-from pillsnap.export.onnxfile import graph_sha256
 from pillsnap.export.quantize import (
     STATIC_OPS,
     Calibration,
@@ -56,8 +56,8 @@ from pillsnap.export.quantize import (
 )
 from pillsnap.export.quantize.graph import COMPUTE
 from pillsnap.export.quantize.int8 import count_compute
+from pillsnap.export.reading import graph_sha256
 from pillsnap.pipeline.images import read_image
-from pillsnap.pipeline.nms import match_boxes
 from pillsnap.pipeline.preprocess import preprocess
 from tests.small_models import Experiment
 

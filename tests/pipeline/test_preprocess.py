@@ -14,10 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pillsnap.pipeline.preprocess import (
-    CROP_MODES,
-    ClassifyTransform,
-    Geometry,
-    LetterboxTransform,
     Pixels,
     Tensor,
     classify_tensor,
@@ -25,6 +21,7 @@ from pillsnap.pipeline.preprocess import (
     preprocess,
     unletterbox,
 )
+from pillsnap.pipeline.transforms import CROP_MODES, ClassifyTransform, Geometry, LetterboxTransform
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")

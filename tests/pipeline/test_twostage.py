@@ -20,7 +20,7 @@ from pillsnap.infer.outputs import json_line, open_results, save_drawn
 from pillsnap.infer.progress import Progress
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.crops import crop_box
-from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform
+from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.pipeline.twostage import Pipeline, Stage
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from pillsnap.core.hashes import sha256_json
 from pillsnap.engines import Batch, Engine, Reference, Request, register
-from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform
+from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 
 COLOURS = np.array(
     [(0.9, 0.1, 0.1), (0.1, 0.9, 0.1), (0.1, 0.1, 0.9), (0.9, 0.9, 0.1)], dtype=np.float32

@@ -43,7 +43,7 @@ from pillsnap.data.labels import Box
 from pillsnap.gate.finish import finish
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
-from pillsnap.pipeline.preprocess import Geometry
+from pillsnap.pipeline.transforms import Geometry
 from pillsnap.report import SCHEMA_PATH, STAGE_KEYS, RunFacts, build_report, publish_report
 from pillsnap.report.environment import PACKAGES
 from pillsnap.report.policy import sample_policy

@@ -21,7 +21,7 @@ from pillsnap.core.arraycache import ArrayCache
 from pillsnap.core.errors import DataError
 from pillsnap.core.hashes import sha256_file, sha256_json
 from pillsnap.gate.bundle import Bundle, write_manifest
-from pillsnap.pipeline.preprocess import ClassifyTransform, Geometry, LetterboxTransform
+from pillsnap.pipeline.transforms import ClassifyTransform, Geometry, LetterboxTransform
 from tests.plugin.project import Project
 
 TRANSFORMS = {

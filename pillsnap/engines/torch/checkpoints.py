@@ -11,7 +11,7 @@ from pillsnap.engines.torch.backbones import data_config
 from pillsnap.engines.torch.safe_load import LoadedModel
 from pillsnap.engines.torch.timm_models import load_classifier
 from pillsnap.engines.torch.yolo import load_detector, require_size
-from pillsnap.pipeline.preprocess import ClassifyTransform, LetterboxTransform
+from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 
 if TYPE_CHECKING:
     import torch

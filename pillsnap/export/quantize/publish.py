@@ -16,10 +16,11 @@ from pillsnap.core.files import file_lock, write_atomic
 from pillsnap.core.hashes import sha256_file
 from pillsnap.export.check import prove
 from pillsnap.export.exporters import Traced
-from pillsnap.export.onnxfile import PREFIX, Exported, exported, graph_sha256, read_with_weights
+from pillsnap.export.onnxfile import PREFIX, Exported, exported
 from pillsnap.export.quantize.calibration import Calibration
 from pillsnap.export.quantize.convert import Criterion, convert
 from pillsnap.export.quantize.recipe import METHODS, PRECISIONS, Recipe
+from pillsnap.export.reading import graph_sha256, read_with_weights
 from pillsnap.export.reuse import Wanted
 
 if TYPE_CHECKING:

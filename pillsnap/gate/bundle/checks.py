@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 from pillsnap.config.cells import MODES, STAGES
 from pillsnap.core.errors import DataError
-from pillsnap.pipeline.preprocess import ClassifyTransform, Geometry, LetterboxTransform
+from pillsnap.pipeline.transforms import ClassifyTransform, Geometry, LetterboxTransform
 
 _SHARD = re.compile(r"[a-z]+-[a-z]+-[0-9]{1,9}")
 _HASH = re.compile(r"[0-9a-f]{64}")

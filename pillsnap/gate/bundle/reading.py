@@ -21,7 +21,7 @@ from pillsnap.data.labels import Box
 from pillsnap.engines.protocol import Batch, Reference, Transform
 from pillsnap.gate.bundle.checks import check_facts, read_cells
 from pillsnap.gate.bundle.writing import FORMAT
-from pillsnap.pipeline.preprocess import LetterboxTransform
+from pillsnap.pipeline.transforms import LetterboxTransform
 
 
 class Bundle:

@@ -1,0 +1,39 @@
+"""What a run's outcomes depend on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pillsnap.config.selection import Selection
+from pillsnap.config.settings import Config, config_sha256
+from pillsnap.core.hashes import sha256_file, sha256_json
+from pillsnap.core.packages import PACKAGES, package_version
+
+
+def run_key(
+    config: Config, selection: Selection, *, markers: str, threads: int, shard_size: int
+) -> str:
+    """SHA-256 over configuration, options, models, versions and pillsnap's own code; the images
+    are not part of it.
+
+    Args:
+        markers: pytest's -m.
+        shard_size: samples of a shard, as the plan has rounded it.
+    """
+    models = {
+        stage: config.exp_dir / "checkpoints" / f"{stage}_best.pt" for stage in selection.stages
+    }
+    models |= {f"candidate {stage}": path for stage, path in selection.candidates.items()}
+    code = Path(__file__).parents[1].rglob("*.py")
+    return sha256_json(
+        {
+            "config": config_sha256(config),
+            "shard_size": shard_size,
+            "selection": repr(selection),
+            "markers": markers,
+            "threads": threads,
+            "models": {k: sha256_file(v) for k, v in models.items() if v.is_file()},
+            "versions": {name: package_version(name) for name in PACKAGES},
+            "code": [sha256_file(path) for path in sorted(code)],
+        }
+    )
