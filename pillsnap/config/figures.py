@@ -1,0 +1,170 @@
+"""The figures of a comparison that are judged: each is one line here.
+
+Tolerances in the configuration, its schema and the report's, the verdict, what a sample certifies
+and the row of the table are all made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+PROFILES = ("strict", "practical", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Certification:
+    """How a sample bounds a figure, one-sided at 95 %: see compare/certify.py.
+
+    Attributes:
+        words: what is counted, as in "0 of 32 flipped".
+        unit: of the trials, with a blank before it, as in "needs 299 boxes"; "" for samples.
+        failures: metrics whose sum is the number of failures; () for a figure that is resampled
+            over images, whose bound is <figure>_upper of map_images.
+        trials: metrics whose sum is the number of trials.
+    """
+
+    words: str
+    unit: str = ""
+    failures: tuple[str, ...] = ()
+    trials: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a cell and its tolerance.
+
+    Attributes:
+        name: of the metric in the report.
+        stage: the task that it is of.
+        meaning: what it is, with its unit, for schemas and documentation.
+        tolerance: name of the tolerance; figures may share one. "" is the figure's own name.
+        label: in the row of the table; "" is not shown.
+        most: the largest value that a tolerance may have; None is any.
+        limits: the tolerance by profile; a profile that is missing does not judge it.
+        noise: what two healthy float32 runs may differ by: beyond it a cell has drifted; None where
+            the figure says nothing of drift.
+        per_stride: judged for every stride by itself.
+        certified: how the sample bounds it; None where it does not.
+    """
+
+    name: str
+    stage: str
+    meaning: str
+    tolerance: str = ""
+    label: str = ""
+    most: float | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    noise: float | None = None
+    per_stride: bool = False
+    certified: Certification | None = None
+
+    @property
+    def limited_by(self) -> str:
+        """Name of its tolerance in the configuration."""
+        return self.tolerance or self.name
+
+
+def _limits(*values: float | None) -> dict[str, float]:
+    """By profile, in the order of PROFILES; None does not judge."""
+    pairs = zip(PROFILES, values, strict=True)
+    return {profile: value for profile, value in pairs if value is not None}
+
+
+FIGURES: tuple[Figure, ...] = (
+    Figure(
+        "mse_mean",
+        "classification",
+        "mean over the samples of the mean squared error over the classes' probabilities",
+        label="mse",
+        limits=_limits(1e-6, 1e-4, 5e-4, None),
+    ),
+    Figure(
+        "mse_p99",
+        "classification",
+        "its 99th percentile over the samples",
+        label="p99",
+        limits=_limits(5e-6, 5e-4, None, None),
+    ),
+    Figure(
+        "top1_mismatch_rate",
+        "classification",
+        "part of the samples whose top-1 class differs, 0 to 1",
+        label="flips",
+        most=1.0,
+        limits=_limits(0.001, 0.01, 0.02, 0.03),
+        noise=0.0,
+        certified=Certification(
+            "flipped", failures=("top1_judged_flips",), trials=("top1_judged_samples",)
+        ),
+    ),
+    Figure(
+        "prob_err_max",
+        "classification",
+        "largest absolute difference of a probability, 0 to 1",
+        label="prob err",
+        most=1.0,
+        limits=_limits(1e-4, None, None, None),
+        noise=1e-4,
+    ),
+    Figure(
+        "raw_box_err_px",
+        "detection",
+        "largest difference of a box edge before NMS, in pixels of the input",
+        label="box px",
+        limits=_limits(0.05, None, None, None),
+        noise=0.05,
+        per_stride=True,
+    ),
+    Figure(
+        "raw_score_err",
+        "detection",
+        "largest difference of a score before NMS, 0 to 1",
+        label="score",
+        most=1.0,
+        limits=_limits(1e-4, None, None, None),
+        noise=1e-4,
+        per_stride=True,
+    ),
+    Figure(
+        "map_0_5_delta",
+        "detection",
+        "difference of mAP at IoU 0.5, 0 to 1",
+        tolerance="map_delta",
+        most=1.0,
+        limits=_limits(0.01, 0.01, 0.01, 0.02),
+        certified=Certification("mAP@0.5 delta"),
+    ),
+    Figure(
+        "map_0_5_0_95_delta",
+        "detection",
+        "difference of mAP at IoU 0.5:0.95, 0 to 1",
+        tolerance="map_delta",
+        label="mAP",
+        most=1.0,
+        limits=_limits(0.01, 0.01, 0.01, 0.02),
+        certified=Certification("mAP@0.5:0.95 delta"),
+    ),
+    Figure(
+        "iou_delta_p95",
+        "detection",
+        "95th percentile of 1 - IoU of boxes that match, 0 to 1",
+        label="IoU p95",
+        most=1.0,
+        limits=_limits(0.01, 0.01, 0.02, 0.08),
+    ),
+    Figure(
+        "unmatched_rate",
+        "detection",
+        "part of the boxes that only one engine has, 0 to 1",
+        label="unmatched",
+        most=1.0,
+        limits=_limits(0.01, 0.01, 0.01, 0.03),
+        certified=Certification(
+            "boxes unmatched",
+            " boxes",
+            failures=("reference_only", "candidate_only"),
+            trials=("reference_boxes", "candidate_boxes"),
+        ),
+    ),
+)
