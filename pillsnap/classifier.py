@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pillsnap.config import Classification
 from pillsnap.errors import CheckpointError
-from pillsnap.weights import LoadedModel, checkpoint_stage, refuse_unreadable, require_finite
+from pillsnap.printable import printable
+from pillsnap.torchfile import StandIn, read_checkpoint
+from pillsnap.weights import LoadedModel, checkpoint_stage, require_finite
 
 if TYPE_CHECKING:
     import torch
@@ -101,17 +100,9 @@ def _create(settings: Classification) -> torch.nn.Module:
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    import torch
-
-    # Harmless things that trainers save beside the weights: timm's arguments, numpy figures.
-    scalar = np.float64(0).__reduce__()[0]
-    dtypes = [type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8", "?")]
-    beside: list[Any] = [argparse.Namespace, scalar, np.dtype, *dtypes]
-    with torch.serialization.safe_globals(beside):
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many types for damaged and refused files
-            refuse_unreadable(path, error)
+    content = read_checkpoint(
+        path, {}, "if you trust its origin, load it there and save model.state_dict() instead"
+    )
     state = _find_state(content)
     if state is None:
         raise CheckpointError(
@@ -119,6 +110,7 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
             where=path,
             got=_outline(content),
             expected=f"tensors by name, bare or under one of {', '.join(_STATE_KEYS)}",
+            hint=_whole_model(content),
         )
     return _strip_prefixes(state)
 
@@ -222,6 +214,17 @@ def _listed(title: str, names: list[str]) -> str:
 
 def _outline(content: object) -> str:
     if isinstance(content, Mapping):
-        keys = ", ".join(str(key) for key in list(content)[:8])
+        keys = ", ".join(printable(key, 40) for key in list(content)[:8])
         return f"a dict with keys {keys}" if keys else "an empty dict"
+    if isinstance(content, StandIn):
+        return printable(f"a pickled {content.name}", 100)
     return f"a {type(content).__name__}"
+
+
+def _whole_model(content: object) -> str | None:
+    """What to do with a file that pickles a model and not its weights."""
+    entries = content.values() if isinstance(content, Mapping) else (content,)
+    models = [entry for entry in entries if isinstance(entry, StandIn) and not entry.called]
+    if any(model.name.startswith("ultralytics.") for model in models):
+        return "a YOLO classifier cannot be used here: train a timm backbone"
+    return "save model.state_dict() in place of the model" if models else None
