@@ -7,7 +7,6 @@ the forward of these classes.
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -55,11 +54,14 @@ _OLD_NAMES = {
 @cache
 def network_layers() -> dict[str, type[torch.nn.Module]]:
     """Class by every dotted name that a pickle may call it; imports ultralytics."""
-    import_module("ultralytics.nn.tasks")
     found = {}
     for module, names in LAYERS.items():
+        try:
+            there: Any = import_module(module)
+        except ModuleNotFoundError:  # of another version
+            continue
         for name in names.split():
-            layer: Any = getattr(sys.modules.get(module), name, None)  # None: another version
+            layer = getattr(there, name, None)
             if layer is None:
                 continue
             found[f"{module}.{name}"] = layer

@@ -36,6 +36,7 @@ SIZED: dict[bytes, tuple[str, Callable[[bytes], object]]] = {
     b"C": ("B", bytes),
     b"B": ("<I", bytes),
     b"\x8e": ("<Q", bytes),
+    b"\x96": ("<Q", bytes),
     b"\x8a": ("B", partial(int.from_bytes, byteorder="little", signed=True)),
 }
 # Push a tuple of so many values.
