@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.config import Classification
 from pillsnap.errors import CheckpointError, first_line
+from pillsnap.torchfile import entries_of
 
 if TYPE_CHECKING:
     import torch
@@ -116,10 +115,8 @@ def require_architecture(settings: Classification, content: object, path: Path) 
     """
     import timm
 
-    held = content if isinstance(content, Mapping) else {}
-    arguments = held.get("args")
-    arguments = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
-    model = arguments.get("model") if isinstance(arguments, Mapping) else None
+    held = entries_of(content)
+    model = entries_of(held.get("args")).get("model")
     found = next((name for name in (held.get("arch"), model) if isinstance(name, str)), "")
     if not found or not timm.is_model(found):
         return

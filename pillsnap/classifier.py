@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from pillsnap.backbones import (
     create_backbone,
@@ -18,14 +15,18 @@ from pillsnap.backbones import (
 )
 from pillsnap.config import Classification
 from pillsnap.errors import CheckpointError
+from pillsnap.printable import printable
 from pillsnap.recorded import recorded_top1
 from pillsnap.statedict import COUNTER, KEYS, find_weights
-from pillsnap.weights import LoadedModel, checkpoint_stage, refuse_unreadable, require_finite
+from pillsnap.torchfile import StandIn, read_checkpoint
+from pillsnap.weights import LoadedModel, checkpoint_stage, require_finite
 
 if TYPE_CHECKING:
     import torch
 
 _SHOWN = 5
+
+_HINT = "if you trust its origin, load it there and save model.state_dict() instead"
 
 
 def load_classifier(settings: Classification, path: Path, size: int | None = None) -> LoadedModel:
@@ -52,7 +53,7 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
             hint="was one checkpoint copied over the other?",
         )
     require_backbone(settings.backbone)
-    content = _read_content(path)
+    content = read_checkpoint(path, {}, _HINT)
     require_architecture(settings, content, path)
     module, state = _network_and_weights(settings, content, size, path)
     if state is None:
@@ -61,6 +62,7 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
             where=path,
             got=_outline(content),
             expected=f"tensors by name, bare or under one of {', '.join(KEYS)}",
+            hint=_whole_model(content),
         )
     _require_fit(settings, module, state, path)
     module.load_state_dict(state, strict=True)
@@ -69,21 +71,6 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
     if settings.channels_last:
         module.to(memory_format=torch.channels_last)
     return LoadedModel(module, recorded=recorded_top1(content))
-
-
-def _read_content(path: Path) -> object:
-    import torch
-
-    # Harmless things that trainers save beside the weights: timm's arguments, numpy figures.
-    scalar = np.float64(0).__reduce__()[0]
-    dtypes = [type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8", "?")]
-    beside: list[Any] = [argparse.Namespace, scalar, np.dtype, *dtypes]
-    with torch.serialization.safe_globals(beside):
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many types for damaged and refused files
-            refuse_unreadable(path, error)
-    return content
 
 
 def _network_and_weights(
@@ -186,6 +173,17 @@ def _listed(title: str, names: list[str]) -> str:
 
 def _outline(content: object) -> str:
     if isinstance(content, Mapping):
-        keys = ", ".join(str(key) for key in list(content)[:8])
+        keys = ", ".join(printable(key, 40) for key in list(content)[:8])
         return f"a dict with keys {keys}" if keys else "an empty dict"
+    if isinstance(content, StandIn):
+        return printable(f"a pickled {content.name}", 100)
     return f"a {type(content).__name__}"
+
+
+def _whole_model(content: object) -> str | None:
+    """What to do with a file that pickles a model and not its weights."""
+    entries = content.values() if isinstance(content, Mapping) else (content,)
+    models = [entry for entry in entries if isinstance(entry, StandIn) and not entry.called]
+    if any(model.name.startswith("ultralytics.") for model in models):
+        return "a YOLO classifier cannot be used here: train a timm backbone"
+    return "save model.state_dict() in place of the model" if models else None
