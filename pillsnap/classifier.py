@@ -78,7 +78,7 @@ def _network_and_weights(
 ) -> tuple[torch.nn.Module, dict[str, torch.Tensor] | None]:
     """The network without weights, at `size` where they are of that, and what is found for it."""
     if size is not None and is_resized(settings.backbone, size):
-        with suppress(CheckpointError):  # as a rule the backbone's own size has the same, or none
+        with suppress(CheckpointError):  # not to be built so; its own size then says what is wrong
             module = create_backbone(settings, size)
             state = find_weights(content, module.state_dict(), path)
             if state is not None and not any(_differences(module, state)):
