@@ -27,7 +27,7 @@ class Approval:
 
     Attributes:
         provider: ONNX Runtime's name of it.
-        reason: the report that passed it, or the one that stands against it.
+        reason: what stands against it; None for an approved one.
     """
 
     stage: str
@@ -35,7 +35,7 @@ class Approval:
     sha256: str
     provider: str
     approved: bool
-    reason: str
+    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,11 @@ def _approvals(
     found = []
     for stage, path, sha256, provider in files:
         earlier = read_judgements(config.out_dir / "reports", sha256, but=f"{name}.json")
-        judged = [*earlier, *judgements_of(report, f"{name}.json", sha256)]
+        # Its name is of this run alone: what is repeated is to give the same report.
+        judged = [*earlier, *judgements_of(report, "this run", sha256)]
         standing = find_standing(judged, stage, provider)
-        approval = Approval(stage, path, sha256, provider, standing.approved, standing.reason)
-        found.append(approval)
+        reason = None if standing.approved else standing.reason
+        found.append(Approval(stage, path, sha256, provider, standing.approved, reason))
     return tuple(found)
 
 
@@ -171,7 +172,7 @@ def _passed(
         if result.verdict.failed:
             return f"{result.cell.id}, {result.verdict.name}"
     for approval in approvals:
-        if approval.path == path and not approval.approved:
+        if approval.path == path and approval.reason is not None:
             return approval.reason
     # Another run may have published the export of a newer one meanwhile.
     if checkpoint != sha256_file(find_best_checkpoint(config.exp_dir, stage)):
