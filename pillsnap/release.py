@@ -107,7 +107,7 @@ def carry_out(config: Config, release: Release) -> None:
                 point_latest(config.out_dir / f"latest_{stage}.onnx", path)
             if not release.kept:
                 publish_standalone(config)
-    except PillsnapError as error:
+    except Exception as error:  # also of the other stage's model, whatever it is
         log.warning("latest_ or pillsnap_pipeline.py could not be written: %s", error)
 
 
@@ -175,6 +175,8 @@ def _passed(
         if approval.path == path and approval.reason is not None:
             return approval.reason
     # Another run may have published the export of a newer one meanwhile.
-    if checkpoint != sha256_file(find_best_checkpoint(config.exp_dir, stage)):
-        return "the checkpoint has changed since"
-    return Path(path)
+    try:
+        now = sha256_file(find_best_checkpoint(config.exp_dir, stage))
+    except PillsnapError:
+        now = "none"
+    return Path(path) if checkpoint == now else "the checkpoint has changed since"
