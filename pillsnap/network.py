@@ -20,7 +20,7 @@ _DEPTH = 50
 
 # A pass of yolov9e at the trial's size takes 1,400 operations, of 13 million values at most.
 _TRIAL = 640
-_OPERATIONS = 50_000
+_OPERATIONS = 20_000
 _VALUES = 2**28
 
 _MAX_STRIDE = 1024

@@ -94,7 +94,7 @@ class CheckpointMaker:
             self._budget.spend(_STEPS)
             return target.layer.__new__(target.layer)
         if isinstance(target, StandIn) and not arguments:
-            return StandIn(target.name)
+            return StandIn(target.name, called=target.called)
         return self.call(target, arguments)
 
     def build(self, target: object, state: object) -> None:
