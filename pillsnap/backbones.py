@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import warnings
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillsnap.config import Classification
 from pillsnap.errors import CheckpointError
+from pillsnap.recorded import training_arguments
 
 if TYPE_CHECKING:
     import torch
@@ -107,11 +107,9 @@ def require_architecture(settings: Classification, content: object, path: Path) 
     """
     import timm
 
-    held = content if isinstance(content, Mapping) else {}
-    arguments = held.get("args")
-    arguments = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
-    model = arguments.get("model") if isinstance(arguments, Mapping) else None
-    found = next((name for name in (held.get("arch"), model) if isinstance(name, str)), "")
+    said = content.get("arch") if isinstance(content, Mapping) else None
+    names = (said, training_arguments(content).get("model"))
+    found = next((name for name in names if isinstance(name, str)), "")
     if not found or not timm.is_model(found):
         return
     if _current(found) != _current(settings.backbone):

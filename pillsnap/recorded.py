@@ -1,4 +1,4 @@
-"""What training wrote into a checkpoint about how good the model is."""
+"""What training wrote into a checkpoint beside the weights: arguments, and how good the model is."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def training_arguments(content: object) -> Mapping[str, Any]:
+    """The command line of timm's trainer by name: `args`, a Namespace or a dict; else nothing."""
+    found = content.get("args") if isinstance(content, Mapping) else None
+    if isinstance(found, argparse.Namespace):
+        return vars(found)
+    return found if isinstance(found, Mapping) else {}
+
+
 def recorded_top1(content: object) -> float | None:
     """Top-1, 0 to 1, that timm's trainer measured: `metric`, where its arguments say that top-1 was
     what it went by. Else None: a loss or an accuracy of other trainers stand there as well."""
-    held = content if isinstance(content, Mapping) else {}
-    arguments = held.get("args")
-    entries = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
-    if not isinstance(entries, Mapping) or entries.get("eval_metric") != "top1":
+    if training_arguments(content).get("eval_metric") != "top1":
         return None
-    percent = _number(held.get("metric"))
+    percent = _number(content.get("metric")) if isinstance(content, Mapping) else None
     return None if percent is None else _rate(percent / 100)
 
 
