@@ -1,4 +1,4 @@
-"""What training wrote into a checkpoint beside the weights: arguments, and how good the model is."""
+"""What training wrote into a checkpoint beside the weights: arguments, and how good it became."""
 
 from __future__ import annotations
 
