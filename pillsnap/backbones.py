@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillsnap.config import Classification
 from pillsnap.errors import CheckpointError, first_line
+from pillsnap.recorded import training_arguments
 from pillsnap.torchfile import entries_of
 
 if TYPE_CHECKING:
@@ -115,9 +116,9 @@ def require_architecture(settings: Classification, content: object, path: Path) 
     """
     import timm
 
-    held = entries_of(content)
-    model = entries_of(held.get("args")).get("model")
-    found = next((name for name in (held.get("arch"), model) if isinstance(name, str)), "")
+    said = entries_of(content).get("arch")
+    names = (said, training_arguments(content).get("model"))
+    found = next((name for name in names if isinstance(name, str)), "")
     if not found or not timm.is_model(found):
         return
     if _current(found) != _current(settings.backbone):

@@ -1,20 +1,25 @@
-"""What training wrote into a checkpoint about how good the model is."""
+"""What training wrote into a checkpoint beside the weights: arguments, and how good it became."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pillsnap.torchfile import entries_of
 
 
+def training_arguments(content: object) -> Mapping[str, Any]:
+    """The command line of timm's trainer by name: `args`, a Namespace or a dict; else nothing."""
+    return entries_of(entries_of(content).get("args"))
+
+
 def recorded_top1(content: object) -> float | None:
     """Top-1, 0 to 1, that timm's trainer measured: `metric`, where its arguments say that top-1 was
     what it went by. Else None: a loss or an accuracy of other trainers stand there as well."""
-    held = entries_of(content)
-    if entries_of(held.get("args")).get("eval_metric") != "top1":
+    if training_arguments(content).get("eval_metric") != "top1":
         return None
-    percent = _number(held.get("metric"))
+    percent = _number(entries_of(content).get("metric"))
     return None if percent is None else _rate(percent / 100)
 
 
