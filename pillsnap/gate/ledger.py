@@ -122,13 +122,13 @@ class Ledger:
         )
         recorded = outcomes[0].reference.get("recorded")
         accuracy = measure_accuracy(figures.metrics, cell, self._run.config, recorded)
-        short = shortfall(accuracy, cell.stage)
-        if short is not None and not verdict.failed:
-            verdict = Verdict("inconclusive", reason=short)
         if unreadable and not verdict.failed:
             count = sum(outcome.samples for outcome in outcomes)
             reason = f"{unreadable} of {count} images could not be read"
             verdict = Verdict("inconclusive", reason=reason)
+        short = shortfall(accuracy, cell.stage)
+        if short is not None and not verdict.failed:
+            verdict = Verdict("inconclusive", reason=short)
         return CellResult(
             cell,
             verdict,
