@@ -260,6 +260,7 @@ FOREIGN: list[tuple[Callable[[Path], Any], str]] = [
     (write_onnx, "an ONNX model"),
     (write_torchscript, "a TorchScript archive"),
     (lambda path: path.mkdir(), "is a folder"),
+    (lambda path: os.mkfifo(path), "no regular file"),
 ]
 
 

@@ -57,9 +57,9 @@ def require_head(head: Any, path: Path) -> None:
     """
     import torch
 
-    if type(head.nc) is not int or head.nc < 1:
-        raise _odd(path, "its number of classes", head.nc, "a whole number")
-    stride = head.stride
+    classes, stride = getattr(head, "nc", None), getattr(head, "stride", None)
+    if type(classes) is not int or classes < 1:
+        raise _odd(path, "its number of classes", classes, "a whole number")
     strides = stride.tolist() if isinstance(stride, torch.Tensor) and stride.ndim == 1 else []
     if not strides or not all(
         isinstance(value, float) and value.is_integer() and 1 <= value <= _MAX_STRIDE
@@ -107,10 +107,10 @@ def try_network(module: torch.nn.Module, strides: tuple[int, ...], path: Path) -
             output = torch.func.functional_call(module, state, (images,))
         found = tuple(output.shape)
     except Exception as error:  # whatever layers that do not fit together raise
-        raise _broken(path, str(error).strip() or type(error).__name__) from error
+        raise broken_network(path, error) from error
     cells = sum(math.ceil(_TRIAL / stride) ** 2 for stride in strides)
     if found != (1, cells, 7):
-        raise _broken(path, f"output {list(found)} in place of [1, {cells}, 7]")
+        raise broken_network(path, f"output {list(found)} in place of [1, {cells}, 7]")
 
 
 def last_layer(model: object) -> str:
@@ -131,7 +131,7 @@ def _sequence(model: object) -> list[Any]:
     layers = modules.get("model") if isinstance(modules, dict) else None
     if type(layers) is not torch.nn.Sequential:
         return []
-    return list(vars(layers)["_modules"].values())
+    return list(vars(layers).get("_modules", {}).values())
 
 
 def _require_tree(model: torch.nn.Module, path: Path) -> None:
@@ -152,6 +152,8 @@ def _require_tree(model: torch.nn.Module, path: Path) -> None:
                 "a detector of other ones",
             )
         held = vars(layer)
+        if "_modules" not in held:
+            raise _odd(path, f"layer {name}", "a layer without a state", "its weights")
         bare = not held["_modules"] and not held["_parameters"] and not held["_buffers"]
         if id(layer) in seen and not bare:  # an activation may serve many layers
             raise _odd(path, f"layer {name}", "also at another place", "one place")
@@ -205,10 +207,11 @@ def _odd(path: Path, what: str, got: object, expected: str) -> CheckpointError:
     )
 
 
-def _broken(path: Path, reason: str) -> CheckpointError:
+def broken_network(path: Path, reason: object) -> CheckpointError:
+    """The error of a network that does not run, for `reason`."""
     return CheckpointError(
         "the detector's network does not run",
         where=path,
-        got=printable(reason.splitlines()[0], 200),
+        got=printable(str(reason).strip() or type(reason).__name__, 200),
         hint="does it run where it was trained? save it anew with the ultralytics that did it",
     )

@@ -52,6 +52,8 @@ def require_checkpoint(path: Path) -> None:
         )
     if path.is_dir():
         raise CheckpointError("the checkpoint is a folder", where=path, expected="a .pt file")
+    if not path.is_file():  # opening a pipe waits for ever
+        raise CheckpointError("the checkpoint is no regular file", where=path)
     try:
         kind = _foreign_kind(path)
     except OSError as error:

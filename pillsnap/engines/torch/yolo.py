@@ -17,6 +17,7 @@ from pillsnap.config.settings import Detection
 from pillsnap.core.errors import CheckpointError
 from pillsnap.core.printable import printable
 from pillsnap.engines.torch.network import (
+    broken_network,
     class_names,
     last_layer,
     require_head,
@@ -98,14 +99,17 @@ def read_detection_model(path: Path) -> tuple[Any, float | None]:
     model = _model_of(content, path)
     require_network(model, path)
     require_head(_require_detection_head(model, path), path)
-    return model.float().eval(), recorded_map(content)
+    try:
+        return model.float().eval(), recorded_map(content)
+    except Exception as error:  # whatever attributes of another kind raise
+        raise broken_network(path, error) from error
 
 
 def _model_of(content: object, path: Path) -> Any:
     """The model in a checkpoint: under ema or model, or the whole of it."""
     layers: Any = import_module("ultralytics.nn.tasks")
     entries = content if isinstance(content, Mapping) else {"model": content}
-    if entries.get("modelopt"):
+    if entries.get("modelopt") is not None:
         raise CheckpointError(
             "quantisation-aware checkpoints are not supported",
             where=path,
@@ -130,7 +134,7 @@ def _model_of(content: object, path: Path) -> Any:
         where=path,
         got="keys " + ", ".join(printable(key, 40) for key in list(entries)[:8]),
         expected="the .pt that ultralytics training saves, with the model under ema or model",
-        hint="is this the classifier's checkpoint?",
+        hint="give the whole .pt that training saved; or is this the classifier's checkpoint?",
     )
 
 
@@ -160,7 +164,7 @@ def architecture(model: Any) -> str:
     """Name of the model's yaml file without suffix, as "yolo11n"; "" when it is not known."""
     yaml = getattr(model, "yaml", None)
     name = yaml.get("yaml_file") if isinstance(yaml, Mapping) else None
-    return Path(str(name).replace("\\", "/")).stem if name else ""
+    return printable(Path(str(name).replace("\\", "/")).stem, 60) if name else ""
 
 
 def _require_detection_head(model: Any, path: Path) -> Any:
@@ -180,7 +184,7 @@ def _require_detection_head(model: Any, path: Path) -> Any:
             expected="task detect, last layer Detect",
             hint="train with task=detect, or give the detector's checkpoint",
         )
-    if head.cv2 is None or head.cv3 is None:
+    if getattr(head, "cv2", None) is None or getattr(head, "cv3", None) is None:
         raise CheckpointError(
             "the checkpoint was fused: its one-to-many head, which feeds the NMS, is gone",
             where=path,

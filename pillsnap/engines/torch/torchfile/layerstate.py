@@ -35,6 +35,9 @@ def fill_layer(layer: torch.nn.Module, state: object) -> None:
             del own[name]
         elif name in _HELD:
             _require_parts(layer, name, value)
+        elif name == "_non_persistent_buffers_set":
+            if not isinstance(value, set):
+                raise _refusal(layer, name, value)
         elif name.endswith("_hooks") or name == "_compiled_call_impl":
             if value:
                 raise _refusal(layer, name, value)
