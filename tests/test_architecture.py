@@ -36,7 +36,7 @@ HEAVY = {"torch", "timm", "ultralytics", "onnx", "onnxruntime", "pycocotools", "
 HEAVY |= {"fastapi", "starlette", "uvicorn"}
 
 # The modules that train the demo's checkpoints, which the gate never imports.
-MAY_BE_HEAVY = {"pillsnap.demo.assigner"}
+MAY_BE_HEAVY = {"pillsnap.demo.training.assigner"}
 
 
 @cache
@@ -174,7 +174,7 @@ def test_heavy_libraries_are_imported_where_they_are_needed() -> None:
     }
     assert heavy == MAY_BE_HEAVY
     users = {name for name, others in arrows().items() if others & MAY_BE_HEAVY}
-    assert all(name.startswith("pillsnap.demo.train") for name in users)
+    assert all(name.startswith("pillsnap.demo.training.") for name in users)
 
 
 @pytest.mark.parametrize(

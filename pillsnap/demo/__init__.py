@@ -4,5 +4,5 @@ Nothing is imported here, so that `import pillsnap.demo` costs nothing:
 
 - `pillsnap.demo.render` draws photos and scenes of pills (Pillow and numpy only);
 - `pillsnap.demo.dataset` writes the validation images and installs the checkpoints;
-- `pillsnap.demo.train` retrains both checkpoints from nothing (torch, timm, ultralytics).
+- `pillsnap.demo.training` retrains both checkpoints from nothing (torch, timm, ultralytics).
 """

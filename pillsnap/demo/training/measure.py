@@ -13,7 +13,7 @@ from PIL import Image
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.labels import CLASS_NAME
 from pillsnap.demo.render import render_scene
-from pillsnap.demo.train_classifier import ARCHITECTURE, eval_transform, normalise
+from pillsnap.demo.training.classifier import ARCHITECTURE, eval_transform, normalise
 
 if TYPE_CHECKING:
     import torch

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.demo.checkpoint import write_checkpoint
 from pillsnap.demo.labels import CLASS_NAME, yolo_label
 from pillsnap.demo.render import render_scene
+from pillsnap.demo.training.checkpoint import write_checkpoint
 
 if TYPE_CHECKING:
     from ultralytics.models.yolo.detect import DetectionTrainer
@@ -46,7 +46,7 @@ def train_detector(out: Path, work: Path, *, seed: int, threads: int) -> Path:
     import torch
     from ultralytics import YOLO
 
-    from pillsnap.demo.assigner import give_heads_their_sizes
+    from pillsnap.demo.training.assigner import give_heads_their_sizes
 
     def prepare_loss(trainer: DetectionTrainer) -> None:
         give_heads_their_sizes(trainer.model)

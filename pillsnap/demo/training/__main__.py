@@ -1,6 +1,6 @@
 """Retrains the demo's checkpoints from nothing and measures them.
 
-    python -m pillsnap.demo.train [--stage classification|detection|both] [--out DIR]
+    python -m pillsnap.demo.training [--stage classification|detection|both] [--out DIR]
 
 Needs no GPU and no network. Everything but the results stays in a temporary folder.
 """
@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 from pillsnap.demo.dataset import write_validation
-from pillsnap.demo.measure import measure_classifier, measure_detector
-from pillsnap.demo.train_classifier import train_classifier
-from pillsnap.demo.train_detector import keep_offline, train_detector
+from pillsnap.demo.training.classifier import train_classifier
+from pillsnap.demo.training.detector import keep_offline, train_detector
+from pillsnap.demo.training.measure import measure_classifier, measure_detector
 
 STAGES = ("classification", "detection")
 
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m pillsnap.demo.train",
+        prog="python -m pillsnap.demo.training",
         description="Retrain the demo's checkpoints from nothing and measure them.",
     )
     parser.add_argument("--stage", choices=(*STAGES, "both"), default="both")

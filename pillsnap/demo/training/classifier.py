@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from pillsnap.demo.checkpoint import write_checkpoint
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.render import render_crop, render_single
+from pillsnap.demo.training.checkpoint import write_checkpoint
 
 if TYPE_CHECKING:
     import torch
