@@ -7,7 +7,7 @@ from pathlib import Path
 from pillsnap.config.settings import Config
 from pillsnap.export.onnxfile import Exported, describe_onnx, stage_of
 from pillsnap.export.publish import export_once
-from pillsnap.export.reading import read_onnx, read_with_weights, stored_bytes
+from pillsnap.export.reading import read_onnx, read_with_weights
 
 __all__ = [
     "Exported",
@@ -18,7 +18,6 @@ __all__ = [
     "read_onnx",
     "read_with_weights",
     "stage_of",
-    "stored_bytes",
 ]
 
 
