@@ -19,7 +19,7 @@ def _define_tolerances() -> type:
     kinds = {
         figure.limited_by: Annotated[
             Annotated[float, Field(ge=0.0, le=figure.most)] | None,
-            Field(description="Largest " + ", and ".join(meanings[figure.limited_by]) + "."),
+            Field(description="; ".join(meanings[figure.limited_by]) + ". null: not judged"),
         ]
         for figure in FIGURES
     }
