@@ -23,6 +23,7 @@ from pillsnap.core.hashes import sha256_json
 
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
 CropMode = Literal["center", "squash", "border"]
+Exporter = Literal["torchscript", "dynamo"]
 Int8Method = Literal["static", "dynamic", "auto"]
 Part = Annotated[float, Field(ge=0.0, le=1.0)]
 Deviation = Annotated[float, Field(ge=1e-6, le=1.0)]
@@ -143,7 +144,7 @@ class Export:
     out_dir: Path | None = None
     opset: Annotated[int, Field(ge=13, le=22)] = 17
     dynamic_axes: bool = True
-    exporter: Literal["torchscript", "dynamo"] = "torchscript"
+    exporter: Exporter = "torchscript"
     input_shape: InputShape = InputShape()
     postprocess: Postprocess = Postprocess()
     quantize: Quantize = Quantize()
