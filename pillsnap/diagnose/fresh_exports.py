@@ -6,16 +6,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pillsnap.config.settings import Config
+from pillsnap.config.settings import Config, Exporter
 from pillsnap.export import export_onnx
 from pillsnap.export.reading import opset_of
 
 if TYPE_CHECKING:
     import onnx
-
-Exporter = Literal["torchscript", "dynamo"]
 
 _OTHER: dict[Exporter, tuple[Exporter, int]] = {
     "torchscript": ("dynamo", 18),

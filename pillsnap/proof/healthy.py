@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pillsnap.compare.loading import load_batches
 from pillsnap.config.selection import Selection
-from pillsnap.config.settings import Config
+from pillsnap.config.settings import Config, Exporter
 from pillsnap.data.datasets import read_samples
 from pillsnap.data.sampling import select
 from pillsnap.engines import Batch
@@ -31,7 +31,7 @@ class Healthy:
     stage: str
     model: str
     size: tuple[int, int] | None
-    exporter: Literal["torchscript", "dynamo"]
+    exporter: Exporter
     opset: int
     batch: int
 

@@ -9,7 +9,8 @@ from typing import Any
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.verdict import find_breaches
 from pillsnap.config.selection import Selection
-from pillsnap.config.settings import Config, Tolerances
+from pillsnap.config.settings import Config
+from pillsnap.config.tolerances import Tolerances
 from pillsnap.core.errors import first_line
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import export_onnx

@@ -11,7 +11,9 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from pillsnap.config.load import ENV_NAMES, find_config, load_config
-from pillsnap.config.settings import Compare, Config, Paths, Profiles, Tolerances, config_sha256
+from pillsnap.config.schema import read_comments
+from pillsnap.config.settings import Compare, Config, Paths, config_sha256
+from pillsnap.config.tolerances import Profiles, Tolerances
 from pillsnap.core.errors import ConfigError
 from pillsnap.infer.choice import VARIABLES
 
@@ -22,20 +24,6 @@ def load(folder: Path, text: str = "", **environ: str) -> Config:
     path = folder / "config.yaml"
     path.write_text("paths: {exp_dir: out}\n" + text, encoding="utf-8")
     return load_config(path, environ)
-
-
-def documented() -> Iterator[tuple[str, str, str]]:
-    """Dotted key, value and the comment directly above it of each line of config.yaml."""
-    above: list[str] = []
-    comment: list[str] = []
-    for line in (ROOT / "config.yaml").read_text(encoding="utf-8").splitlines():
-        match = re.fullmatch(r"( *)(\w+):(.*)", line)
-        if match is None:
-            comment = [*comment, line.strip(" #")] if line.strip() else []
-            continue
-        above = [*above[: len(match[1]) // 2], match[2]]
-        yield ".".join(above), match[3].strip(), " ".join(comment)
-        comment = []
 
 
 def leaves(cls: Any, prefix: str = "") -> Iterator[str]:
@@ -52,19 +40,19 @@ def leaves(cls: Any, prefix: str = "") -> Iterator[str]:
 
 
 def test_config_yaml_has_every_key_and_no_other() -> None:
-    sections = {key for key, value, _ in documented() if not value}
-    assert {key for key, _, _ in documented()} - sections == set(leaves(Config))
+    sections = {key for key, value, _ in read_comments() if not value}
+    assert {key for key, _, _ in read_comments()} - sections == set(leaves(Config))
 
 
 def test_every_key_of_config_yaml_says_its_default() -> None:
-    for key, value, comment in documented():
+    for key, value, comment in read_comments():
         if value and not key.startswith("export.compare.tolerances."):
             assert re.search(r"(Default: [^ ]|Required( within combo)?\.$)", comment), key
 
 
 def test_documented_defaults_are_the_defaults(tmp_path: Path) -> None:
     lines = ["paths: {exp_dir: out}"]
-    for key, value, comment in documented():
+    for key, value, comment in read_comments():
         if key.startswith(("paths", "data.val.combo")):
             continue
         name = key.rsplit(".", 1)[-1]

@@ -6,15 +6,17 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from pillsnap.config import cells
+from pillsnap.config.settings import Int8Method
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import canonical_json, sha256_file, sha256_json
 from pillsnap.engines import package_versions
 from pillsnap.export.onnxfile import PREFIX, Exported
 
-PRECISIONS = ("fp16", "int8")
-METHODS = ("static", "dynamic", "auto")
+PRECISIONS = tuple(each for each in cells.PRECISIONS if each != "fp32")
+METHODS: tuple[str, ...] = get_args(Int8Method)
 
 
 @dataclass(frozen=True)
