@@ -66,13 +66,14 @@ def create_app(config: Config, environ: Mapping[str, str]) -> FastAPI:
         environ: see read_environment; API_KEY and the model paths are looked up here.
 
     Raises:
-        PillsnapError: fastapi is not installed, or a model cannot be loaded.
+        PillsnapError: a library of the extra is missing, or a model cannot be loaded.
     """
     try:
+        import prometheus_client  # noqa: F401
         from fastapi import FastAPI
     except ImportError as error:
         raise PillsnapError(
-            "fastapi is not installed", hint="pip install 'pillsnap[serve]'"
+            f"{error.name} is not installed", hint="pip install 'pillsnap[serve]'"
         ) from error
     service = Service(config, environ)
 
@@ -160,7 +161,7 @@ class Service:
         from fastapi import Response
 
         models = self._models.describe()
-        text = self._metrics.render({"waiting_requests": self._predictor.waiting}, models)
+        text = self._metrics.render(self._predictor.waiting, models)
         return Response(text, media_type="text/plain; version=0.0.4")
 
     async def predict(self, request: Request) -> Response:
