@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from PIL import Image
+from starlette.testclient import TestClient
 
 from pillsnap.config.cells import STAGES
 from pillsnap.config.settings import Config
