@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 MOST_ENTRIES, MOST_LINES = 17, 250
 
 HEAVY = {"torch", "timm", "ultralytics", "onnx", "onnxruntime", "pycocotools", "jsonschema"}
-HEAVY |= {"fastapi", "starlette", "uvicorn"}
+HEAVY |= {"prometheus_client", "scipy", "starlette", "uvicorn"}
 
 # The modules that train the demo's checkpoints, which the gate never imports.
 MAY_BE_HEAVY = {"pillsnap.demo.training.assigner"}

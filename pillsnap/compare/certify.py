@@ -7,7 +7,6 @@ theirs along, by resampling images. Pure: numbers in, numbers and words out.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -16,9 +15,6 @@ CONFIDENCE = 0.95
 
 # A tolerance that takes more trials than this is one that no sample certifies.
 MOST_TRIALS = 10**9
-
-# Stands in for a denominator of 0 in Lentz's algorithm.
-_TINY = 1e-300
 
 # By figure: what a failure is, and of what many are needed.
 WORDS = {
@@ -68,11 +64,8 @@ def certify_bound(upper: float | None, trials: int, tolerance: float | None) -> 
 def upper_bound(failures: int, trials: int, confidence: float = CONFIDENCE) -> float | None:
     """The largest p with P(X <= failures) >= 1 - confidence for X ~ Binomial(trials, p).
 
-    The tail's logarithm is concave in p (it is a beta distribution's survival function), so
-    Newton's steps from the left go past the root once and come down to it from then on.
-
     Raises:
-        ValueError: a confidence below a half, where the fraction below need not converge, or of 1.
+        ValueError: a confidence below a half, as a level of error would be, or of 1 and more.
     """
     if not 0.5 <= confidence < 1:
         raise ValueError(f"confidence must be at least 0.5 and less than 1, not {confidence}")
@@ -80,17 +73,10 @@ def upper_bound(failures: int, trials: int, confidence: float = CONFIDENCE) -> f
         return None
     if failures >= trials:
         return 1.0
-    if failures == 0:
-        return -math.expm1(math.log(1 - confidence) / trials)
-    goal = math.log(1 - confidence)
-    p = (failures + 2) / (trials + 3)  # from here on up the fraction below converges fast
-    for _ in range(100):
-        log_tail, slope = _log_lower_tail(failures, trials, p)
-        step = (goal - log_tail) / slope
-        p = min(p + step, (p + 1) / 2)
-        if abs(step) <= 1e-14 * p:
-            break
-    return p
+    from scipy.special import betaincinv
+
+    # The tail is a beta distribution's survival function.
+    return float(betaincinv(failures + 1, trials - failures, confidence))
 
 
 def samples_needed(
@@ -106,30 +92,6 @@ def samples_needed(
         return None
     counts = range(max(1, failures), MOST_TRIALS + 1)
     return counts[bisect_left(counts, True, key=enough)]
-
-
-def _log_lower_tail(k: int, n: int, p: float) -> tuple[float, float]:
-    """log P(X <= k) for X ~ Binomial(n, p) and its derivative in p; 0 < k < n.
-
-    The tail is the regularised incomplete beta function I_(1-p)(n - k, k + 1), by its continued
-    fraction (DLMF 8.17.22, https://dlmf.nist.gov/8.17#v) in Lentz's algorithm.
-    """
-    a, b, x = n - k, k + 1, 1 - p
-    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
-    log_front = a * math.log1p(-p) + b * math.log(p) - math.log(a) - log_beta
-    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
-    fraction = d
-    for m in range(1, 1_000_000):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        before = fraction
-        for term in (even, odd):
-            c = 1 + term / c or _TINY
-            d = 1 / (1 + term * d or _TINY)
-            fraction *= c * d
-        if abs(fraction - before) <= 1e-15 * fraction:
-            break
-    return log_front + math.log(fraction), -a / (x * p * fraction)
 
 
 def in_words(figure: str, found: Certified) -> str:

@@ -165,19 +165,16 @@ def file_lock(path: Path) -> Iterator[None]:
     Raises:
         PillsnapError: the lock file cannot be made or locked.
     """
+    from filelock import FileLock
+
     make_folder(path.parent)
+    lock = FileLock(path, mode=FILE_MODE, poll_interval=0.01, fallback_to_soft=False)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        held = lock.acquire()
     except OSError as error:
         raise _unwritable(path, error) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            raise _unwritable(path, error) from error
+    with held:
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _temp_beside(path: Path) -> Path:

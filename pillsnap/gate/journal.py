@@ -6,9 +6,7 @@ records are whole; `done` that nothing is left to do. All of it is plain JSON.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -28,29 +26,31 @@ class RunLock:
     """Held by a run's controller while it lives; goes with the process, however that ends.
 
     Raises:
-        PillsnapError: it cannot be made there.
+        PillsnapError: it cannot be made, or taken there.
     """
 
     def __init__(self, run_dir: Path) -> None:
+        from filelock import FileLock
+
         make_folder(run_dir)
-        path = run_dir / ".lock"
-        try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-        except OSError as error:
-            raise PillsnapError(
-                "the run cannot be locked", where=path, got=error.strerror
-            ) from error
+        self._lock = FileLock(
+            run_dir / ".lock", mode=FILE_MODE, thread_local=False, fallback_to_soft=False
+        )
 
     def take(self) -> bool:
         """Whether no other process holds it."""
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            self._lock.acquire(blocking=False)
+        except TimeoutError:
             return False
+        except OSError as error:
+            raise PillsnapError(
+                "the run cannot be locked", where=self._lock.lock_file, got=error.strerror
+            ) from error
         return True
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        self._lock.release(force=True)
 
 
 def begin(run_dir: Path, key: str) -> None:

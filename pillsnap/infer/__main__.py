@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from pillsnap.config.cells import PROVIDERS
@@ -78,8 +79,11 @@ def _infer(arguments: argparse.Namespace) -> int:
     paths = find_inputs(arguments.inputs)
     mode, pipeline = _open(arguments, config)
     shared = Path(os.path.commonpath([path.absolute().parent for path in paths]))
-    progress, unreadable = Progress(len(paths), sys.stderr), 0
-    with open_results(arguments.output, sys.stdout) as write:
+    unreadable = 0
+    with (
+        open_results(arguments.output, sys.stdout) as write,
+        closing(Progress(len(paths), sys.stderr)) as progress,
+    ):
         for path, image, result in _results(paths, pipeline, mode, arguments.batch):
             write({"image": str(path), **result})
             if image is None:
@@ -90,7 +94,6 @@ def _infer(arguments: argparse.Namespace) -> int:
                 below = path.absolute().relative_to(shared)
                 save_drawn(image, result, arguments.save_images / f"{below}.png")
             progress.advance(failed=unreadable)
-    progress.clear()
     return unreadable
 
 

@@ -3,37 +3,52 @@
 from __future__ import annotations
 
 import mmap
-import threading
-from bisect import bisect_left
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
+# By the counter's name, without pillsnap_ and _total: what it counts, and its labels.
+_COUNTERS = {
+    "requests": ("requests answered, by route and status", ("route", "status")),
+    "images": ("images of /predict, by outcome", ("outcome",)),
+    "batches": ("forward passes of the pipeline", ()),
+    "batch_images": ("images in them", ()),
+    "reloads": ("calls of /reload, by outcome", ("outcome",)),
+}
+
 # Upper ends, in seconds.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_HELP = {
-    "pillsnap_requests_total": "requests answered, by route and status",
-    "pillsnap_images_total": "images of /predict, by outcome",
-    "pillsnap_batches_total": "forward passes of the pipeline",
-    "pillsnap_batch_images_total": "images in them",
-    "pillsnap_reloads_total": "calls of /reload, by outcome",
-}
-_Labels = tuple[tuple[str, str], ...]
+
+_MODEL_FACTS = ("version", "sha256", "provider")
 
 
 class Metrics:
-    """Counters and one histogram; safe between threads."""
+    """Counters and one histogram in a registry of their own; safe between threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: Counter[tuple[str, _Labels]] = Counter()
-        self._times = [0] * (len(_BUCKETS) + 1)
-        self._seconds = 0.0
+        from prometheus_client import (
+            CollectorRegistry,
+            Counter,
+            Histogram,
+            disable_created_metrics,
+        )
+
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        self._counters = {
+            name: Counter(f"pillsnap_{name}_total", text, labels, registry=self._registry)
+            for name, (text, labels) in _COUNTERS.items()
+        }
+        self._predict_seconds = Histogram(
+            "pillsnap_predict_seconds",
+            "time that requests to /predict took",
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
 
     def count(self, name: str, amount: int = 1, **labels: str) -> None:
         """Add to pillsnap_<name>_total."""
-        with self._lock:
-            self._counts[f"pillsnap_{name}_total", tuple(sorted(labels.items()))] += amount
+        counter = self._counters[name]
+        (counter.labels(**labels) if labels else counter).inc(amount)
 
     def observe_batch(self, images: int) -> None:
         self.count("batches")
@@ -41,54 +56,30 @@ class Metrics:
 
     def observe_predict(self, seconds: float) -> None:
         """Note how long a request to /predict took."""
-        with self._lock:
-            self._times[bisect_left(_BUCKETS, seconds)] += 1
-            self._seconds += seconds
+        self._predict_seconds.observe(seconds)
 
-    def render(self, gauges: dict[str, float], models: dict[str, dict[str, Any]]) -> str:
+    def render(self, waiting: int, models: dict[str, dict[str, Any]]) -> str:
         """All of it as text.
 
         Args:
-            gauges: values of this moment, by name without prefix.
+            waiting: requests that wait for an answer.
             models: what /version says of each stage's model.
         """
-        with self._lock:
-            counts, times, seconds = dict(self._counts), list(self._times), self._seconds
-        lines = []
-        for name, text in _HELP.items():
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} counter"]
-            found = sorted(key for key in counts if key[0] == name)
-            lines += [f"{name}{_text(labels)} {counts[name, labels]}" for _, labels in found]
-        lines += _histogram("pillsnap_predict_seconds", times, seconds)
-        for name, value in {**gauges, "resident_bytes": resident_bytes()}.items():
-            lines += [f"# TYPE pillsnap_{name} gauge", f"pillsnap_{name} {value:g}"]
-        lines.append("# TYPE pillsnap_model_info gauge")
+        from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+        moment = CollectorRegistry()
+        for name, text, value in (
+            ("waiting_requests", "requests that wait for an answer", waiting),
+            ("resident_bytes", "memory of the process that is in RAM", _resident_bytes()),
+        ):
+            Gauge(f"pillsnap_{name}", text, registry=moment).set(value)
+        labels = ("stage", *_MODEL_FACTS)
+        info = Gauge("pillsnap_model_info", "models that serve", labels, registry=moment)
         for stage, facts in models.items():
-            labels = tuple((key, facts[key]) for key in ("version", "sha256", "provider"))
-            lines.append(f"pillsnap_model_info{_text((('stage', stage), *labels))} 1")
-        return "\n".join(lines) + "\n"
+            info.labels(stage, *(facts[name] for name in _MODEL_FACTS)).set(1)
+        return (generate_latest(self._registry) + generate_latest(moment)).decode()
 
 
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM."""
+def _resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * mmap.PAGESIZE  # not 4 KiB on every arm64
-
-
-def _histogram(name: str, counts: list[int], total: float) -> list[str]:
-    lines, sofar = [f"# TYPE {name} histogram"], 0
-    for end, count in zip((*map(str, _BUCKETS), "+Inf"), counts, strict=True):
-        sofar += count
-        lines.append(f'{name}_bucket{{le="{end}"}} {sofar}')
-    return [*lines, f"{name}_sum {total:.6f}", f"{name}_count {sofar}"]
-
-
-def _text(labels: _Labels) -> str:
-    if not labels:
-        return ""
-    quoted = (f'{key}="{_escape(value)}"' for key, value in labels)
-    return "{" + ",".join(quoted) + "}"
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

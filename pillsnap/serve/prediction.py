@@ -16,7 +16,7 @@ from pillsnap.serve.refusal import Refusal
 from pillsnap.serve.uploads import MIB, Upload, read_images
 
 if TYPE_CHECKING:
-    from fastapi import Request
+    from starlette.requests import Request
 
 
 class Predictor:

@@ -27,7 +27,9 @@ from pillsnap.serve.threads import start_thread
 from pillsnap.serve.uploads import read_json_object
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI, Request, Response
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 log = open_log(__name__)
 
@@ -45,7 +47,7 @@ _RELOAD = {
 _HUNG_UP = 499
 
 
-def create_app_from_environment() -> FastAPI:
+def create_app_from_environment() -> Starlette:
     """The service as PILLSNAP_CONFIG, else config.yaml in the current folder, describes it.
 
     Raises:
@@ -59,31 +61,31 @@ def create_app_from_environment() -> FastAPI:
         return create_app(config, read_environment(config.source))
 
 
-def create_app(config: Config, environ: Mapping[str, str]) -> FastAPI:
+def create_app(config: Config, environ: Mapping[str, str]) -> Starlette:
     """The service; loads its models.
 
     Args:
         environ: see read_environment; API_KEY and the model paths are looked up here.
 
     Raises:
-        PillsnapError: fastapi is not installed, or a model cannot be loaded.
+        PillsnapError: a library of the extra is missing, or a model cannot be loaded.
     """
     try:
-        from fastapi import FastAPI
+        import prometheus_client  # noqa: F401
+        from starlette.applications import Starlette
+        from starlette.middleware import Middleware
+        from starlette.routing import Route
     except ImportError as error:
         raise PillsnapError(
-            "fastapi is not installed", hint="pip install 'pillsnap[serve]'"
+            f"{error.name} is not installed", hint="pip install 'pillsnap[serve]'"
         ) from error
     service = Service(config, environ)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         service.close()
 
-    # No pages that describe the service: they would be open to everyone.
-    app = FastAPI(title="pillsnap", lifespan=lifespan, openapi_url=None)
-    app.add_middleware(CloseUnread)
     routes = (
         ("GET", "/health", service.health),
         ("GET", "/version", service.version),
@@ -91,11 +93,15 @@ def create_app(config: Config, environ: Mapping[str, str]) -> FastAPI:
         ("POST", "/reload", service.reload),
         ("GET", "/metrics", service.metrics_text),
     )
-    for method, path, answer in routes:
-        app.add_route(path, service.guarded(path, answer), methods=[method])
-    for status in (404, 405):
-        app.add_exception_handler(status, _plain_error)
-    return app
+    return Starlette(
+        routes=[
+            Route(path, service.guarded(path, answer), methods=[method])
+            for method, path, answer in routes
+        ],
+        middleware=[Middleware(CloseUnread)],
+        exception_handlers=dict.fromkeys((404, 405), _plain_error),
+        lifespan=lifespan,
+    )
 
 
 async def _plain_error(_: Request, error: Exception) -> Response:
@@ -123,8 +129,8 @@ class Service:
         self, path: str, answer: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
         """A route with access control and counted answers, in which every error is JSON."""
-        from fastapi import Response
         from starlette.requests import ClientDisconnect
+        from starlette.responses import Response
 
         async def guard(request: Request) -> Response:
             try:
@@ -157,10 +163,10 @@ class Service:
         return _json(200, {"pillsnap": package_version("pillsnap"), "mode": mode, "models": models})
 
     async def metrics_text(self, _: Request) -> Response:
-        from fastapi import Response
+        from starlette.responses import Response
 
         models = self._models.describe()
-        text = self._metrics.render({"waiting_requests": self._predictor.waiting}, models)
+        text = self._metrics.render(self._predictor.waiting, models)
         return Response(text, media_type="text/plain; version=0.0.4")
 
     async def predict(self, request: Request) -> Response:
@@ -205,6 +211,6 @@ def _read_reload(content: dict[str, Any]) -> tuple[dict[str, str], bool]:
 
 
 def _json(status: int, content: Any) -> Response:
-    from fastapi.responses import JSONResponse
+    from starlette.responses import JSONResponse
 
     return JSONResponse(content, status_code=status)

@@ -53,7 +53,9 @@ def test_nothing_is_writable_for_all_whatever_the_umask(tmp_path: Path) -> None:
             pass
         with appearing_folder(tmp_path / "demo") as folder:
             write_atomic(folder / "map.json", b"{}")
-        RunLock(run_dir).close()
+        lock = RunLock(run_dir)
+        assert lock.take()
+        lock.close()
         begin(run_dir, "key")
     finally:
         os.umask(umask)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
-from pillsnap.core.errors import DataError, ImageError, PillsnapError
-from pillsnap.export.quantize.calibration import choose_images
+from pillsnap.core.errors import DataError, ExportError, ImageError, PillsnapError
+from pillsnap.export.quantize.calibration import choose_images, measure_ranges
 
 
 @pytest.fixture
@@ -112,3 +113,26 @@ def test_images_that_are_not_there_are_passed_over_while_enough_are(images: list
     assert sorted(drawn.paths) == images[2:]
     with pytest.raises(DataError, match=r"10 images .*; 2 cannot be read, such as .*0[01]\.png"):
         choose_images(images, read, verified=(), count=11, seed=0)
+
+
+def test_one_image_that_gives_nan_is_not_passed_over() -> None:
+    """A range over the rest would look like any other."""
+    weights = numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "weights")
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", channels, 2, 2])
+        for name, channels in (("input", 3), ("sums", 1))
+    ]
+    nodes = [
+        helper.make_node("Sqrt", ["input"], ["roots"]),
+        helper.make_node("Conv", ["roots", "weights"], ["sums"]),
+    ]
+    graph = helper.make_graph(nodes, "roots", ends[:1], ends[1:], [weights])
+    opset = helper.make_opsetid("", 18)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=9)
+    good = np.full((1, 3, 2, 2), 4, np.float32)
+    ranges, _ = measure_ranges(model, [good], ["Conv"])
+    assert ranges == {"roots": (2, 2), "sums": (6, 6)}
+    for batches in ([-good, good], [good, -good]):
+        with pytest.raises(ExportError, match="not finite") as caught:
+            measure_ranges(model, batches, ["Conv"])
+        assert "roots, sums" in str(caught.value)

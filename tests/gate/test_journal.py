@@ -56,15 +56,16 @@ import sys
 from pathlib import Path
 from pillsnap.gate.journal import RunLock
 lock = RunLock(Path(sys.argv[1]))
-print(lock.take(), flush=True)
+taken = lock.take()
+print(taken, flush=True)
 sys.stdin.read()
 """
 
 
 @contextmanager
-def held_elsewhere(run_dir: Path) -> Iterator[subprocess.Popen[str]]:
+def held_elsewhere(run_dir: Path, code: str = HOLD) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds a run's lock, as its controller does."""
-    command = [sys.executable, "-c", HOLD, str(run_dir)]
+    command = [sys.executable, "-c", code, str(run_dir)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
         try:
@@ -121,6 +122,16 @@ def test_a_run_that_is_still_going_is_left_alone(tmp_path: Path) -> None:
         controller.kill()
         controller.wait(30)
         assert found(tmp_path) == newer.name
+
+
+def test_a_process_that_the_holder_forked_does_not_keep_its_lock(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path, NAMES[0])
+    forked = HOLD.replace("print", "import os; os.fork() or print")
+    with held_elsewhere(run_dir, forked) as controller:
+        assert found(tmp_path) is None
+        controller.kill()
+        controller.wait(30)
+        assert found(tmp_path) == run_dir.name
 
 
 def test_the_run_that_is_found_is_locked(tmp_path: Path) -> None:

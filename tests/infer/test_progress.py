@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import time
 
 from pillsnap.infer.progress import Progress
+
+# It draws ten times a second at most.
+DRAWN_S = 0.15
 
 
 class Terminal(io.StringIO):
@@ -14,16 +18,20 @@ class Terminal(io.StringIO):
 
 def test_a_terminal_is_told_how_far_it_is_and_what_failed() -> None:
     terminal = Terminal()
-    progress = Progress(2, terminal)
+    progress = Progress(3, terminal)
+    time.sleep(DRAWN_S)
     progress.advance(failed=0)
     first = terminal.getvalue()
-    assert "1/2" in first
+    assert "1/3" in first
     assert "unreadable" not in first
+    time.sleep(DRAWN_S)
     progress.advance(failed=1)
-    assert "2/2" in terminal.getvalue()
+    assert "2/3" in terminal.getvalue()
     assert "1 unreadable" in terminal.getvalue()
-    progress.clear()
-    assert terminal.getvalue().endswith("\r\033[K")
+    for make_room in (progress.clear, progress.close):
+        make_room()
+        *_, line, rest = terminal.getvalue().split("\r")
+        assert line.strip() == rest == ""
 
 
 def test_a_file_is_told_nothing() -> None:
@@ -31,4 +39,5 @@ def test_a_file_is_told_nothing() -> None:
     progress = Progress(1, stream)
     progress.advance(failed=1)
     progress.clear()
+    progress.close()
     assert stream.getvalue() == ""

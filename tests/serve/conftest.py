@@ -16,8 +16,8 @@ from pillsnap.serve.service import create_app
 from tests.e2e.demo_project import DemoProject
 
 if TYPE_CHECKING:  # every run of the gate loads this file, and few need a service
-    from fastapi import FastAPI
-    from fastapi.testclient import TestClient
+    from starlette.applications import Starlette
+    from starlette.testclient import TestClient
 
 LOCAL = ("127.0.0.1", 50_000)
 SMALL = Serve(
@@ -25,9 +25,9 @@ SMALL = Serve(
 )
 
 
-def client(app: FastAPI, peer: tuple[str, int] = LOCAL) -> TestClient:
+def client(app: Starlette, peer: tuple[str, int] = LOCAL) -> TestClient:
     """A client whose requests come from `peer`."""
-    from fastapi.testclient import TestClient
+    from starlette.testclient import TestClient
 
     return TestClient(app, base_url="http://127.0.0.1", client=peer, raise_server_exceptions=False)
 
@@ -48,12 +48,12 @@ def config(passed: DemoProject) -> Config:
 
 
 @pytest.fixture(scope="session")
-def app(config: Config) -> FastAPI:
+def app(config: Config) -> Starlette:
     return create_app(config, {})
 
 
 @pytest.fixture(scope="session")
-def served(app: FastAPI) -> Iterator[TestClient]:
+def served(app: Starlette) -> Iterator[TestClient]:
     with client(app) as opened:
         yield opened
 
@@ -108,6 +108,6 @@ def keyed(config: Config) -> Iterator[TestClient]:
 
 
 @pytest.fixture(scope="session")
-def remote(app: FastAPI, served: TestClient) -> TestClient:
+def remote(app: Starlette, served: TestClient) -> TestClient:
     """A remote client of the service that has no key."""
     return client(app, ("203.0.113.9", 50_000))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from fastapi.testclient import TestClient
+from starlette.testclient import TestClient
 
 from pillsnap.core.errors import ConfigError
 from pillsnap.serve.access import read_key, require_access

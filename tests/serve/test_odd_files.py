@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from fastapi.testclient import TestClient
+from starlette.testclient import TestClient
 
 from pillsnap.config.settings import Config, Paths
 from pillsnap.core.errors import EngineError

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from PIL import Image
+from starlette.testclient import TestClient
 
 from pillsnap.config.cells import STAGES
 from pillsnap.config.settings import Config
@@ -282,9 +282,9 @@ def test_names_are_the_clients_own_without_folders(served: TestClient, photo: by
 
 
 def test_metrics_count_what_was_answered(served: TestClient, photo: bytes) -> None:
-    def count(line: str) -> int:
+    def count(line: str) -> float:
         text = served.get("/metrics").text
-        return int(next(row for row in text.splitlines() if row.startswith(line)).split()[-1])
+        return float(next(row for row in text.splitlines() if row.startswith(line)).split()[-1])
 
     served.post("/predict", files=[("i", ("a", photo)), ("i", ("b", b"no"))])
     answered = 'pillsnap_images_total{outcome="answered"}'

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
+from starlette.testclient import TestClient
 
 from pillsnap.core.hashes import sha256_file
 from tests.e2e.demo_project import DemoProject

@@ -16,8 +16,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from pillsnap.config.load import load_config
 from pillsnap.config.settings import Config
-from pillsnap.core.errors import EngineError
+from pillsnap.core.errors import EngineError, PillsnapError
 from pillsnap.serve.service import create_app
 from tests.e2e.demo_project import DemoProject
 from tests.serve.conftest import client
@@ -56,6 +57,18 @@ def test_mistakes_end_it_with_a_message(
     assert "error: " in done.stderr
     assert "Traceback" not in done.stderr
     assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("library", ["starlette.applications", "prometheus_client"])
+def test_a_library_that_is_missing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    (tmp_path / "config.yaml").write_text("paths: {exp_dir: x}")
+    config = load_config(tmp_path / "config.yaml", {})
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(PillsnapError, match=f"{library} is not installed") as caught:
+        create_app(config, {})
+    assert "pip install 'pillsnap[serve]'" in str(caught.value)
 
 
 def test_what_was_chosen_and_why_is_logged_and_shown(passed: DemoProject, tmp_path: Path) -> None:

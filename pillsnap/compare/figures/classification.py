@@ -185,24 +185,7 @@ def _untrained(columns: Columns, num_classes: int, correct: int, asked: int) -> 
 
 
 def binomial_tail(successes: int, trials: int, p: float) -> float:
-    """P(X >= successes) for X ~ Binomial(trials, p).
+    """P(X >= successes) for X ~ Binomial(trials, p)."""
+    from scipy.special import bdtrc
 
-    Summed upwards from `successes`, where terms fall faster than geometrically once past the mean;
-    at or below the mean the tail is at least about a half, and 1.0 is returned.
-    """
-    if successes <= trials * p:
-        return 1.0
-    log_term = (
-        math.lgamma(trials + 1)
-        - math.lgamma(successes + 1)
-        - math.lgamma(trials - successes + 1)
-        + successes * math.log(p)
-        + (trials - successes) * math.log1p(-p)
-    )
-    term = total = math.exp(log_term)
-    for k in range(successes, trials):
-        term *= (trials - k) / (k + 1) * p / (1 - p)
-        total += term
-        if term < total * 1e-12:
-            break
-    return total
+    return float(bdtrc(successes - 1, trials, p))

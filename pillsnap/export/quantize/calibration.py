@@ -127,6 +127,7 @@ def measure_ranges(
 
     The graph reduces each tensor itself, so memory holds one batch at a time. Clipping outliers
     (entropy, percentiles) was tried: on the demo's detector it doubles the error of the boxes.
+    ONNX Runtime's MinMaxCalibrater gives the same ranges, but passes over images that give NaN.
 
     Args:
         model: float32.
