@@ -6,7 +6,7 @@ here; what could not be read is named, never dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,7 +32,13 @@ class ShapeMismatch(WrongCandidate):
 
 
 class Recorder(Protocol):
-    """Turns outputs into columns, one row a sample."""
+    """Turns outputs into columns, one row a sample.
+
+    Attributes:
+        drift: figures that are the maximum of a column, over strides too, and that column.
+    """
+
+    drift: Mapping[str, str]
 
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch

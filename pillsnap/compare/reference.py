@@ -33,12 +33,6 @@ from pillsnap.pipeline.transforms import LetterboxTransform
 # Samples that the noise floor is measured on.
 FLOOR_SAMPLES = 2
 
-# Drift per sample by the name of the figure that is its maximum.
-_DRIFT = {
-    "classification": {"prob_err_max": "prob_err_max", "logit_err_max": "logit_err_max"},
-    "detection": {"raw_box_err_px": "box_err_px", "raw_score_err": "score_err"},
-}
-
 
 class RememberedReference:
     """A reference that is asked once for each batch.
@@ -98,7 +92,6 @@ class RememberedReference:
         variants = self.reference.variants
         if not variants:
             return None
-        stage = "detection" if batch.geometries else "classification"
         count = min(FLOOR_SAMPLES, len(batch.samples))
         few, geometries = batch.samples[:count], batch.geometries[:count]
 
@@ -109,11 +102,11 @@ class RememberedReference:
                 # A detector's seventh column is for references alone.
                 other = other[..., :6] if batch.geometries else other
                 columns = recorder.columns(few, geometries, output[:count], other)
-                rows.append([float(columns[name].max()) for name in _DRIFT[stage].values()])
+                rows.append([float(columns[name].max()) for name in recorder.drift.values()])
             return np.array(rows, np.float64)
 
-        figures = list(_DRIFT[stage])
-        what = ["noise floor", _code(), _DRIFT[stage], list(variants)]
+        figures = list(recorder.drift)
+        what = ["noise floor", _code(), dict(recorder.drift), list(variants)]
         shape = (len(variants), len(figures))
         drift = self._remember(what, batch.contents, measure, lambda found: found.shape == shape)
         return {

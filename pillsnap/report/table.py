@@ -7,26 +7,10 @@ import textwrap
 from typing import Any
 
 from pillsnap.compare.certify import Certified, in_words
+from pillsnap.config.figures import figures_of
 from pillsnap.core.printable import printable
 
 WIDTH = 80
-
-# Figures of a row by stage: (label, metric, tolerance); a metric of None is not shown.
-FIGURES = {
-    "classification": (
-        ("mse", "mse_mean", "mse_mean"),
-        ("p99", "mse_p99", "mse_p99"),
-        ("flips", "top1_mismatch_rate", "top1_mismatch_rate"),
-        ("prob err", "prob_err_max", "prob_err_max"),
-    ),
-    "detection": (
-        ("box px", "raw_box_err_px", "raw_box_err_px"),
-        ("score", "raw_score_err", "raw_score_err"),
-        ("mAP", "map_0_5_0_95_delta", "map_delta"),
-        ("IoU p95", "iou_delta_p95", "iou_delta_p95"),
-        ("unmatched", "unmatched_rate", "unmatched_rate"),
-    ),
-}
 
 
 def render(report: dict[str, Any], path: str | None, problem: str | None = None) -> list[str]:
@@ -89,11 +73,15 @@ def _row(cell: dict[str, Any]) -> list[str]:
     heads = [f"{cell['id']} {facts}"]
     if len(heads[0]) > WIDTH:
         heads = [cell["id"], f"{facts:>{WIDTH}}"]
+    shown = [figure for figure in figures_of(cell["stage"]) if figure.label]
     figures = []
-    for label, metric, tolerance in FIGURES[cell["stage"]]:
-        value, limit = cell["metrics"].get(metric), cell["tolerances"].get(tolerance)
+    for figure in shown:
+        value = cell["metrics"].get(figure.name)
+        limit = cell["tolerances"].get(figure.limited_by)
         if value is not None:
-            figures.append(f"{label} {value:.2g}" + ("" if limit is None else f"/{limit:.2g}"))
+            figures.append(
+                f"{figure.label} {value:.2g}" + ("" if limit is None else f"/{limit:.2g}")
+            )
     lines = [*heads, *_wrap("  ".join(figures), indent=2)]
     if cell["accuracy"] is not None:
         lines += _wrap(_accuracy(cell["metrics"], cell["accuracy"]), indent=2)
@@ -104,9 +92,9 @@ def _row(cell: dict[str, Any]) -> list[str]:
     if cell["performance"] is not None and cell["performance"]["images_per_s"] is not None:
         lines += _wrap(_speed(cell["performance"]), indent=2)
     over = [
-        f"{label} {multiple:.2g} x"
-        for label, metric, _ in FIGURES[cell["stage"]]
-        if (multiple := (cell["drift_over_floor"] or {}).get(metric)) is not None
+        f"{figure.label} {multiple:.2g} x"
+        for figure in shown
+        if (multiple := (cell["drift_over_floor"] or {}).get(figure.name)) is not None
     ]
     if over and cell["precision"] == "fp32":
         lines += _wrap("over torch's own noise: " + "  ".join(over), indent=2)

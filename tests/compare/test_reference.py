@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pillsnap.compare import make_recorder, reference
+from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.loading import Load, Prepared
 from pillsnap.compare.reference import RememberedReference
 from pillsnap.config.settings import Nms
@@ -73,8 +74,8 @@ def test_one_more_figure_of_drift_is_measured_on_a_warm_cache(
     reopen: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [floor_calls(reopen), floor_calls(reopen)] == [1, 0]
-    figures = reference._DRIFT["classification"] | {"kl_max": "kl"}
-    monkeypatch.setitem(reference._DRIFT, "classification", figures)
+    figures = {**ClassificationRecorder.drift, "kl_max": "kl"}
+    monkeypatch.setattr(ClassificationRecorder, "drift", figures)
     assert [floor_calls(reopen), floor_calls(reopen)] == [1, 0]
 
 
