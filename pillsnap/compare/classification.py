@@ -27,6 +27,9 @@ class ClassificationRecorder:
 
     drift: Mapping[str, str] = {"prob_err_max": "prob_err_max", "logit_err_max": "logit_err_max"}
 
+    def as_candidate(self, output: Batch) -> Batch:
+        return output
+
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch
     ) -> Columns:

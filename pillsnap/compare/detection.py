@@ -45,6 +45,10 @@ class DetectionRecorder:
         # Scores within noise of 0 change their order in healthy exports, and so which boxes stay.
         self._nms = replace(params, conf_threshold=max(params.conf_threshold, noise.SCORE))
 
+    def as_candidate(self, output: Batch) -> Batch:
+        """The first six columns: the seventh is for references alone."""
+        return output[..., :6]
+
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch
     ) -> Columns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -60,8 +60,9 @@ def expand_cells(
     providers: Iterable[str],
     precisions: Iterable[str],
     modes: Iterable[str],
+    order: Sequence[str] = STAGES,
 ) -> list[Cell]:
-    """Every combination once, in the order of STAGES, so that a stage's model stays loaded.
+    """Every combination once, stages in this order, so that a stage's model stays loaded.
 
     Engine tensorrt is ONNX Runtime with its own provider, whatever provider the others ask for.
     """
@@ -71,7 +72,7 @@ def expand_cells(
             stages, engines, providers, precisions, modes
         )
     }
-    return sorted(cells, key=lambda cell: (STAGES.index(cell.stage), cell))
+    return sorted(cells, key=lambda cell: (order.index(cell.stage), cell))
 
 
 def split_cell(cell: Cell, samples: int, shard_size: int) -> list[Shard]:

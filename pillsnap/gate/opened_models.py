@@ -16,6 +16,7 @@ from pillsnap.engines import Request, backend
 from pillsnap.engines.timing import Stopwatch
 from pillsnap.gate.bundle import Bundle
 from pillsnap.gate.conversion import Conversion
+from pillsnap.tasks import task_of
 
 
 class Sides:
@@ -86,7 +87,7 @@ class Sides:
         if self._bundle is not None:
             return self._bundle.reference(cell.stage, cell.mode)
         opened = backend(cell.engine).open_reference(self._request(cell))
-        return RememberedReference(opened, self._cache)
+        return RememberedReference(opened, self._cache, task_of(cell.stage).is_output)
 
     def _request(self, cell: Cell) -> Request:
         return Request(

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from pillsnap.config.cells import Cell
-from pillsnap.data.datasets import read_samples
 from pillsnap.diagnose.causes import find_causes
 from pillsnap.diagnose.distance import measure_gap, over_noise
 from pillsnap.diagnose.fresh_exports import FreshExports
@@ -21,6 +20,7 @@ from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
 from pillsnap.proof.catalogue import FAULTS
 from pillsnap.proof.fault import Bench, Fault
+from pillsnap.tasks import read_samples
 
 # The worst of so many samples of a stage are looked at, as of a cell that breached.
 WORST = 3

@@ -10,13 +10,13 @@ from typing import Any, Literal
 from pillsnap.compare.loading import load_batches
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
-from pillsnap.data.datasets import read_samples
 from pillsnap.data.sampling import select
 from pillsnap.engines import Batch
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.gate.ledger import judge_mode
 from pillsnap.gate.run import GateRun
 from pillsnap.proof.trial import alarms
+from pillsnap.tasks import read_samples
 
 
 @dataclass(frozen=True)

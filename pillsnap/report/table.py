@@ -7,8 +7,8 @@ import textwrap
 from typing import Any
 
 from pillsnap.compare.certify import Certified, in_words
-from pillsnap.config.figures import figures_of
 from pillsnap.core.printable import printable
+from pillsnap.tasks import task_of
 
 WIDTH = 80
 
@@ -73,7 +73,7 @@ def _row(cell: dict[str, Any]) -> list[str]:
     heads = [f"{cell['id']} {facts}"]
     if len(heads[0]) > WIDTH:
         heads = [cell["id"], f"{facts:>{WIDTH}}"]
-    shown = [figure for figure in figures_of(cell["stage"]) if figure.label]
+    shown = [figure for figure in task_of(cell["stage"]).figures if figure.label]
     figures = []
     for figure in shown:
         value = cell["metrics"].get(figure.name)
