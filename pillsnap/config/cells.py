@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-STAGES = ("detection", "classification")
+DETECTION, CLASSIFICATION = STAGES = ("detection", "classification")
 MODES = ("smoke", "coverage", "full")
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
 PRECISIONS = ("fp32", "fp16", "int8")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Combo, Config
 from pillsnap.core.errors import DataError
 from pillsnap.data.categories import Categories
@@ -112,30 +113,6 @@ def listed(counts: Counter[str]) -> str:
     """Such as "3 .heic, 1 .avif", of the eight that are most."""
     shown = ", ".join(f"{count} {name}" for name, count in counts.most_common(8))
     return shown if len(counts) <= 8 else f"{shown}, {len(counts) - 8} kinds more"
-
-
-def read_calibration(config: Config, source: Source) -> list[Path] | None:
-    """Images to calibrate a task's model on, in the order of their paths; None where none are set.
-
-    Raises:
-        DataError: they cannot be read, or there are none.
-    """
-    place: Path | None = getattr(config.data.calibration, source.key, None)
-    if place is None:
-        return None
-    if place.is_file():
-        rows, names = manifest_rows(place, ("image_path",)), Spellings()
-        paths = [place.parent / names.find(place.parent, row[0]) for row in rows]
-    else:
-        paths = [place / image_id for image_id in list_images(place)]
-    if not paths:
-        raise DataError(
-            f"no image to calibrate {source.stage} on",
-            where=f"{config.source}: data.calibration.{source.key}",
-            got=place,
-            expected="files ending in " + ", ".join(IMAGE_SUFFIXES),
-        )
-    return sorted(paths)
 
 
 def _singles(config: Config) -> Dataset | None:
@@ -248,5 +225,5 @@ def _add_coco(found: Dataset, image_ids: Iterable[str], combo: Combo, labels: Pa
         found.samples.append(Sample(image_id, images, None, boxes, entry.size))
 
 
-SINGLES = Source("classification", "single", lambda config: config.data.val.single, _singles)
-SCENES = Source("detection", "combo", lambda config: config.data.val.combo, _scenes)
+SINGLES = Source(CLASSIFICATION, "single", lambda config: config.data.val.single, _singles)
+SCENES = Source(DETECTION, "combo", lambda config: config.data.val.combo, _scenes)

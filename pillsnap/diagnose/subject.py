@@ -15,7 +15,7 @@ from pillsnap.config.settings import Config
 from pillsnap.engines import Batch, Transform
 from pillsnap.engines.onnxruntime.providers import CPU, select_onnx_providers
 from pillsnap.engines.onnxruntime.sessions import open_session
-from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
+from pillsnap.engines.torch.checkpoints import NETWORKS, build_model, find_best_checkpoint
 from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
 from pillsnap.tasks import Finish, task_of
@@ -105,9 +105,7 @@ class Subject:
         """The trained network as exporters see it; raises CheckpointError."""
         checkpoint = find_best_checkpoint(self.config.exp_dir, self.stage)
         module: Any = build_model(self.config, self.stage, checkpoint).module
-        # A detector is wrapped in what makes rows of its answer.
-        network: torch.nn.Module = module.model if self.stage == "detection" else module
-        return network
+        return NETWORKS[self.stage].unwrap(module)
 
 
 def make_subject(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pillsnap.config.cells import Cell
+from pillsnap.config.cells import CLASSIFICATION, DETECTION, Cell
 from pillsnap.diagnose.causes import find_causes
 from pillsnap.diagnose.distance import measure_gap, over_noise
 from pillsnap.diagnose.fresh_exports import FreshExports
@@ -24,7 +24,7 @@ from pillsnap.tasks import read_samples
 
 # The worst of so many samples of a stage are looked at, as of a cell that breached.
 WORST = 3
-LOOKED_AT = {"classification": 96, "detection": 4}
+LOOKED_AT = {CLASSIFICATION: 96, DETECTION: 4}
 
 # The kind of cause that the diagnosis has to state, by the fault's name or else its group. Faults
 # of the other groups lie behind the network, or never come to figures.

@@ -24,13 +24,13 @@ from pillsnap.config.settings import (
     Validation,
 )
 from pillsnap.core.errors import DataError
+from pillsnap.data.calibration import read_calibration
 from pillsnap.data.datasets import (
     SCENES,
     SINGLES,
     Dataset,
     Sample,
     listed,
-    read_calibration,
     read_dataset,
 )
 from pillsnap.data.labels import Box

@@ -12,7 +12,8 @@ import numpy as np
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import DataError, ExportError, ImageError, PillsnapError
 from pillsnap.core.hashes import sha256_file, sha256_json
-from pillsnap.data.datasets import Source, read_calibration, read_dataset
+from pillsnap.data.calibration import read_calibration
+from pillsnap.data.datasets import Source, read_dataset
 from pillsnap.engines import Transform
 from pillsnap.export.quantize.graph import element_types, tidied
 from pillsnap.export.quantize.run_graph import Batch, opened
