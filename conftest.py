@@ -1,4 +1,4 @@
-"""Loads the gate's plugin; everything else is in pillsnap/plugin.py."""
+"""Loads the gate's plugin; everything else is in pillsnap/plugin/."""
 
 from __future__ import annotations
 

@@ -123,13 +123,13 @@ class Ledger:
         accuracy = measure_accuracy(
             figures.metrics, task.accuracy, cell, self._run.config, recorded
         )
-        short = shortfall(accuracy, task.accuracy)
-        if short is not None and not verdict.failed:
-            verdict = Verdict("inconclusive", reason=short)
         if unreadable and not verdict.failed:
             count = sum(outcome.samples for outcome in outcomes)
             reason = f"{unreadable} of {count} images could not be read"
             verdict = Verdict("inconclusive", reason=reason)
+        short = shortfall(accuracy, task.accuracy)
+        if short is not None and not verdict.failed:
+            verdict = Verdict("inconclusive", reason=short)
         return CellResult(
             cell,
             verdict,

@@ -65,7 +65,7 @@ def carry_out(config: Config, release: Release) -> None:
                 point_latest(config.out_dir / f"latest_{stage}.onnx", path)
             if not release.kept:
                 publish_standalone(config)
-    except PillsnapError as error:
+    except Exception as error:  # also of the other stage's model, whatever it is
         log.warning("latest_ or pillsnap_pipeline.py could not be written: %s", error)
 
 
@@ -91,10 +91,11 @@ def _approvals(
     found = []
     for stage, path, sha256, provider in files:
         earlier = read_judgements(config.out_dir / "reports", sha256, but=f"{name}.json")
-        judged = [*earlier, *judgements_of(report, f"{name}.json", sha256)]
+        # Its name is of this run alone: what is repeated is to give the same report.
+        judged = [*earlier, *judgements_of(report, "this run", sha256)]
         standing = find_standing(judged, stage, provider)
-        approval = Approval(stage, path, sha256, provider, standing.approved, standing.reason)
-        found.append(approval)
+        reason = None if standing.approved else standing.reason
+        found.append(Approval(stage, path, sha256, provider, standing.approved, reason))
     return tuple(found)
 
 
@@ -129,9 +130,11 @@ def _passed(
         if result.verdict.failed:
             return f"{result.cell.id}, {result.verdict.name}"
     for approval in approvals:
-        if approval.path == path and not approval.approved:
+        if approval.path == path and approval.reason is not None:
             return approval.reason
     # Another run may have published the export of a newer one meanwhile.
-    if checkpoint != sha256_file(find_best_checkpoint(config.exp_dir, stage)):
-        return "the checkpoint has changed since"
-    return Path(path)
+    try:
+        now = sha256_file(find_best_checkpoint(config.exp_dir, stage))
+    except PillsnapError:
+        now = "none"
+    return Path(path) if checkpoint == now else "the checkpoint has changed since"

@@ -85,7 +85,8 @@ def decode_image(data: bytes, path: PurePath) -> Pixels:
                     f"{opened.height} pixels",
                     "cut it to what it is to show",
                 )
-            return _to_rgb(ImageOps.exif_transpose(opened))
+            ImageOps.exif_transpose(opened, in_place=True)
+            return _to_rgb(opened)
     except Exception as problem:  # Pillow raises a dozen types, SyntaxError among them
         raise _refusal(problem, path) from problem
 
@@ -123,7 +124,7 @@ def _to_rgb(image: Image.Image) -> Pixels:
         return np.stack([grey] * 3, axis=-1)
     if image.mode == "P" and "transparency" in image.info:  # straight to RGB Pillow warns
         image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _explain(problem: Exception) -> tuple[str, str]:

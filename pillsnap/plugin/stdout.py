@@ -52,17 +52,17 @@ class Lasting:
 
 def keep_stdout(config: pytest.Config) -> None:
     """Have pytest write to a stream that lasts; called before its terminal takes the other."""
-    closed = sys.stdout is None  # as by `>&-`
+    found: TextIO | None = sys.stdout  # None where it is closed, as by `>&-`
     nowhere = Path(os.devnull)
-    lasting = Lasting(nowhere.open("w", encoding="utf-8") if closed else sys.stdout)
+    lasting = Lasting(found or nowhere.open("w", encoding="utf-8"))
     sys.stdout = lasting
 
     def hand_back() -> None:
         capture = config.pluginmanager.get_plugin("capturemanager")
         if capture is not None:
-            capture.stop_global_capturing()  # which puts back the stream that it found
+            capture.stop_global_capturing()  # which puts back a stream of its own choice
         lasting.flush()
-        if closed or lasting.lost:  # pytest flushes it once more
-            sys.stdout = lasting
+        # pytest flushes it once more.
+        sys.stdout = lasting if found is None or lasting.lost else found
 
     config.add_cleanup(hand_back)

@@ -17,7 +17,7 @@ class Approval:
 
     Attributes:
         provider: ONNX Runtime's name of it.
-        reason: the report that passed it, or the one that stands against it.
+        reason: what stands against it; None for an approved one.
     """
 
     stage: str
@@ -25,7 +25,7 @@ class Approval:
     sha256: str
     provider: str
     approved: bool
-    reason: str
+    reason: str | None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,11 @@ class Job:
     mode: str
     answer: Future[list[Result]] = field(default_factory=Future)
 
+    def drop_images(self) -> None:
+        """They are large; one that is called off may stand in the queue for long, and the thread
+        keeps its last batch until the next."""
+        self.images = ()
+
 
 class Batcher:
     """Runs jobs on the current pipeline, in the order they came.
@@ -47,6 +52,7 @@ class Batcher:
     def submit(self, images: Sequence[Pixels], mode: str) -> Future[list[Result]]:
         """One result per image, when their turn has come; errors are Pipeline.run's."""
         job = Job(images, mode)
+        job.answer.add_done_callback(lambda _: job.drop_images())
         self._jobs.put(job)
         return job.answer
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import onnx
 import pytest
 
+from pillsnap.core.hashes import VERSION_TAG
 from tests.e2e.demo_project import DemoProject
 
 
@@ -38,10 +40,13 @@ def test_both_precisions_of_both_stages_are_made_once_and_hold(small: DemoProjec
             f"{precision}{' static' if precision == 'int8' else ''}: {made['nodes_low']} nodes"
             in (done.stdout)
         )
-        # Made by one of the two workers, out of an export that stays what latest_ points to.
+        # Made by one of the two workers, out of an export that this run did not judge.
         stem = f"{cell['stage']}-*-{precision}{'-static' if precision == 'int8' else ''}.onnx"
         (file,) = small.out_dir.glob(stem)
-        whole = (small.out_dir / f"latest_{cell['stage']}.onnx").resolve()
+        tag = re.match(rf"{cell['stage']}-{VERSION_TAG}", file.name)
+        assert tag is not None
+        whole = small.out_dir / f"{tag[0]}.onnx"
+        assert not (small.out_dir / f"latest_{cell['stage']}.onnx").exists()
         assert file.stat().st_size == made["size_bytes"] < 0.6 * whole.stat().st_size
         assert file.name.startswith(whole.stem)
     float16 = onnx.load(next(small.out_dir.glob("classification-*-fp16.onnx")))

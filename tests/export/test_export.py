@@ -177,7 +177,7 @@ def test_metadata_and_links(experiment: Experiment, tmp_path: Path) -> None:
             assert leak not in content
     names = {path.name for path in config.exp_dir.joinpath("checkpoints").iterdir()}
     assert names == {"detection_best.pt", "classification_best.pt"}
-    assert len([path for path in config.out_dir.iterdir() if path.name[0] != "."]) == 4
+    assert len([path for path in config.out_dir.iterdir() if path.name[0] != "."]) == 2
 
 
 EXPORT = """

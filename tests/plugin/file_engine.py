@@ -1,7 +1,8 @@
 """The numpy engine as one that ships files, for tests of what becomes of them.
 
 Exports and checkpoints are short texts: what they hold is what the engine multiplies its answers
-with, so 1 is a healthy one. An export is named by the tag in exp/tag, and made from its checkpoint.
+with, so 1 is a healthy one; or CUT, which gives another shape. An export is named by the tag in
+exp/tag, and made from its checkpoint.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tests.plugin.numpy_engine import NumpyBackend, healthy
 from tests.plugin.project import Project
 
 CPU = "CPUExecutionProvider"
+CUT = "cut"
 TAGS = ("20250101-000000-nogit", "20250202-000000-nogit")
 SOURCE = "from tests.plugin.file_engine import register_files\nregister_files({name!r})\n"
 
@@ -45,8 +47,10 @@ class FileBackend(NumpyBackend):
     def open_candidate(self, request: Request) -> Engine:
         engine = super().open_candidate(request)
         path = request.candidate or _export(request)
-        factor = float(path.read_text())
-        engine.fault = lambda stage, batch, output: output * factor  # type: ignore[attr-defined]
+        text = path.read_text()
+        engine.fault = (  # type: ignore[attr-defined]
+            lambda stage, batch, output: output[:, :-1] if text == CUT else output * float(text)
+        )
         engine.info = _facts(path)
         return engine
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.plugin.file_engine import TAGS, install
+from tests.plugin.file_engine import CUT, TAGS, install
 from tests.plugin.project import Project, Workers
 
 CLASSIFIER = ("--stage", "classification")
@@ -73,6 +74,16 @@ def test_a_breached_export_keeps_its_own_name(shop: Project) -> None:
     assert run(shop)[0] == 1
     assert latest(shop)["classification"] == export("classification")
     assert (shop.report_path.parent / export("classification", TAGS[1])).is_file()
+
+
+def test_a_breach_that_leaves_no_figures_is_laid_to_its_file(shop: Project) -> None:
+    retrain(shop, "classification", CUT, TAGS[0])
+    code, report = run(shop, *CLASSIFIER)
+    assert (code, latest(shop)) == (1, {})
+    assert report["cells"][0]["metrics"] == {}
+    (approval,) = report["gate"]["approvals"]
+    assert (approval["sha256"], approval["approved"]) == (sha256(CUT.encode()).hexdigest(), False)
+    assert approval["reason"] == "this run: classification-files-auto-fp32-smoke, breach"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from concurrent.futures import CancelledError
 from typing import Any
 
@@ -92,6 +93,25 @@ def test_a_job_that_is_called_off_stops_nothing() -> None:
     assert last.result(WAIT_S)
     with pytest.raises(CancelledError):
         off.result(WAIT_S)
+    batcher.close()
+
+
+def test_no_image_outlives_its_answer_or_its_client() -> None:
+    batcher, (pipeline,), _ = start("a")
+    images = [halves(4, 4) for _ in range(3)]
+    held = [weakref.ref(image) for image in images]
+    first = batcher.submit([images.pop()], "single")
+    assert pipeline.begun.acquire(timeout=WAIT_S)
+    off, last = (batcher.submit([images.pop()], "single") for _ in range(2))
+    assert off.cancel()
+    assert [each() is None for each in held] == [False, True, False]
+    pipeline.let.release(20)
+    assert first.result(WAIT_S)
+    assert last.result(WAIT_S)
+    end = time.monotonic() + WAIT_S
+    while any(each() is not None for each in held) and time.monotonic() < end:
+        time.sleep(0.01)  # the thread may still be on its way to the next
+    assert [each() for each in held] == [None] * 3
     batcher.close()
 
 

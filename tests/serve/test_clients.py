@@ -87,7 +87,7 @@ def service(passed: DemoProject, tmp_path_factory: pytest.TempPathFactory) -> It
     log = tmp_path_factory.mktemp("clients") / "log"
     config = passed.path / "clients.yaml"
     config.write_text(yaml.safe_dump({**passed.settings, "serve": LIMITS}))
-    with running(config, log, API_KEY="") as client:
+    with running(config, log) as client:
         yield Served(client, log)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.config.settings import Classification
 from pillsnap.core.errors import CheckpointError, first_line
+from pillsnap.engines.torch.recorded import training_arguments
+from pillsnap.engines.torch.torchfile import entries_of
 
 if TYPE_CHECKING:
     import torch
@@ -116,11 +116,9 @@ def require_architecture(settings: Classification, content: object, path: Path) 
     """
     import timm
 
-    held = content if isinstance(content, Mapping) else {}
-    arguments = held.get("args")
-    arguments = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
-    model = arguments.get("model") if isinstance(arguments, Mapping) else None
-    found = next((name for name in (held.get("arch"), model) if isinstance(name, str)), "")
+    said = entries_of(content).get("arch")
+    names = (said, training_arguments(content).get("model"))
+    found = next((name for name in names if isinstance(name, str)), "")
     if not found or not timm.is_model(found):
         return
     if _current(found) != _current(settings.backbone):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from pickletools import genops
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from pillsnap.core.errors import CheckpointError, MissingCheckpoint, first_line
+from pillsnap.core.errors import CheckpointError, MissingCheckpoint
+from pillsnap.engines.torch.torchfile import Unreadable, pickled_names, require_container
 
 if TYPE_CHECKING:
     import torch
+
+_YOLO_CLASSIFIER = "ultralytics.nn.tasks.ClassificationModel"
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,8 @@ def require_checkpoint(path: Path) -> None:
         raise CheckpointError(
             "cannot read the checkpoint", where=path, got=error.strerror
         ) from error
+    except Unreadable as error:
+        raise CheckpointError(error.what, where=path, got=error.got, hint=error.hint) from error
     if kind is not None:
         raise CheckpointError(
             "this is not a PyTorch checkpoint",
@@ -72,45 +73,15 @@ def require_checkpoint(path: Path) -> None:
 def checkpoint_stage(path: Path) -> str:
     """What a .pt is for: detection when it pickles an Ultralytics model, else classification.
 
-    Nothing is unpickled.
+    Nothing is made of it. A YOLO classifier is a classification checkpoint, though of no use here.
 
     Raises:
         MissingCheckpoint, CheckpointError: as require_checkpoint.
     """
     require_checkpoint(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            names = [str(value) for _, value, _ in genops(archive.read(name))]
-    except (zipfile.BadZipFile, StopIteration, ValueError):
-        return "classification"  # its loader says what is wrong with the file
+    names = pickled_names(path)
     pickled = any(name.startswith("ultralytics.") for name in names)
-    return "detection" if pickled else "classification"
-
-
-def refuse_unreadable(path: Path, error: Exception) -> NoReturn:
-    """Say why torch would not load a file that looked like a checkpoint.
-
-    Call it where torch's list of safe globals is still the one of the load that failed.
-
-    Raises:
-        CheckpointError: always.
-    """
-    unsafe = _unsafe_globals(path, error)
-    if unsafe:
-        raise CheckpointError(
-            "the checkpoint is refused: loading it would call code that is not on the safe list",
-            where=path,
-            got=", ".join(unsafe[:5]) + (f" and {len(unsafe) - 5} more" if unsafe[5:] else ""),
-            expected="tensors and plain values; for a detector an Ultralytics model",
-            hint="if you trust its origin, load it there and save model.state_dict() instead",
-        ) from error
-    raise CheckpointError(
-        "the checkpoint is damaged, or was not written by torch.save",
-        where=path,
-        got=first_line(error, 200),
-        hint="copy or save the file again; it may have been cut off while it was written",
-    ) from error
+    return "detection" if pickled and _YOLO_CLASSIFIER not in names else "classification"
 
 
 def require_finite(module: torch.nn.Module, path: Path) -> None:
@@ -140,7 +111,7 @@ def _foreign_kind(path: Path) -> str | None:
     if size == 0:
         return "an empty file"
     if head.startswith(b"PK"):
-        return _foreign_zip(path)
+        return require_container(path)
     if head[0] == 0x80:
         return None  # a pickle, as torch.save wrote before its zip format
     if int.from_bytes(head[:8], "little") < size and head[8:9] == b"{":
@@ -150,24 +121,3 @@ def _foreign_kind(path: Path) -> str | None:
     if head[0] == 0x08 and (b"pytorch" in head or b"onnx" in head.lower()):
         return "an ONNX model"
     return "a file of unknown kind"
-
-
-def _foreign_zip(path: Path) -> str | None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.split("/", 1)[-1] for name in archive.namelist()}
-    except zipfile.BadZipFile:
-        return "a zip archive without its end: the file is truncated"
-    if "constants.pkl" in names:
-        return "a TorchScript archive"
-    return None if "data.pkl" in names else "a zip archive of something else"
-
-
-def _unsafe_globals(path: Path, error: Exception) -> list[str]:
-    """Names beyond torch's safe list that the pickle would import, found without running it."""
-    import torch
-
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(os.fspath(path)))
-    except Exception:  # only the zip format can be scanned; torch names the first one it met
-        return re.findall(r"GLOBAL ([\w.]+)", f"{error} {error.__cause__}")[:1]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pillsnap.config.settings import Classification
 from pillsnap.core.errors import CheckpointError
+from pillsnap.core.printable import printable
 from pillsnap.engines.torch.backbones import (
     create_backbone,
     is_resized,
@@ -19,18 +17,16 @@ from pillsnap.engines.torch.backbones import (
     require_backbone,
 )
 from pillsnap.engines.torch.recorded import recorded_top1
-from pillsnap.engines.torch.safe_load import (
-    LoadedModel,
-    checkpoint_stage,
-    refuse_unreadable,
-    require_finite,
-)
+from pillsnap.engines.torch.safe_load import LoadedModel, checkpoint_stage, require_finite
 from pillsnap.engines.torch.statedict import COUNTER, KEYS, find_weights
+from pillsnap.engines.torch.torchfile import StandIn, read_checkpoint
 
 if TYPE_CHECKING:
     import torch
 
 _SHOWN = 5
+
+_HINT = "if you trust its origin, load it there and save model.state_dict() instead"
 
 
 def load_classifier(settings: Classification, path: Path, size: int | None = None) -> LoadedModel:
@@ -57,7 +53,7 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
             hint="was one checkpoint copied over the other?",
         )
     require_backbone(settings.backbone)
-    content = _read_content(path)
+    content = read_checkpoint(path, {}, _HINT)
     require_architecture(settings, content, path)
     module, state = _network_and_weights(settings, content, size, path)
     if state is None:
@@ -66,6 +62,7 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
             where=path,
             got=_outline(content),
             expected=f"tensors by name, bare or under one of {', '.join(KEYS)}",
+            hint=_whole_model(content),
         )
     _require_fit(settings, module, state, path)
     module.load_state_dict(state, strict=True)
@@ -76,27 +73,12 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
     return LoadedModel(module, recorded=recorded_top1(content))
 
 
-def _read_content(path: Path) -> object:
-    import torch
-
-    # Harmless things that trainers save beside the weights: timm's arguments, numpy figures.
-    scalar = np.float64(0).__reduce__()[0]
-    dtypes = [type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8", "?")]
-    beside: list[Any] = [argparse.Namespace, scalar, np.dtype, *dtypes]
-    with torch.serialization.safe_globals(beside):
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many types for damaged and refused files
-            refuse_unreadable(path, error)
-    return content
-
-
 def _network_and_weights(
     settings: Classification, content: object, size: int | None, path: Path
 ) -> tuple[torch.nn.Module, dict[str, torch.Tensor] | None]:
     """The network without weights, at `size` where they are of that, and what is found for it."""
     if size is not None and is_resized(settings.backbone, size):
-        with suppress(CheckpointError):  # as a rule the backbone's own size has the same, or none
+        with suppress(CheckpointError):  # not to be built so; its own size then says what is wrong
             module = create_backbone(settings, size)
             state = find_weights(content, module.state_dict(), path)
             if state is not None and not any(_differences(module, state)):
@@ -191,6 +173,17 @@ def _listed(title: str, names: list[str]) -> str:
 
 def _outline(content: object) -> str:
     if isinstance(content, Mapping):
-        keys = ", ".join(str(key) for key in list(content)[:8])
+        keys = ", ".join(printable(key, 40) for key in list(content)[:8])
         return f"a dict with keys {keys}" if keys else "an empty dict"
+    if isinstance(content, StandIn):
+        return printable(f"a pickled {content.name}", 100)
     return f"a {type(content).__name__}"
+
+
+def _whole_model(content: object) -> str | None:
+    """What to do with a file that pickles a model and not its weights."""
+    entries = content.values() if isinstance(content, Mapping) else (content,)
+    models = [entry for entry in entries if isinstance(entry, StandIn) and not entry.called]
+    if any(model.name.startswith("ultralytics.") for model in models):
+        return "a YOLO classifier cannot be used here: train a timm backbone"
+    return "save model.state_dict() in place of the model" if models else None

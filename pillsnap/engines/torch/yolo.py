@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from pillsnap.config.settings import Detection
 from pillsnap.core.errors import CheckpointError
-from pillsnap.engines.torch.recorded import recorded_map
-from pillsnap.engines.torch.safe_load import (
-    LoadedModel,
-    refuse_unreadable,
-    require_checkpoint,
-    require_finite,
+from pillsnap.core.printable import printable
+from pillsnap.engines.torch.network import (
+    class_names,
+    last_layer,
+    require_head,
+    require_network,
+    try_network,
 )
+from pillsnap.engines.torch.recorded import recorded_map
+from pillsnap.engines.torch.safe_load import LoadedModel, require_checkpoint, require_finite
+from pillsnap.engines.torch.torchfile import StandIn, read_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -63,60 +67,71 @@ def load_detector(settings: Detection, path: Path) -> LoadedModel:
     head = _require_detection_head(model, path)
     _require_settings(settings, model, head, path)
     require_finite(model, path)
-    names = getattr(model, "names", None)
-    if isinstance(names, Mapping):
-        names = [names[key] for key in sorted(names)]
     strides = tuple(int(stride) for stride in head.stride.tolist())
-    class_names = tuple(str(name) for name in names or ())
-    return LoadedModel(_raw_boxes(model), strides, class_names, recorded)
+    module = _raw_boxes(model)
+    try_network(module, strides, path)
+    # What the trial left in them has a shape and no values.
+    head.anchors = head.strides = head.stride.new_empty(0)
+    return LoadedModel(module, strides, class_names(model, path), recorded)
 
 
 def read_detection_model(path: Path) -> tuple[Any, float | None]:
     """The ultralytics model in a checkpoint (its EMA if there is one): float32, evaluation mode;
     and the mAP that training recorded.
 
-    Only classes on ultralytics' safe list are unpickled; the file is opened for reading only.
+    Only layers of pillsnap's own list are made of it, without their constructors, whatever
+    ultralytics' settings say; the file is opened for reading only.
 
     Raises:
         MissingCheckpoint, CheckpointError: as load_detector.
     """
     quiet_ultralytics()
     require_checkpoint(path)
-    import torch
+    from pillsnap.engines.torch.torchfile.layers import network_layers
 
-    tasks: Any = import_module("ultralytics.nn.tasks")
-    # Without this function ultralytics would silently load without its safe list.
-    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
-        raise CheckpointError(
-            "this torch cannot load detectors safely",
-            got=torch.__version__,
-            expected="2.6 or newer",
-        )
-    with tempfile.TemporaryDirectory(prefix="pillsnap-") as folder:
-        # ultralytics takes quotes and blanks off names and insists on the suffix .pt.
-        alias = Path(folder, "checkpoint.pt")
-        alias.symlink_to(path.resolve())
-        try:
-            content, _ = tasks.torch_safe_load(alias, safe_only=True)
-        except Exception as error:  # ultralytics and torch raise many types here
-            refuse_unreadable(path, error)
-    model = content.get("ema") or content.get("model") if isinstance(content, Mapping) else None
-    if not isinstance(model, torch.nn.Module):
-        raise CheckpointError(
-            "the checkpoint holds no Ultralytics model",
-            where=path,
-            got=f"keys {', '.join(map(str, list(content)[:8]))}",
-            expected="the .pt that ultralytics training saves, with the model under ema or model",
-            hint="is this the classifier's checkpoint?",
-        )
-    if content.get("modelopt"):
+    content = read_checkpoint(
+        path,
+        network_layers(),
+        "a detector of own layers cannot be verified: train one of ultralytics' own, or take what "
+        "is named out of the checkpoint where you trust it",
+    )
+    model = _model_of(content, path)
+    require_network(model, path)
+    require_head(_require_detection_head(model, path), path)
+    return model.float().eval(), recorded_map(content)
+
+
+def _model_of(content: object, path: Path) -> Any:
+    """The model in a checkpoint: under ema or model, or the whole of it."""
+    layers: Any = import_module("ultralytics.nn.tasks")
+    entries = content if isinstance(content, Mapping) else {"model": content}
+    if entries.get("modelopt"):
         raise CheckpointError(
             "quantisation-aware checkpoints are not supported",
             where=path,
             got="a checkpoint with modelopt ranges",
             expected="the float model",
         )
-    return model.float().eval(), recorded_map(content)
+    found = [entries[key] for key in ("ema", "model") if entries.get(key) is not None]
+    model = next((entry for entry in found if type(entry) is layers.DetectionModel), None)
+    if model is not None:
+        return model
+    other = next((entry for entry in found if isinstance(entry, StandIn)), None)
+    if other is not None:
+        raise CheckpointError(
+            "the checkpoint is not a YOLO detection model",
+            where=path,
+            got=printable(f"a {other.name}, last layer {last_layer(other)}", 200),
+            expected="task detect, last layer Detect",
+            hint="train with task=detect, or give the detector's checkpoint",
+        )
+    raise CheckpointError(
+        "the checkpoint holds no Ultralytics model",
+        where=path,
+        got="keys " + ", ".join(printable(key, 40) for key in list(entries)[:8]),
+        expected="the .pt that ultralytics training saves, with the model under ema or model",
+        hint="is this the classifier's checkpoint?",
+    )
 
 
 def require_size(height: int, width: int, stride: int) -> None:
@@ -155,14 +170,13 @@ def _require_detection_head(model: Any, path: Path) -> Any:
         CheckpointError: another task, or a branch that fusing took away.
     """
     heads: Any = import_module("ultralytics.nn.modules.head")
-    layers = getattr(model, "model", None)
-    head: Any = layers[-1] if layers is not None and len(layers) else None
+    head: Any = model.model[-1]
     # Subclasses of Detect do other tasks, or want prompts beside the image.
     if type(head) not in (heads.Detect, heads.v10Detect):
         raise CheckpointError(
             "the checkpoint is not a YOLO detection model",
             where=path,
-            got=f"task {getattr(model, 'task', 'unknown')}, last layer {type(head).__name__}",
+            got=f"last layer {type(head).__name__}",
             expected="task detect, last layer Detect",
             hint="train with task=detect, or give the detector's checkpoint",
         )

@@ -1,0 +1,214 @@
+"""A detection network as it came out of a pickle: its structure and that it runs, checked once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pillsnap.core.errors import CheckpointError
+from pillsnap.core.printable import printable
+from pillsnap.engines.torch.torchfile import StandIn
+
+if TYPE_CHECKING:
+    import torch
+
+# Twice and more what ultralytics' largest detectors have: yolov9e, 1,225 layers, 12 deep.
+_LAYERS = 10_000
+_DEPTH = 50
+
+# A pass of yolov9e at the trial's size takes 1,400 operations, of 13 million values at most.
+_TRIAL = 640
+_OPERATIONS = 20_000
+_VALUES = 2**28
+
+_MAX_STRIDE = 1024
+
+
+def require_network(model: Any, path: Path) -> None:
+    """Check what loading, converting and walking a network rely on; nothing of it is run.
+
+    Raises:
+        CheckpointError: unknown layers, layers within themselves or used twice, too many; layers
+            without their places, strides or names of another form.
+    """
+    _require_tree(model, path)
+    torch_layers = _sequence(model)
+    if not torch_layers:
+        raise _odd(path, "its network", type(getattr(model, "model", None)).__name__, "layers")
+    save = getattr(model, "save", None)
+    if not isinstance(save, list) or not all(type(index) is int for index in save):
+        raise _odd(path, "the list of outputs to keep", save, "indices of layers")
+    for index, layer in enumerate(torch_layers):
+        source = getattr(layer, "f", None)
+        sources = source if isinstance(source, list) else [source]
+        if getattr(layer, "i", None) != index or not all(
+            type(place) is int and (place == -1 or -index <= place < index) for place in sources
+        ):
+            raise _odd(path, f"layer {index}'s place", source, "indices of layers before it")
+
+
+def require_head(head: Any, path: Path) -> None:
+    """Check a Detect layer's numbers.
+
+    Raises:
+        CheckpointError: classes or strides that no detector has.
+    """
+    import torch
+
+    if type(head.nc) is not int or head.nc < 1:
+        raise _odd(path, "its number of classes", head.nc, "a whole number")
+    stride = head.stride
+    strides = stride.tolist() if isinstance(stride, torch.Tensor) and stride.ndim == 1 else []
+    if not strides or not all(
+        isinstance(value, float) and value.is_integer() and 1 <= value <= _MAX_STRIDE
+        for value in strides
+    ):
+        shown = strides or (list(stride.shape) if isinstance(stride, torch.Tensor) else stride)
+        raise _odd(path, "its strides", shown, "one whole number a head, in pixels")
+
+
+def class_names(model: Any, path: Path) -> tuple[str, ...]:
+    """Names of the classes by index, () when the checkpoint has none.
+
+    Raises:
+        CheckpointError: they are neither a list nor a mapping of indices.
+    """
+    names = getattr(model, "names", None)
+    if names is None:
+        return ()
+    if isinstance(names, Mapping) and all(_is_index(key) for key in names):
+        names = [names[key] for key in sorted(names, key=int)]
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise _odd(path, "its class names", names, "a list of texts, or a mapping of indices")
+    return tuple(names)
+
+
+def try_network(module: torch.nn.Module, strides: tuple[int, ...], path: Path) -> None:
+    """Run a network on shapes alone, without memory or arithmetic.
+
+    Args:
+        module: [1,3,H,W] -> [1,boxes,7].
+        strides: of its heads, which say how many boxes there must be.
+
+    Raises:
+        CheckpointError: it does not run, not in reasonable bounds, or gives something else.
+    """
+    import torch
+
+    state = {
+        name: tensor.to("meta")
+        for name, tensor in (*module.named_parameters(), *module.named_buffers())
+    }
+    images = torch.empty(1, 3, _TRIAL, _TRIAL, device="meta")
+    try:
+        with torch.inference_mode(), _bounds():
+            output = torch.func.functional_call(module, state, (images,))
+        found = tuple(output.shape)
+    except Exception as error:  # whatever layers that do not fit together raise
+        raise _broken(path, str(error).strip() or type(error).__name__) from error
+    cells = sum(math.ceil(_TRIAL / stride) ** 2 for stride in strides)
+    if found != (1, cells, 7):
+        raise _broken(path, f"output {list(found)} in place of [1, {cells}, 7]")
+
+
+def last_layer(model: object) -> str:
+    """Name of the class of a model's last layer, made or not; "none" without."""
+    layers = _sequence(model)
+    if not layers:
+        return "none"
+    last = layers[-1]
+    return last.name.rsplit(".", 1)[-1] if isinstance(last, StandIn) else type(last).__name__
+
+
+def _sequence(model: object) -> list[Any]:
+    """The layers of a model, of one that is a stand-in too."""
+    import torch
+
+    state = model.state if isinstance(model, StandIn) else vars(model)
+    modules = state.get("_modules") if isinstance(state, dict) else None
+    layers = modules.get("model") if isinstance(modules, dict) else None
+    if type(layers) is not torch.nn.Sequential:
+        return []
+    return list(vars(layers)["_modules"].values())
+
+
+def _require_tree(model: torch.nn.Module, path: Path) -> None:
+    """Walk a model's layers without recursion: it may be deep, or run in circles."""
+    import torch
+
+    seen: set[int] = set()
+    todo: list[tuple[str, Any, int]] = [("model", model, 0)]
+    while todo:
+        name, layer, depth = todo.pop()
+        if isinstance(layer, StandIn):
+            raise CheckpointError(
+                "the detector has a layer that is not known here",
+                where=path,
+                got=printable(f"{name}: {layer.name}", 200),
+                expected="layers of this version of ultralytics and of torch.nn",
+                hint="train with task=detect and ultralytics' own layers; the gate cannot verify "
+                "a detector of other ones",
+            )
+        held = vars(layer)
+        bare = not held["_modules"] and not held["_parameters"] and not held["_buffers"]
+        if id(layer) in seen and not bare:  # an activation may serve many layers
+            raise _odd(path, f"layer {name}", "also at another place", "one place")
+        seen.add(id(layer))
+        if depth > _DEPTH or len(seen) + len(todo) > _LAYERS:
+            raise _odd(path, "its network", "too many layers", f"at most {_LAYERS:,}")
+        for key, value in held.items():
+            if key != "_modules" and isinstance(value, torch.nn.Module):
+                raise _odd(path, f"{name}.{key}", "a layer", "a plain value")
+        for key, child in held["_modules"].items():
+            if child is not None:
+                todo.append((f"{name}.{key}", child, depth + 1))
+
+
+def _bounds() -> Any:
+    """A mode that ends a pass which grows beyond measure."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    mode: Any = TorchFunctionMode
+
+    class Bounds(mode):  # type: ignore[misc]
+        count = 0
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            self.count += 1
+            if self.count > _OPERATIONS:
+                raise ValueError(f"more than {_OPERATIONS:,} operations")
+            result = func(*args, **(kwargs or {}))
+            for part in result if isinstance(result, tuple | list) else (result,):
+                if isinstance(part, torch.Tensor) and part.shape.numel() > _VALUES:
+                    raise ValueError(f"{func} gives {list(part.shape)}")
+            return result
+
+    return Bounds()
+
+
+def _is_index(key: object) -> bool:
+    return type(key) is int or (isinstance(key, str) and key.isdecimal() and len(key) < 10)
+
+
+def _odd(path: Path, what: str, got: object, expected: str) -> CheckpointError:
+    return CheckpointError(
+        f"the detector's checkpoint is not as ultralytics writes it: {what}",
+        where=path,
+        got=printable(got, 200),
+        expected=expected,
+        hint="save it anew with the ultralytics that trained it",
+    )
+
+
+def _broken(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(
+        "the detector's network does not run",
+        where=path,
+        got=printable(reason.splitlines()[0], 200),
+        hint="does it run where it was trained? save it anew with the ultralytics that did it",
+    )
