@@ -139,7 +139,7 @@ def _measure_classes(
     return classification_figures(columns, config.classification.num_classes, population=population)
 
 
-DETECTION = Task(
+DETECTION_TASK = Task(
     name=SCENES.stage,
     source=SCENES,
     figures=figures_of(SCENES.stage),
@@ -159,7 +159,7 @@ DETECTION = Task(
     finishing=Finishing("nms", _keep_boxes, lambda a, b: box_distance(a, b, match_boxes(a, b))),
 )
 
-CLASSIFICATION = Task(
+CLASSIFICATION_TASK = Task(
     name=SINGLES.stage,
     source=SINGLES,
     figures=figures_of(SINGLES.stage),
@@ -182,5 +182,5 @@ CLASSIFICATION = Task(
     ),
 )
 
-register(DETECTION)
-register(CLASSIFICATION)
+register(DETECTION_TASK)
+register(CLASSIFICATION_TASK)

@@ -17,7 +17,7 @@ from pillsnap.pipeline.crops import crop_box
 from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
 from pillsnap.pipeline.softmax import softmax
 from pillsnap.proof.onnx_edits import change, convolutions, insert_after, node
-from pillsnap.tasks import DETECTION
+from pillsnap.tasks import DETECTION_TASK
 
 if TYPE_CHECKING:
     import onnx
@@ -131,7 +131,7 @@ def _suppressed(**changes: Any) -> Break:
     """Another non-maximum suppression."""
 
     def inject(both: Both, folder: Path) -> Both:
-        finish = DETECTION.finishing.make(replace(both.detector.config.nms, **changes))
+        finish = DETECTION_TASK.finishing.make(replace(both.detector.config.nms, **changes))
         return _side("detector", lambda side: replace(side, finish=finish))(both, folder)
 
     return inject

@@ -12,6 +12,7 @@ from typing import Any
 from pillsnap.compare.hints import likely_causes
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.verdict import certified
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config, Profiles, config_sha256
 from pillsnap.core.files import write_atomic
 from pillsnap.core.hashes import get_git_sha
@@ -19,7 +20,7 @@ from pillsnap.core.printable import printable_json
 from pillsnap.report.environment import describe_environment
 from pillsnap.report.facts import RunFacts
 from pillsnap.report.policy import count_data, notes, sample_policy
-from pillsnap.tasks import CLASSIFICATION, DETECTION, task_names, task_of
+from pillsnap.tasks import task_names, task_of
 
 __all__ = ["SCHEMA_PATH", "STAGE_KEYS", "RunFacts", "build_report", "publish_report"]
 
@@ -52,7 +53,7 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
     worst = max(results, key=lambda result: result.severity, default=None)
     report = {
         "schema_version": SCHEMA_VERSION,
-        **(stages[CLASSIFICATION.name] or dict.fromkeys(STAGE_KEYS)),
+        **(stages[CLASSIFICATION] or dict.fromkeys(STAGE_KEYS)),
         "stages": stages,
         "cells": [
             {
@@ -178,7 +179,7 @@ def _stage(
     candidate = outcome.candidate if outcome is not None else {}
     task = task_of(stage)
     backbone, num_classes = task.model(config)
-    detection = _worst(results, DETECTION.name)
+    detection = _worst(results, DETECTION)
     box_metrics = detection.metrics if detection is not None else {}
     compare = config.compare
     return {

@@ -16,7 +16,7 @@ from pillsnap.core.arraycache import ArrayCache
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch, Reference
 from pillsnap.pipeline.transforms import ClassifyTransform
-from pillsnap.tasks import CLASSIFICATION
+from pillsnap.tasks import CLASSIFICATION_TASK
 
 SAMPLES = [Sample("a", Path("a.png"), 0), Sample("b", Path("b.png"), 1)]
 BATCH = np.zeros((2, 3, 4, 4), np.float32)
@@ -45,7 +45,7 @@ def reopen(tmp_path: Path) -> Callable[[], tuple[RememberedReference, Counted, C
         transform = ClassifyTransform(4, (0.0,) * 3, (1.0,) * 3, "bilinear", 1.0)
         reference = Reference(engine, transform, key="model", variants={"threads": other})
         cache = ArrayCache(tmp_path / "cache", 1 << 20)
-        return RememberedReference(reference, cache, CLASSIFICATION.is_output), engine, other
+        return RememberedReference(reference, cache, CLASSIFICATION_TASK.is_output), engine, other
 
     return opened
 

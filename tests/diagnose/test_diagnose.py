@@ -33,7 +33,7 @@ from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
 from pillsnap.export import export_classification_onnx, export_detection_onnx
 from pillsnap.pipeline.crops import crop_box
 from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
-from pillsnap.tasks import DETECTION
+from pillsnap.tasks import DETECTION_TASK
 from tests.diagnose.node_faults import NodeFault, inject
 from tests.diagnose.subjects import MakeSubject, subjects_of
 from tests.small_models import Experiment
@@ -447,7 +447,7 @@ def bgr(subject: Subject) -> Subject:
 def with_nms(**changes: object) -> Change:
     def change(subject: Subject) -> Subject:
         nms = replace(subject.config.nms, **changes)  # type: ignore[arg-type]
-        finish = DETECTION.finishing.make(nms)
+        finish = DETECTION_TASK.finishing.make(nms)
         return replace(subject, candidate=replace(subject.candidate, finish=finish))
 
     return change
@@ -545,7 +545,7 @@ class TestBothStages:
             return preprocess(image, classifier.transform)
 
         config = subject_of("detection", files["detection"], 1).config
-        finish = DETECTION.finishing.make(replace(config.nms, conf_threshold=0.0))
+        finish = DETECTION_TASK.finishing.make(replace(config.nms, conf_threshold=0.0))
         classifier = subject_of("classification", files["classification"], 1)
         side = replace(classifier.candidate, prepare=count)
         detector = subject_of("detection", files["detection"], 1)

@@ -20,7 +20,7 @@ from pillsnap.data.datasets import Dataset, Sample, Source
 from pillsnap.engines import Batch, Engine, Reference, Request
 from pillsnap.engines import register as register_engine
 from pillsnap.pipeline.transforms import ClassifyTransform
-from pillsnap.tasks import CLASSIFICATION, register, task_of
+from pillsnap.tasks import CLASSIFICATION_TASK, register, task_of
 
 CLASSES = ("lying", "standing")
 SIZE = 16
@@ -41,7 +41,7 @@ def measure(columns: Any, config: Config, strides: Any, population: bool, bound:
 
 
 BARS = replace(
-    CLASSIFICATION,
+    CLASSIFICATION_TASK,
     name="bars",
     source=Source("bars", "bars", folder_of, read_bars),
     model=lambda config: ("edges", len(CLASSES)),
