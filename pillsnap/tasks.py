@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,6 +29,26 @@ from pillsnap.pipeline.softmax import softmax
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 
 Finish = Callable[[Batch], Sequence[Any]]
+
+
+class Measuring(Protocol):
+    """Makes figures of columns.
+
+    Args:
+        strides: of the reference; () where it has none.
+        population: whether the samples stand for all of them; hard ones do not.
+        bound: whether the reference's own accuracy is to be bounded, which may take seconds.
+    """
+
+    def __call__(
+        self,
+        columns: Columns,
+        config: Config,
+        strides: Sequence[int],
+        *,
+        population: bool,
+        bound: bool,
+    ) -> Figures: ...
 
 
 @dataclass(frozen=True)
@@ -63,8 +83,7 @@ class Task:
         output: the reference's answer, for messages.
         is_output: whether a shape can be that of such an answer.
         recorder: makes columns of both sides' outputs.
-        measure: makes figures of columns: config, strides, whether the samples stand for all of
-            them, whether the reference's own accuracy is to be bounded.
+        measure: makes figures of those columns.
         labels: columns that say what is known of a sample.
         accuracy: how it is told how good its model is.
         hard: whether hard samples are told by the reference's most probable class.
@@ -82,7 +101,7 @@ class Task:
     output: str
     is_output: Callable[[tuple[int, ...]], bool]
     recorder: Callable[[Reference, Nms], Recorder]
-    measure: Callable[[Columns, Config, Sequence[int], bool, bool], Figures]
+    measure: Measuring
     labels: tuple[str, ...]
     accuracy: Measure
     hard: bool
@@ -121,7 +140,7 @@ def _record_boxes(reference: Reference, nms: Nms) -> Recorder:
 
 
 def _measure_boxes(
-    columns: Columns, config: Config, strides: Sequence[int], population: bool, bound: bool
+    columns: Columns, config: Config, strides: Sequence[int], *, population: bool, bound: bool
 ) -> Figures:
     compare = config.compare
     return detection_figures(
@@ -134,7 +153,7 @@ def _keep_boxes(nms: Nms) -> Finish:
 
 
 def _measure_classes(
-    columns: Columns, config: Config, strides: Sequence[int], population: bool, bound: bool
+    columns: Columns, config: Config, strides: Sequence[int], *, population: bool, bound: bool
 ) -> Figures:
     return classification_figures(columns, config.classification.num_classes, population=population)
 

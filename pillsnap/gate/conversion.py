@@ -106,7 +106,9 @@ class Conversion:
             )
             if compared.columns is None:
                 return False
-            figures = task.measure(compared.columns, self.config, strides, False, False)
+            figures = task.measure(
+                compared.columns, self.config, strides, population=False, bound=False
+            )
             return not find_breaches(figures.metrics, tolerances)
 
         facts = [asdict(tolerances), calibration.sha256, self.reference.reference.key, asdict(nms)]

@@ -159,7 +159,13 @@ class Ledger:
         config = self._run.config
         task, outcome = task_of(cell.stage), outcomes[0]
         known = expected_accuracy(config, task.accuracy, outcome.reference.get("recorded"))
-        figures = task.measure(records, config, outcome.strides, not cell.hard, known is not None)
+        figures = task.measure(
+            records,
+            config,
+            outcome.strides,
+            population=not cell.hard,
+            bound=known is not None,
+        )
         if not cell.hard:
             figures.metrics.update(self._classes(cell))
         return records, figures

@@ -145,7 +145,7 @@ class Plan:
             return 0  # the cell's one shard says why when it runs
 
     def _hard_cell(self, cell: Cell) -> tuple[Cell, ...]:
-        """A task's coverage may also looks where it is unsure, if the configuration says so."""
+        """Coverage also looks where a classifier is unsure, if the configuration says so."""
         wanted = self._config.compare.hard_per_bin > 0 and self.bundle is None
         fits = task_of(cell.stage).hard and cell.mode == "coverage"
         return (replace(cell, hard=True),) if wanted and fits else ()

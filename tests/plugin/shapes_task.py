@@ -6,6 +6,7 @@ classifier of its own, of two classes, that numpy computes. `register` adds both
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 
 from pillsnap.compare.figures import Figures
 from pillsnap.compare.figures.classification import classification_figures
+from pillsnap.compare.records import Columns
 from pillsnap.config.settings import Config
 from pillsnap.data.datasets import Dataset, Sample, Source
 from pillsnap.engines import Batch, Engine, Reference, Request
@@ -36,7 +38,9 @@ def read_bars(config: Config) -> Dataset:
     return Dataset([Sample(name, folder, CLASSES.index(name.split("-")[0])) for name in names])
 
 
-def measure(columns: Any, config: Config, strides: Any, population: bool, bound: bool) -> Figures:
+def measure(
+    columns: Columns, config: Config, strides: Sequence[int], *, population: bool, bound: bool
+) -> Figures:
     return classification_figures(columns, len(CLASSES), population=population)
 
 
