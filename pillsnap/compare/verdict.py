@@ -10,7 +10,7 @@ from typing import Literal
 from pillsnap.compare.certify import Certified, certify, certify_bound, in_words
 from pillsnap.compare.figures import Figures, Metrics
 from pillsnap.config.figures import FIGURES, Figure
-from pillsnap.config.settings import Profiles, Tolerances
+from pillsnap.config.tolerances import Profiles, Tolerances
 
 VerdictName = Literal["equivalent", "within_tolerance", "breach", "inconclusive"]
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal, get_args
 
-DETECTION, CLASSIFICATION = STAGES = ("detection", "classification")
-MODES = ("smoke", "coverage", "full")
-PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
-PRECISIONS = ("fp32", "fp16", "int8")
+Stage = Literal["detection", "classification"]
+Mode = Literal["smoke", "coverage", "full"]
+Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
+Precision = Literal["fp32", "fp16", "int8"]
+
+STAGES: tuple[str, ...] = get_args(Stage)
+MODES: tuple[str, ...] = get_args(Mode)
+PROVIDERS: tuple[str, ...] = get_args(Provider)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+DETECTION, CLASSIFICATION = STAGES
 
 
 @dataclass(frozen=True, order=True)

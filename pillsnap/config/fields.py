@@ -1,63 +1,64 @@
-"""What a field of a configuration accepts, by its annotation and its bound."""
+"""What the fields of a configuration accept: in types, and in words."""
 
 from __future__ import annotations
 
 import errno
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
-Range = tuple[float | None, float | None]
+from pydantic import ConfigDict, Field, TypeAdapter
+
+# No "1" for 1, no true for 1, no key that there is not.
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+Count = Annotated[int, Field(ge=1)]
 
 # As long as names are that a run makes below a folder.
 _BELOW = "x" * 100
 
-
-def Bound(lo: float | None = None, hi: float | None = None) -> Mapping[str, Any]:
-    """Field metadata: the least and the greatest number allowed, both included; None is open."""
-    return types.MappingProxyType({"bound": (lo, hi)})
+_WORDS = {"boolean": "true or false", "integer": "a whole number", "number": "a finite number"}
 
 
-def describe(hint: Any, bound: Range = (None, None)) -> str:
-    """What an annotation accepts, in words."""
-    args = get_args(hint)
-    if is_optional(hint):
-        return f"{describe(args[0], bound)}, or null"
-    if get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, args))
-    if get_origin(hint) is tuple:
-        count = "" if args[-1] is Ellipsis else f" of {len(args)}"
-        return f"a list{count}, each {describe(args[0], bound)}"
-    if is_dataclass(hint):
-        return "a mapping with the keys " + ", ".join(keys_of(hint))
-    names = {bool: "true or false", int: "a whole number", float: "a finite number", Path: "a path"}
-    lo, hi = bound
+def describe(hint: Any) -> str:
+    """What a type accepts, in words: those of its JSON schema, as editors see it."""
+    schema = TypeAdapter(hint).json_schema()
+    return _words(schema, schema.get("$defs", {}))
+
+
+def _words(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:  # with null alone
+        return f"{_words(schema['anyOf'][0], defs)}, or null"
+    if "$ref" in schema:
+        schema = defs[schema["$ref"].rpartition("/")[2]]
+    if "enum" in schema or "const" in schema:
+        return "one of " + ", ".join(map(str, schema.get("enum", [schema.get("const")])))
+    if schema["type"] == "object":
+        return "a mapping with the keys " + ", ".join(schema["properties"])
+    if schema["type"] == "array":
+        elements = schema.get("prefixItems", [])
+        count = f" of {len(elements)}" if elements else ""
+        return f"a list{count}, each {_words(elements[0] if elements else schema['items'], defs)}"
+    lo, hi = schema.get("minimum"), schema.get("maximum")
     span = "" if lo is None else f" of at least {lo}" if hi is None else f" from {lo} to {hi}"
-    return names.get(hint, "text") + span
+    text = "a path" if schema.get("format") == "path" else "text"
+    return _WORDS.get(schema["type"], text) + span
 
 
 def is_optional(hint: Any) -> bool:
     return get_origin(hint) in (Union, types.UnionType)
 
 
-def keys_of(cls: Any) -> dict[str, Field[Any]]:
-    return {item.name: item for item in fields(cls) if not item.metadata.get("internal")}
+def without_null(hint: Any) -> Any:
+    """X of X | None, and of X."""
+    return get_args(hint)[0] if is_optional(hint) else hint
 
 
-def bound_of(item: Field[Any]) -> Range:
-    bound: Range = item.metadata.get("bound", (None, None))
-    return bound
-
-
-def default_of(item: Field[Any]) -> Any:
-    return item.default if item.default_factory is MISSING else item.default_factory()
-
-
-def is_within(number: float, bound: Range) -> bool:
-    lo, hi = bound
-    return (lo is None or number >= lo) and (hi is None or number <= hi)
+def keys_of(cls: Any) -> list[str]:
+    """Names of the fields that are keys: those with the metadata {"internal": True} are none."""
+    return [item.name for item in fields(cls) if not item.metadata.get("internal")]
 
 
 def is_too_long(path: Path) -> bool:

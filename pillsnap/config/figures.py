@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
-PROFILES = ("strict", "practical", "fp16", "int8")
+Profile = Literal["strict", "practical", "fp16", "int8"]
+
+PROFILES: tuple[str, ...] = get_args(Profile)
 
 
 @dataclass(frozen=True)

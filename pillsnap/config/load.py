@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from pillsnap.config.cells import STAGES
 from pillsnap.config.dotenv import read_env_file
 from pillsnap.config.parse import parse_yaml, variable_names
 from pillsnap.config.settings import Config
@@ -98,7 +99,7 @@ def _check(config: Config, path: Path) -> None:
             got=list(bins),
             expected="at least two edges between 0 and 1, in rising order",
         )
-    for stage in ("detection", "classification"):
+    for stage in STAGES:
         shape = config.input_shape(stage)
         if shape[1] != 3 or (stage == "classification" and shape[2] != shape[3]):
             raise ConfigError(

@@ -6,49 +6,52 @@ without a word.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pillsnap.config.fields import Bound
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pillsnap.config.fields import STRICT, Count
 
 GraphOptimization = Literal[
     "ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"
 ]
 Switch = Literal[0, 1]
+Number = Annotated[int, Field(ge=0, le=1024)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Cpu:
     """Threads of CPUExecutionProvider; 0: as many as there are cores."""
 
-    intra_op_num_threads: int = field(default=0, metadata=Bound(0, 1024))
-    inter_op_num_threads: int = field(default=0, metadata=Bound(0, 1024))
+    intra_op_num_threads: Number = 0
+    inter_op_num_threads: Number = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Cuda:
     """Options of CUDAExecutionProvider. TF32 is not among them: it is off."""
 
-    device_id: int = field(default=0, metadata=Bound(0, 1024))
+    device_id: Number = 0
     cudnn_conv_use_max_workspace: Switch = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Tensorrt:
     """Options of TensorrtExecutionProvider."""
 
-    device_id: int = field(default=0, metadata=Bound(0, 1024))
-    trt_max_workspace_size: int = field(default=8 * 2**30, metadata=Bound(1))
-    trt_max_partition_iterations: int = field(default=1000, metadata=Bound(1))
-    trt_min_subgraph_size: int = field(default=1, metadata=Bound(1))
+    device_id: Number = 0
+    trt_max_workspace_size: Count = 8 * 2**30
+    trt_max_partition_iterations: Count = 1000
+    trt_min_subgraph_size: Count = 1
     trt_fp16_enable: bool = True
     trt_int8_enable: bool = False
     trt_engine_cache_enable: bool = True
     trt_engine_cache_path: Path | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Runtime:
     """How sessions are made. Attributes are documented in config.yaml."""
 

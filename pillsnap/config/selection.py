@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pillsnap.config.cells import STAGES
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -23,7 +25,7 @@ class Selection:
         reference: a bundle to verify against in place of checkpoints and images.
     """
 
-    stages: tuple[str, ...] = ("detection", "classification")
+    stages: tuple[str, ...] = STAGES
     named: tuple[str, ...] = ()
     engines: tuple[str, ...] = ("onnx",)
     providers: tuple[str, ...] = ("auto",)

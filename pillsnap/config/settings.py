@@ -1,32 +1,44 @@
-"""config.yaml as frozen dataclasses: the one truth for every setting.
+"""config.yaml as frozen models of pydantic: the one truth for every setting.
 
-Each attribute is documented in config.yaml, which lists them all with their defaults.
+Each attribute is documented in config.yaml, which lists them all with their defaults; from both
+config.schema.json is made.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pillsnap.config.fields import Bound
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from pydantic.json_schema import SkipJsonSchema
+
+from pillsnap.config.cells import Mode, Provider
+from pillsnap.config.fields import STRICT, Count
 from pillsnap.config.runtime import Runtime
+from pillsnap.config.tolerances import Profiles
 from pillsnap.core.hashes import sha256_json
 
-Mode = Literal["smoke", "coverage", "full"]
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
 CropMode = Literal["center", "squash", "border"]
-Shape = tuple[int, int, int, int]
-Channels = tuple[float, float, float]
+Int8Method = Literal["static", "dynamic", "auto"]
+Part = Annotated[float, Field(ge=0.0, le=1.0)]
+Deviation = Annotated[float, Field(ge=1e-6, le=1.0)]
+Side = Annotated[int, Field(ge=1, le=16384)]
+Shape = tuple[Side, Side, Side, Side]
+BatchSize = Annotated[int, Field(ge=1, le=65536)]
+Mib = Annotated[float, Field(ge=0.001, le=1e6)]
+Megapixels = Annotated[float, Field(ge=0.001, le=1e5)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Paths:
     exp_dir: Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Combo:
     """Scenes for the detector."""
 
@@ -35,13 +47,13 @@ class Combo:
     single_cls: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Validation:
     single: Path | None = None
     combo: Combo | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class CalibrationData:
     """Images that INT8 is calibrated on; None: validation images that are not verified."""
 
@@ -49,7 +61,7 @@ class CalibrationData:
     combo: Path | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Data:
     val: Validation = Validation()
     class_map: Path | None = None
@@ -57,119 +69,79 @@ class Data:
     calibration: CalibrationData = CalibrationData()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Detection:
     model: str = "yolo11m"
-    num_classes: int = field(default=1, metadata=Bound(1, 100_000))
+    num_classes: Annotated[int, Field(ge=1, le=100_000)] = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Classification:
     backbone: str = "efficientnetv2_s"
-    num_classes: int = field(default=5000, metadata=Bound(2, 1_000_000))
-    mean: Channels | None = field(default=None, metadata=Bound(0.0, 1.0))
-    std: Channels | None = field(default=None, metadata=Bound(1e-6, 1.0))
+    num_classes: Annotated[int, Field(ge=2, le=1_000_000)] = 5000
+    mean: tuple[Part, Part, Part] | None = None
+    std: tuple[Deviation, Deviation, Deviation] | None = None
     interpolation: Interpolation | None = None
-    crop_pct: float | None = field(default=None, metadata=Bound(0.01, 2.0))
+    crop_pct: Annotated[float, Field(ge=0.01, le=2.0)] | None = None
     crop_mode: CropMode | None = None
     channels_last: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class InputShape:
     """NCHW. N is the example batch of the export; H and W are what every engine is fed."""
 
-    detection: Shape = field(default=(1, 3, 640, 640), metadata=Bound(1, 16384))
-    classification: Shape = field(default=(1, 3, 384, 384), metadata=Bound(1, 16384))
+    detection: Shape = (1, 3, 640, 640)
+    classification: Shape = (1, 3, 384, 384)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Nms:
-    conf_threshold: float = field(default=0.3, metadata=Bound(0.0, 1.0))
-    iou_threshold: float = field(default=0.5, metadata=Bound(0.0, 1.0))
-    max_detections: int = field(default=100, metadata=Bound(1, 100_000))
+    conf_threshold: Part = 0.3
+    iou_threshold: Part = 0.5
+    max_detections: Annotated[int, Field(ge=1, le=100_000)] = 100
     class_agnostic: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Postprocess:
     nms: Nms = Nms()
 
 
-@dataclass(frozen=True)
-class Tolerances:
-    """Largest value allowed for each figure; None is not judged.
-
-    Units: raw_box_err_px in input pixels, the rates and IoU deltas as fractions of 1.
-    """
-
-    mse_mean: float | None = field(default=None, metadata=Bound(0.0))
-    mse_p99: float | None = field(default=None, metadata=Bound(0.0))
-    top1_mismatch_rate: float | None = field(default=None, metadata=Bound(0.0, 1.0))
-    prob_err_max: float | None = field(default=None, metadata=Bound(0.0, 1.0))
-    raw_box_err_px: float | None = field(default=None, metadata=Bound(0.0))
-    raw_score_err: float | None = field(default=None, metadata=Bound(0.0, 1.0))
-    map_delta: float | None = field(default=0.01, metadata=Bound(0.0, 1.0))
-    iou_delta_p95: float | None = field(default=0.01, metadata=Bound(0.0, 1.0))
-    unmatched_rate: float | None = field(default=0.01, metadata=Bound(0.0, 1.0))
-
-
-@dataclass(frozen=True)
-class Profiles:
-    """Tolerance profiles; `profile` names the one that fp32 cells are held to."""
-
-    profile: Literal["strict", "practical", "fp16", "int8"] = "strict"
-    strict: Tolerances = Tolerances(
-        mse_mean=1e-6,
-        mse_p99=5e-6,
-        top1_mismatch_rate=0.001,
-        prob_err_max=1e-4,
-        raw_box_err_px=0.05,
-        raw_score_err=1e-4,
-    )
-    practical: Tolerances = Tolerances(mse_mean=1e-4, mse_p99=5e-4, top1_mismatch_rate=0.01)
-    fp16: Tolerances = Tolerances(mse_mean=5e-4, top1_mismatch_rate=0.02, iou_delta_p95=0.02)
-    int8: Tolerances = Tolerances(
-        top1_mismatch_rate=0.03, map_delta=0.02, iou_delta_p95=0.08, unmatched_rate=0.03
-    )
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Compare:
     mode: Mode = "smoke"
-    sample_count: int = field(default=32, metadata=Bound(1))
-    per_class_k: int = field(default=1, metadata=Bound(1))
-    min_classes: int = field(default=1000, metadata=Bound(1))
+    sample_count: Count = 32
+    per_class_k: Count = 1
+    min_classes: Count = 1000
     min_classes_required: bool = False
-    max_total: int = field(default=5000, metadata=Bound(1))
+    max_total: Count = 5000
     stratify_by: tuple[Literal["class"], ...] = ("class",)
-    hardness_bins: tuple[float, ...] = field(
-        default=(0.0, 0.3, 0.6, 0.85, 1.0), metadata=Bound(0.0, 1.0)
-    )
-    hard_per_bin: int = field(default=0, metadata=Bound(0))
-    hard_pool: int = field(default=5000, metadata=Bound(1))
-    seed: int = field(default=0, metadata=Bound(0, 2**63 - 1))
-    batch_size: int = field(default=16, metadata=Bound(1, 65536))
-    shard_size: int = field(default=32, metadata=Bound(1))
-    expected_top1: float | None = field(default=None, metadata=Bound(0.0, 1.0))
-    expected_map: float | None = field(default=None, metadata=Bound(0.0, 1.0))
+    hardness_bins: tuple[Part, ...] = (0.0, 0.3, 0.6, 0.85, 1.0)
+    hard_per_bin: Annotated[int, Field(ge=0)] = 0
+    hard_pool: Count = 5000
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    batch_size: BatchSize = 16
+    shard_size: Count = 32
+    expected_top1: Part | None = None
+    expected_map: Part | None = None
     reference_device: Literal["cpu", "cuda"] = "cpu"
-    reference_cache_gib: float = field(default=20.0, metadata=Bound(0.0, 1e6))
-    runs_kept: int = field(default=20, metadata=Bound(1))
+    reference_cache_gib: Annotated[float, Field(ge=0.0, le=1e6)] = 20.0
+    runs_kept: Count = 20
     tolerances: Profiles = Profiles()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Quantize:
-    int8_method: Literal["static", "dynamic", "auto"] = "static"
-    calibration_images: int = field(default=100, metadata=Bound(1))
+    int8_method: Int8Method = "static"
+    calibration_images: Count = 100
     nodes_to_exclude: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Export:
     out_dir: Path | None = None
-    opset: int = field(default=17, metadata=Bound(13, 22))
+    opset: Annotated[int, Field(ge=13, le=22)] = 17
     dynamic_axes: bool = True
     exporter: Literal["torchscript", "dynamo"] = "torchscript"
     input_shape: InputShape = InputShape()
@@ -178,30 +150,30 @@ class Export:
     compare: Compare = Compare()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class PipelineSettings:
     mode: Literal["single", "combo"] = "single"
-    crop_margin: float = field(default=0.05, metadata=Bound(0.0, 2.0))
+    crop_margin: Annotated[float, Field(ge=0.0, le=2.0)] = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Serve:
-    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
-    batch_size: int = field(default=16, metadata=Bound(1, 65536))
-    max_images: int = field(default=32, metadata=Bound(1, 10_000))
-    max_upload_mib: float = field(default=64.0, metadata=Bound(0.001, 1e6))
-    max_held_mib: float = field(default=512.0, metadata=Bound(0.001, 1e6))
-    max_megapixels: float = field(default=50.0, metadata=Bound(0.001, 1e5))
-    max_held_megapixels: float = field(default=100.0, metadata=Bound(0.001, 1e5))
-    body_timeout_s: float = field(default=60.0, metadata=Bound(0.1, 86_400))
-    decode_timeout_s: float = field(default=10.0, metadata=Bound(0.1, 3600))
-    max_waiting: int = field(default=256, metadata=Bound(1, 1_000_000))
-    load_timeout_s: float = field(default=300.0, metadata=Bound(1.0, 86_400.0))
+    provider: Provider = "auto"
+    batch_size: BatchSize = 16
+    max_images: Annotated[int, Field(ge=1, le=10_000)] = 32
+    max_upload_mib: Mib = 64.0
+    max_held_mib: Mib = 512.0
+    max_megapixels: Megapixels = 50.0
+    max_held_megapixels: Megapixels = 100.0
+    body_timeout_s: Annotated[float, Field(ge=0.1, le=86_400)] = 60.0
+    decode_timeout_s: Annotated[float, Field(ge=0.1, le=3600)] = 10.0
+    max_waiting: Annotated[int, Field(ge=1, le=1_000_000)] = 256
+    load_timeout_s: Annotated[float, Field(ge=1.0, le=86_400.0)] = 300.0
     model_dirs: tuple[Path, ...] = ()
     allow_unverified: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Config:
     """A whole, validated config.yaml."""
 
@@ -211,10 +183,10 @@ class Config:
     detection: Detection = Detection()
     classification: Classification = Classification()
     export: Export = Export()
-    runtime: Runtime = field(default_factory=Runtime)
+    runtime: Runtime = Runtime()
     pipeline: PipelineSettings = PipelineSettings()
     serve: Serve = Serve()
-    source: Path = field(default=Path("config.yaml"), metadata={"internal": True})
+    source: SkipJsonSchema[Path] = field(default=Path("config.yaml"), metadata={"internal": True})
 
     @property
     def exp_dir(self) -> Path:

@@ -13,7 +13,8 @@ from pillsnap.compare.loading import Load
 from pillsnap.compare.reference import RememberedReference
 from pillsnap.compare.verdict import find_breaches
 from pillsnap.config.cells import Cell
-from pillsnap.config.settings import Config, Tolerances
+from pillsnap.config.settings import Config
+from pillsnap.config.tolerances import Tolerances
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.hashes import sha256_file, sha256_json
 from pillsnap.data.datasets import Sample

@@ -10,7 +10,8 @@ from pillsnap.compare.result import CellResult
 from pillsnap.compare.verdict import find_breaches
 from pillsnap.config.cells import DETECTION
 from pillsnap.config.selection import Selection
-from pillsnap.config.settings import Config, Tolerances
+from pillsnap.config.settings import Config
+from pillsnap.config.tolerances import Tolerances
 from pillsnap.core.errors import first_line
 from pillsnap.engines import register
 from pillsnap.engines.torch.checkpoints import stage_transform

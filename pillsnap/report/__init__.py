@@ -13,7 +13,8 @@ from pillsnap.compare.hints import likely_causes
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.verdict import certified
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
-from pillsnap.config.settings import Config, Profiles, config_sha256
+from pillsnap.config.settings import Config, config_sha256
+from pillsnap.config.tolerances import Profiles
 from pillsnap.core.files import write_atomic
 from pillsnap.core.hashes import get_git_sha
 from pillsnap.core.printable import printable_json

@@ -31,7 +31,8 @@ from pillsnap.compare.figures.detection import detection_figures
 from pillsnap.compare.hints import likely_causes
 from pillsnap.compare.records import Columns, Records, concatenate, unragged, write_records
 from pillsnap.compare.verdict import judge
-from pillsnap.config.settings import Nms, Profiles
+from pillsnap.config.settings import Nms
+from pillsnap.config.tolerances import Profiles
 from pillsnap.data.datasets import Sample
 from pillsnap.data.labels import Box
 from pillsnap.pipeline.preprocess import letterbox_tensor

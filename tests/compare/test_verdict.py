@@ -27,7 +27,7 @@ from pillsnap.compare.verdict import (
     profile_for,
 )
 from pillsnap.config.figures import FIGURES
-from pillsnap.config.settings import Profiles, Tolerances
+from pillsnap.config.tolerances import Profiles, Tolerances
 from pillsnap.gate.finish import decide_exit_code
 
 UNJUDGED = Tolerances(**{item.name: None for item in fields(Tolerances)})

@@ -2,55 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from pydantic.json_schema import SkipJsonSchema
 
 from pillsnap.config.dotenv import read_env_file
-from pillsnap.config.fields import Bound
+from pillsnap.config.fields import STRICT
 from pillsnap.config.parse import parse_yaml
 from pillsnap.core.errors import ConfigError
 
+Positive = Annotated[float, Field(ge=0.0)]
+Rate = Annotated[float, Field(ge=0.0, le=1.0)]
+Digit = Annotated[int, Field(ge=1, le=9)]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=STRICT)
 class Inner:
     need: Path
-    size: int = field(default=1, metadata=Bound(1, 8))
+    size: Annotated[int, Field(ge=1, le=8)] = 1
     note: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Limits:
-    low: float | None = field(default=None, metadata=Bound(0.0))
-    high: float | None = field(default=None, metadata=Bound(0.0))
+    low: Positive | None = None
+    high: Positive | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Pair:
     tight: Limits = Limits(low=1.0, high=2.0)
     loose: Limits = Limits(low=3.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Outer:
     name: str = "plain"
     flag: bool = False
-    count: int = field(default=3, metadata=Bound(0, 100))
-    rate: float = field(default=0.5, metadata=Bound(0.0, 1.0))
+    count: Annotated[int, Field(ge=0, le=100)] = 3
+    rate: Rate = 0.5
     kind: Literal["red", "blue"] = "red"
-    shape: tuple[int, int] = field(default=(1, 2), metadata=Bound(1, 9))
-    edges: tuple[float, ...] = field(default=(0.0, 1.0), metadata=Bound(0.0, 1.0))
+    shape: tuple[Digit, Digit] = (1, 2)
+    edges: tuple[Rate, ...] = (0.0, 1.0)
     place: Path | None = None
     inner: Inner | None = None
     pair: Pair = Pair(loose=Limits(low=4.0))
-    source: Path = field(default=Path("unset"), metadata={"internal": True})
+    source: SkipJsonSchema[Path] = field(default=Path("unset"), metadata={"internal": True})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Strict:
     inner: Inner
 

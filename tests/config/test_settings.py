@@ -11,7 +11,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from pillsnap.config.load import ENV_NAMES, find_config, load_config
-from pillsnap.config.settings import Compare, Config, Paths, Profiles, Tolerances, config_sha256
+from pillsnap.config.settings import Compare, Config, Paths, config_sha256
+from pillsnap.config.tolerances import Profiles, Tolerances
 from pillsnap.core.errors import ConfigError
 from pillsnap.infer.choice import VARIABLES
 
