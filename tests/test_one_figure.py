@@ -7,8 +7,7 @@ import sys
 
 # The line is added before anything is made of the others, as a line of the file would be.
 CHILD = """
-from dataclasses import asdict
-from types import SimpleNamespace
+from pydantic import TypeAdapter
 
 import pillsnap.config.figures as lines
 
@@ -27,11 +26,13 @@ lines.FIGURES += (
 from pillsnap.compare.certify import in_words
 from pillsnap.compare.figures import Figures
 from pillsnap.compare.verdict import certified, judge
-from pillsnap.config.settings import Tolerances
+from pillsnap.config.settings import Config
+from pillsnap.config.tolerances import Profiles
 from pillsnap.report.table import render
 
-held = SimpleNamespace(**{**asdict(Tolerances()), "kl_mean": 0.25})
-profiles = SimpleNamespace(strict=held, practical=held, fp16=held, int8=held)
+profiles = Profiles()
+known = TypeAdapter(Config).json_schema()["$defs"]["Tolerances"]["properties"]["kl_mean"]
+print(known["description"])
 
 
 def verdict(value):
@@ -40,7 +41,7 @@ def verdict(value):
 
 
 print([verdict(value).name for value in (0.125, 0.25, 0.5)], verdict(0.5).reason)
-print(in_words("kl_mean", certified({"bad": 1, "all": 9}, held)["kl_mean"]))
+print(in_words("kl_mean", certified({"bad": 1, "all": 9}, profiles.strict)["kl_mean"]))
 cell = dict.fromkeys(
     ("accuracy", "execution", "quantized", "performance", "diagnosis", "drift_over_floor")
 )
@@ -53,11 +54,12 @@ print(render(report, None)[1])
 """
 
 
-def test_one_more_line_is_judged_certified_and_shown() -> None:
+def test_one_more_line_is_in_the_schema_judged_certified_and_shown() -> None:
     done = subprocess.run(
         [sys.executable, "-c", CHILD], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout.splitlines() == [
+        "Largest mean KL divergence of the probabilities, in nats.",
         "['equivalent', 'within_tolerance', 'breach'] kl_mean 0.5 > 0.25",
         "1 of 9 diverged: certifies 43 %; 25 % needs 18 pills and no further one",
         "  KL 0.5/0.25",
