@@ -38,6 +38,7 @@ class Measure:
         setting: key of export.compare that says what is known.
         parts: what must fit the checkpoint, in words.
         upper: what the sample supports at most; None where it supports no bound.
+        in_words: what was found, where there are labels.
         of_boxes: that NMS has kept, with the threshold that training has validated with or not.
     """
 
@@ -46,6 +47,7 @@ class Measure:
     setting: str
     parts: str
     upper: Callable[[Metrics], float | None]
+    in_words: Callable[[Metrics], str]
     of_boxes: bool = False
 
 
@@ -121,6 +123,16 @@ def _upper_top1(metrics: Metrics) -> float | None:
     return upper_bound(round(metrics["reference_top1"] * count), count)
 
 
+def _top1_in_words(metrics: Metrics) -> str:
+    return f"top-1 {100 * metrics['reference_top1']:.1f} % of {metrics['labelled_samples']:,}"
+
+
+def _map_in_words(metrics: Metrics) -> str:
+    loose, strict = (100 * metrics[f"reference_map_{at}"] for at in ("0_5", "0_5_0_95"))
+    images = metrics["map_images"]
+    return f"mAP@0.5 {loose:.1f} %, @0.5:0.95 {strict:.1f} % over {images:,} images"
+
+
 def _upper_map(metrics: Metrics) -> float | None:
     upper: float | None = metrics["reference_map_0_5_0_95_upper"]
     return upper
@@ -149,6 +161,7 @@ TOP1 = Measure(
     "expected_top1",
     "classification.mean, std, interpolation, crop, class_map",
     _upper_top1,
+    _top1_in_words,
 )
 MAP = Measure(
     "mAP@0.5:0.95",
@@ -156,5 +169,6 @@ MAP = Measure(
     "expected_map",
     "input_shape, labels, classes, conf_threshold",
     _upper_map,
+    _map_in_words,
     of_boxes=True,
 )

@@ -84,7 +84,7 @@ def _row(cell: dict[str, Any]) -> list[str]:
             )
     lines = [*heads, *_wrap("  ".join(figures), indent=2)]
     if cell["accuracy"] is not None:
-        lines += _wrap(_accuracy(cell["metrics"], cell["accuracy"]), indent=2)
+        lines += _wrap(_accuracy(cell), indent=2)
     if cell["execution"] is not None:
         lines += _wrap(_placed(cell["execution"]["placement"]), indent=2)
     if cell["quantized"] is not None:
@@ -140,15 +140,12 @@ def _layers(found: dict[str, Any]) -> str:
     return text + (f"; {others} more differ by themselves" if others else "")
 
 
-def _accuracy(metrics: dict[str, Any], found: dict[str, Any]) -> str:
+def _accuracy(cell: dict[str, Any]) -> str:
     """Such as "reference: top-1 95.8 % of 24 (training 97 %)"; "" without labels."""
+    found = cell["accuracy"]
     if found["found"] is None:
         return ""
-    if found["figure"] == "reference_top1":
-        text = f"reference: top-1 {100 * found['found']:.1f} % of {metrics['labelled_samples']:,}"
-    else:
-        text = f"reference: mAP@0.5 {100 * metrics['reference_map_0_5']:.1f} %, @0.5:0.95 "
-        text += f"{100 * found['found']:.1f} % over {metrics['map_images']:,} images"
+    text = f"reference: {task_of(cell['stage']).accuracy.in_words(cell['metrics'])}"
     if found["expected"] is not None:
         text += f" ({found['source']} {100 * found['expected']:.3g} %"
         text += f", not judged: {found['unjudged']})" if found["unjudged"] else ")"
