@@ -44,7 +44,7 @@ from pillsnap.compare.loading import Prepared
 from pillsnap.config.load import load_config
 from pillsnap.config.selection import Selection
 from pillsnap.data.datasets import Sample
-from pillsnap.engines import Reference, Request, Transform, register
+from pillsnap.engines import Entry, Reference, Transform, register
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
 from pillsnap.pipeline.transforms import ClassifyTransform
@@ -96,27 +96,24 @@ class Free:
         return output[: len(batch)]
 
 
-class FreeBackend:
+def register_free(classes: int, batch: int) -> None:
     """Reference and candidate with the drift of a healthy export; the reference is mostly right."""
-
-    def __init__(self, classes: int, batch: int) -> None:
-        rng = np.random.default_rng(0)
-        # Sample i is of class i % classes, so labels repeat after so many batches.
-        period = classes // math.gcd(classes, batch)
-        count = period * math.ceil(64 / period)
-        logits = rng.normal(size=(count * batch, classes)).astype(np.float32)
-        logits[np.arange(len(logits)), np.arange(len(logits)) % classes] += 6
-        drift = rng.normal(scale=1e-6, size=logits.shape).astype(np.float32)
-        self._reference, self._candidate = (
-            np.split(outputs, count) for outputs in (logits, logits + drift)
+    rng = np.random.default_rng(0)
+    # Sample i is of class i % classes, so labels repeat after so many batches.
+    period = classes // math.gcd(classes, batch)
+    count = period * math.ceil(64 / period)
+    logits = rng.normal(size=(count * batch, classes)).astype(np.float32)
+    logits[np.arange(len(logits)), np.arange(len(logits)) % classes] += 6
+    drift = rng.normal(scale=1e-6, size=logits.shape).astype(np.float32)
+    reference, candidate = (np.split(outputs, count) for outputs in (logits, logits + drift))
+    transform = ClassifyTransform(8, (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0)
+    register(
+        Entry(
+            "free",
+            lambda *_: Free(candidate),
+            reference=lambda _: Reference(Free(reference), transform),
         )
-
-    def open_reference(self, request: Request) -> Reference:
-        transform = ClassifyTransform(8, (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0)
-        return Reference(Free(self._reference), transform)
-
-    def open_candidate(self, request: Request) -> Free:
-        return Free(self._candidate)
+    )
 
 
 @dataclass
@@ -140,7 +137,7 @@ class AtHand:
 
 
 def measure_harness(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    register("free", lambda: FreeBackend(arguments.classes, arguments.batch))
+    register_free(arguments.classes, arguments.batch)
     hand = AtHand(np.zeros((arguments.batch, 3, 8, 8), np.float32))
     run = GateRun(
         load_config(write_project(arguments, folder)),

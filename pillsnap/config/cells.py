@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal, get_args
@@ -63,21 +63,20 @@ class Shard:
 def expand_cells(
     *,
     stages: Iterable[str],
-    engines: Iterable[str],
-    providers: Iterable[str],
+    engines: Mapping[str, Iterable[str]],
     precisions: Iterable[str],
     modes: Iterable[str],
     order: Sequence[str] = STAGES,
 ) -> list[Cell]:
     """Every combination once, stages in this order, so that a stage's model stays loaded.
 
-    Engine tensorrt is ONNX Runtime with its own provider, whatever provider the others ask for.
+    Args:
+        engines: the providers of each.
     """
+    pairs = [(engine, each) for engine, providers in engines.items() for each in providers]
     cells = {
-        Cell(stage, engine, "tensorrt" if engine == "tensorrt" else provider, precision, mode)
-        for stage, engine, provider, precision, mode in product(
-            stages, engines, providers, precisions, modes
-        )
+        Cell(stage, engine, provider, precision, mode)
+        for stage, (engine, provider), precision, mode in product(stages, pairs, precisions, modes)
     }
     return sorted(cells, key=lambda cell: (order.index(cell.stage), cell))
 

@@ -6,14 +6,11 @@ import ctypes
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-# Distribution names by the name in the report; the first that is installed counts.
-PACKAGES = {
+# Distribution names of what the gate itself runs on, by the name in the report; the first that is
+# installed counts. An engine's stand in its entry.
+PACKAGES: dict[str, Sequence[str]] = {
     "pillsnap": ("pillsnap",),
-    "torch": ("torch",),
-    "timm": ("timm",),
-    "ultralytics": ("ultralytics-opencv-headless", "ultralytics"),
     "onnx": ("onnx",),
-    "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
     "numpy": ("numpy",),
     "pillow": ("pillow",),
     "opencv": ("opencv-python-headless", "opencv-python"),
@@ -42,13 +39,13 @@ GPU_LIBRARIES = {
 
 def package_version(name: str) -> str | None:
     """Version of one of PACKAGES; None where it is not installed."""
-    return _installed(PACKAGES[name])
+    return installed_version(PACKAGES[name])
 
 
 def gpu_library_version(name: str) -> str | None:
     """Version of one of GPU_LIBRARIES, of pip's or else the system's; None where there is none."""
     distributions, (file, function, steps) = GPU_LIBRARIES[name]
-    found = _installed(distributions)
+    found = installed_version(distributions)
     if found is not None:
         return found
     try:
@@ -73,7 +70,8 @@ def version_text(number: int, steps: Sequence[int]) -> str:
     return ".".join(parts)
 
 
-def _installed(distributions: Sequence[str]) -> str | None:
+def installed_version(distributions: Sequence[str]) -> str | None:
+    """Version of the first distribution that is installed; None where none is."""
     for distribution in distributions:
         try:
             return version(distribution)

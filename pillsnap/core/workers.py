@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 
 from pillsnap.core.errors import ConfigError
 from pillsnap.core.hardware import gpu_free_mib
@@ -30,25 +30,17 @@ def thread_count(option: int | None, workers: int, configured: int = 0) -> int:
     return option
 
 
-def workers_for_gpu(
-    providers: Sequence[str] | None, engines: Sequence[str] | None, device_id: Callable[[str], int]
-) -> int | None:
+def workers_for_gpu(providers: Collection[str], device_id: Callable[[str], int]) -> int | None:
     """Most workers whose models fit into the GPU's free memory and that have a core each; None
     where no candidate will run on one.
 
     Args:
+        providers: those that a candidate will lie on a GPU by.
         device_id: CUDA's number of the GPU that a provider (cuda, tensorrt) is given.
     """
-    named = set(providers or ("auto",))
-    on_gpu = {
-        # torch only runs where it is told to.
-        engine: named & {"cuda", "tensorrt"} if engine == "torch" else named - {"cpu"}
-        for engine in engines or ("onnx",)
-    }
-    if "tensorrt" not in on_gpu and not any(on_gpu.values()):
+    if not providers:
         return None
-    by_tensorrt = "tensorrt" in on_gpu or "tensorrt" in named
-    free = gpu_free_mib(device_id("tensorrt" if by_tensorrt else "cuda"))
+    free = gpu_free_mib(device_id("tensorrt" if "tensorrt" in providers else "cuda"))
     if free is None:
         return None
     return max(1, min(len(os.sched_getaffinity(0)), free // MIB_PER_GPU_WORKER))

@@ -1,73 +1,96 @@
-"""Engines: what a candidate (or the reference) runs on.
-
-A backend opens loaded models for a request; `register` adds one, and `--engine` accepts its name.
-Only the backend that is asked for imports its library.
+"""Engines: what a candidate runs on. Each opens a file; `register` adds one, and `--engine` takes
+its name. Only the engine that is asked for imports its library.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
+from importlib.util import find_spec
 
-from pillsnap.core.errors import ConfigError
-from pillsnap.engines.protocol import Backend, Batch, Engine, Reference, Request, Transform
+from pillsnap.core.errors import EngineMissing
+from pillsnap.engines.protocol import (
+    Batch,
+    Engine,
+    FindFile,
+    ModelFile,
+    Reference,
+    Request,
+    Transform,
+)
+from pillsnap.engines.registry import (
+    Entry,
+    engine_names,
+    entries,
+    find_entry,
+    gpu_providers,
+    package_versions,
+    provider_names,
+    register,
+)
 
 __all__ = [
-    "Backend",
     "Batch",
     "Engine",
+    "Entry",
+    "FindFile",
+    "ModelFile",
     "Reference",
     "Request",
     "Transform",
-    "backend",
     "engine_names",
+    "entries",
+    "find_entry",
+    "gpu_providers",
+    "package_versions",
+    "provider_names",
     "register",
 ]
 
 
-@dataclass
-class _Registry:
-    loaders: dict[str, Callable[[], Backend]] = field(default_factory=dict)
+def _open_onnx(request: Request, file: FindFile) -> Engine:
+    from pillsnap.engines.onnxruntime.engine import open_candidate
+
+    return open_candidate(request, file)
 
 
-_registry = _Registry()
-
-
-def register(name: str, loader: Callable[[], Backend]) -> None:
-    """Add an engine; `loader` is called when the engine is first used, and may import then."""
-    _registry.loaders[name] = loader
-
-
-def engine_names() -> tuple[str, ...]:
-    """Names that `--engine` takes, in order of registration."""
-    return tuple(_registry.loaders)
-
-
-def backend(name: str) -> Backend:
-    """The backend of that name; raises ConfigError with the choices."""
-    if name not in _registry.loaders:
-        raise ConfigError(
-            "there is no such engine",
-            where="--engine",
-            got=name,
-            expected=", ".join(engine_names()),
+def _require_onnx() -> None:
+    if find_spec("onnxruntime") is None:
+        raise EngineMissing(
+            "onnxruntime is not installed",
+            where="--engine onnx",
+            hint="pip install onnxruntime-gpu (or onnxruntime, never both)",
         )
-    return _registry.loaders[name]()
 
 
-def _onnx() -> Backend:
-    from pillsnap.engines.onnxruntime.engine import OnnxBackend
+def _open_torch(request: Request, _: FindFile) -> Engine:
+    from pillsnap.engines.torch.engine import open_candidate
 
-    return OnnxBackend()
-
-
-def _torch() -> Backend:
-    from pillsnap.engines.torch.engine import TorchBackend
-
-    return TorchBackend()
+    return open_candidate(request)
 
 
-register("onnx", _onnx)
-# TensorRT is ONNX Runtime with another provider, which the cell names.
-register("tensorrt", _onnx)
-register("torch", _torch)
+_ONNX = Entry(
+    "onnx",
+    _open_onnx,
+    require=_require_onnx,
+    packages={"onnxruntime": ("onnxruntime-gpu", "onnxruntime")},
+    providers=("auto", "cpu", "cuda", "tensorrt"),
+    gpu=("auto", "cuda", "tensorrt"),
+    diagnosed=True,
+)
+register(_ONNX)
+# ONNX Runtime with another provider.
+register(replace(_ONNX, name="tensorrt", providers=("tensorrt",)))
+register(
+    Entry(
+        "torch",
+        _open_torch,
+        packages={
+            "torch": ("torch",),
+            "timm": ("timm",),
+            "ultralytics": ("ultralytics-opencv-headless", "ultralytics"),
+        },
+        suffixes=(".pt", ".pth"),
+        providers=("auto", "cpu", "cuda"),
+        gpu=("cuda",),
+    )
+)

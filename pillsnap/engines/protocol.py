@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Config
 from pillsnap.core.arraycache import ArrayCache
-from pillsnap.export.onnxfile import Exported
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 
 Batch = NDArray[np.float32]
@@ -22,33 +21,39 @@ Transform = ClassifyTransform | LetterboxTransform
 
 @dataclass(frozen=True)
 class Request:
-    """Everything that decides which model is opened, and how.
+    """How a model is to be opened.
 
     Attributes:
-        candidate: a file to open in place of an export.
         cache: spares a reference that is known already.
-        checkpoint_sha256, transform: of the reference, where they are known.
-        convert: makes a file of the cell's precision out of an exported one.
     """
 
     config: Config
     cell: Cell
     threads: int
-    run_dir: Path
-    candidate: Path | None = None
-    fresh_export: bool = False
     cache: ArrayCache | None = None
-    checkpoint_sha256: str | None = None
-    transform: Transform | None = None
-    convert: Callable[[Exported], Exported] | None = None
+
+
+class ModelFile(Protocol):
+    """The file that is verified; which one it is, is not the engine's to decide."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def content(self) -> bytes | Path:
+        """What to load: the bytes that were looked at; the path where weights lie beside it."""
+
+
+FindFile = Callable[[], ModelFile]
+"""Finds the file that a candidate is, or makes it; raises PillsnapError."""
 
 
 class Engine(Protocol):
     """A loaded model.
 
-    `info` holds what the report says of it, as plain builtins. `run` takes [N,3,H,W] and returns
-    classification [N,C] logits or detection [N,A,6] boxes (x1,y1,x2,y2,conf,class_id; input px).
-    A detection reference adds a seventh column: the gap between its best two class scores.
+    `info` holds what the report says of it beside its file, as plain builtins. `run` takes
+    [N,3,H,W] and returns classification [N,C] logits or detection [N,A,6] boxes
+    (x1,y1,x2,y2,conf,class_id; input px). A detection reference adds a seventh column: the gap
+    between its best two class scores.
     """
 
     info: dict[str, Any]
@@ -74,12 +79,3 @@ class Reference:
     key: str | None = None
     variants: Mapping[str, Engine] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
-
-
-class Backend(Protocol):
-    """How one engine opens models. Errors are PillsnapError; MissingCheckpoint and EngineMissing
-    skip the item, every other fails it."""
-
-    def open_reference(self, request: Request) -> Reference: ...
-
-    def open_candidate(self, request: Request) -> Engine: ...

@@ -8,7 +8,7 @@ from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.export.onnxfile import Exported, describe_onnx, stage_of
 from pillsnap.export.publish import export_once
-from pillsnap.export.reading import read_onnx, read_with_weights, stored_bytes
+from pillsnap.export.reading import read_onnx, read_with_weights
 
 __all__ = [
     "Exported",
@@ -19,7 +19,6 @@ __all__ = [
     "read_onnx",
     "read_with_weights",
     "stage_of",
-    "stored_bytes",
 ]
 
 

@@ -78,6 +78,11 @@ class Exported:
             raise EngineError("the model changed while it was read", where=self.path)
         return data
 
+    def size_bytes(self) -> int:
+        """Size of the model in bytes, with the files beside it that hold weights."""
+        beside = (self.path.parent / name for name in self.weights)
+        return sum(file.stat().st_size for file in {self.path, *beside})
+
     def summary(self) -> dict[str, Any]:
         """What a report says of the file, as plain builtins."""
         return {

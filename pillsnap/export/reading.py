@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from pillsnap.core.errors import EngineError, first_line
 from pillsnap.export.safety import (
     embed_weights,
-    external_files,
     require_opset,
     require_self_contained,
     require_size,
@@ -65,12 +64,6 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise EngineError("cannot read the model", where=path, got=error.strerror) from error
-
-
-def stored_bytes(path: Path) -> int:
-    """Size of a model in bytes, with the files beside it that hold weights."""
-    beside = external_files(read_onnx(path))
-    return sum(file.stat().st_size for file in {path, *(path.parent / name for name in beside)})
 
 
 def graph_sha256(model: onnx.ModelProto) -> str:

@@ -14,7 +14,7 @@ import pillsnap.engines.torch.timm_models
 import pillsnap.engines.torch.yolo
 from pillsnap.config.settings import Config
 from pillsnap.core.hashes import TIMESTAMP_FORMAT, canonical_json, sha256_file, sha256_json
-from pillsnap.core.packages import package_version
+from pillsnap.engines import package_versions
 from pillsnap.engines.torch.checkpoints import NETWORKS, stage_transform
 from pillsnap.export.onnxfile import PREFIX
 from pillsnap.export.provenance import describe_preprocess
@@ -80,9 +80,8 @@ def read_recipe(config: Config, stage: str, checkpoint: Path) -> Recipe:
 
 def _versions(stage: str) -> dict[str, str]:
     """Versions of what writes the file, read without importing it."""
-    trainer = NETWORKS[stage].trainer
-    names = ("onnx", "pillsnap", "torch", trainer)
-    return {name: package_version(name) or "unknown" for name in names}
+    found = package_versions("onnx", "pillsnap", "torch", NETWORKS[stage].trainer)
+    return {name: version or "unknown" for name, version in found.items()}
 
 
 def _sources() -> list[str]:

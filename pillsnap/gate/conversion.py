@@ -103,7 +103,7 @@ class Conversion:
             )
             batches = self.load(samples, transform, self.config.compare.batch_size)
             compared = compare_batches(
-                batches, self.reference.outputs, OnnxEngine(session, {}), recorder
+                batches, self.reference.outputs, OnnxEngine(session), recorder
             )
             if compared.columns is None:
                 return False

@@ -13,6 +13,7 @@ from pillsnap.compare.verdict import concerns_outputs
 from pillsnap.config.cells import Cell
 from pillsnap.core.errors import PillsnapError
 from pillsnap.diagnose import problem_of
+from pillsnap.engines import find_entry
 from pillsnap.gate.diagnosing_process import Setting, Task, run_jobs
 from pillsnap.gate.run import GateRun
 from pillsnap.pipeline.twostage import STAGES_OF
@@ -22,7 +23,7 @@ SAMPLES = 3
 
 
 def diagnose_cells(run: GateRun, results: Sequence[CellResult]) -> dict[str, dict[str, Any]]:
-    """Diagnose every cell of ONNX Runtime that breached by what its model answers, or all of them
+    """Diagnose every cell that can be and breached by what its model answers, or all of them
     if the options say so. Whatever a model does to the process that runs it comes back as a note.
 
     Returns:
@@ -68,8 +69,7 @@ def _is_wanted(run: GateRun, result: CellResult) -> bool:
 
 
 def _can_run(result: CellResult) -> bool:
-    # Engines tensorrt and onnx are both sessions of ONNX Runtime.
-    return result.execution is not None and _model_of(result) is not None
+    return find_entry(result.cell.engine).diagnosed and _model_of(result) is not None
 
 
 def _model_of(result: CellResult) -> Path | None:

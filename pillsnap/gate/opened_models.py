@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pillsnap.compare.loading import Load
@@ -12,9 +13,11 @@ from pillsnap.config.cells import Cell
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
 from pillsnap.core.arraycache import ArrayCache
-from pillsnap.engines import Request, backend
+from pillsnap.engines import Request, find_entry
 from pillsnap.engines.timing import Stopwatch
+from pillsnap.engines.torch.engine import open_reference
 from pillsnap.gate.bundle import Bundle
+from pillsnap.gate.candidates import choose_file, open_candidate
 from pillsnap.gate.conversion import Conversion
 from pillsnap.tasks import task_of
 
@@ -69,13 +72,17 @@ class Sides:
         if self._candidate is None or self._candidate[0] != model:
             self._candidate = None
             reference = self.reference(cell)
-            request = replace(
-                self._request(cell),
-                checkpoint_sha256=reference.reference.engine.info.get("checkpoint_sha256"),
-                transform=reference.reference.transform,
+            request = self._request(cell)
+            choose = partial(
+                choose_file,
+                request,
+                reference.reference,
+                named=self._selection.candidates.get(cell.stage),
+                fresh=self._selection.fresh_export,
+                run_dir=self._run_dir,
                 convert=self._conversion(cell, reference),
             )
-            self._candidate = (model, Stopwatch(backend(cell.engine).open_candidate(request)))
+            self._candidate = (model, open_candidate(request, choose))
         return self._candidate[1]
 
     def close(self) -> None:
@@ -86,19 +93,13 @@ class Sides:
     def _open_reference(self, cell: Cell) -> RememberedReference:
         if self._bundle is not None:
             return self._bundle.reference(cell.stage, cell.mode)
-        opened = backend(cell.engine).open_reference(self._request(cell))
+        entry = find_entry(cell.engine)
+        entry.require()
+        opened = (entry.reference or open_reference)(self._request(cell))
         return RememberedReference(opened, self._cache, task_of(cell.stage).is_output)
 
     def _request(self, cell: Cell) -> Request:
-        return Request(
-            config=self._config,
-            cell=cell,
-            threads=self._threads,
-            run_dir=self._run_dir,
-            candidate=self._selection.candidates.get(cell.stage),
-            fresh_export=self._selection.fresh_export,
-            cache=self._cache,
-        )
+        return Request(self._config, cell, self._threads, self._cache)
 
     def _conversion(self, cell: Cell, reference: RememberedReference) -> Conversion:
         population = replace(cell, hard=False)

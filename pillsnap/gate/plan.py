@@ -16,6 +16,7 @@ from pillsnap.config.settings import Config
 from pillsnap.core.errors import DataError
 from pillsnap.data.datasets import Dataset, Sample, read_dataset
 from pillsnap.data.sampling import hard_pool, select
+from pillsnap.engines import find_entry
 from pillsnap.engines.torch.checkpoints import checkpoint_path
 from pillsnap.gate.bundle import Bundle
 from pillsnap.tasks import task_names, task_of
@@ -45,8 +46,7 @@ class Plan:
         chosen = self._selection
         cells = expand_cells(
             stages=chosen.stages,
-            engines=chosen.engines,
-            providers=chosen.providers,
+            engines={n: find_entry(n).providers_of(chosen.providers) for n in chosen.engines},
             precisions=chosen.precisions,
             modes=MODES,
             order=task_names(),

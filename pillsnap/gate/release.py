@@ -13,6 +13,7 @@ from pillsnap.core.errors import PillsnapError
 from pillsnap.core.files import file_lock, point_latest
 from pillsnap.core.hashes import sha256_file
 from pillsnap.core.logrecords import open_log
+from pillsnap.engines import find_entry
 from pillsnap.engines.torch.checkpoints import find_best_checkpoint
 from pillsnap.infer.standalone import publish_standalone
 from pillsnap.report.facts import Approval, Release
@@ -110,7 +111,8 @@ def _passed(
     """The stage's export, if the gate has passed it; else why it has not."""
 
     def of_export(cell: Cell) -> bool:
-        return cell.stage == stage and cell.precision == "fp32" and cell.engine != "torch"
+        exported = find_entry(cell.engine).takes_exports
+        return cell.stage == stage and cell.precision == "fp32" and exported
 
     judged = [result for result in results if of_export(result.cell)]
     files = {

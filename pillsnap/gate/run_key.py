@@ -7,7 +7,7 @@ from pathlib import Path
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config, config_sha256
 from pillsnap.core.hashes import sha256_file, sha256_json
-from pillsnap.core.packages import PACKAGES, package_version
+from pillsnap.engines import package_versions
 
 
 def run_key(
@@ -33,7 +33,7 @@ def run_key(
             "markers": markers,
             "threads": threads,
             "models": {k: sha256_file(v) for k, v in models.items() if v.is_file()},
-            "versions": {name: package_version(name) for name in PACKAGES},
+            "versions": package_versions(),
             "code": [sha256_file(path) for path in sorted(code)],
         }
     )

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pillsnap.compare.figures.performance import BUDGETS
-from pillsnap.config.cells import MODES, PRECISIONS, PROVIDERS
+from pillsnap.config.cells import MODES, PRECISIONS
 from pillsnap.config.selection import Selection
 from pillsnap.core.errors import ConfigError
 from pillsnap.core.textfiles import is_file
-from pillsnap.engines import engine_names
+from pillsnap.engines import engine_names, entries, find_entry, provider_names
 from pillsnap.export.quantize import METHODS
 from pillsnap.tasks import task_names
 
@@ -63,7 +63,7 @@ def select(
         stages=_choices("--stage", stages, every) or usual,
         named=tuple(stage for stage in every if stage in {*(stages or ()), *named}),
         engines=_choices("--engine", engines, engine_names()) or default.engines,
-        providers=_choices("--provider", providers, PROVIDERS) or default.providers,
+        providers=_choices("--provider", providers, provider_names()) or default.providers,
         precisions=_choices("--precision", precisions, PRECISIONS) or default.precisions,
         candidates=named,
         fresh_export=fresh_export,
@@ -75,9 +75,10 @@ def select(
         save_reference=None if save_reference is None else Path(save_reference).absolute(),
         reference=None if reference is None else Path(reference).absolute(),
     )
+    used = [find_entry(name) for name in chosen.engines]
     if reference is not None and (
         save_reference is not None
-        or "torch" in chosen.engines
+        or not all(engine.takes_exports for engine in used)
         or not chosen.stages
         or set(chosen.stages) - named.keys()
     ):
@@ -85,21 +86,23 @@ def select(
             "a bundle verifies candidates that are files, and makes no other bundle",
             where="--reference",
             got=reference,
-            expected="--candidate STAGE=PATH for every stage, engine onnx or tensorrt",
+            expected="--candidate STAGE=PATH for every stage, engine "
+            + " or ".join(engine.name for engine in entries() if engine.takes_exports),
         )
-    other = [name for name in providers or () if name != "tensorrt"]
-    if "tensorrt" in chosen.engines and other:
-        raise ConfigError(
-            "engine tensorrt runs on provider tensorrt alone",
-            where="--provider",
-            got=", ".join(other),
-            expected="tensorrt, or no --provider",
-            hint=f"use --engine onnx --provider {other[0]}",
-        )
-    for stage in chosen.candidates:
-        if chosen.engines == ("torch",):
+    for engine in used:
+        other = [name for name in providers or () if name not in engine.providers]
+        if engine.only_provider is not None and other:
             raise ConfigError(
-                "engine torch compares the checkpoint with itself and takes no candidate",
+                f"engine {engine.name} runs on provider {engine.only_provider} alone",
+                where="--provider",
+                got=", ".join(other),
+                expected=f"{engine.only_provider}, or no --provider",
+                hint=f"use --engine onnx --provider {other[0]}",
+            )
+    for stage in chosen.candidates:
+        if not any(engine.takes_exports for engine in used):
+            raise ConfigError(
+                f"engine {used[0].name} compares the checkpoint with itself and takes no candidate",
                 where="--candidate",
                 got=f"{stage}={chosen.candidates[stage]}",
                 hint="use --engine onnx, or leave the candidate out",
@@ -127,17 +130,17 @@ def repeat_command(selection: Selection, markers: str, threads: int, config: Pat
     words = ["pytest", "-m", markers]
     # Stages that no option has named are those of the configuration.
     stages = selection.stages if set(selection.stages) <= set(selection.named) else ()
+    # A provider that goes without saying is not said: saying another is refused.
+    unsaid = any(find_entry(name).only_provider for name in selection.engines)
     for option, values in (
         ("--stage", stages),
         ("--engine", selection.engines),
-        ("--provider", selection.providers),
+        ("--provider", () if unsaid else selection.providers),
         ("--precision", selection.precisions),
         ("--candidate", [f"{stage}={path}" for stage, path in selection.candidates.items()]),
     ):
         for value in values:
-            # TensorRT's provider goes without saying, and saying another is refused.
-            if not (option == "--provider" and "tensorrt" in selection.engines):
-                words += [option, value]
+            words += [option, value]
     for name, limit in selection.budgets.items():
         words += ["--perf-budget", f"{name}={limit:g}"]
     if selection.reference is not None:

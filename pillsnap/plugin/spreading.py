@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from pillsnap.config.load import find_config, load_config
+from pillsnap.config.selection import Selection
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.workers import workers_for_gpu
+from pillsnap.engines import gpu_providers
 
 # So many tests each worker has from the start: the one it runs, and the next.
 _AT_HAND = 2
@@ -32,7 +34,9 @@ def auto_workers(config: pytest.Config) -> int | None:
         runtime = load_config(path).runtime
     except PillsnapError:
         return None  # it is said where the state is made
-    return workers_for_gpu(config.option.provider, config.option.engine, runtime.device_id)
+    asked, usual = config.option, Selection()
+    on_gpu = gpu_providers(asked.engine or usual.engines, asked.provider or usual.providers)
+    return workers_for_gpu(on_gpu, runtime.device_id)
 
 
 def deal(items: list[pytest.Item], workers: int) -> None:

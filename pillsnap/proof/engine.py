@@ -8,7 +8,7 @@ from typing import Any
 
 from pillsnap.compare.loading import Prepared, load_batches
 from pillsnap.data.datasets import Sample
-from pillsnap.engines import Batch, Engine, Reference, Request, Transform, backend
+from pillsnap.engines import Batch, Engine, FindFile, Request, Transform, find_entry, register
 from pillsnap.proof.fault import Injection
 
 ENGINE = "faulty"
@@ -44,17 +44,12 @@ class FaultyEngine:
         return output if say is None else say(output)
 
 
-@dataclass(frozen=True)
-class FaultyBackend:
-    """ONNX Runtime, as it ships, with a fault on the candidate's side."""
+def register_faulty(injection: Injection, desk: Desk) -> None:
+    """`ENGINE`: ONNX Runtime, as it ships, with a fault on the candidate's side."""
+    onnx = find_entry("onnx")
 
-    injection: Injection
-    desk: Desk
+    def open_faulty(request: Request, file: FindFile) -> FaultyEngine:
+        inner = onnx.open(request, file)
+        return FaultyEngine(inner, injection, desk, inner.info)
 
-    def open_reference(self, request: Request) -> Reference:
-        return backend("onnx").open_reference(request)
-
-    def open_candidate(self, request: Request) -> Engine:
-        cell = replace(request.cell, engine="onnx")
-        inner = backend("onnx").open_candidate(replace(request, cell=cell))
-        return FaultyEngine(inner, self.injection, self.desk, inner.info)
+    register(replace(onnx, name=ENGINE, open=open_faulty))

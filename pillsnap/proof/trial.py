@@ -13,12 +13,11 @@ from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
 from pillsnap.config.tolerances import Tolerances
 from pillsnap.core.errors import first_line
-from pillsnap.engines import register
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import export_onnx
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
-from pillsnap.proof.engine import ENGINE, Desk, FaultyBackend
+from pillsnap.proof.engine import ENGINE, Desk, register_faulty
 from pillsnap.proof.fault import Bench, Fault, Injection
 
 SIZES = ("smoke", "coverage")
@@ -103,7 +102,7 @@ def judge_injection(
     """The gate's judgement of a broken candidate by profile; both are of the same records."""
     config = injection.config or bench.config
     desk = Desk(threads)
-    register(ENGINE, lambda: FaultyBackend(injection, desk))
+    register_faulty(injection, desk)
     selection = Selection(
         stages=(bench.stage,),
         engines=(ENGINE,),

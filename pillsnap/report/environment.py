@@ -7,12 +7,8 @@ import platform
 from typing import Any
 
 from pillsnap.core.hardware import cpu_name, gpu_name
-from pillsnap.core.packages import (
-    GPU_LIBRARIES,
-    PACKAGES,
-    gpu_library_version,
-    package_version,
-)
+from pillsnap.core.packages import GPU_LIBRARIES, gpu_library_version
+from pillsnap.engines import package_versions
 
 
 def describe_environment(threads: int, device_id: int) -> dict[str, Any]:
@@ -27,5 +23,5 @@ def describe_environment(threads: int, device_id: int) -> dict[str, Any]:
         "gpu": gpu or None,
         "driver": driver or None,
         **{name: gpu_library_version(name) for name in GPU_LIBRARIES},
-        "packages": {name: package_version(name) for name in PACKAGES},
+        "packages": package_versions(),
     }

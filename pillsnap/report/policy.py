@@ -10,6 +10,7 @@ from pillsnap.compare.result import CellResult
 from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Compare
 from pillsnap.data.datasets import listed
+from pillsnap.engines import find_entry
 
 
 def sample_policy(cell: Cell, compare: Compare) -> str:
@@ -61,8 +62,9 @@ def notes(result: CellResult, outcome: Outcome | None, budgets: Mapping[str, flo
             "checkpoint, preprocessing, NMS and class map could not be checked"
         )
     providers = outcome.candidate.get("providers") if outcome is not None else None
-    asked_auto = result.cell.engine == "onnx" and result.cell.provider == "auto"
-    if asked_auto and providers and "CUDAExecutionProvider" not in providers:
+    cell = result.cell
+    may_fall_back = cell.provider == "auto" and "auto" in find_entry(cell.engine).gpu
+    if may_fall_back and providers and "CUDAExecutionProvider" not in providers:
         found.append(f"provider auto fell back to {', '.join(providers)}")
     return found
 

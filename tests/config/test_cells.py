@@ -21,6 +21,7 @@ from pillsnap.config.cells import (
     split_cell,
     whole_batches,
 )
+from pillsnap.engines import find_entry
 
 laws = settings(max_examples=200, deadline=None, database=None)
 
@@ -34,9 +35,8 @@ def expand(
     precisions: tuple[str, ...] = ("fp32",),
     modes: tuple[str, ...] = ("smoke",),
 ) -> list[Cell]:
-    return expand_cells(
-        stages=stages, engines=engines, providers=providers, precisions=precisions, modes=modes
-    )
+    each = {engine: find_entry(engine).providers_of(providers) for engine in engines}
+    return expand_cells(stages=stages, engines=each, precisions=precisions, modes=modes)
 
 
 def test_ids_carry_what_was_requested() -> None:

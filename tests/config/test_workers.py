@@ -10,6 +10,7 @@ import pytest
 from pillsnap.config.runtime import Cuda, Runtime
 from pillsnap.core.errors import ConfigError
 from pillsnap.core.workers import MIB_PER_GPU_WORKER, thread_count, workers_for_gpu
+from pillsnap.engines import gpu_providers
 from tests.core.gpus import ask
 
 
@@ -49,40 +50,39 @@ def test_workers_share_the_memory_of_the_gpu() -> None:
         (2 * MIB_PER_GPU_WORKER, 2),
         (80 * 1024, 20),
     ):
-        assert workers("None, None, Runtime().device_id", gpu(free)) == count
-    assert workers("None, None, Runtime().device_id", gpu(80 * 1024), cores=6) == 6
+        assert workers("{'auto'}, Runtime().device_id", gpu(free)) == count
+    assert workers("{'auto'}, Runtime().device_id", gpu(80 * 1024), cores=6) == 6
 
 
 @needs_compiler
 def test_it_is_the_gpu_that_is_configured() -> None:
     gpus = gpu(3 * MIB_PER_GPU_WORKER), gpu(5 * MIB_PER_GPU_WORKER)
     runtime = "Runtime(cuda=Cuda(device_id=1))"
-    assert workers(f"None, None, {runtime}.device_id", *gpus) == 5
-    assert workers(f"['tensorrt'], None, {runtime}.device_id", *gpus) == 3
+    assert workers(f"{{'auto'}}, {runtime}.device_id", *gpus) == 5
+    assert workers(f"{{'tensorrt'}}, {runtime}.device_id", *gpus) == 3
 
 
 @needs_compiler
 def test_workers_are_limited_where_a_candidate_runs_on_the_gpu() -> None:
-    cases: list[tuple[list[str] | None, list[str] | None, bool]] = [
-        (None, None, True),
+    cases = [
         (["auto"], ["onnx"], True),
         (["cuda"], ["torch"], True),
-        (["cpu", "cuda"], None, True),
-        (["cpu"], None, False),
+        (["auto"], ["torch"], False),  # torch only runs where it is told to
+        (["cpu", "cuda"], ["onnx"], True),
+        (["cpu"], ["onnx"], False),
         (["cpu", "cpu"], ["onnx", "torch"], False),
-        (None, ["tensorrt"], True),
+        (["auto"], ["tensorrt"], True),
+        (["auto"], ["no such engine"], False),  # as above
         (["tensorrt"], ["onnx"], True),
         (["tensorrt"], ["onnx", "tensorrt"], True),
         (["cpu"], ["onnx", "tensorrt"], True),  # select refuses it, in words
     ]
-    calls = ", ".join(f"workers_for_gpu({a!r}, {b!r}, Runtime().device_id)" for a, b, _ in cases)
+    sets = [gpu_providers(engines, providers) for providers, engines, _ in cases]
+    calls = ", ".join(f"workers_for_gpu({names}, Runtime().device_id)" for names in sets)
     found = ask(f"[{calls}]", gpu(3 * MIB_PER_GPU_WORKER))
     assert [count is not None for count in found] == [limited for _, _, limited in cases]
 
 
 def test_without_a_gpu_workers_are_not_limited_by_one() -> None:
-    for providers in (None, ["cuda"], ["cpu"]):
-        assert (
-            workers_for_gpu(providers, ["onnx", "tensorrt"], Runtime(cuda=Cuda(63)).device_id)
-            is None
-        )
+    for providers in ({"auto"}, {"cuda"}, {"tensorrt"}, set[str]()):
+        assert workers_for_gpu(providers, Runtime(cuda=Cuda(63)).device_id) is None

@@ -143,8 +143,8 @@ def test_a_session_runs_on_the_cpu(tmp_path: Path) -> None:
         output = infer_onnx(session.ort, batch_of(count))
         assert output.dtype == np.float32
         np.testing.assert_array_equal(output, 2 * batch_of(count))
-    engine = OnnxEngine(session, {"path": "double.onnx"})
-    assert engine.info == {"path": "double.onnx", **session.facts()}
+    engine = OnnxEngine(session)
+    assert engine.info == session.facts()
     assert engine.info["providers"] == [CPU]
     assert engine.info["provider_options"] == {CPU: {}}
     np.testing.assert_array_equal(engine.run(batch_of(2)), 2 * batch_of(2))

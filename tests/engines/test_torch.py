@@ -50,10 +50,10 @@ def test_its_variants_leave_the_model_as_it_is() -> None:
     ],
 )
 def test_what_is_remembered_depends_on_the_code_that_answered(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+    config: Config, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     cell = Cell("classification", "onnx", "cpu", "fp32", "smoke")
-    request = Request(config, cell, threads=1, run_dir=tmp_path)
+    request = Request(config, cell, threads=1)
     known = engine.open_reference(request).key
     assert engine.open_reference(request).key == known
     hash_of = engine.sha256_file
@@ -71,7 +71,7 @@ def test_class_names_are_known_and_remembered(
     config = experiment("yolo11n", boxes_of=3)
     cell = Cell("detection", "onnx", "cpu", "fp32", "smoke")
     cache = ArrayCache(tmp_path / "cache", 2**20)
-    request = Request(config, cell, threads=1, run_dir=tmp_path, cache=cache)
+    request = Request(config, cell, threads=1, cache=cache)
     names = engine.open_reference(replace(request, cache=None)).class_names
     assert len(names) == 3
     assert engine.open_reference(request).class_names == names
@@ -80,7 +80,7 @@ def test_class_names_are_known_and_remembered(
 
 
 def test_a_gpu_that_torch_cannot_compute_on_is_a_message(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
@@ -92,7 +92,7 @@ def test_a_gpu_that_torch_cannot_compute_on_is_a_message(
     config = replace(config, export=replace(config.export, compare=compare))
     cell = Cell("classification", "onnx", "cpu", "fp32", "smoke")
     with pytest.raises(EngineError, match=r"(?s)reference_device.*got: .*NVIDIA driver|CUDA enab"):
-        engine.open_reference(Request(config, cell, threads=1, run_dir=tmp_path))
+        engine.open_reference(Request(config, cell, threads=1))
 
 
 def test_what_training_recorded_is_said_of_the_reference(
@@ -114,7 +114,7 @@ def test_what_training_recorded_is_said_of_the_reference(
     for stage, expected in (("classification", 0.935), ("detection", 0.71)):
         cell = Cell(stage, "onnx", "cpu", "fp32", "smoke")
         for _ in range(2):  # computed, then remembered
-            request = Request(config, cell, threads=1, run_dir=tmp_path, cache=cache)
+            request = Request(config, cell, threads=1, cache=cache)
             opened = engine.open_reference(request)
             assert opened.engine.info["recorded"] == pytest.approx(expected)
             assert opened.strides == (() if stage == "classification" else (8, 16, 32))

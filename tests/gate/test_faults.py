@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pillsnap.compare.result import CellResult
 from pillsnap.config.cells import STAGES
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
-from pillsnap.engines import Batch, Engine, Reference, Request, backend, register
+from pillsnap.engines import Batch, Engine, find_entry, register
 from pillsnap.export import export_classification_onnx, export_detection_onnx
 from pillsnap.gate.ledger import judge_mode
 from pillsnap.gate.run import GateRun
@@ -175,17 +176,10 @@ class OtherChannels:
         return self._inner.run(np.ascontiguousarray(batch[:, ::-1]))
 
 
-class OtherChannelsBackend:
-    def open_reference(self, request: Request) -> Reference:
-        return backend("onnx").open_reference(request)
-
-    def open_candidate(self, request: Request) -> Engine:
-        return OtherChannels(backend("onnx").open_candidate(request))
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_bgr_on_one_side_is_a_breach(judge: Callable[..., CellResult], stage: str) -> None:
-    register("bgr", OtherChannelsBackend)
+    onnx = find_entry("onnx")
+    register(replace(onnx, name="bgr", open=lambda *asked: OtherChannels(onnx.open(*asked))))
     assert judge(stage, engine="bgr").verdict.name == "breach"
 
 

@@ -7,15 +7,17 @@ exp/tag, and made from its checkpoint.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from pillsnap.config.cells import STAGES
+from pillsnap.config.settings import Config
 from pillsnap.core.hashes import sha256_file
-from pillsnap.engines import Engine, Reference, Request, register
+from pillsnap.engines import Entry, FindFile, Reference, Request, register
 from pillsnap.engines.torch.checkpoints import checkpoint_path
-from tests.plugin.numpy_engine import NumpyBackend, healthy
+from pillsnap.export.onnxfile import Exported
+from pillsnap.gate import candidates
+from tests.plugin.numpy_engine import NumpyEngine, open_reference
 from tests.plugin.project import Project
 
 CPU = "CPUExecutionProvider"
@@ -34,43 +36,20 @@ def install(project: Project, name: str = "files") -> None:
     project.write_fault(SOURCE.format(name=name))
 
 
-class FileBackend(NumpyBackend):
-    """Opens texts in place of models."""
-
-    def open_reference(self, request: Request) -> Reference:
-        found = super().open_reference(request)
-        checkpoint = _checkpoint(request)
-        found.engine.info.update(checkpoint=str(checkpoint))
-        found.engine.info.update(checkpoint_sha256=sha256_file(checkpoint))
-        return found
-
-    def open_candidate(self, request: Request) -> Engine:
-        engine = super().open_candidate(request)
-        path = request.candidate or _export(request)
-        text = path.read_text()
-        engine.fault = (  # type: ignore[attr-defined]
-            lambda stage, batch, output: output[:, :-1] if text == CUT else output * float(text)
-        )
-        engine.info = _facts(path)
-        return engine
+def register_files(name: str) -> None:
+    """The engine, and texts wherever the gate makes or reads an .onnx."""
+    candidates.export_onnx = _export  # type: ignore[attr-defined]
+    candidates.describe_onnx = _describe  # type: ignore[attr-defined]
+    register(Entry(name, _open, reference=_open_reference, diagnosed=True))
 
 
-def _checkpoint(request: Request) -> Path:
-    return checkpoint_path(request.config.exp_dir, request.cell.stage)
-
-
-def _export(request: Request) -> Path:
-    tag = (request.config.exp_dir / "tag").read_text()
-    path = request.config.out_dir / f"{request.cell.stage}-{tag}.onnx"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(_checkpoint(request).read_text())
-    return path
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    return {
-        "path": str(path),
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+def _open(request: Request, file: FindFile) -> NumpyEngine:
+    text = file().path.read_text()
+    engine = NumpyEngine(
+        request.cell.stage,
+        lambda stage, batch, output: output[:, :-1] if text == CUT else output * float(text),
+    )
+    engine.info = {
         "providers": [CPU],
         "provider_options": {},
         "placement": {
@@ -81,7 +60,22 @@ def _facts(path: Path) -> dict[str, Any]:
             "other_ops_elsewhere": {},
         },
     }
+    return engine
 
 
-def register_files(name: str) -> None:
-    register(name, lambda: FileBackend(healthy, None))
+def _open_reference(request: Request) -> Reference:
+    found = open_reference(request, None)
+    checkpoint = checkpoint_path(request.config.exp_dir, request.cell.stage)
+    found.engine.info.update(checkpoint=str(checkpoint), checkpoint_sha256=sha256_file(checkpoint))
+    return found
+
+
+def _export(config: Config, stage: str, **how: Any) -> Exported:
+    path = config.out_dir / f"{stage}-{(config.exp_dir / 'tag').read_text()}.onnx"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(checkpoint_path(config.exp_dir, stage).read_text())
+    return _describe(path, stage)
+
+
+def _describe(path: Path, stage: str) -> Exported:
+    return Exported(path, sha256_file(path), 17, True, 1.0, "", "", "", "", None, {}, False)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pillsnap.core.hashes import sha256_json
-from pillsnap.engines import Batch, Engine, Reference, Request, register
+from pillsnap.engines import Batch, Entry, Reference, Request, register
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 
 COLOURS = np.array(
@@ -74,25 +74,16 @@ def _detect(batch: Batch) -> Batch:
     return np.array(images, dtype=np.float32)
 
 
-@dataclass(frozen=True)
-class NumpyBackend:
-    fault: Fault
-    watch: Watch | None
-
-    def open_reference(self, request: Request) -> Reference:
-        stage = request.cell.stage
-        _, _, height, width = request.config.input_shape(stage)
-        engine = NumpyEngine(stage, watch=self.watch)
-        key = sha256_json([stage, height, width])
-        variants = {"batch_size": NumpyEngine(stage)}
-        if stage == "detection":
-            transform = LetterboxTransform(height, width)
-            return Reference(engine, transform, STRIDES, key, variants)
-        crop = ClassifyTransform(height, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bilinear", 1.0)
-        return Reference(engine, crop, key=key, variants=variants)
-
-    def open_candidate(self, request: Request) -> Engine:
-        return NumpyEngine(request.cell.stage, self.fault)
+def open_reference(request: Request, watch: Watch | None) -> Reference:
+    stage = request.cell.stage
+    _, _, height, width = request.config.input_shape(stage)
+    engine = NumpyEngine(stage, watch=watch)
+    key = sha256_json([stage, height, width])
+    variants = {"batch_size": NumpyEngine(stage)}
+    if stage == "detection":
+        return Reference(engine, LetterboxTransform(height, width), STRIDES, key, variants)
+    crop = ClassifyTransform(height, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bilinear", 1.0)
+    return Reference(engine, crop, key=key, variants=variants)
 
 
 def healthy(stage: str, batch: Batch, output: Batch) -> Batch:
@@ -100,4 +91,10 @@ def healthy(stage: str, batch: Batch, output: Batch) -> Batch:
 
 
 def register_numpy(fault: Fault = healthy, watch: Watch | None = None) -> None:
-    register("numpy", lambda: NumpyBackend(fault, watch))
+    register(
+        Entry(
+            "numpy",
+            lambda request, _: NumpyEngine(request.cell.stage, fault),
+            reference=lambda request: open_reference(request, watch),
+        )
+    )

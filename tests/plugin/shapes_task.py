@@ -19,7 +19,7 @@ from pillsnap.compare.figures.classification import classification_figures
 from pillsnap.compare.records import Columns
 from pillsnap.config.settings import Config
 from pillsnap.data.datasets import Dataset, Sample, Source
-from pillsnap.engines import Batch, Engine, Reference, Request
+from pillsnap.engines import Batch, Entry, Reference, Request
 from pillsnap.engines import register as register_engine
 from pillsnap.pipeline.transforms import ClassifyTransform
 from pillsnap.tasks import CLASSIFICATION_TASK, register, task_of
@@ -67,23 +67,16 @@ class Edges:
         return np.stack([20 * rows, 20 * columns + self.bias], axis=1).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Edging:
-    bias: float
-
-    def open_reference(self, request: Request) -> Reference:
-        assert task_of(request.cell.stage) is BARS
-        transform = ClassifyTransform(SIZE, (0.0,) * 3, (1.0,) * 3, "bilinear", 1.0)
-        return Reference(Edges(), transform, key="edges", variants={"again": Edges()})
-
-    def open_candidate(self, request: Request) -> Engine:
-        return Edges(self.bias)
+def open_reference(request: Request) -> Reference:
+    assert task_of(request.cell.stage) is BARS
+    transform = ClassifyTransform(SIZE, (0.0,) * 3, (1.0,) * 3, "bilinear", 1.0)
+    return Reference(Edges(), transform, key="edges", variants={"again": Edges()})
 
 
 def register_bars(bias: float = 0.0) -> None:
     """The task, and an engine of it whose candidate leans towards standing bars."""
     register(BARS)
-    register_engine("edges", lambda: Edging(bias))
+    register_engine(Entry("edges", lambda request, _: Edges(bias), reference=open_reference))
 
 
 def draw_bars(folder: Path) -> None:

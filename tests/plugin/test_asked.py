@@ -11,13 +11,13 @@ DETECTION = "detection-numpy-auto-fp32-smoke"
 # As if a library or the checkpoint of one stage were not there.
 WITHOUT_DETECTOR = """
 from pillsnap.core.errors import MissingCheckpoint
-from tests.plugin.numpy_engine import NumpyBackend
-usual = NumpyBackend.open_reference
-def open_reference(self, request):
+import tests.plugin.numpy_engine as numpy_engine
+usual = numpy_engine.open_reference
+def open_reference(request, watch):
     if request.cell.stage == "detection":
         raise MissingCheckpoint("there is no detection checkpoint")
-    return usual(self, request)
-NumpyBackend.open_reference = open_reference
+    return usual(request, watch)
+numpy_engine.open_reference = open_reference
 """
 
 

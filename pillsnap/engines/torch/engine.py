@@ -24,8 +24,8 @@ import pillsnap.pipeline.preprocess
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hardware import cpu_name, gpu_name
 from pillsnap.core.hashes import sha256_file, sha256_json
-from pillsnap.core.packages import package_version
 from pillsnap.engines.protocol import Batch, Engine, Reference, Request, Transform
+from pillsnap.engines.registry import package_versions
 from pillsnap.engines.timing import Alone, time_here
 from pillsnap.engines.torch.checkpoints import (
     NETWORKS,
@@ -169,10 +169,7 @@ def _key(request: Request, checkpoint: str, transform: Transform, device: str) -
             "checkpoint": checkpoint,
             "model": asdict(getattr(config, stage)),
             "transform": asdict(transform),
-            "versions": {
-                name: package_version(name)
-                for name in ("torch", trainer, "numpy", "pillow", "opencv")
-            },
+            "versions": package_versions("torch", trainer, "numpy", "pillow", "opencv"),
             "device": [device, gpu_name() if device == "cuda" else cpu_name()],
             "threads": request.threads,
             "code": [sha256_file(Path(file)) for file in files],
@@ -180,19 +177,13 @@ def _key(request: Request, checkpoint: str, transform: Transform, device: str) -
     )
 
 
-class TorchBackend:
+def open_candidate(request: Request) -> OneByOne:
     """`--engine torch`: torch against itself."""
-
-    def open_reference(self, request: Request) -> Reference:
-        return open_reference(request)
-
-    def open_candidate(self, request: Request) -> Engine:
-        provider = request.cell.provider
-        if provider == "tensorrt" or request.cell.precision != "fp32":
-            raise EngineError(
-                "engine torch only compares fp32 with itself, on cpu or cuda",
-                where=request.cell.id,
-                hint="use --engine onnx for other providers and precisions",
-            )
-        device = "cuda" if provider == "cuda" else "cpu"
-        return OneByOne(_open(request, device, "--provider").engine)
+    if request.cell.precision != "fp32":
+        raise EngineError(
+            "engine torch only compares fp32 with itself, on cpu or cuda",
+            where=request.cell.id,
+            hint="use --engine onnx for other providers and precisions",
+        )
+    device = "cuda" if request.cell.provider == "cuda" else "cpu"
+    return OneByOne(_open(request, device, "--provider").engine)

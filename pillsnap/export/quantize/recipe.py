@@ -10,7 +10,7 @@ from typing import Any
 
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import canonical_json, sha256_file, sha256_json
-from pillsnap.core.packages import package_version
+from pillsnap.engines import package_versions
 from pillsnap.export.onnxfile import PREFIX, Exported
 
 PRECISIONS = ("fp16", "int8")
@@ -124,9 +124,7 @@ class Recipe:
             "source_sha256": self.source.sha256,
             "calibration_sha256": self.calibration_sha256,
             "criterion": self.criterion,
-            "quantize_versions": canonical_json(
-                {name: package_version(name) for name in ("numpy", "onnx", "onnxruntime")}
-            ),
+            "quantize_versions": canonical_json(package_versions("numpy", "onnx", "onnxruntime")),
         }
 
     def key(self) -> str:

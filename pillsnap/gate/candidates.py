@@ -1,0 +1,86 @@
+"""Which file a cell verifies: one that was named, or an export that is made or found; and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pillsnap.core.errors import EngineError
+from pillsnap.engines import ModelFile, Reference, Request, find_entry
+from pillsnap.engines.timing import Stopwatch
+from pillsnap.export import Exported, describe_onnx, export_onnx
+from pillsnap.export.provenance import has_claims, require_fit
+from pillsnap.export.quantize import describe_quantized
+
+
+def open_candidate(request: Request, choose: Callable[[], Exported]) -> Stopwatch:
+    """The candidate of a request's cell, as its engine opens it.
+
+    Args:
+        choose: gives the file; not called for an engine that opens none.
+
+    Raises:
+        EngineError: the engine does not run on the provider.
+        PillsnapError: as `choose`, and as the engine says.
+    """
+    cell, entry = request.cell, find_entry(request.cell.engine)
+    if cell.provider not in entry.providers:
+        raise EngineError(
+            f"engine {cell.engine} does not run on provider {cell.provider}",
+            where=cell.id,
+            expected=", ".join(entry.providers),
+        )
+    facts: dict[str, Any] = {}
+
+    def find() -> ModelFile:
+        exported = choose()
+        facts.update(_describe(exported))
+        return exported
+
+    candidate = Stopwatch(entry.open(request, find))
+    candidate.info = {**facts, **candidate.info}
+    return candidate
+
+
+def choose_file(
+    request: Request,
+    reference: Reference,
+    *,
+    named: Path | None,
+    fresh: bool,
+    run_dir: Path,
+    convert: Callable[[Exported], Exported],
+) -> Exported:
+    """The file of a request's cell.
+
+    Args:
+        reference: what it is to be compared with.
+        named: a file to verify in place of an export.
+        fresh: never an export of an earlier run.
+        run_dir: the run's own folder, so that its processes export once.
+        convert: makes a file of the cell's precision out of an exported one.
+
+    Raises:
+        WrongCandidate: a named file was made for something else, see require_fit.
+        PillsnapError: as describe_onnx, export_onnx and `convert`.
+    """
+    config, stage = request.config, request.cell.stage
+    if named is not None:
+        found = describe_onnx(named, stage)
+        checkpoint = reference.engine.info.get("checkpoint_sha256")
+        require_fit(found, config, stage, checkpoint, reference.transform)
+        return found
+    exported = export_onnx(config, stage, fresh=fresh, marker=run_dir / f"export-{stage}.json")
+    return exported if request.cell.precision == "fp32" else convert(exported)
+
+
+def _describe(exported: Exported) -> dict[str, Any]:
+    """What the report says of a file, as plain builtins."""
+    made = describe_quantized(exported)
+    return {
+        **exported.summary(),
+        "size_bytes": exported.size_bytes(),
+        "quantized": None if made is None else made.summary(),
+        "foreign": not has_claims(exported),
+    }
