@@ -25,7 +25,6 @@ from projects import Project, make_full, workdir_parser
 
 from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Config, Paths
-from pillsnap.data.datasets import read_samples
 from pillsnap.diagnose import FreshExports, Subject, diagnose, locate, make_subject
 from pillsnap.engines.timing import peak_resident_mib
 from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint, stage_transform
@@ -33,6 +32,7 @@ from pillsnap.engines.torch.model import infer_torch, keep_freed_memory
 from pillsnap.export import export_classification_onnx
 from pillsnap.gate.diagnosing import SAMPLES
 from pillsnap.pipeline.images import read_image
+from pillsnap.tasks import read_samples
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.diagnose.node_faults import NodeFault, draw, inject

@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engines", "data"),
     ("compare",),
     ("export",),
+    ("tasks",),
     ("diagnose", "infer", "report"),
     ("gate", "serve"),
     ("proof",),

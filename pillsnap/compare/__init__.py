@@ -6,21 +6,18 @@ here; what could not be read is named, never dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
-from pillsnap.compare.classification import ClassificationRecorder
-from pillsnap.compare.detection import DetectionRecorder
 from pillsnap.compare.loading import Prepared
 from pillsnap.compare.records import Array, Columns, concatenate
-from pillsnap.config.settings import Nms
 from pillsnap.core.errors import WrongCandidate
 from pillsnap.data.datasets import Sample
-from pillsnap.engines.protocol import Batch, Engine, Reference
-from pillsnap.pipeline.transforms import Geometry, LetterboxTransform
+from pillsnap.engines.protocol import Batch, Engine
+from pillsnap.pipeline.transforms import Geometry
 
 # Outputs wait until so many bytes are worth a pass of the recorder: with few classes, a call of
 # numpy costs more than its work.
@@ -32,7 +29,17 @@ class ShapeMismatch(WrongCandidate):
 
 
 class Recorder(Protocol):
-    """Turns outputs into columns, one row a sample."""
+    """Turns outputs into columns, one row a sample.
+
+    Attributes:
+        drift: figures that are the maximum of a column, over strides too, and that column.
+    """
+
+    drift: Mapping[str, str]
+
+    def as_candidate(self, output: Batch) -> Batch:
+        """What a reference answers as candidates give it."""
+        ...
 
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch
@@ -76,14 +83,6 @@ class _Pending:
         }
 
 
-def make_recorder(reference: Reference, nms: Nms) -> Recorder:
-    """The recorder of the reference's stage."""
-    if isinstance(reference.transform, LetterboxTransform):
-        shape = (reference.transform.height, reference.transform.width)
-        return DetectionRecorder(reference.strides, shape, nms)
-    return ClassificationRecorder()
-
-
 def compare_batches(
     batches: Iterable[Prepared],
     reference: Callable[[Prepared], Batch],
@@ -107,7 +106,7 @@ def compare_batches(
             continue
         ref = reference(batch)
         cand = candidate.run(batch.array)
-        _check_shapes(ref, cand, detection=bool(batch.geometries))
+        _check_shapes(recorder.as_candidate(ref), cand)
         pending.add(batch, ref, cand)
         if pending.size >= _PENDING_BYTES:
             parts.append(pending.record(recorder))
@@ -121,12 +120,11 @@ def compare_batches(
     return Compared(columns, unreadable, columns["id"][broken].tolist())
 
 
-def _check_shapes(ref: Batch, cand: Batch, *, detection: bool) -> None:
-    expected = (*ref.shape[:2], 6) if detection else ref.shape
-    if cand.shape != expected:
+def _check_shapes(ref: Batch, cand: Batch) -> None:
+    if cand.shape != ref.shape:
         raise ShapeMismatch(
             "the candidate's output has the wrong shape",
             got=list(cand.shape),
-            expected=f"{list(expected)} (the reference's)",
+            expected=f"{list(ref.shape)} (the reference's)",
             hint="check num_classes, input_shape and the output's axes in the export",
         )

@@ -11,18 +11,12 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from pillsnap.config.figures import find_figure
+
 CONFIDENCE = 0.95
 
 # A tolerance that takes more trials than this is one that no sample certifies.
 MOST_TRIALS = 10**9
-
-# By figure: what a failure is, and of what many are needed.
-WORDS = {
-    "top1_mismatch_rate": ("flipped", ""),
-    "unmatched_rate": ("boxes unmatched", " boxes"),
-    "map_0_5_delta": ("mAP@0.5 delta", ""),
-    "map_0_5_0_95_delta": ("mAP@0.5:0.95 delta", ""),
-}
 
 
 @dataclass(frozen=True)
@@ -96,11 +90,13 @@ def samples_needed(
 
 def in_words(figure: str, found: Certified) -> str:
     """Such as "0 of 32 flipped: certifies 8.9 %; 0.1 % needs 2,995"."""
-    name, unit = WORDS[figure]
+    how = find_figure(figure).certified
+    if how is None:
+        raise ValueError(f"no sample certifies {figure}")
     if found.failures is None:
-        text = f"{name} over {found.trials:,} images: certifies "
+        text = f"{how.words} over {found.trials:,} images: certifies "
     else:
-        text = f"{found.failures:,} of {found.trials:,} {name}: certifies "
+        text = f"{found.failures:,} of {found.trials:,} {how.words}: certifies "
     upper = found.certified_upper
     text += "nothing" if upper is None else f"{_shown(upper, found.tolerance)} %"
     if found.tolerance is None:
@@ -113,7 +109,7 @@ def in_words(figure: str, found: Certified) -> str:
     if found.samples_needed is None:
         return f"{text}; no sample of that rate certifies {limit}"
     more = " and no further one" if found.failures else ""
-    return f"{text}; {limit} needs {found.samples_needed:,}{unit}{more}"
+    return f"{text}; {limit} needs {found.samples_needed:,}{how.unit}{more}"
 
 
 def _shown(upper: float, tolerance: float | None) -> str:

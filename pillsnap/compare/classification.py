@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,11 @@ class ClassificationRecorder:
     logit_err_power (sums of squares over classes of the centred logits and of their error),
     ref_finite and cand_finite bool. Where either side is not finite the errors are nan.
     """
+
+    drift: Mapping[str, str] = {"prob_err_max": "prob_err_max", "logit_err_max": "logit_err_max"}
+
+    def as_candidate(self, output: Batch) -> Batch:
+        return output
 
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch

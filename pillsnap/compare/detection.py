@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,6 +34,8 @@ class DetectionRecorder:
     the errors are nan.
     """
 
+    drift: Mapping[str, str] = {"raw_box_err_px": "box_err_px", "raw_score_err": "score_err"}
+
     def __init__(self, strides: Sequence[int], shape: tuple[int, int], params: Nms) -> None:
         height, width = shape
         self._strides = strides
@@ -42,6 +44,10 @@ class DetectionRecorder:
         self._starts = self._ends - cells
         # Scores within noise of 0 change their order in healthy exports, and so which boxes stay.
         self._nms = replace(params, conf_threshold=max(params.conf_threshold, noise.SCORE))
+
+    def as_candidate(self, output: Batch) -> Batch:
+        """The first six columns: the seventh is for references alone."""
+        return output[..., :6]
 
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch

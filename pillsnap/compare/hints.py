@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pillsnap.compare import noise
 from pillsnap.compare.figures import Metrics
 from pillsnap.compare.verdict import BUDGET, CERTIFIED, Breach
+from pillsnap.config.figures import FIGURES
 
 # So many classes that always flip, or more, are no fault of single classes.
 ALWAYS = 5
@@ -56,4 +56,5 @@ def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
 
 
 def _stride_broke(row: Mapping[str, Any]) -> bool:
-    return (row["raw_box_err_px"] or 0) > noise.BOX_PX or (row["raw_score_err"] or 0) > noise.SCORE
+    limits = {figure.name: figure.noise for figure in FIGURES if figure.per_stride}
+    return any((row[name] or 0) > limit for name, limit in limits.items() if limit is not None)

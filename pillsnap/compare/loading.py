@@ -13,8 +13,8 @@ from pillsnap.core.errors import ImageError
 from pillsnap.data.datasets import Sample
 from pillsnap.engines.protocol import Batch, Transform
 from pillsnap.pipeline.images import decode_image, read_bytes
-from pillsnap.pipeline.preprocess import classify_tensor, letterbox_tensor
-from pillsnap.pipeline.transforms import Geometry, LetterboxTransform
+from pillsnap.pipeline.preprocess import preprocess_placed
+from pillsnap.pipeline.transforms import Geometry
 
 
 @dataclass
@@ -70,10 +70,8 @@ def _read(sample: Sample, transform: Transform) -> _Image | str:
         if problem is not None:
             return f"{sample.path}: {problem}"
     digest = hashlib.sha256(data).digest()
-    if isinstance(transform, LetterboxTransform):
-        array, geometry = letterbox_tensor(image, transform)
-        return array, digest, geometry
-    return classify_tensor(image, transform), digest, None
+    array, geometry = preprocess_placed(image, transform)
+    return array, digest, geometry
 
 
 def _contradiction(said: tuple[float, float], real: tuple[int, int]) -> str | None:

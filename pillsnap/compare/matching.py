@@ -127,3 +127,10 @@ def box_iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     iou: NDArray[np.float64] = np.zeros(union.shape)
     np.divide(shared, union, out=iou, where=union > 0)
     return iou
+
+
+def box_distance(a: Rows, b: Rows, match: Matches) -> float:
+    """1 for each box without a partner, 1 - IoU plus the difference in confidence for each pair."""
+    confidence = np.abs(a[match.pairs[:, 0], 4] - b[match.pairs[:, 1], 4])
+    alone = len(a) + len(b) - 2 * len(match.pairs)
+    return float(alone + (1 - match.ious).sum() + confidence.sum())

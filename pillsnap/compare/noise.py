@@ -9,11 +9,13 @@ above the limits.
 
 from __future__ import annotations
 
-PROBABILITY = 1e-4
+from pillsnap.config.figures import noise_of
+
+PROBABILITY = noise_of("prob_err_max")
 """Absolute error of a class probability; reference margins within it are near ties."""
 
-BOX_PX = 0.05
+BOX_PX = noise_of("raw_box_err_px")
 """Absolute error of a raw box coordinate, in input pixels."""
 
-SCORE = 1e-4
+SCORE = noise_of("raw_score_err")
 """Absolute error of a raw detection score; class gaps within it are near ties."""

@@ -28,16 +28,9 @@ from pillsnap.engines.protocol import Batch, Reference
 from pillsnap.engines.timing import Stopwatch
 from pillsnap.pipeline.images import read_bytes
 from pillsnap.pipeline.softmax import softmax
-from pillsnap.pipeline.transforms import LetterboxTransform
 
 # Samples that the noise floor is measured on.
 FLOOR_SAMPLES = 2
-
-# Drift per sample by the name of the figure that is its maximum.
-_DRIFT = {
-    "classification": {"prob_err_max": "prob_err_max", "logit_err_max": "logit_err_max"},
-    "detection": {"raw_box_err_px": "box_err_px", "raw_score_err": "score_err"},
-}
 
 
 class RememberedReference:
@@ -45,10 +38,17 @@ class RememberedReference:
 
     Args:
         cache: None asks it every time.
+        is_output: whether a shape can be that of its answer.
     """
 
-    def __init__(self, reference: Reference, cache: ArrayCache | None) -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        cache: ArrayCache | None,
+        is_output: Callable[[tuple[int, ...]], bool],
+    ) -> None:
         self.reference = reference
+        self._is_output = is_output
         self._cache = cache
         self._watch = Stopwatch(reference.engine)
 
@@ -58,7 +58,11 @@ class RememberedReference:
             "output",
             batch.contents,
             lambda: self._watch.run(batch.array),
-            lambda found: self._is_output(found, len(batch.samples)),
+            lambda found: (
+                found.dtype == np.float32
+                and len(found) == len(batch.samples)
+                and self._is_output(found.shape)
+            ),
         )
 
     def seconds_per_image(self, batch: Batch) -> tuple[float, bool]:
@@ -98,7 +102,6 @@ class RememberedReference:
         variants = self.reference.variants
         if not variants:
             return None
-        stage = "detection" if batch.geometries else "classification"
         count = min(FLOOR_SAMPLES, len(batch.samples))
         few, geometries = batch.samples[:count], batch.geometries[:count]
 
@@ -106,14 +109,14 @@ class RememberedReference:
             rows = []
             for engine in variants.values():
                 other = engine.run(batch.array[:count])
-                # A detector's seventh column is for references alone.
-                other = other[..., :6] if batch.geometries else other
-                columns = recorder.columns(few, geometries, output[:count], other)
-                rows.append([float(columns[name].max()) for name in _DRIFT[stage].values()])
+                columns = recorder.columns(
+                    few, geometries, output[:count], recorder.as_candidate(other)
+                )
+                rows.append([float(columns[name].max()) for name in recorder.drift.values()])
             return np.array(rows, np.float64)
 
-        figures = list(_DRIFT[stage])
-        what = ["noise floor", _code(), _DRIFT[stage], list(variants)]
+        figures = list(recorder.drift)
+        what = ["noise floor", _code(), dict(recorder.drift), list(variants)]
         shape = (len(variants), len(figures))
         drift = self._remember(what, batch.contents, measure, lambda found: found.shape == shape)
         return {
@@ -170,14 +173,6 @@ class RememberedReference:
         images = [content.hex() for content in contents]
         key = sha256_json([what, self.reference.key, images])
         return self._cache.get_or_compute(key, compute, fits)
-
-    def _is_output(self, found: NDArray[Any], count: int) -> bool:
-        """Whether a remembered array can be the answer to so many images."""
-        if found.dtype != np.float32 or len(found) != count:
-            return False
-        if isinstance(self.reference.transform, LetterboxTransform):
-            return found.ndim == 3 and found.shape[2] == 7
-        return found.ndim == 2
 
 
 def _is_speed(found: NDArray[Any]) -> bool:

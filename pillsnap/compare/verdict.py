@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
-from pillsnap.compare import noise
 from pillsnap.compare.certify import Certified, certify, certify_bound, in_words
 from pillsnap.compare.figures import Figures, Metrics
+from pillsnap.config.figures import FIGURES, Figure
 from pillsnap.config.tolerances import Profiles, Tolerances
 
 VerdictName = Literal["equivalent", "within_tolerance", "breach", "inconclusive"]
@@ -22,23 +22,6 @@ CERTIFIED = "_certified"
 
 # Where a figure of speed or memory breaches.
 BUDGET = "budget"
-
-# Rates of which a sample certifies a bound: the counts of failures and trials that add up to each.
-# Boxes are no independent trials, since they share images and a pair counts on both sides: take
-# their bound as a lower limit of what the sample leaves open.
-RATES = {
-    "top1_mismatch_rate": (("top1_judged_flips",), ("top1_judged_samples",)),
-    "unmatched_rate": (
-        ("reference_only", "candidate_only"),
-        ("reference_boxes", "candidate_boxes"),
-    ),
-}
-
-# Figures whose bound was found by resampling: the tolerance, the bound, and of how many images.
-RESAMPLED = {
-    name: ("map_delta", f"{name}_upper", "map_images")
-    for name in ("map_0_5_delta", "map_0_5_0_95_delta")
-}
 
 
 @dataclass(frozen=True)
@@ -131,18 +114,28 @@ def judge(
 def certified(metrics: Metrics, tolerances: Tolerances) -> dict[str, Certified]:
     """What the sample certifies of every rate and mAP delta that was measured, by figure."""
     found = {}
-    for figure, (failures, trials) in RATES.items():
-        if metrics.keys() >= {*failures, *trials}:
-            found[figure] = certify(
-                sum(metrics[name] for name in failures),
-                sum(metrics[name] for name in trials),
-                getattr(tolerances, figure),
+    for figure in sorted(FIGURES, key=_is_resampled):
+        how = figure.certified
+        limit = getattr(tolerances, figure.limited_by)
+        if how is None:
+            continue
+        if _is_resampled(figure):
+            if metrics.get(figure.name) is not None:
+                upper, images = metrics[f"{figure.name}_upper"], metrics["map_images"]
+                found[figure.name] = certify_bound(upper, images, limit)
+        # Boxes are no independent trials, since they share images and a pair counts on both sides:
+        # take their bound as a lower limit of what the sample leaves open.
+        elif metrics.keys() >= {*how.failures, *how.trials}:
+            failures, trials = (
+                sum(metrics[name] for name in names) for names in (how.failures, how.trials)
             )
-    for figure, (tolerance, upper, images) in RESAMPLED.items():
-        if metrics.get(figure) is not None:
-            limit = getattr(tolerances, tolerance)
-            found[figure] = certify_bound(metrics[upper], metrics[images], limit)
+            found[figure.name] = certify(failures, trials, limit)
     return found
+
+
+def _is_resampled(figure: Figure) -> bool:
+    """Whether a figure's bound is found over images, not by a rate's failures."""
+    return figure.certified is not None and not figure.certified.failures
 
 
 def find_uncertified(metrics: Metrics, tolerances: Tolerances) -> tuple[tuple[Breach, str], ...]:
@@ -195,38 +188,29 @@ def find_breaches(metrics: Metrics, tolerances: Tolerances) -> tuple[Breach, ...
     while raw scores are judged, breaches whatever the profile says.
     """
     found = [Breach("non_finite", metrics["non_finite"], 0)] if metrics["non_finite"] else []
-    for item in fields(tolerances):
-        limit = getattr(tolerances, item.name)
+    for figure in FIGURES:
+        limit = getattr(tolerances, figure.limited_by)
         if limit is None:
             continue
-        for figure, value, where in _values(item.name, metrics):
-            if value is not None and value > limit:
-                found.append(Breach(figure, value, limit, where))
+        for value, where in _values(figure, metrics):
+            if value is not None and abs(value) > limit:
+                found.append(Breach(figure.name, abs(value), limit, where))
     if tolerances.raw_score_err is not None and metrics.get("class_flips"):
         found.append(Breach("class_flips", metrics["class_flips"], 0))
     return tuple(found)
 
 
-def _values(tolerance: str, metrics: Metrics) -> Iterator[tuple[str, float | None, str]]:
-    """The figures a tolerance bounds: (name, value, where it was found)."""
-    if tolerance == "map_delta":
-        for name in ("map_0_5_delta", "map_0_5_0_95_delta"):
-            delta = metrics.get(name)
-            yield name, None if delta is None else abs(delta), ""
-    elif tolerance in ("raw_box_err_px", "raw_score_err"):
+def _values(figure: Figure, metrics: Metrics) -> Iterator[tuple[float | None, str]]:
+    """The values of a figure, and where each was found."""
+    if figure.per_stride:
         for row in metrics.get("per_stride", ()):
-            yield tolerance, row[tolerance], f"stride {row['stride']}"
+            yield row[figure.name], f"stride {row['stride']}"
     else:
-        yield tolerance, metrics.get(tolerance), ""
+        yield metrics.get(figure.name), ""
 
 
 def _drifted(metrics: Metrics) -> bool:
     """Whether a cell shows more than the numeric noise of a healthy float32 export."""
-    limits: Mapping[str, float] = {
-        "prob_err_max": noise.PROBABILITY,
-        "raw_box_err_px": noise.BOX_PX,
-        "raw_score_err": noise.SCORE,
-        "top1_mismatch_rate": 0,
-        "class_flips": 0,
-    }
+    limits = {figure.name: figure.noise for figure in FIGURES if figure.noise is not None}
+    limits["class_flips"] = 0
     return any((metrics.get(name) or 0) > limit for name, limit in limits.items())

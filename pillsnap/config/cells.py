@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal, get_args
@@ -16,6 +16,7 @@ STAGES: tuple[str, ...] = get_args(Stage)
 MODES: tuple[str, ...] = get_args(Mode)
 PROVIDERS: tuple[str, ...] = get_args(Provider)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+DETECTION, CLASSIFICATION = STAGES
 
 
 @dataclass(frozen=True, order=True)
@@ -65,8 +66,9 @@ def expand_cells(
     engines: Mapping[str, Iterable[str]],
     precisions: Iterable[str],
     modes: Iterable[str],
+    order: Sequence[str] = STAGES,
 ) -> list[Cell]:
-    """Every combination once, in the order of STAGES, so that a stage's model stays loaded.
+    """Every combination once, stages in this order, so that a stage's model stays loaded.
 
     Args:
         engines: the providers of each.
@@ -76,7 +78,7 @@ def expand_cells(
         Cell(stage, engine, provider, precision, mode)
         for stage, (engine, provider), precision, mode in product(stages, pairs, precisions, modes)
     }
-    return sorted(cells, key=lambda cell: (STAGES.index(cell.stage), cell))
+    return sorted(cells, key=lambda cell: (order.index(cell.stage), cell))
 
 
 def split_cell(cell: Cell, samples: int, shard_size: int) -> list[Shard]:

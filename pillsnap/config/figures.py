@@ -171,3 +171,25 @@ FIGURES: tuple[Figure, ...] = (
         ),
     ),
 )
+
+
+def figures_of(stage: str) -> tuple[Figure, ...]:
+    """The figures of a task, in their order."""
+    return tuple(figure for figure in FIGURES if figure.stage == stage)
+
+
+def find_figure(name: str) -> Figure:
+    """The figure of that name; raises KeyError."""
+    for figure in FIGURES:
+        if figure.name == name:
+            return figure
+    raise KeyError(name)
+
+
+def noise_of(name: str) -> float:
+    """What two healthy float32 runs may differ by in a figure; raises KeyError where it says
+    nothing of drift."""
+    noise = find_figure(name).noise
+    if noise is None:
+        raise KeyError(name)
+    return noise

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Combo, Config
 from pillsnap.core.errors import DataError
 from pillsnap.data.categories import Categories
@@ -65,30 +66,42 @@ class Dataset:
     copies: int = 0
 
 
-def read_samples(config: Config, stage: str) -> list[Sample]:
-    """The samples of read_dataset."""
-    return read_dataset(config, stage).samples
+@dataclass(frozen=True)
+class Source:
+    """Where the data of a task are.
+
+    Attributes:
+        stage: the task.
+        key: of data.val and data.calibration.
+        given: what the configuration says of validation data; None where it names none.
+        read: those data, in any order; None where none are named.
+    """
+
+    stage: str
+    key: str
+    given: Callable[[Config], object]
+    read: Callable[[Config], Dataset | None]
 
 
-def read_dataset(config: Config, stage: str) -> Dataset:
-    """All validation data of a stage, "detection" or "classification".
+def read_dataset(config: Config, source: Source) -> Dataset:
+    """All validation data of a task.
 
     Raises:
         DataError: there are none, or names and labels do not fit each other or the config.
     """
-    key = {"detection": "data.val.combo", "classification": "data.val.single"}[stage]
-    found = _scenes(config) if stage == "detection" else _singles(config)
+    key = f"data.val.{source.key}"
+    found = source.read(config)
     if found is None:
         raise DataError(
-            f"no validation data for {stage}",
+            f"no validation data for {source.stage}",
             where=f"{config.source}: {key}",
             hint=f"set {key}, or leave the stage out",
         )
     if not found.samples:
         raise DataError(
-            f"no validation image for {stage}",
+            f"no validation image for {source.stage}",
             where=f"{config.source}: {key}",
-            got=config.data.val.single if stage == "classification" else config.data.val.combo,
+            got=source.given(config),
             expected="files ending in " + ", ".join(IMAGE_SUFFIXES),
             hint=f"convert {listed(found.left_out)}" if found.left_out else None,
         )
@@ -100,31 +113,6 @@ def listed(counts: Counter[str]) -> str:
     """Such as "3 .heic, 1 .avif", of the eight that are most."""
     shown = ", ".join(f"{count} {name}" for name, count in counts.most_common(8))
     return shown if len(counts) <= 8 else f"{shown}, {len(counts) - 8} kinds more"
-
-
-def read_calibration(config: Config, stage: str) -> list[Path] | None:
-    """Images to calibrate a stage on, in the order of their paths; None where none are set.
-
-    Raises:
-        DataError: they cannot be read, or there are none.
-    """
-    key = "combo" if stage == "detection" else "single"
-    source: Path | None = getattr(config.data.calibration, key)
-    if source is None:
-        return None
-    if source.is_file():
-        rows, names = manifest_rows(source, ("image_path",)), Spellings()
-        paths = [source.parent / names.find(source.parent, row[0]) for row in rows]
-    else:
-        paths = [source / image_id for image_id in list_images(source)]
-    if not paths:
-        raise DataError(
-            f"no image to calibrate {stage} on",
-            where=f"{config.source}: data.calibration.{key}",
-            got=source,
-            expected="files ending in " + ", ".join(IMAGE_SUFFIXES),
-        )
-    return sorted(paths)
 
 
 def _singles(config: Config) -> Dataset | None:
@@ -235,3 +223,7 @@ def _add_coco(found: Dataset, image_ids: Iterable[str], combo: Combo, labels: Pa
             boxes = tuple(replace(box, class_id=0) for box in boxes)
         found.copies += entry.copies
         found.samples.append(Sample(image_id, images, None, boxes, entry.size))
+
+
+SINGLES = Source(CLASSIFICATION, "single", lambda config: config.data.val.single, _singles)
+SCENES = Source(DETECTION, "combo", lambda config: config.data.val.combo, _scenes)

@@ -7,17 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pillsnap.compare import noise
+from pillsnap.config.figures import noise_of
 from pillsnap.engines import Batch
 from pillsnap.pipeline.softmax import softmax
 
 Figures = dict[str, float]
-
-_LIMITS = {
-    "prob_err_max": noise.PROBABILITY,
-    "raw_box_err_px": noise.BOX_PX,
-    "raw_score_err": noise.SCORE,
-}
 
 
 def measure_gap(reference: Batch, candidate: Batch) -> Figures:
@@ -58,4 +52,4 @@ def gap_of(wanted: Batch, run: Callable[[Batch], Batch], batch: Batch) -> Figure
 
 def over_noise(figures: Figures) -> float:
     """The largest figure as a multiple of healthy float32 exports' noise; 1 and less is noise."""
-    return max(value / _LIMITS[name] for name, value in figures.items())
+    return max(value / noise_of(name) for name, value in figures.items())

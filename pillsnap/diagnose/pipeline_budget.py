@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pillsnap.compare.matching import match_boxes
+from pillsnap.compare.matching import box_distance, match_boxes
 from pillsnap.diagnose.budget import Budget, Stage, share_difference
-from pillsnap.diagnose.stages import box_distance, network_stages
+from pillsnap.diagnose.stages import network_stages
 from pillsnap.diagnose.subject import Side, Subject
 from pillsnap.engines import Batch
 from pillsnap.pipeline.crops import crop_box

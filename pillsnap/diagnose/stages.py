@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pillsnap.compare.matching import Matches, match_boxes
 from pillsnap.core.errors import PillsnapError
 from pillsnap.diagnose.budget import Budget, Stage, share_difference
 from pillsnap.diagnose.distance import measure_gap, over_noise
 from pillsnap.diagnose.split_decoder import Halves
 from pillsnap.diagnose.subject import Subject
 from pillsnap.engines import Batch
+from pillsnap.tasks import task_of
 
 if TYPE_CHECKING:
     import onnx
@@ -35,10 +35,16 @@ def error_budget(
     Raises:
         PillsnapError: a side does not run.
     """
-    last = "nms" if subject.stage == "detection" else "softmax"
+    finishing = task_of(subject.stage).finishing
+    last = finishing.name
     first, networks = network_stages(subject, candidate, healthy)
     finish = Stage(last, subject.reference.finish, subject.candidate.finish)
-    budget = share_difference([first, *networks, finish], subject.images, _distance)
+
+    def distance(reference: Sequence[Any], candidate: Sequence[Any]) -> float:
+        pairs = zip(reference, candidate, strict=True)
+        return float(np.mean([finishing.distance(a, b) for a, b in pairs]))
+
+    budget = share_difference([first, *networks, finish], subject.images, distance)
     if budget.percent is not None:
         return budget
     raw = share_difference([first, *networks], subject.images, _answer_distance)
@@ -60,7 +66,7 @@ def _networks(
     subject: Subject, candidate: onnx.ModelProto | None, healthy: onnx.ModelProto | None
 ) -> list[Stage]:
     whole = [Stage("network", subject.reference.network, subject.candidate.network)]
-    if subject.stage != "detection" or candidate is None or healthy is None:
+    if candidate is None or healthy is None:
         return whole
     try:
         ours, theirs = Halves(healthy, subject.threads), Halves(candidate, subject.threads)
@@ -80,21 +86,6 @@ def _networks(
     except PillsnapError:
         return whole
     return halves
-
-
-def _distance(reference: Sequence[Any], candidate: Sequence[Any]) -> float:
-    """Mean over images of the L1 distance of probabilities, or of box_distance."""
-    pairs = zip(reference, candidate, strict=True)
-    if reference[0].ndim == 2:
-        return float(np.mean([box_distance(a, b, match_boxes(a, b)) for a, b in pairs]))
-    return float(np.mean([np.abs(a - b).sum() for a, b in pairs]))
-
-
-def box_distance(a: Batch, b: Batch, match: Matches) -> float:
-    """1 for each box without a partner, 1 - IoU plus the difference in confidence for each pair."""
-    confidence = np.abs(a[match.pairs[:, 0], 4] - b[match.pairs[:, 1], 4])
-    alone = len(a) + len(b) - 2 * len(match.pairs)
-    return float(alone + (1 - match.ious).sum() + confidence.sum())
 
 
 def _answer_distance(reference: Batch, candidate: Batch) -> float:

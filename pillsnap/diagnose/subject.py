@@ -9,22 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pillsnap.compare.detection import keep_indices
 from pillsnap.config.cells import Cell
 from pillsnap.config.runtime import Runtime
-from pillsnap.config.settings import Config, Nms
+from pillsnap.config.settings import Config
 from pillsnap.engines import Batch, Transform
 from pillsnap.engines.onnxruntime.providers import CPU, select_onnx_providers
 from pillsnap.engines.onnxruntime.sessions import open_session
-from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
+from pillsnap.engines.torch.checkpoints import NETWORKS, build_model, find_best_checkpoint
 from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
-from pillsnap.pipeline.softmax import softmax
+from pillsnap.tasks import Finish, task_of
 
 if TYPE_CHECKING:
     import torch
-
-Finish = Callable[[Batch], Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -108,9 +105,7 @@ class Subject:
         """The trained network as exporters see it; raises CheckpointError."""
         checkpoint = find_best_checkpoint(self.config.exp_dir, self.stage)
         module: Any = build_model(self.config, self.stage, checkpoint).module
-        # A detector is wrapped in what makes rows of its answer.
-        network: torch.nn.Module = module.model if self.stage == "detection" else module
-        return network
+        return NETWORKS[self.stage].unwrap(module)
 
 
 def make_subject(
@@ -136,7 +131,7 @@ def make_subject(
     if provider == "auto" and select_onnx_providers(provider)[0] == CPU:
         provider = "cpu"
     network = _open_network(model, provider, threads, config.session_options, cell.precision)
-    finish = finish_of(cell.stage, config.nms)
+    finish = task_of(cell.stage).finishing.make(config.nms)
 
     def prepare(image: Pixels) -> Tensor:
         return preprocess(image, transform)
@@ -162,15 +157,3 @@ def _open_network(
     """What `open_session` opens, as a side's network; one of a fixed batch size is filled up."""
     session = open_session(model, provider, threads, runtime, precision)
     return in_fixed_batches(session.ort, session.run)
-
-
-def finish_of(stage: str, nms: Nms) -> Finish:
-    """What follows a stage's network: softmax, or the common NMS."""
-
-    def boxes(answer: Batch) -> Sequence[Batch]:
-        return [rows[keep_indices(rows, nms), :6] for rows in answer]
-
-    def probabilities(answer: Batch) -> Sequence[Any]:
-        return list(softmax(answer))
-
-    return boxes if stage == "detection" else probabilities

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.export.onnxfile import Exported, describe_onnx, stage_of
 from pillsnap.export.publish import export_once
@@ -42,7 +43,7 @@ def export_detection_onnx(
     """
     from pillsnap.export.detector import trace_detector
 
-    return export_once(config, "detection", trace_detector, fresh=fresh, marker=marker)
+    return export_once(config, DETECTION, trace_detector, fresh=fresh, marker=marker)
 
 
 def export_classification_onnx(
@@ -55,12 +56,12 @@ def export_classification_onnx(
     """
     from pillsnap.export.classifier import trace_classifier
 
-    return export_once(config, "classification", trace_classifier, fresh=fresh, marker=marker)
+    return export_once(config, CLASSIFICATION, trace_classifier, fresh=fresh, marker=marker)
 
 
 def export_onnx(
     config: Config, stage: str, *, fresh: bool = False, marker: Path | None = None
 ) -> Exported:
     """export_detection_onnx or export_classification_onnx, by the stage's name."""
-    export = export_detection_onnx if stage == "detection" else export_classification_onnx
-    return export(config, fresh=fresh, marker=marker)
+    exports = {DETECTION: export_detection_onnx, CLASSIFICATION: export_classification_onnx}
+    return exports[stage](config, fresh=fresh, marker=marker)

@@ -11,6 +11,7 @@ from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineMissing, ExportError, first_line
 from pillsnap.engines.onnxruntime.inmemory import open_in_memory
 from pillsnap.export.exporters import Traced
+from pillsnap.export.forms import FORMS
 from pillsnap.export.reading import opset_of
 
 if TYPE_CHECKING:
@@ -58,23 +59,16 @@ def _require_opset(model: onnx.ModelProto, asked: int, checkpoint: Path) -> None
 
 def _trials(traced: Traced, config: Config, stage: str) -> list[tuple[int, int, int, int]]:
     """Input shapes to run: the configured one, and if axes are free other batches and sizes."""
-    batch, channels, height, width = config.input_shape(stage)
+    shape = config.input_shape(stage)
     if not config.export.dynamic_axes:
-        return [(batch, channels, height, width)]
-    if stage == "classification":
-        return [(count, channels, height, width) for count in (1, 2, 3)]
-    short, long = 2 * max(traced.strides), 3 * max(traced.strides)
-    return [(1, channels, height, width), (2, channels, short, long), (3, channels, long, short)]
+        return [shape]
+    return FORMS[stage].trials(shape, traced.strides)
 
 
 def _wanted(
     traced: Traced, config: Config, stage: str, shape: tuple[int, int, int, int]
 ) -> tuple[int, ...]:
-    batch, _, height, width = shape
-    if stage == "classification":
-        return (batch, config.classification.num_classes)
-    boxes = sum((height // stride) * (width // stride) for stride in traced.strides)
-    return (batch, boxes, 6)
+    return FORMS[stage].shape(shape, getattr(config, stage).num_classes, traced.strides)
 
 
 def _session(model: onnx.ModelProto, checkpoint: Path) -> onnxruntime.InferenceSession:

@@ -31,7 +31,7 @@ def trace_classifier(config: Config, checkpoint: Path) -> Traced:
     import torch
 
     module = build_classification_model(config, checkpoint).module
-    shape = config.input_shape("classification")
+    shape = config.export.input_shape.classification
     _require_size(module, shape[2])
     opset, exporter = config.export.opset, config.export.exporter
     free = {0: "batch"} if config.export.dynamic_axes else {}

@@ -43,7 +43,7 @@ def _by_ultralytics(network: Any, config: Config) -> onnx.ModelProto:
     import onnx
 
     exporter: Any = import_module("ultralytics.engine.exporter")
-    shape = config.input_shape("detection")
+    shape = config.export.input_shape.detection
     options = {
         "format": "onnx",
         "imgsz": [shape[2], shape[3]],
@@ -78,7 +78,7 @@ def _by_dynamo(network: Any, config: Config) -> onnx.ModelProto:
     free = {0: "batch", 2: "height", 3: "width"} if config.export.dynamic_axes else {}
     return export_dynamo(
         Boxes().eval(),
-        config.input_shape("detection"),
+        config.export.input_shape.detection,
         opset=config.export.opset,
         input_name="images",
         output_name="output0",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import sha256_file
+from pillsnap.export.forms import FORMS
 from pillsnap.export.reading import (
     inputs_of,
     opset_of,
@@ -149,12 +150,12 @@ def stage_of(model: onnx.ModelProto) -> str:
     detector's output and [N,classes] a classifier's."""
     entries = {entry.key: entry.value for entry in model.metadata_props}
     output = _shape(model.graph.output[0])
-    ranks = len(_shape(inputs_of(model)[0])), len(output)
-    by_shape = {(4, 3): "detection", (4, 2): "classification"}
-    found = entries.get(PREFIX + "stage") or by_shape.get(ranks, "neither")
-    if found == "detection" and output[-1:] not in ((6,), (None,)):
+    by_rank = {form.rank: stage for stage, form in FORMS.items()}
+    found = entries.get(PREFIX + "stage") or by_rank.get(len(output), "")
+    if found not in FORMS or len(_shape(inputs_of(model)[0])) != 4:
         return "neither"
-    return found if ranks[0] == 4 and found in by_shape.values() else "neither"
+    columns = FORMS[found].columns
+    return "neither" if columns and output[-1:] not in ((columns,), (None,)) else found
 
 
 def _require_stage(model: onnx.ModelProto, stage: str, path: Path) -> None:
@@ -162,15 +163,14 @@ def _require_stage(model: onnx.ModelProto, stage: str, path: Path) -> None:
     found, output = stage_of(model), _shape(model.graph.output[0])
     if found == stage:
         return
-    outputs = {"detection": "[N,boxes,6]", "classification": "[N,classes]"}
-    hint = f"give it as --candidate {found}={path}" if found in outputs else None
+    hint = f"give it as --candidate {found}={path}" if found in FORMS else None
     raise EngineError(
         f"this model is for {found}, not for {stage}"
-        if found in outputs
+        if found in FORMS
         else f"this is not a model for {stage}",
         where=path,
         got=f"output {model.graph.output[0].name} {_text(output)}",
-        expected=f"one image input [N,3,H,W] and an output {outputs[stage]}",
+        expected=f"one image input [N,3,H,W] and an output {FORMS[stage].words}",
         hint=hint or f"give an .onnx that pillsnap exported for {stage}",
     )
 

@@ -14,6 +14,7 @@ from pillsnap.config.settings import Config
 from pillsnap.core.errors import WrongCandidate
 from pillsnap.core.hashes import canonical_json, sha256_file
 from pillsnap.engines.torch.checkpoints import find_best_checkpoint, stage_transform
+from pillsnap.export.forms import FORMS
 from pillsnap.export.onnxfile import PREFIX, Exported
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 
@@ -77,26 +78,20 @@ def _require_claims(exported: Exported, wanted: dict[str, str]) -> None:
 def _expected(
     config: Config, stage: str, checkpoint_sha256: str, transform: Transform | None
 ) -> dict[str, str]:
-    """The metadata that an export of this configuration has, as far as it can do harm: a detector
-    does not know the class map, nor a classifier the NMS."""
-    expected = {
+    """The metadata that an export of this configuration has, as far as it can do harm."""
+    return {
         "checkpoint_sha256": checkpoint_sha256,
         "num_classes": str(getattr(config, stage).num_classes),
         **expected_use(config, stage, transform),
+        **FORMS[stage].claims(config),
     }
-    if stage == "detection":
-        return {**expected, "nms": canonical_json(asdict(config.nms))}
-    return expected
 
 
 def expected_use(config: Config, stage: str, transform: Transform | None = None) -> dict[str, str]:
     """The metadata of an export that say what its input and output mean: the preprocessing, and a
     classifier's class map where there is one (a bundle stands in for the data without)."""
-    use = {"preprocess": describe_preprocess(transform or stage_transform(config, stage))}
-    class_map = config.data.class_map
-    if stage == "classification" and class_map is not None:
-        use["class_map_sha256"] = sha256_file(class_map)
-    return use
+    preprocess = describe_preprocess(transform or stage_transform(config, stage))
+    return {"preprocess": preprocess, **FORMS[stage].use(config)}
 
 
 def describe_preprocess(transform: Transform) -> str:

@@ -15,7 +15,7 @@ import pillsnap.engines.torch.yolo
 from pillsnap.config.settings import Config
 from pillsnap.core.hashes import TIMESTAMP_FORMAT, canonical_json, sha256_file, sha256_json
 from pillsnap.engines import package_versions
-from pillsnap.engines.torch.checkpoints import stage_transform
+from pillsnap.engines.torch.checkpoints import NETWORKS, stage_transform
 from pillsnap.export.onnxfile import PREFIX
 from pillsnap.export.provenance import describe_preprocess
 
@@ -58,7 +58,7 @@ def read_recipe(config: Config, stage: str, checkpoint: Path) -> Recipe:
         PillsnapError: the checkpoint or the class map cannot be read.
         CheckpointError: timm does not know the backbone whose transform is wanted.
     """
-    model = config.detection if stage == "detection" else config.classification
+    model = getattr(config, stage)
     export = config.export
     class_map = config.data.class_map
     facts = {
@@ -80,8 +80,7 @@ def read_recipe(config: Config, stage: str, checkpoint: Path) -> Recipe:
 
 def _versions(stage: str) -> dict[str, str]:
     """Versions of what writes the file, read without importing it."""
-    trainer = "ultralytics" if stage == "detection" else "timm"
-    found = package_versions("onnx", "pillsnap", "torch", trainer)
+    found = package_versions("onnx", "pillsnap", "torch", NETWORKS[stage].trainer)
     return {name: version or "unknown" for name, version in found.items()}
 
 

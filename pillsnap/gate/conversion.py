@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pillsnap.compare import compare_batches, make_recorder
-from pillsnap.compare.figures.classification import classification_figures
-from pillsnap.compare.figures.detection import detection_figures
+from pillsnap.compare import compare_batches
 from pillsnap.compare.loading import Load
 from pillsnap.compare.reference import RememberedReference
 from pillsnap.compare.verdict import find_breaches
@@ -24,6 +22,7 @@ from pillsnap.engines.onnxruntime.engine import OnnxEngine
 from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.export.onnxfile import Exported
 from pillsnap.export.quantize import Calibration, Criterion, choose_calibration, quantize_once
+from pillsnap.tasks import task_of
 
 if TYPE_CHECKING:
     import onnx
@@ -83,7 +82,7 @@ class Conversion:
             with suppress(PillsnapError):  # it will be named when it is verified
                 verified.add(sha256_file(path))
         transform = self.reference.reference.transform
-        return choose_calibration(self.config, self.cell.stage, transform, verified)
+        return choose_calibration(self.config, task_of(self.cell.stage).source, transform, verified)
 
     def _criterion(self, calibration: Calibration) -> Criterion:
         """Well inside the profile of INT8 on the calibration images: verified ones must not
@@ -94,7 +93,8 @@ class Conversion:
         )
         samples = [Sample(str(path), Path(), None) for path in calibration.paths]
         transform = self.reference.reference.transform
-        recorder = make_recorder(self.reference.reference, self.config.nms)
+        task = task_of(self.cell.stage)
+        recorder = task.recorder(self.reference.reference, self.config.nms)
         strides, nms = self.reference.reference.strides, self.config.nms
 
         def passes(model: onnx.ModelProto) -> bool:
@@ -107,11 +107,9 @@ class Conversion:
             )
             if compared.columns is None:
                 return False
-            if self.cell.stage == "classification":
-                classes = self.config.classification.num_classes
-                figures = classification_figures(compared.columns, classes, population=False)
-            else:
-                figures = detection_figures(compared.columns, strides, nms.max_detections, 0)
+            figures = task.measure(
+                compared.columns, self.config, strides, population=False, bound=False
+            )
             return not find_breaches(figures.metrics, tolerances)
 
         facts = [asdict(tolerances), calibration.sha256, self.reference.reference.key, asdict(nms)]

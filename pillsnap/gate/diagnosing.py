@@ -10,12 +10,13 @@ from typing import Any
 
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.verdict import concerns_outputs
-from pillsnap.config.cells import STAGES, Cell
+from pillsnap.config.cells import Cell
 from pillsnap.core.errors import PillsnapError
 from pillsnap.diagnose import problem_of
 from pillsnap.engines import find_entry
 from pillsnap.gate.diagnosing_process import Setting, Task, run_jobs
 from pillsnap.gate.run import GateRun
+from pillsnap.pipeline.twostage import STAGES_OF
 
 SAMPLES = 3
 """So many of a cell's worst samples are looked at."""
@@ -94,8 +95,9 @@ def _pairs(results: Sequence[CellResult]) -> Iterator[tuple[CellResult, CellResu
 
     for _, group in groupby(sorted(filter(_can_run, results), key=rest), key=rest):
         by_stage = {result.cell.stage: result for result in group}
-        if len(by_stage) == len(STAGES):
-            yield by_stage["detection"], by_stage["classification"]
+        if by_stage.keys() >= {*STAGES_OF["combo"]}:
+            detector, classifier = (by_stage[stage] for stage in STAGES_OF["combo"])
+            yield detector, classifier
 
 
 def _nothing(problem: str) -> dict[str, Any]:

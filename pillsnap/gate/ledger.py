@@ -10,8 +10,6 @@ from typing import Any
 
 from pillsnap.compare.accuracy import expected_accuracy, measure_accuracy, shortfall
 from pillsnap.compare.figures import Figures
-from pillsnap.compare.figures.classification import classification_figures
-from pillsnap.compare.figures.detection import detection_figures
 from pillsnap.compare.figures.performance import performance_figures
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.records import Records
@@ -23,6 +21,7 @@ from pillsnap.core.hashes import sha256_json
 from pillsnap.data.datasets import Dataset
 from pillsnap.gate.run import GateRun
 from pillsnap.gate.same_file import find_mixup
+from pillsnap.tasks import task_of
 
 
 class Ledger:
@@ -120,13 +119,15 @@ class Ledger:
             gate_strict=selection.gate_strict and not unreadable,
             classes_required=self._run.config.compare.min_classes_required,
         )
-        recorded = outcomes[0].reference.get("recorded")
-        accuracy = measure_accuracy(figures.metrics, cell, self._run.config, recorded)
+        task, recorded = task_of(cell.stage), outcomes[0].reference.get("recorded")
+        accuracy = measure_accuracy(
+            figures.metrics, task.accuracy, cell, self._run.config, recorded
+        )
         if unreadable and not verdict.failed:
             count = sum(outcome.samples for outcome in outcomes)
             reason = f"{unreadable} of {count} images could not be read"
             verdict = Verdict("inconclusive", reason=reason)
-        short = shortfall(accuracy, cell.stage)
+        short = shortfall(accuracy, task.accuracy)
         if short is not None and not verdict.failed:
             verdict = Verdict("inconclusive", reason=short)
         return CellResult(
@@ -135,7 +136,7 @@ class Ledger:
             profile,
             outcomes,
             figures.metrics["samples"],
-            _fingerprint(records),
+            _fingerprint(records, task.labels),
             figures.metrics,
             figures.worst,
             performance,
@@ -156,33 +157,23 @@ class Ledger:
             )
         records = Records(files)
         config = self._run.config
-        if cell.stage == "classification":
-            figures = classification_figures(
-                records, config.classification.num_classes, population=not cell.hard
-            )
-        else:
-            figures = detection_figures(
-                records,
-                outcomes[0].strides,
-                config.nms.max_detections,
-                config.compare.seed,
-                bound_reference=expected_accuracy(
-                    config, cell.stage, outcomes[0].reference.get("recorded")
-                )
-                is not None,
-            )
+        task, outcome = task_of(cell.stage), outcomes[0]
+        known = expected_accuracy(config, task.accuracy, outcome.reference.get("recorded"))
+        figures = task.measure(
+            records,
+            config,
+            outcome.strides,
+            population=not cell.hard,
+            bound=known is not None,
+        )
         if not cell.hard:
             figures.metrics.update(self._classes(cell))
         return records, figures
 
     def _classes(self, cell: Cell) -> dict[str, int | None]:
         """How many classes coverage asks for, the data have, and the cell's samples cover."""
-        config = self._run.config
-        asked = None
-        if cell.mode == "coverage":
-            asked = config.compare.min_classes
-            if cell.stage == "detection":  # a detector may well know one class alone
-                asked = min(asked, config.detection.num_classes)
+        coverage = cell.mode == "coverage"
+        asked = task_of(cell.stage).min_classes(self._run.config) if coverage else None
         available, covered = (
             len({label for sample in samples for label in sample.classes})
             for samples in (self._run.plan.population(cell), self._run.plan.samples(cell))
@@ -220,9 +211,8 @@ def _unjudged(shards: Sequence[Shard], outcomes: Sequence[Outcome]) -> Verdict |
     return None if mixup is None else Verdict("breach", reason=mixup)
 
 
-def _fingerprint(records: Records) -> str:
+def _fingerprint(records: Records, labels: Sequence[str]) -> str:
     """SHA-256 over ids, files and labels of all samples: the same however they are sharded."""
-    labels = ("labelled", "truth_count", "truth") if "truth" in records else ("label",)
     names = ("id", "content", *labels)
     digests = {name: hashlib.sha256() for name in names}
     for columns in records.chunks(*names):

@@ -19,6 +19,7 @@ from pillsnap.engines.torch.engine import open_reference
 from pillsnap.gate.bundle import Bundle
 from pillsnap.gate.candidates import choose_file, open_candidate
 from pillsnap.gate.conversion import Conversion
+from pillsnap.tasks import task_of
 
 
 class Sides:
@@ -95,7 +96,7 @@ class Sides:
         entry = find_entry(cell.engine)
         entry.require()
         opened = (entry.reference or open_reference)(self._request(cell))
-        return RememberedReference(opened, self._cache)
+        return RememberedReference(opened, self._cache, task_of(cell.stage).is_output)
 
     def _request(self, cell: Cell) -> Request:
         return Request(self._config, cell, self._threads, self._cache)

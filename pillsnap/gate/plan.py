@@ -19,6 +19,7 @@ from pillsnap.data.sampling import hard_pool, select
 from pillsnap.engines import find_entry
 from pillsnap.engines.torch.checkpoints import checkpoint_path
 from pillsnap.gate.bundle import Bundle
+from pillsnap.tasks import task_names, task_of
 
 
 class Plan:
@@ -48,6 +49,7 @@ class Plan:
             engines={n: find_entry(n).providers_of(chosen.providers) for n in chosen.engines},
             precisions=chosen.precisions,
             modes=MODES,
+            order=task_names(),
         )
         return [each for cell in cells for each in (cell, *self._hard_cell(cell))]
 
@@ -62,8 +64,7 @@ class Plan:
     def asks_for(self, stage: str) -> bool:
         """Whether a gate that is asked for must measure a stage: one that an option names, or that
         has validation data or a checkpoint. A project may well have one stage alone."""
-        val = self._config.data.val
-        data = val.combo if stage == "detection" else val.single
+        data = task_of(stage).source.given(self._config)
         checkpoint = checkpoint_path(self._config.exp_dir, stage)
         return stage in self._selection.named or data is not None or checkpoint.exists()
 
@@ -74,7 +75,7 @@ class Plan:
     def dataset(self, stage: str) -> Dataset:
         """All validation data of a stage; raises DataError."""
         if stage not in self._data:
-            self._data[stage] = read_dataset(self._config, stage)
+            self._data[stage] = read_dataset(self._config, task_of(stage).source)
         return self._data[stage]
 
     def data_sha256(self, stage: str) -> str | None:
@@ -114,7 +115,8 @@ class Plan:
         categories = None if self.bundle is not None else self.dataset(stage).categories
         if categories is None:
             return samples, []
-        classes, note = categories.resolve(class_names, self._config.detection.num_classes)
+        _, count = task_of(stage).model(self._config)
+        classes, note = categories.resolve(class_names, count)
         found = []
         for sample in samples:
             boxes = (replace(box, class_id=classes[box.class_id]) for box in sample.boxes or ())
@@ -143,7 +145,7 @@ class Plan:
             return 0  # the cell's one shard says why when it runs
 
     def _hard_cell(self, cell: Cell) -> tuple[Cell, ...]:
-        """A classifier's coverage also looks where it is unsure, if the configuration says so."""
+        """Coverage also looks where a classifier is unsure, if the configuration says so."""
         wanted = self._config.compare.hard_per_bin > 0 and self.bundle is None
-        fits = (cell.stage, cell.mode) == ("classification", "coverage")
+        fits = task_of(cell.stage).hard and cell.mode == "coverage"
         return (replace(cell, hard=True),) if wanted and fits else ()

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pillsnap.compare import compare_batches, make_recorder
+from pillsnap.compare import compare_batches
 from pillsnap.compare.loading import Load, Prepared, load_batches
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.records import Columns, write_records
@@ -32,6 +32,7 @@ from pillsnap.gate.bundle import ShardWriter
 from pillsnap.gate.opened_models import Sides
 from pillsnap.gate.plan import Plan
 from pillsnap.gate.run_key import run_key
+from pillsnap.tasks import task_of
 
 
 class GateRun:
@@ -120,7 +121,7 @@ class GateRun:
         labelled, notes = self.plan.in_classes(samples, cell.stage, reference.class_names)
         candidate = self._sides.candidate(cell)
         self._running = {"reference": reference.engine.info, "candidate": candidate.info}
-        recorder = make_recorder(reference, self.config.nms)
+        recorder = task_of(cell.stage).recorder(reference, self.config.nms)
         floor: dict[str, Any] | None = None
         example: Batch | None = None
         candidate.runs = []  # of this shard

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from pillsnap.config.cells import PROVIDERS
+from pillsnap.config.cells import CLASSIFICATION, DETECTION, PROVIDERS
 from pillsnap.config.load import find_config, load_config, read_environment
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError, ImageError, PillsnapError
@@ -131,19 +131,19 @@ def _open(arguments: argparse.Namespace, config: Config) -> tuple[str, Pipeline]
             got=f"mode {mode}",
             hint="add --mode combo, or give the detector as --model to find boxes alone",
         )
-    path = arguments.model or choose_model(config, "classification", environ).path
-    stage = "classification"
+    path = arguments.model or choose_model(config, CLASSIFICATION, environ).path
+    stage = CLASSIFICATION
     if mode == "single":
         stage = model_stage(path) if arguments.model is not None else stage
         opened = _open_stage(arguments, config, stage, path)
-        if stage == "detection":
+        if stage == DETECTION:
             return "boxes", make_pipeline(config, detector=opened, batch_size=arguments.batch)
         return mode, make_pipeline(config, classifier=opened, batch_size=arguments.batch)
-    detector = arguments.detector or choose_model(config, "detection", environ).path
+    detector = arguments.detector or choose_model(config, DETECTION, environ).path
     return mode, make_pipeline(
         config,
-        classifier=_open_stage(arguments, config, "classification", path),
-        detector=_open_stage(arguments, config, "detection", detector),
+        classifier=_open_stage(arguments, config, CLASSIFICATION, path),
+        detector=_open_stage(arguments, config, DETECTION, detector),
         batch_size=arguments.batch,
     )
 

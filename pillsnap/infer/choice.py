@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError, MissingCheckpoint
 from pillsnap.core.hashes import VERSION_TAG
@@ -17,8 +18,8 @@ log = open_log(__name__)
 
 # Where a stage's own variable is not set, MODEL_PATH is looked at.
 VARIABLES = {
-    "classification": "CLASSIFICATION_MODEL_PATH",
-    "detection": "DETECTION_MODEL_PATH",
+    CLASSIFICATION: "CLASSIFICATION_MODEL_PATH",
+    DETECTION: "DETECTION_MODEL_PATH",
 }
 
 
@@ -82,7 +83,7 @@ def _from_variable(
         if found is None:
             raise _wrong(name, text, f"a folder with latest_{stage}.onnx or {stage}-<tag>.onnx")
         return found
-    if name == "MODEL_PATH" and stage == "detection" and not _is_missing(path):
+    if name == "MODEL_PATH" and stage == DETECTION and not _is_missing(path):
         return None  # a file there is the classifier
     reason = _is_missing(path)
     if reason:

@@ -9,6 +9,7 @@ from pillsnap.core.errors import ConfigError
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import describe_onnx
 from pillsnap.export.quantize import choose_calibration, describe_quantized, quantize_once
+from pillsnap.tasks import task_of
 
 
 def quantize_model(config: Config, stage: str, path: Path, engine: str) -> Path:
@@ -40,7 +41,9 @@ def quantize_model(config: Config, stage: str, path: Path, engine: str) -> Path:
         )
     calibration = None
     if settings.int8_method == "static":  # nothing is verified here
-        calibration = choose_calibration(config, stage, stage_transform(config, stage), ())
+        calibration = choose_calibration(
+            config, task_of(stage).source, stage_transform(config, stage), ()
+        )
     return quantize_once(
         config,
         stage,

@@ -8,21 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pillsnap.compare.detection import keep_indices
+from pillsnap.config.cells import CLASSIFICATION
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import sha256_file
 from pillsnap.core.printable import printable
 from pillsnap.data.maps import read_class_map, read_edi_map
 from pillsnap.engines.torch.checkpoints import (
+    NETWORKS,
     build_model,
     letterbox_transform,
     resolve_classify_transform,
 )
 from pillsnap.engines.torch.safe_load import checkpoint_stage
 from pillsnap.export import Exported, describe_onnx, read_onnx, stage_of
+from pillsnap.export.forms import FORMS
 from pillsnap.export.onnxfile import PREFIX
 from pillsnap.export.provenance import expected_use, has_claims
 from pillsnap.infer.choice import engine_of
@@ -65,7 +66,7 @@ def model_stage(path: Path) -> str:
         return checkpoint_stage(path)
     stage = stage_of(read_onnx(path))
     if stage == "neither":
-        describe_onnx(path, "classification")  # says what is wrong with it
+        describe_onnx(path, CLASSIFICATION)  # says what is wrong with it
     return stage
 
 
@@ -136,31 +137,22 @@ def _run_checked(
     output = run(batch)
     classes = getattr(config, stage).num_classes
     hint = "give the .pt, or an .onnx that pillsnap exported for this configuration"
-    rows = stage == "detection"
-    fits = output.shape[::2] == (len(batch), 6) if rows else output.shape == (len(batch), classes)
-    if not fits or output.ndim != (3 if rows else 2):
+    form = FORMS[stage]
+    if not form.fits(output.shape, len(batch), classes):
         raise EngineError(
             f"the {stage} model does not fit the configuration",
             where=path,
             got=f"output {list(output.shape)}",
-            expected=f"[{len(batch)}, boxes, 6]" if rows else f"[{len(batch)}, {classes}]",
+            expected=form.expected(len(batch), classes),
             hint=hint,
         )
-    if rows and foreign:
-        scores, index = output[..., 4], output[..., 5]
-        if (
-            (scores < 0)
-            | (scores > 1)
-            | (index != np.round(index))
-            | (index < 0)
-            | (index >= classes)
-        ).any():
-            raise EngineError(
-                "the detection model's columns are not box, score and class",
-                where=path,
-                expected=f"x1, y1, x2, y2, a score of 0 to 1, a class below {classes}",
-                hint=hint,
-            )
+    if foreign and not form.means(output, classes):
+        raise EngineError(
+            f"the {stage} model's columns are not box, score and class",
+            where=path,
+            expected=f"x1, y1, x2, y2, a score of 0 to 1, a class below {classes}",
+            hint=hint,
+        )
     return output
 
 
@@ -206,14 +198,13 @@ def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: 
 
     device = "cuda" if provider == "cuda" else "cpu"
     model = build_model(config, stage, path)
-    channels_last = stage == "classification" and config.classification.channels_last
+    channels_last = NETWORKS[stage].channels_last(config)
     engine = TorchEngine(
         lambda: model, {}, device=device, threads=threads, channels_last=channels_last
     )
 
     def run(batch: Batch) -> Batch:
-        output = engine.run(batch)
-        return output[..., :6] if stage == "detection" else output
+        return engine.run(batch)[..., : FORMS[stage].columns]
 
     facts = {"version": printable(path.stem, 100), "sha256": sha256_file(path)}
     return Opened(run, {**facts, "engine": "torch", "provider": f"torch:{device}"})

@@ -26,7 +26,7 @@ from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.nms import nms
 from pillsnap.pipeline.softmax import softmax
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
-from pillsnap.pipeline.twostage import STAGES_OF, Pipeline, Stage
+from pillsnap.pipeline.twostage import CLASSIFICATION, DETECTION, STAGES_OF, Pipeline, Stage
 
 # What the assembler puts here: stages, each with file, sha256, version and transform; nms,
 # crop_margin, codes, edi and mode.
@@ -63,8 +63,8 @@ def load(
 
     codes = FROZEN["codes"]
     return Pipeline(
-        classifier=opened("classification", ClassifyTransform),
-        detector=opened("detection", LetterboxTransform),
+        classifier=opened(CLASSIFICATION, ClassifyTransform),
+        detector=opened(DETECTION, LetterboxTransform),
         codes=ClassCodes(
             None if codes is None else {int(index): code for index, code in codes.items()},
             FROZEN["edi"],

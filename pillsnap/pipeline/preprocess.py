@@ -38,10 +38,17 @@ def preprocess(image: Pixels, transform: ClassifyTransform | LetterboxTransform)
     Raises:
         ValueError: as the transform's own function, or the transform is of no known type.
     """
+    return preprocess_placed(image, transform)[0]
+
+
+def preprocess_placed(
+    image: Pixels, transform: ClassifyTransform | LetterboxTransform
+) -> tuple[Tensor, Geometry | None]:
+    """`preprocess`, and where a letterboxed image lies in its input."""
     if isinstance(transform, ClassifyTransform):
-        return classify_tensor(image, transform)
+        return classify_tensor(image, transform), None
     if isinstance(transform, LetterboxTransform):
-        return letterbox_tensor(image, transform)[0]
+        return letterbox_tensor(image, transform)
     raise ValueError(f"no preprocessing for a transform of type {type(transform).__name__}")
 
 

@@ -59,6 +59,11 @@ class ClassifyTransform:
         if self.crop_mode not in CROP_MODES:
             raise ValueError(f"crop_mode is {self.crop_mode!r}, not one of {[*CROP_MODES]}")
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return self.size, self.size
+
 
 @dataclass(frozen=True)
 class LetterboxTransform:
@@ -81,6 +86,11 @@ class LetterboxTransform:
             raise ValueError(f"height and width must be at least 1, got {self}")
         if not 0 <= self.pad_value <= 255:
             raise ValueError(f"pad_value must be from 0 to 255, got {self.pad_value}")
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return self.height, self.width
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,14 @@ Pixels = NDArray[np.uint8]
 Tensor = NDArray[np.float32]
 Result = dict[str, Any]
 
+# The two models, as files, reports and results name them.
+DETECTION, CLASSIFICATION = "detection", "classification"
+
 # The models that each mode needs.
 STAGES_OF = {
-    "single": ("classification",),
-    "combo": ("detection", "classification"),
-    "boxes": ("detection",),
+    "single": (CLASSIFICATION,),
+    "combo": (DETECTION, CLASSIFICATION),
+    "boxes": (DETECTION,),
 }
 
 T = TypeVar("T")
@@ -99,11 +102,11 @@ class Pipeline:
     @property
     def stages(self) -> dict[str, Stage[Any]]:
         """The models that are loaded, by stage."""
-        both = {"detection": self.detector, "classification": self.classifier}
+        both = {DETECTION: self.detector, CLASSIFICATION: self.classifier}
         return {stage: model for stage, model in both.items() if model is not None}
 
     def _combo(self, images: Sequence[Pixels]) -> list[Result]:
-        _require(self.classifier, "classification")  # before the detector has worked for nothing
+        _require(self.classifier, CLASSIFICATION)  # before the detector has worked for nothing
         found = self._detect(images)
         crops = [
             crop_box(image, box["xyxy"], self.crop_margin)
@@ -114,23 +117,23 @@ class Pipeline:
         return [{"boxes": [{**box, "pill": next(pills)} for box in boxes]} for boxes in found]
 
     def _classify(self, images: Sequence[Pixels]) -> list[Result]:
-        model, results = _require(self.classifier, "classification"), []
+        model, results = _require(self.classifier, CLASSIFICATION), []
         for part in _parts(images, self.batch_size):
             tensors = [classify_tensor(image, model.transform) for image in part]
-            for probabilities in self.softmax(_run(model, tensors, "classification")):
+            for probabilities in self.softmax(_run(model, tensors, CLASSIFICATION)):
                 index = int(probabilities.argmax())
                 named = {"class_index": index, **self.codes.describe(index)}
                 results.append({**named, "confidence": round(float(probabilities[index]), 6)})
         return results
 
     def _detect(self, images: Sequence[Pixels]) -> list[list[Result]]:
-        model, results = _require(self.detector, "detection"), []
+        model, results = _require(self.detector, DETECTION), []
         for part in _parts(images, self.batch_size):
             tensors, geometries = zip(
                 *(letterbox_tensor(image, model.transform) for image in part),
                 strict=True,
             )
-            for rows, geometry in zip(_run(model, tensors, "detection"), geometries, strict=True):
+            for rows, geometry in zip(_run(model, tensors, DETECTION), geometries, strict=True):
                 results.append(describe_boxes(rows[self.suppress(rows)], geometry))
         return results
 

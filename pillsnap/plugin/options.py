@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pillsnap.compare.figures.performance import BUDGETS
-from pillsnap.config.cells import MODES, PRECISIONS, STAGES
+from pillsnap.config.cells import MODES, PRECISIONS
 from pillsnap.config.selection import Selection
 from pillsnap.core.errors import ConfigError
 from pillsnap.core.textfiles import is_file
 from pillsnap.engines import engine_names, entries, find_entry, provider_names
 from pillsnap.export.quantize import METHODS
+from pillsnap.tasks import task_names
 
 
 def asks_for_gate(marker_expression: str) -> bool:
@@ -56,10 +57,11 @@ def select(
     methods = _choices("--int8-method", given, METHODS)
     named = _candidates(candidates or ())
     # A bundle has no checkpoint to export: its stages are those of the candidates.
-    usual = default.stages if reference is None else tuple(s for s in STAGES if s in named)
+    every = task_names()
+    usual = every if reference is None else tuple(s for s in every if s in named)
     chosen = Selection(
-        stages=_choices("--stage", stages, STAGES) or usual,
-        named=tuple(stage for stage in STAGES if stage in {*(stages or ()), *named}),
+        stages=_choices("--stage", stages, every) or usual,
+        named=tuple(stage for stage in every if stage in {*(stages or ()), *named}),
         engines=_choices("--engine", engines, engine_names()) or default.engines,
         providers=_choices("--provider", providers, provider_names()) or default.providers,
         precisions=_choices("--precision", precisions, PRECISIONS) or default.precisions,
@@ -211,12 +213,12 @@ def _budgets(texts: Sequence[str]) -> dict[str, float]:
 def _candidate(text: str) -> tuple[str, Path]:
     stage, equals, name = text.partition("=")
     path = Path(name).expanduser()
-    if not equals or stage not in STAGES:
+    if not equals or stage not in task_names():
         raise ConfigError(
             "--candidate takes STAGE=PATH",
             where="--candidate",
             got=text,
-            expected=f"STAGE one of {', '.join(STAGES)}, PATH an .onnx file",
+            expected=f"STAGE one of {', '.join(task_names())}, PATH an .onnx file",
         )
     if not is_file(path):
         raise ConfigError(

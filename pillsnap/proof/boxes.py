@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pillsnap.config.cells import DETECTION
 from pillsnap.engines import Batch
 from pillsnap.proof.fault import DETECTOR, Bench, Fault, Injection, fault
 
@@ -54,7 +55,7 @@ def yxyx_for_xyxy(bench: Bench) -> Injection:
 
 @fault("boxes", "fractions of the input for pixels", DETECTOR)
 def boxes_in_fractions(bench: Bench) -> Injection:
-    _, _, height, width = bench.config.input_shape("detection")
+    _, _, height, width = bench.config.input_shape(DETECTION)
 
     def change(rows: Batch) -> None:
         rows[..., :4] /= np.array([width, height] * 2, np.float32)
@@ -66,7 +67,7 @@ def boxes_in_fractions(bench: Bench) -> Injection:
     "boxes", "anchors at the corners of their cells: half a stride off, each by its own", DETECTOR
 )
 def shifted_by_half_a_stride(bench: Bench) -> Injection:
-    _, _, height, width = bench.config.input_shape("detection")
+    _, _, height, width = bench.config.input_shape(DETECTION)
     strides = (8, 16, 32)
     shift = np.concatenate(
         [np.full((height // s) * (width // s), s / 2, np.float32) for s in strides]

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pillsnap.config.cells import Cell
-from pillsnap.data.datasets import read_samples
+from pillsnap.config.cells import CLASSIFICATION, DETECTION, Cell
 from pillsnap.diagnose.causes import find_causes
 from pillsnap.diagnose.distance import measure_gap, over_noise
 from pillsnap.diagnose.fresh_exports import FreshExports
@@ -21,10 +20,11 @@ from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
 from pillsnap.proof.catalogue import FAULTS
 from pillsnap.proof.fault import Bench, Fault
+from pillsnap.tasks import read_samples
 
 # The worst of so many samples of a stage are looked at, as of a cell that breached.
 WORST = 3
-LOOKED_AT = {"classification": 96, "detection": 4}
+LOOKED_AT = {CLASSIFICATION: 96, DETECTION: 4}
 
 # The kind of cause that the diagnosis has to state, by the fault's name or else its group. Faults
 # of the other groups lie behind the network, or never come to figures.

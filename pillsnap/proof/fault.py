@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pillsnap.config.cells import STAGES
+from pillsnap.config.cells import CLASSIFICATION, DETECTION, STAGES
 from pillsnap.config.settings import Config
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch, Transform
@@ -16,7 +16,7 @@ from pillsnap.export import export_onnx
 if TYPE_CHECKING:
     import onnx
 
-CLASSIFIER, DETECTOR = ("classification",), ("detection",)
+CLASSIFIER, DETECTOR = (CLASSIFICATION,), (DETECTION,)
 GROUPS = ("preprocessing", "export", "weights", "numeric", "boxes", "runtime")
 
 See = Callable[[Sequence[Sample], Batch], Batch]

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.compare.loading import load_batches
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config, Exporter
-from pillsnap.data.datasets import read_samples
 from pillsnap.data.sampling import select
 from pillsnap.engines import Batch
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.gate.ledger import judge_mode
 from pillsnap.gate.run import GateRun
 from pillsnap.proof.trial import alarms
+from pillsnap.tasks import read_samples
 
 
 @dataclass(frozen=True)
@@ -44,24 +45,24 @@ class Healthy:
 
 # Batches of 1 to 9, odd sizes, both exporters, opsets 17 and 18.
 HEALTHY = (
-    Healthy("classification", "", None, "torchscript", 17, 1),
-    Healthy("classification", "", None, "torchscript", 17, 2),
-    Healthy("classification", "", None, "torchscript", 18, 3),
-    Healthy("classification", "", None, "dynamo", 18, 9),
-    Healthy("classification", "resnet18", (97, 97), "torchscript", 17, 4),
-    Healthy("classification", "mobilenetv3_small_100", (127, 127), "torchscript", 18, 5),
-    Healthy("classification", "efficientnet_b0", (131, 131), "torchscript", 17, 6),
-    Healthy("classification", "efficientnet_b0", (96, 96), "dynamo", 18, 7),
-    Healthy("classification", "convnext_atto", (111, 111), "torchscript", 17, 8),
-    Healthy("classification", "vit_tiny_patch16_224", (224, 224), "torchscript", 17, 9),
-    Healthy("detection", "", None, "torchscript", 17, 1),
-    Healthy("detection", "", None, "torchscript", 18, 3),
-    Healthy("detection", "", None, "dynamo", 18, 5),
-    Healthy("detection", "", (352, 608), "torchscript", 17, 7),
-    Healthy("detection", "yolov8n", (320, 320), "torchscript", 17, 9),
-    Healthy("detection", "yolov10n", (288, 352), "torchscript", 18, 4),
-    Healthy("detection", "yolo11n", (320, 320), "dynamo", 18, 6),
-    Healthy("detection", "yolo26n", (224, 416), "torchscript", 17, 8),
+    Healthy(CLASSIFICATION, "", None, "torchscript", 17, 1),
+    Healthy(CLASSIFICATION, "", None, "torchscript", 17, 2),
+    Healthy(CLASSIFICATION, "", None, "torchscript", 18, 3),
+    Healthy(CLASSIFICATION, "", None, "dynamo", 18, 9),
+    Healthy(CLASSIFICATION, "resnet18", (97, 97), "torchscript", 17, 4),
+    Healthy(CLASSIFICATION, "mobilenetv3_small_100", (127, 127), "torchscript", 18, 5),
+    Healthy(CLASSIFICATION, "efficientnet_b0", (131, 131), "torchscript", 17, 6),
+    Healthy(CLASSIFICATION, "efficientnet_b0", (96, 96), "dynamo", 18, 7),
+    Healthy(CLASSIFICATION, "convnext_atto", (111, 111), "torchscript", 17, 8),
+    Healthy(CLASSIFICATION, "vit_tiny_patch16_224", (224, 224), "torchscript", 17, 9),
+    Healthy(DETECTION, "", None, "torchscript", 17, 1),
+    Healthy(DETECTION, "", None, "torchscript", 18, 3),
+    Healthy(DETECTION, "", None, "dynamo", 18, 5),
+    Healthy(DETECTION, "", (352, 608), "torchscript", 17, 7),
+    Healthy(DETECTION, "yolov8n", (320, 320), "torchscript", 17, 9),
+    Healthy(DETECTION, "yolov10n", (288, 352), "torchscript", 18, 4),
+    Healthy(DETECTION, "yolo11n", (320, 320), "dynamo", 18, 6),
+    Healthy(DETECTION, "yolo26n", (224, 416), "torchscript", 17, 8),
 )
 
 # Enough for two batches of the largest, the second of them short.
@@ -118,7 +119,7 @@ def _configured(case: Healthy, config: Config, folder: Path) -> Config:
     if not case.model:
         return config
     config = replace(config, paths=replace(config.paths, exp_dir=folder / case.id))
-    if case.stage == "detection":
+    if case.stage == DETECTION:
         return replace(config, detection=replace(config.detection, model=case.model))
     return replace(config, classification=replace(config.classification, backbone=case.model))
 
@@ -129,7 +130,7 @@ def _save_random(case: Healthy, config: Config, path: Path) -> None:
     import torch
 
     torch.manual_seed(0)
-    if case.stage == "detection":
+    if case.stage == DETECTION:
         from pillsnap.engines.torch.yolo import quiet_ultralytics
 
         quiet_ultralytics()
@@ -144,7 +145,7 @@ def _save_random(case: Healthy, config: Config, path: Path) -> None:
         model = timm.create_model(case.model, pretrained=False, num_classes=classes)
     settle_batchnorm(model, _images(config, case.stage))
     detector = {"model": model, "train_args": {}}  # as ultralytics saves it
-    torch.save(detector if case.stage == "detection" else model.state_dict(), path)
+    torch.save(detector if case.stage == DETECTION else model.state_dict(), path)
 
 
 def _images(config: Config, stage: str) -> Iterator[Batch]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pillsnap.config.cells import CLASSIFICATION
 from pillsnap.engines import Batch
 from pillsnap.export.quantize.silenced import quantising
 from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Fault, Injection, fault
@@ -123,7 +124,7 @@ def _saturated(bench: Bench, most: float) -> Injection:
 
     model = bench.model()
     limit = add_constant(model, "saturation/most", np.float32(most))
-    kind = "Relu" if bench.stage == "classification" else "Mul"
+    kind = "Relu" if bench.stage == CLASSIFICATION else "Mul"
     outputs = [n.output[0] for n in model.graph.node if n.op_type == kind and "/act" in n.name]
     for index, output in enumerate(outputs):
         clip = helper.make_node("Clip", ["x", "", limit], ["y"], name=f"saturation/{index}")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pillsnap.config.cells import DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
@@ -163,7 +164,7 @@ def _turn_photos(config: Config, folder: Path) -> Config:
 
 @fault("preprocessing", "divided by 255 twice")
 def scaled_twice(bench: Bench) -> Injection:
-    if bench.stage == "detection":
+    if bench.stage == DETECTION:
         return feed(lambda batch: batch / np.float32(255))
     mean, std = (_channels(values) for values in (_classify(bench).mean, _classify(bench).std))
     return feed(lambda batch: ((batch * std + mean) / np.float32(255) - mean) / std)

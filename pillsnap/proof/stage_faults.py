@@ -11,13 +11,13 @@ import numpy as np
 
 from pillsnap.diagnose import Side, Subject, pipeline_budget
 from pillsnap.diagnose.pipeline_budget import Crop
-from pillsnap.diagnose.subject import finish_of
 from pillsnap.engines import Batch
 from pillsnap.export import read_onnx
 from pillsnap.pipeline.crops import crop_box
 from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
 from pillsnap.pipeline.softmax import softmax
 from pillsnap.proof.onnx_edits import change, convolutions, insert_after, node
+from pillsnap.tasks import DETECTION_TASK
 
 if TYPE_CHECKING:
     import onnx
@@ -131,7 +131,7 @@ def _suppressed(**changes: Any) -> Break:
     """Another non-maximum suppression."""
 
     def inject(both: Both, folder: Path) -> Both:
-        finish = finish_of("detection", replace(both.detector.config.nms, **changes))
+        finish = DETECTION_TASK.finishing.make(replace(both.detector.config.nms, **changes))
         return _side("detector", lambda side: replace(side, finish=finish))(both, folder)
 
     return inject

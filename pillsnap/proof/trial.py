@@ -8,6 +8,7 @@ from typing import Any
 
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.verdict import find_breaches
+from pillsnap.config.cells import DETECTION
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
 from pillsnap.config.tolerances import Tolerances
@@ -59,7 +60,7 @@ class Trial:
 def proof_config(config: Config, stage: str, out_dir: Path) -> Config:
     """A configuration with the sizes of the proof, and a place of its own for exports."""
     compare = replace(config.compare, hard_per_bin=0)
-    if stage == "detection":
+    if stage == DETECTION:
         compare = replace(compare, max_total=min(compare.max_total, COVERAGE_SCENES))
     return replace(config, export=replace(config.export, compare=compare, out_dir=out_dir))
 

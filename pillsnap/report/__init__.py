@@ -12,6 +12,7 @@ from typing import Any
 from pillsnap.compare.hints import likely_causes
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.verdict import certified
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config, config_sha256
 from pillsnap.config.tolerances import Profiles
 from pillsnap.core.files import write_atomic
@@ -20,6 +21,7 @@ from pillsnap.core.printable import printable_json
 from pillsnap.report.environment import describe_environment
 from pillsnap.report.facts import RunFacts
 from pillsnap.report.policy import count_data, notes, sample_policy
+from pillsnap.tasks import task_names, task_of
 
 __all__ = ["SCHEMA_PATH", "STAGE_KEYS", "RunFacts", "build_report", "publish_report"]
 
@@ -46,14 +48,13 @@ STAGE_KEYS = (
 def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts) -> dict[str, Any]:
     """The whole report as plain builtins; numbers that are not finite are null and listed."""
     stages = {
-        stage: _stage(_worst(results, stage), results, config, facts)
-        for stage in ("detection", "classification")
+        stage: _stage(_worst(results, stage), results, config, facts) for stage in task_names()
     }
     breached = [result for result in results if result.verdict.failed]
     worst = max(results, key=lambda result: result.severity, default=None)
     report = {
         "schema_version": SCHEMA_VERSION,
-        **(stages["classification"] or dict.fromkeys(STAGE_KEYS)),
+        **(stages[CLASSIFICATION] or dict.fromkeys(STAGE_KEYS)),
         "stages": stages,
         "cells": [
             {
@@ -177,12 +178,9 @@ def _stage(
     outcome = next((o for o in worst.outcomes if o.failure is None), None)
     reference = outcome.reference if outcome is not None else {}
     candidate = outcome.candidate if outcome is not None else {}
-    names = {
-        "classification": (config.classification.backbone, config.classification.num_classes),
-        "detection": (config.detection.model, config.detection.num_classes),
-    }
-    backbone, num_classes = names[stage]
-    detection = _worst(results, "detection")
+    task = task_of(stage)
+    backbone, num_classes = task.model(config)
+    detection = _worst(results, DETECTION)
     box_metrics = detection.metrics if detection is not None else {}
     compare = config.compare
     return {
@@ -192,7 +190,7 @@ def _stage(
         "onnx_path": candidate.get("path"),
         # A file that was made elsewhere has empty ones.
         **{key: candidate.get(key) or None for key in ("exported_at_utc", "git_sha")},
-        "input_shape": list(config.input_shape(stage)),
+        "input_shape": list(task.input_shape(config)),
         **{key: candidate.get(key) for key in ("opset", "dynamic_axes")},
         "params_million": reference.get("params_million"),
         "providers": candidate.get("providers"),

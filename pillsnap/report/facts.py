@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pillsnap.config.cells import STAGES
+from pillsnap.tasks import task_names
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Release:
     def as_dict(self) -> dict[str, Any]:
         return {
             "approvals": [asdict(approval) for approval in self.approvals],
-            "latest": {s: str(self.latest[s]) if s in self.latest else None for s in STAGES},
+            "latest": {s: str(self.latest[s]) if s in self.latest else None for s in task_names()},
         }
 
 

@@ -8,25 +8,9 @@ from typing import Any
 
 from pillsnap.compare.certify import Certified, in_words
 from pillsnap.core.printable import printable
+from pillsnap.tasks import task_of
 
 WIDTH = 80
-
-# Figures of a row by stage: (label, metric, tolerance); a metric of None is not shown.
-FIGURES = {
-    "classification": (
-        ("mse", "mse_mean", "mse_mean"),
-        ("p99", "mse_p99", "mse_p99"),
-        ("flips", "top1_mismatch_rate", "top1_mismatch_rate"),
-        ("prob err", "prob_err_max", "prob_err_max"),
-    ),
-    "detection": (
-        ("box px", "raw_box_err_px", "raw_box_err_px"),
-        ("score", "raw_score_err", "raw_score_err"),
-        ("mAP", "map_0_5_0_95_delta", "map_delta"),
-        ("IoU p95", "iou_delta_p95", "iou_delta_p95"),
-        ("unmatched", "unmatched_rate", "unmatched_rate"),
-    ),
-}
 
 
 def render(report: dict[str, Any], path: str | None, problem: str | None = None) -> list[str]:
@@ -89,14 +73,18 @@ def _row(cell: dict[str, Any]) -> list[str]:
     heads = [f"{cell['id']} {facts}"]
     if len(heads[0]) > WIDTH:
         heads = [cell["id"], f"{facts:>{WIDTH}}"]
+    shown = [figure for figure in task_of(cell["stage"]).figures if figure.label]
     figures = []
-    for label, metric, tolerance in FIGURES[cell["stage"]]:
-        value, limit = cell["metrics"].get(metric), cell["tolerances"].get(tolerance)
+    for figure in shown:
+        value = cell["metrics"].get(figure.name)
+        limit = cell["tolerances"].get(figure.limited_by)
         if value is not None:
-            figures.append(f"{label} {value:.2g}" + ("" if limit is None else f"/{limit:.2g}"))
+            figures.append(
+                f"{figure.label} {value:.2g}" + ("" if limit is None else f"/{limit:.2g}")
+            )
     lines = [*heads, *_wrap("  ".join(figures), indent=2)]
     if cell["accuracy"] is not None:
-        lines += _wrap(_accuracy(cell["metrics"], cell["accuracy"]), indent=2)
+        lines += _wrap(_accuracy(cell), indent=2)
     if cell["execution"] is not None:
         lines += _wrap(_placed(cell["execution"]["placement"]), indent=2)
     if cell["quantized"] is not None:
@@ -104,9 +92,9 @@ def _row(cell: dict[str, Any]) -> list[str]:
     if cell["performance"] is not None and cell["performance"]["images_per_s"] is not None:
         lines += _wrap(_speed(cell["performance"]), indent=2)
     over = [
-        f"{label} {multiple:.2g} x"
-        for label, metric, _ in FIGURES[cell["stage"]]
-        if (multiple := (cell["drift_over_floor"] or {}).get(metric)) is not None
+        f"{figure.label} {multiple:.2g} x"
+        for figure in shown
+        if (multiple := (cell["drift_over_floor"] or {}).get(figure.name)) is not None
     ]
     if over and cell["precision"] == "fp32":
         lines += _wrap("over torch's own noise: " + "  ".join(over), indent=2)
@@ -152,15 +140,12 @@ def _layers(found: dict[str, Any]) -> str:
     return text + (f"; {others} more differ by themselves" if others else "")
 
 
-def _accuracy(metrics: dict[str, Any], found: dict[str, Any]) -> str:
+def _accuracy(cell: dict[str, Any]) -> str:
     """Such as "reference: top-1 95.8 % of 24 (training 97 %)"; "" without labels."""
+    found = cell["accuracy"]
     if found["found"] is None:
         return ""
-    if found["figure"] == "reference_top1":
-        text = f"reference: top-1 {100 * found['found']:.1f} % of {metrics['labelled_samples']:,}"
-    else:
-        text = f"reference: mAP@0.5 {100 * metrics['reference_map_0_5']:.1f} %, @0.5:0.95 "
-        text += f"{100 * found['found']:.1f} % over {metrics['map_images']:,} images"
+    text = f"reference: {task_of(cell['stage']).accuracy.in_words(cell['metrics'])}"
     if found["expected"] is not None:
         text += f" ({found['source']} {100 * found['expected']:.3g} %"
         text += f", not judged: {found['unjudged']})" if found["unjudged"] else ")"

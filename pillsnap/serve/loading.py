@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError, MissingCheckpoint
 from pillsnap.core.hashes import sha256_file
@@ -66,11 +67,11 @@ class ModelManager:
         self._folders = config.serve.model_dirs or (config.out_dir,)
         self._reloading = threading.Lock()
         self._loaded: dict[str, Loaded] = {}
-        for stage in ("classification", "detection"):
+        for stage in (CLASSIFICATION, DETECTION):
             try:
                 choice = choose_model(config, stage, environ)
             except MissingCheckpoint:
-                if stage == "classification" or config.pipeline.mode == "combo":
+                if stage == CLASSIFICATION or config.pipeline.mode == "combo":
                     raise
                 log.warning("no detector is found: mode combo is not served")
                 continue
@@ -151,8 +152,8 @@ class ModelManager:
     def _pipeline(self, loaded: Mapping[str, Loaded]) -> Pipeline:
         return make_pipeline(
             self.config,
-            classifier=loaded["classification"].opened,
-            detector=loaded["detection"].opened if "detection" in loaded else None,
+            classifier=loaded[CLASSIFICATION].opened,
+            detector=loaded[DETECTION].opened if DETECTION in loaded else None,
             batch_size=self.config.serve.batch_size,
         )
 

@@ -10,6 +10,7 @@ from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError
 from pillsnap.core.isolated import IsolatedError, run_isolated
 from pillsnap.core.workers import thread_count
+from pillsnap.export.forms import FORMS
 from pillsnap.infer.choice import engine_of
 from pillsnap.infer.models import Opened, open_model
 
@@ -68,16 +69,12 @@ def warm_up(config: Config, stage: str, opened: Opened) -> None:
     """
     _, channels, height, width = config.input_shape(stage)
     output = opened.run(np.full((2, channels, height, width), 0.5, np.float32))
-    classes = config.classification.num_classes
-    if stage == "classification":
-        fits, expected = output.shape == (2, classes), f"[2, {classes}]"
-    else:
-        fits, expected = output.ndim == 3 and output.shape[::2] == (2, 6), "[2, boxes, 6]"
-    if not fits:
+    classes, form = getattr(config, stage).num_classes, FORMS[stage]
+    if not form.fits(output.shape, 2, classes):
         raise EngineError(
             f"the {stage} model does not fit the configuration",
             got=f"output {list(output.shape)}",
-            expected=expected,
+            expected=form.expected(2, classes),
         )
     if not np.isfinite(output).all():
         raise EngineError(f"the {stage} model gives values that are not finite")

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.load import find_config, load_config, read_environment
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import PillsnapError
@@ -39,8 +40,8 @@ CLOSE_S = 5
 # Keys of /reload's body, and the stage that each is about; "" is the file's own.
 _RELOAD = {
     "model_path": "",
-    "classification_model_path": "classification",
-    "detection_model_path": "detection",
+    "classification_model_path": CLASSIFICATION,
+    "detection_model_path": DETECTION,
 }
 
 # What a request counts as whose client does not wait for the answer: nginx's number for it.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pillsnap.compare.accuracy import expected_accuracy, measure_accuracy, shortfall
+from pillsnap.compare.accuracy import MAP, TOP1, expected_accuracy, measure_accuracy, shortfall
 from pillsnap.compare.figures.bootstrap import upper_map
 from pillsnap.compare.figures.coco import evaluate
 from pillsnap.config.cells import Cell
@@ -52,47 +52,50 @@ def test_a_top1_falls_short_by_more_than_its_sample_can_err(
     right: int, count: int, expected: float, short: bool
 ) -> None:
     settings = config(expected_top1=expected)
-    found = measure_accuracy(top1(right, count), cell(), settings, None)
+    found = measure_accuracy(top1(right, count), TOP1, cell(), settings, None)
     assert (found.short, found.source) == (short, "config")
-    reason = shortfall(found, "classification")
+    reason = shortfall(found, TOP1)
     assert (reason is not None) is short
     if reason:
         assert "mean" in reason and "class_map" in reason and f"config expects {expected}" in reason
 
 
 def test_what_config_expects_wins_over_what_training_recorded() -> None:
-    assert expected_accuracy(config(expected_top1=0.7), "classification", 0.9) == (0.7, "config")
-    assert expected_accuracy(config(), "classification", 0.9) == (0.9, "training")
-    assert expected_accuracy(config(expected_top1=0.0), "classification", 0.9) is None
+    assert expected_accuracy(config(expected_top1=0.7), TOP1, 0.9) == (0.7, "config")
+    assert expected_accuracy(config(), TOP1, 0.9) == (0.9, "training")
+    assert expected_accuracy(config(expected_top1=0.0), TOP1, 0.9) is None
     for nothing in (None, 0.0, 7.0, "0.9", [0.9], float("nan")):
-        assert expected_accuracy(config(), "classification", nothing) is None
+        assert expected_accuracy(config(), TOP1, nothing) is None
 
 
 def test_a_recorded_top1_has_something_to_spare_and_an_expected_one_has_not() -> None:
     found = top1(900, 1000)  # at most 0.915
-    assert measure_accuracy(found, cell(), config(), 0.93).short is False
-    assert measure_accuracy(found, cell(), config(expected_top1=0.93), None).short is True
-    assert measure_accuracy(found, cell(), config(), 0.98).short is True
+    assert measure_accuracy(found, TOP1, cell(), config(), 0.93).short is False
+    assert measure_accuracy(found, TOP1, cell(), config(expected_top1=0.93), None).short is True
+    assert measure_accuracy(found, TOP1, cell(), config(), 0.98).short is True
 
 
 def test_what_cannot_be_compared_fairly_is_shown_and_not_judged() -> None:
     low = top1(5, 100)
-    assert "coverage" in str(measure_accuracy(low, cell(mode="coverage"), config(), 0.9).unjudged)
+    assert "coverage" in str(
+        measure_accuracy(low, TOP1, cell(mode="coverage"), config(), 0.9).unjudged
+    )
     strict = config(expected_top1=0.9)
-    assert measure_accuracy(low, cell(mode="coverage"), strict, None).short is True
-    assert "hard" in str(measure_accuracy(low, cell(hard=True), strict, None).unjudged)
+    assert measure_accuracy(low, TOP1, cell(mode="coverage"), strict, None).short is True
+    assert "hard" in str(measure_accuracy(low, TOP1, cell(hard=True), strict, None).unjudged)
     scenes = cell("detection")
-    assert "0.3" in str(measure_accuracy(maps(0.1, 0.2), scenes, config(), 0.8).unjudged)
-    assert measure_accuracy(maps(0.1, 0.2), scenes, config(0.001), 0.8).short is True
-    assert measure_accuracy(maps(0.1, 0.2), scenes, config(expected_map=0.8), None).short is True
-    few = measure_accuracy(maps(0.1, None), scenes, config(expected_map=0.8), None)
+    assert "0.3" in str(measure_accuracy(maps(0.1, 0.2), MAP, scenes, config(), 0.8).unjudged)
+    assert measure_accuracy(maps(0.1, 0.2), MAP, scenes, config(0.001), 0.8).short is True
+    known = config(expected_map=0.8)
+    assert measure_accuracy(maps(0.1, 0.2), MAP, scenes, known, None).short is True
+    few = measure_accuracy(maps(0.1, None), MAP, scenes, known, None)
     assert (few.short, few.unjudged) == (None, "fewer than 20 labelled images")
 
 
 def test_without_labels_or_knowledge_nothing_is_said() -> None:
     nothing = {"reference_top1": None, "labelled_samples": 0}
-    assert measure_accuracy(nothing, cell(), config(expected_top1=0.9), None).short is None
-    assert measure_accuracy(top1(1, 9), cell(), config(), None).expected is None
+    assert measure_accuracy(nothing, TOP1, cell(), config(expected_top1=0.9), None).short is None
+    assert measure_accuracy(top1(1, 9), TOP1, cell(), config(), None).expected is None
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pillsnap.compare import make_recorder, reference
+from pillsnap.compare import reference
+from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.loading import Load, Prepared
 from pillsnap.compare.reference import RememberedReference
-from pillsnap.config.settings import Nms
 from pillsnap.core.arraycache import ArrayCache
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch, Reference
 from pillsnap.pipeline.transforms import ClassifyTransform
+from pillsnap.tasks import CLASSIFICATION_TASK
 
 SAMPLES = [Sample("a", Path("a.png"), 0), Sample("b", Path("b.png"), 1)]
 BATCH = np.zeros((2, 3, 4, 4), np.float32)
@@ -44,7 +45,7 @@ def reopen(tmp_path: Path) -> Callable[[], tuple[RememberedReference, Counted, C
         transform = ClassifyTransform(4, (0.0,) * 3, (1.0,) * 3, "bilinear", 1.0)
         reference = Reference(engine, transform, key="model", variants={"threads": other})
         cache = ArrayCache(tmp_path / "cache", 1 << 20)
-        return RememberedReference(reference, cache), engine, other
+        return RememberedReference(reference, cache, CLASSIFICATION_TASK.is_output), engine, other
 
     return opened
 
@@ -55,7 +56,7 @@ Reopen = Callable[[], tuple[RememberedReference, Counted, Counted]]
 def floor_calls(reopen: Reopen) -> int:
     """How often the variant is asked for a noise floor."""
     opened, _, other = reopen()
-    found = opened.noise_floor(PREPARED, LOGITS, make_recorder(opened.reference, Nms()))
+    found = opened.noise_floor(PREPARED, LOGITS, ClassificationRecorder())
     assert found is not None
     assert found["prob_err_max"] == 0
     return other.calls
@@ -73,8 +74,8 @@ def test_one_more_figure_of_drift_is_measured_on_a_warm_cache(
     reopen: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [floor_calls(reopen), floor_calls(reopen)] == [1, 0]
-    figures = reference._DRIFT["classification"] | {"kl_max": "kl"}
-    monkeypatch.setitem(reference._DRIFT, "classification", figures)
+    figures = {**ClassificationRecorder.drift, "kl_max": "kl"}
+    monkeypatch.setattr(ClassificationRecorder, "drift", figures)
     assert [floor_calls(reopen), floor_calls(reopen)] == [1, 0]
 
 

@@ -11,14 +11,12 @@ from typing import Any
 import pytest
 
 from pillsnap.compare import noise
-from pillsnap.compare.certify import WORDS, Certified, in_words
+from pillsnap.compare.certify import Certified, in_words
 from pillsnap.compare.figures import Figures, Metrics
 from pillsnap.compare.hints import ALWAYS, likely_causes
 from pillsnap.compare.verdict import (
     BUDGET,
     CERTIFIED,
-    RATES,
-    RESAMPLED,
     Breach,
     Verdict,
     VerdictName,
@@ -28,6 +26,7 @@ from pillsnap.compare.verdict import (
     judge,
     profile_for,
 )
+from pillsnap.config.figures import FIGURES
 from pillsnap.config.tolerances import Profiles, Tolerances
 from pillsnap.gate.finish import decide_exit_code
 
@@ -331,12 +330,15 @@ def test_what_the_images_certify_stands_beside_the_map_deltas() -> None:
 
 
 def test_every_figure_that_is_certified_has_words() -> None:
-    assert RATES.keys() | RESAMPLED.keys() == WORDS.keys()
-    for figure, found in {
+    everything = {
         **certified(flips(0, 32), DEFAULT.strict),
         **certified(maps(0.0, 0.0), DEFAULT.strict),
-    }.items():
-        assert in_words(figure, found)
+    }
+    assert everything.keys() == {figure.name for figure in FIGURES if figure.certified is not None}
+    for name, found in everything.items():
+        assert in_words(name, found)
+    with pytest.raises(ValueError, match="no sample certifies mse_mean"):
+        in_words("mse_mean", found)
 
 
 PASSES = [

@@ -24,13 +24,14 @@ from pillsnap.config.settings import (
     Validation,
 )
 from pillsnap.core.errors import DataError
+from pillsnap.data.calibration import read_calibration
 from pillsnap.data.datasets import (
+    SCENES,
+    SINGLES,
     Dataset,
     Sample,
     listed,
-    read_calibration,
     read_dataset,
-    read_samples,
 )
 from pillsnap.data.labels import Box
 from pillsnap.data.listing import IMAGE_SUFFIXES
@@ -48,20 +49,20 @@ def touch(folder: Path, *names: str) -> None:
 def singles(folder: Path, class_map: Any = None, *, single: Path | None = None) -> list[Sample]:
     map_path = folder / "class_map.json"
     map_path.write_text(json.dumps({"K-1": 0, "K-2": 3} if class_map is None else class_map))
-    return read_samples(
+    return read_dataset(
         Config(
             paths=Paths(folder),
             data=Data(Validation(single=single or folder / "val"), class_map=map_path),
             classification=Classification(num_classes=4),
         ),
-        "classification",
-    )
+        SINGLES,
+    ).samples
 
 
 def dataset(folder: Path) -> Dataset:
     (folder / "class_map.json").write_text(json.dumps({"K-1": 0, "K-2": 3}))
     data = Data(Validation(single=folder / "val"), class_map=folder / "class_map.json")
-    return read_dataset(Config(paths=Paths(folder), data=data), "classification")
+    return read_dataset(Config(paths=Paths(folder), data=data), SINGLES)
 
 
 def scenes(folder: Path, labels: str | None = "labels", num_classes: int = 2) -> list[Sample]:
@@ -71,7 +72,7 @@ def scenes(folder: Path, labels: str | None = "labels", num_classes: int = 2) ->
 def scene_data(folder: Path, labels: str | None, settings: Detection) -> Dataset:
     combo = Combo(folder / "images", None if labels is None else folder / labels)
     data = Data(Validation(combo=combo))
-    return read_dataset(Config(paths=Paths(folder), data=data, detection=settings), "detection")
+    return read_dataset(Config(paths=Paths(folder), data=data, detection=settings), SCENES)
 
 
 def refusal(read: Callable[[], object]) -> str:
@@ -201,25 +202,23 @@ def test_an_index_beyond_the_head(tmp_path: Path) -> None:
 
 def test_no_data_and_no_images(tmp_path: Path) -> None:
     bare = Config(paths=Paths(tmp_path))
-    assert "no validation data for detection" in refusal(lambda: read_samples(bare, "detection"))
-    message = refusal(lambda: read_samples(bare, "classification"))
+    assert "no validation data for detection" in refusal(lambda: read_dataset(bare, SCENES))
+    message = refusal(lambda: read_dataset(bare, SINGLES))
     assert "no validation data for classification" in message
     assert "data.val.single" in message
     assert "no such folder" in refusal(lambda: singles(tmp_path))
     lost = replace(bare, data=Data(calibration=CalibrationData(single=tmp_path / "lost")))
-    assert "data.calibration" in refusal(lambda: read_calibration(lost, "classification"))
+    assert "data.calibration" in refusal(lambda: read_calibration(lost, SINGLES))
     (tmp_path / "val/K-1").mkdir(parents=True)
     assert "no validation image for classification" in refusal(lambda: singles(tmp_path))
     (tmp_path / "images").mkdir()
     assert "no validation image for detection" in refusal(lambda: scenes(tmp_path, None))
-    with pytest.raises(KeyError):
-        read_samples(bare, "detektion")
 
 
 def test_single_photos_without_a_class_map(tmp_path: Path) -> None:
     touch(tmp_path / "val", "K-1/a.jpg")
     config = Config(paths=Paths(tmp_path), data=Data(Validation(single=tmp_path / "val")))
-    assert "data.class_map" in refusal(lambda: read_samples(config, "classification"))
+    assert "data.class_map" in refusal(lambda: read_dataset(config, SINGLES))
 
 
 # --- manifests -------------------------------------------------------------------------------

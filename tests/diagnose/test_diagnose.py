@@ -27,13 +27,13 @@ from pillsnap.diagnose import (
 )
 from pillsnap.diagnose import subject as subject_module
 from pillsnap.diagnose.pipeline_budget import NAMED
-from pillsnap.diagnose.subject import finish_of
 from pillsnap.diagnose.torch_modules import compare_modules
 from pillsnap.engines import Batch
 from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
 from pillsnap.export import export_classification_onnx, export_detection_onnx
 from pillsnap.pipeline.crops import crop_box
 from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
+from pillsnap.tasks import DETECTION_TASK
 from tests.diagnose.node_faults import NodeFault, inject
 from tests.diagnose.subjects import MakeSubject, subjects_of
 from tests.small_models import Experiment
@@ -446,7 +446,8 @@ def bgr(subject: Subject) -> Subject:
 
 def with_nms(**changes: object) -> Change:
     def change(subject: Subject) -> Subject:
-        finish = finish_of("detection", replace(subject.config.nms, **changes))  # type: ignore[arg-type]
+        nms = replace(subject.config.nms, **changes)  # type: ignore[arg-type]
+        finish = DETECTION_TASK.finishing.make(nms)
         return replace(subject, candidate=replace(subject.candidate, finish=finish))
 
     return change
@@ -544,7 +545,7 @@ class TestBothStages:
             return preprocess(image, classifier.transform)
 
         config = subject_of("detection", files["detection"], 1).config
-        finish = finish_of("detection", replace(config.nms, conf_threshold=0.0))
+        finish = DETECTION_TASK.finishing.make(replace(config.nms, conf_threshold=0.0))
         classifier = subject_of("classification", files["classification"], 1)
         side = replace(classifier.candidate, prepare=count)
         detector = subject_of("detection", files["detection"], 1)

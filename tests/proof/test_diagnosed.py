@@ -11,7 +11,6 @@ import pytest
 
 from pillsnap.config.cells import STAGES
 from pillsnap.config.settings import Config
-from pillsnap.data.datasets import read_samples
 from pillsnap.diagnose import FreshExports, locate
 from pillsnap.engines import Batch
 from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
@@ -22,6 +21,7 @@ from pillsnap.plugin.scoreboard import EXPLAINED, LOCATED, STAGED
 from pillsnap.proof.explain_faults import EXPLAINABLE, explain, subject_of
 from pillsnap.proof.fault import Fault
 from pillsnap.proof.stage_faults import STAGE_FAULTS, Both, StageFault, share_of
+from pillsnap.tasks import read_samples
 from tests.diagnose.node_faults import draw, inject
 from tests.proof.conftest import MakeBench, Record
 

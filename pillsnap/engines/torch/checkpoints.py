@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
 from pillsnap.engines.torch.backbones import data_config
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "NETWORKS",
     "LoadedModel",
     "build_classification_model",
     "build_detection_model",
@@ -29,6 +33,26 @@ __all__ = [
     "resolve_classify_transform",
     "stage_transform",
 ]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What torch must know of a stage's checkpoints.
+
+    Attributes:
+        build: the model in a checkpoint.
+        transform: its preprocessing.
+        trainer: package that trains it, and whose code is run.
+        channels_last: whether it runs in that memory format.
+        unwrap: the network as exporters see it; a detector is wrapped in what makes rows of its
+            answer.
+    """
+
+    build: Callable[[Config, Path], LoadedModel]
+    transform: Callable[[Config], ClassifyTransform | LetterboxTransform]
+    trainer: str
+    channels_last: Callable[[Config], bool]
+    unwrap: Callable[[Any], torch.nn.Module]
 
 
 def list_checkpoints(exp_dir: Path) -> list[Path]:
@@ -62,27 +86,24 @@ def find_best_checkpoint(exp_dir: Path, stage: str) -> Path:
 def build_detection_model(config: Config, ckpt: Path) -> LoadedModel:
     """The detector in `ckpt`; see LoadedModel; errors are load_detector's and require_size's."""
     loaded = load_detector(config.detection, ckpt)
-    _, _, height, width = config.input_shape("detection")
+    _, _, height, width = config.export.input_shape.detection
     require_size(height, width, max(loaded.strides))
     return loaded
 
 
 def build_classification_model(config: Config, ckpt: Path) -> LoadedModel:
     """The classifier in `ckpt`; see LoadedModel, and load_classifier for the errors."""
-    return load_classifier(config.classification, ckpt, config.input_shape("classification")[2])
+    return load_classifier(config.classification, ckpt, config.export.input_shape.classification[2])
 
 
 def build_model(config: Config, stage: str, ckpt: Path) -> LoadedModel:
-    """The model of a stage, "detection" or "classification", in `ckpt`."""
-    build = build_detection_model if stage == "detection" else build_classification_model
-    return build(config, ckpt)
+    """The model of a stage in `ckpt`."""
+    return NETWORKS[stage].build(config, ckpt)
 
 
 def stage_transform(config: Config, stage: str) -> ClassifyTransform | LetterboxTransform:
     """The preprocessing of a stage; errors are resolve_classify_transform's."""
-    return (
-        letterbox_transform(config) if stage == "detection" else resolve_classify_transform(config)
-    )
+    return NETWORKS[stage].transform(config)
 
 
 def count_params(module: torch.nn.Module) -> float:
@@ -100,7 +121,7 @@ def resolve_classify_transform(config: Config) -> ClassifyTransform:
             that this preprocessing cannot repeat.
     """
     settings = config.classification
-    size = config.input_shape("classification")[2]
+    size = config.export.input_shape.classification[2]
     names = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
     given = {name: getattr(settings, name) for name in names}
     given = {name: value for name, value in given.items() if value is not None}
@@ -125,5 +146,23 @@ def resolve_classify_transform(config: Config) -> ClassifyTransform:
 
 def letterbox_transform(config: Config) -> LetterboxTransform:
     """The detector's preprocessing: into export.input_shape.detection."""
-    _, _, height, width = config.input_shape("detection")
+    _, _, height, width = config.export.input_shape.detection
     return LetterboxTransform(height, width)
+
+
+NETWORKS = {
+    DETECTION: Network(
+        build_detection_model,
+        letterbox_transform,
+        "ultralytics",
+        lambda config: False,
+        lambda module: module.model,
+    ),
+    CLASSIFICATION: Network(
+        build_classification_model,
+        resolve_classify_transform,
+        "timm",
+        lambda config: config.classification.channels_last,
+        lambda module: module,
+    ),
+}

@@ -28,6 +28,7 @@ from pillsnap.engines.protocol import Batch, Engine, Reference, Request, Transfo
 from pillsnap.engines.registry import package_versions
 from pillsnap.engines.timing import Alone, time_here
 from pillsnap.engines.torch.checkpoints import (
+    NETWORKS,
     build_model,
     count_params,
     find_best_checkpoint,
@@ -99,7 +100,7 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
         info,
         device=device,
         threads=request.threads,
-        channels_last=stage == "classification" and config.classification.channels_last,
+        channels_last=NETWORKS[stage].channels_last(config),
     )
 
     def describe() -> Batch:
@@ -148,7 +149,7 @@ def _are_names(found: NDArray[Any]) -> bool:
 def _key(request: Request, checkpoint: str, transform: Transform, device: str) -> str:
     """SHA-256 of everything that the reference's answers depend on, down to their last bits."""
     config, stage = request.config, request.cell.stage
-    trainer = "ultralytics" if stage == "detection" else "timm"
+    trainer = NETWORKS[stage].trainer
     code: tuple[Any, ...] = (
         pillsnap.engines.torch.model,
         pillsnap.engines.torch.checkpoints,

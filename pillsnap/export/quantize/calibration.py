@@ -12,7 +12,8 @@ import numpy as np
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import DataError, ExportError, ImageError, PillsnapError
 from pillsnap.core.hashes import sha256_file, sha256_json
-from pillsnap.data.datasets import read_calibration, read_samples
+from pillsnap.data.calibration import read_calibration
+from pillsnap.data.datasets import Source, read_dataset
 from pillsnap.engines import Transform
 from pillsnap.export.quantize.graph import element_types, tidied
 from pillsnap.export.quantize.run_graph import Batch, opened
@@ -55,9 +56,9 @@ class Calibration:
 
 
 def choose_calibration(
-    config: Config, stage: str, transform: Transform, verified: Collection[str]
+    config: Config, source: Source, transform: Transform, verified: Collection[str]
 ) -> Calibration:
-    """Images that a stage's INT8 file is calibrated on: the configured ones, or validation images.
+    """Images that a task's INT8 file is calibrated on: the configured ones, or validation images.
 
     Args:
         verified: SHA-256 of the files that must not be among them.
@@ -65,9 +66,9 @@ def choose_calibration(
     Raises:
         DataError: too few are left.
     """
-    paths = read_calibration(config, stage)
+    paths = read_calibration(config, source)
     if paths is None:
-        paths = [sample.path for sample in read_samples(config, stage)]
+        paths = [sample.path for sample in read_dataset(config, source).samples]
     return choose_images(
         paths,
         lambda path: preprocess(read_image(path), transform),

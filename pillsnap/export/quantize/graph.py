@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pillsnap.export.forms import FORMS
 from pillsnap.export.onnxfile import stage_of
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ def decode_nodes(model: onnx.ModelProto) -> tuple[str, ...]:
 
 def _decoding(model: onnx.ModelProto) -> tuple[set[int], list[int]]:
     """Indices of the nodes that decode, and of the last ones with weights before them."""
-    if stage_of(model) != "detection":
+    form = FORMS.get(stage_of(model))
+    if form is None or not form.decodes:
         return set(), []
     nodes = model.graph.node
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}

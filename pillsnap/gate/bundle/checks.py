@@ -9,9 +9,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pillsnap.config.cells import MODES, STAGES
+from pillsnap.config.cells import MODES
 from pillsnap.core.errors import DataError
-from pillsnap.pipeline.transforms import ClassifyTransform, Geometry, LetterboxTransform
+from pillsnap.pipeline.transforms import Geometry
+from pillsnap.tasks import task_names, task_of
 
 _SHARD = re.compile(r"[a-z]+-[a-z]+-[0-9]{1,9}")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -35,7 +36,7 @@ def read_cells(content: Mapping[str, Any], path: Path) -> dict[tuple[str, str], 
         at = f"cells[{number}]"
         require(at, cell, isinstance(cell, dict), "an object")
         stage, mode = cell.get("stage"), cell.get("mode")
-        require(f"{at}.stage", stage, stage in STAGES, " or ".join(STAGES))
+        require(f"{at}.stage", stage, stage in task_names(), " or ".join(task_names()))
         require(f"{at}.mode", mode, mode in MODES, ", ".join(MODES))
         require(at, f"{stage} {mode} again", (stage, mode) not in found, "each cell once")
         shards, hashes = cell.get("shards"), cell.get("sha256")
@@ -43,14 +44,14 @@ def read_cells(content: Mapping[str, Any], path: Path) -> dict[tuple[str, str], 
         require(f"{at}.shards", shards, named and _are_different(shards), "names of shards")
         hashed = isinstance(hashes, dict) and all(_is(_HASH, each) for each in hashes.values())
         require(f"{at}.sha256", hashes, hashed, "SHA-256 by name of file")
-        kind = LetterboxTransform if stage == "detection" else ClassifyTransform
+        task = task_of(str(stage))
         strides, reference = cell.get("strides"), cell.get("reference")
         fit = isinstance(strides, list) and all(_is_whole(stride, 1) for stride in strides)
-        require(f"{at}.strides", strides, fit and (strides or stage != STAGES[0]), "strides")
+        require(f"{at}.strides", strides, fit and (strides or not task.scenes), "strides")
         require(f"{at}.reference", reference, _is_reference(reference), "an object of facts")
         found[stage, mode] = {
             **cell,
-            "transform": _make(kind, cell.get("transform"), f"{at}.transform", path),
+            "transform": _make(task.transform, cell.get("transform"), f"{at}.transform", path),
             "strides": tuple(strides),
         }
     return found

@@ -21,7 +21,7 @@ from pillsnap.data.labels import Box
 from pillsnap.engines.protocol import Batch, Reference, Transform
 from pillsnap.gate.bundle.checks import check_facts, read_cells
 from pillsnap.gate.bundle.writing import FORMAT
-from pillsnap.pipeline.transforms import LetterboxTransform
+from pillsnap.tasks import task_of
 
 
 class Bundle:
@@ -56,16 +56,15 @@ class Bundle:
         cell = self._cell(stage, mode)
         engine = _Stored({**cell["reference"], "bundle": str(self.folder)})
         reference = Reference(engine, cell["transform"], cell["strides"])
-        return StoredReference(reference, self._rows(stage, mode))
+        return StoredReference(reference, self._rows(stage, mode), task_of(stage).is_output)
 
     def load(
         self, samples: Sequence[Sample], transform: Transform, batch_size: int
     ) -> Iterator[Prepared]:
         """Batches as compare.loading.load_batches gives them, out of the bundle."""
-        stage = "detection" if isinstance(transform, LetterboxTransform) else "classification"
         for start in range(0, len(samples), batch_size):
             part = list(samples[start : start + batch_size])
-            rows = [self._row(stage, sample) for sample in part]
+            rows = [self._row(transform, sample) for sample in part]
             yield Prepared(
                 part,
                 np.stack([found.inputs[index] for found, index in rows]),
@@ -96,9 +95,9 @@ class Bundle:
             for index, sample in enumerate(part.samples)
         }
 
-    def _row(self, stage: str, sample: Sample) -> tuple[_Part, int]:
-        for (of_stage, _), part in self._parts.items():
-            if of_stage == stage and sample.id in part.index:
+    def _row(self, transform: Transform, sample: Sample) -> tuple[_Part, int]:
+        for part in self._parts.values():
+            if part.transform == transform and sample.id in part.index:
                 return part, part.index[sample.id]
         raise DataError("a sample is not in the bundle", where=self.folder, got=sample.id)
 
@@ -106,8 +105,13 @@ class Bundle:
 class StoredReference(RememberedReference):
     """A reference whose answers were saved, by the sample's id."""
 
-    def __init__(self, reference: Reference, rows: Mapping[str, tuple[_Part, int]]) -> None:
-        super().__init__(reference, None)
+    def __init__(
+        self,
+        reference: Reference,
+        rows: Mapping[str, tuple[_Part, int]],
+        is_output: Callable[[tuple[int, ...]], bool],
+    ) -> None:
+        super().__init__(reference, None, is_output)
         self._rows = rows
 
     def outputs(self, batch: Prepared) -> Batch:
@@ -143,15 +147,11 @@ class _Part:
         ]
         self.index = {sample.id: row for row, sample in enumerate(self.samples)}
         self.contents = [bytes.fromhex(text) for text in facts["contents"]]
-        transform = cell["transform"]
-        self._scenes = isinstance(transform, LetterboxTransform)
-        if len(self.geometries) != (len(self.samples) if self._scenes else 0):
+        self.transform: Transform = cell["transform"]
+        self._task = task_of(cell["stage"])
+        if len(self.geometries) != (len(self.samples) if self._task.scenes else 0):
             raise _damaged(path, f"{len(self.geometries)} geometries", "one for each scene")
-        self._input = (
-            (len(self.samples), 3, transform.height, transform.width)
-            if self._scenes
-            else (len(self.samples), 3, transform.size, transform.size)
-        )
+        self._input = (len(self.samples), 3, *self.transform.input_size)
 
     @cached_property
     def inputs(self) -> Batch:
@@ -160,12 +160,10 @@ class _Part:
     @cached_property
     def outputs(self) -> Batch:
         def fits(shape: tuple[int, ...]) -> bool:
-            scenes = len(shape) == 3 and shape[2] == 7
-            rows = scenes if self._scenes else len(shape) == 2 and shape[1] > 1
-            return rows and shape[0] == len(self.samples)
+            return self._task.is_output(shape) and shape[0] == len(self.samples)
 
-        expected = "[N,boxes,7]" if self._scenes else "[N,classes]"
-        return self._array(".output.npy", fits, f"{expected} of {len(self.samples)} samples")
+        expected = f"{self._task.output} of {len(self.samples)} samples"
+        return self._array(".output.npy", fits, expected)
 
     def _array(self, part: str, fits: Callable[[tuple[int, ...]], bool], expected: str) -> Batch:
         path = self._checked(part)
