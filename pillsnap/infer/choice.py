@@ -12,6 +12,7 @@ from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError, MissingCheckpoint
 from pillsnap.core.hashes import VERSION_TAG
 from pillsnap.core.logrecords import open_log
+from pillsnap.engines import entries
 from pillsnap.engines.torch.checkpoints import find_best_checkpoint
 
 log = open_log(__name__)
@@ -44,8 +45,8 @@ class Choice:
 
 
 def engine_of(path: Path) -> str:
-    """torch for a .pt, else onnx."""
-    return "torch" if path.suffix in (".pt", ".pth") else "onnx"
+    """The first engine that opens files of this suffix, else onnx."""
+    return next((each.name for each in entries() if path.suffix in each.suffixes), "onnx")
 
 
 def choose_model(config: Config, stage: str, environ: Mapping[str, str]) -> Choice:

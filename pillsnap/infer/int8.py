@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError
+from pillsnap.engines import find_entry
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import describe_onnx
 from pillsnap.export.quantize import choose_calibration, describe_quantized, quantize_once
@@ -19,7 +20,7 @@ def quantize_model(config: Config, stage: str, path: Path, engine: str) -> Path:
         ConfigError: nothing that can be converted, or a method that only the gate can search by.
         PillsnapError: as quantize_once and choose_images.
     """
-    if engine == "torch":
+    if not find_entry(engine).takes_exports:
         raise ConfigError(
             "only ONNX files are quantised", where="--quantize", got=path, hint="give an .onnx"
         )
