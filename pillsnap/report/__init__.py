@@ -1,4 +1,4 @@
-"""export_report.json: built from the ledger's results, described by report.schema.json."""
+"""export_report.json: built from the ledger's results, held to its models."""
 
 from __future__ import annotations
 
@@ -23,30 +23,20 @@ from pillsnap.report.facts import RunFacts
 from pillsnap.report.policy import count_data, notes, sample_policy
 from pillsnap.tasks import task_names, task_of
 
-__all__ = ["SCHEMA_PATH", "STAGE_KEYS", "RunFacts", "build_report", "publish_report"]
+__all__ = ["SCHEMA_PATH", "RunFacts", "build_report", "publish_report"]
 
 SCHEMA_VERSION = 1
 SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
 
-STAGE_KEYS = (
-    "backbone",
-    "num_classes",
-    "ckpt_path",
-    "onnx_path",
-    "exported_at_utc",
-    "git_sha",
-    "input_shape",
-    "opset",
-    "dynamic_axes",
-    "params_million",
-    "providers",
-    "postprocess",
-    "compare",
-)
-
 
 def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts) -> dict[str, Any]:
-    """The whole report as plain builtins; numbers that are not finite are null and listed."""
+    """The whole report as plain builtins; numbers that are not finite are null and listed.
+
+    Raises pydantic.ValidationError where its keys are not those of the models.
+    """
+    # At the end of a run: collection does without pydantic's models.
+    from pillsnap.report.models import Repeated, Report
+
     stages = {
         stage: _stage(_worst(results, stage), results, config, facts) for stage in task_names()
     }
@@ -54,7 +44,7 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
     worst = max(results, key=lambda result: result.severity, default=None)
     report = {
         "schema_version": SCHEMA_VERSION,
-        **(stages[CLASSIFICATION] or dict.fromkeys(STAGE_KEYS)),
+        **(stages[CLASSIFICATION] or dict.fromkeys(Repeated.model_fields)),
         "stages": stages,
         "cells": [
             {
@@ -94,7 +84,9 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
     }
     non_finite: dict[str, str] = {}
     finite: dict[str, Any] = _finite(report, "", non_finite)
-    return {**finite, "non_finite": non_finite}
+    finite["non_finite"] = non_finite
+    Report.model_validate(finite)
+    return finite
 
 
 def publish_report(report: dict[str, Any], config: Config, name: str) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +15,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.detection import DetectionRecorder
@@ -44,8 +47,10 @@ from pillsnap.gate.finish import finish
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
 from pillsnap.pipeline.transforms import Geometry
-from pillsnap.report import SCHEMA_PATH, STAGE_KEYS, RunFacts, build_report, publish_report
+from pillsnap.report import SCHEMA_PATH, RunFacts, build_report, publish_report
+from pillsnap.report.models import Repeated, Report
 from pillsnap.report.policy import sample_policy
+from pillsnap.report.schema import make_schema
 from pillsnap.report.table import WIDTH, render
 from tests.engines.test_onnxruntime import save_network
 
@@ -242,6 +247,30 @@ def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(schema())
 
 
+def test_the_committed_schema_is_that_of_the_models() -> None:
+    made = json.dumps(make_schema(), indent=2) + "\n"
+    assert SCHEMA_PATH.read_text(encoding="utf-8") == made, "run python -m pillsnap.report.schema"
+
+
+def test_a_figure_that_is_added_is_in_the_schema() -> None:
+    """In a process of its own, since the models are made from the figures once."""
+    code = """
+import json
+from pillsnap.config import figures
+made = figures.Certification("of it", failures=("samples",), trials=("samples",))
+figures.FIGURES += (figures.Figure("another", "detection", "what it is", certified=made),)
+from pillsnap.report.schema import make_schema
+print(json.dumps(make_schema()["$defs"]))
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    found = json.loads(done.stdout)
+    assert found["detection_metrics"]["properties"]["another"]["description"] == "what it is"
+    assert "another" in found["detection_metrics"]["required"]
+    assert "another" not in found["classification_metrics"]["properties"]
+    assert "another" in found["cell"]["properties"]["certified"]["propertyNames"]["enum"]
+
+
 def test_every_object_of_the_schema_says_what_it_may_hold() -> None:
     def objects(node: Any) -> list[dict[str, Any]]:
         if isinstance(node, list):
@@ -328,11 +357,19 @@ def test_a_report_has_every_key_of_the_contract(config: Config) -> None:
     results = [make_result("detection"), make_result("classification")]
     report = build_report(results, config, facts())
     check(report)
-    keys = {*STAGE_KEYS, "schema_version", "stages", "cells", "gate", "environment", "provenance"}
+    keys = {
+        *Repeated.model_fields,
+        "schema_version",
+        "stages",
+        "cells",
+        "gate",
+        "environment",
+        "provenance",
+    }
     assert report.keys() == keys | {"non_finite"}
     assert report["non_finite"] == {}
     # The top level is the classifier's.
-    assert {key: report[key] for key in STAGE_KEYS} == report["stages"]["classification"]
+    assert {key: report[key] for key in Repeated.model_fields} == report["stages"]["classification"]
     assert report["backbone"] == config.classification.backbone
     assert report["stages"]["detection"]["backbone"] == config.detection.model
     assert report["compare"]["deltas"] == {"map_0_5": -0.001, "map_0_5_0_95": 0.002}
@@ -356,7 +393,9 @@ def test_a_stage_that_was_not_run_is_null(config: Config) -> None:
     report = build_report([make_result("detection")], config, facts())
     check(report)
     assert report["stages"]["classification"] is None
-    assert {key: report[key] for key in STAGE_KEYS} == dict.fromkeys(STAGE_KEYS)
+    assert {key: report[key] for key in Repeated.model_fields} == dict.fromkeys(
+        Repeated.model_fields
+    )
     report = build_report([], config, facts(exit_code=1))
     check(report)
     assert report["gate"]["verdict"] is None
@@ -439,6 +478,9 @@ def test_unknown_keys_and_wrong_values_are_refused(config: Config) -> None:
         ("stages",),
         ("stages", "detection"),
         ("cells", 0),
+        ("cells", 0, "metrics"),
+        ("cells", 1, "metrics"),
+        ("cells", 1, "certified", "top1_mismatch_rate"),
         ("gate",),
         ("environment",),
         ("provenance",),
@@ -455,9 +497,35 @@ def test_unknown_keys_and_wrong_values_are_refused(config: Config) -> None:
                 del node[next(iter(node))]
             with pytest.raises(jsonschema.ValidationError):
                 check(broken)
+            if place != ("stages",):  # Tasks may be added from outside.
+                with pytest.raises(ValidationError):
+                    Report.model_validate(broken)
     for key, value in (("schema_version", 2), ("exported_at_utc", "today"), ("git_sha", "12345")):
         with pytest.raises(jsonschema.ValidationError):
             check({**report, key: value})
+
+
+def test_a_report_with_a_figure_of_no_model_is_not_built(config: Config) -> None:
+    metrics = {**CLASSIFICATION, "another": 1}
+    with pytest.raises(ValidationError, match="another"):
+        build_report([make_result(metrics=metrics)], config, facts())
+
+
+def test_a_figure_out_of_its_bounds_costs_no_report(config: Config) -> None:
+    metrics = {**CLASSIFICATION, "top1_match_rate": 1.0000001}
+    report = build_report([make_result(metrics=metrics)], config, facts())
+    assert report["compare"]["top1_match_rate"] == 1.0000001
+    with pytest.raises(jsonschema.ValidationError):
+        check(report)
+
+
+def test_a_stage_that_has_no_model_has_a_report(config: Config) -> None:
+    report = build_report([make_result()], config, facts())
+    report["stages"]["another"] = report["stages"]["classification"]
+    report["cells"].append({**report["cells"][0], "stage": "another", "metrics": {"figure": 1}})
+    Report.model_validate(report)
+    with pytest.raises(jsonschema.ValidationError):
+        check(report)
 
 
 def test_the_environment_names_versions_and_hardware(config: Config) -> None:

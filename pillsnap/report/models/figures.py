@@ -1,0 +1,194 @@
+"""The figures of a cell by task, its noise floor and its drift.
+
+What is judged is one line of config/figures.py, and stands here only where its bounds are special.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, SkipValidation, create_model
+
+from pillsnap.config.figures import FIGURES
+from pillsnap.report.models.values import (
+    Count,
+    Delta,
+    Flag,
+    Natural,
+    Number,
+    Part,
+    Rate,
+    Size,
+    Text,
+)
+
+ASKED = Field(description="How many coverage asks for; null in other modes")
+AVAILABLE = Field(description="In all the validation data")
+COVERED = Field(description="Among the samples of the cell")
+MISSING = Field(description="Asked for and not covered; null in other modes")
+
+
+def _optional(schema: dict[str, Any]) -> None:
+    """A key that may be left out is not null in its place."""
+    schema.pop("default")
+
+
+class ClassFlips(Part):
+    class_index: Count = Field(description="The reference's")
+    samples: Natural
+    flips: Natural
+    rate: Annotated[float, Field(gt=0, le=1), SkipValidation]
+
+
+class BoundaryCase(Part):
+    sample: Text
+    reference_margin: Annotated[float, Field(ge=0, le=1), SkipValidation] = Field(
+        description="Top-1 minus top-2 probability"
+    )
+    reference_class: Count
+    candidate_class: Count
+    prob_err: Annotated[float, Field(ge=0, le=1), SkipValidation]
+    flipped: Flag
+
+
+class ClassificationFigures(Part):
+    """classes_*: not of hard samples"""
+
+    samples: Count
+    non_finite: Count = Field(description="Samples for which the candidate alone is not finite")
+    mse_max: Size
+    mse_max_sample: Text | None = Field(description="Id of the first sample that has mse_max")
+    sse_mean: Size
+    prob_err_max_sample: Text | None = Field(
+        description="Id of the first sample that has prob_err_max"
+    )
+    logit_err_max: Size
+    kl_mean: Number | None
+    logit_snr_db: Number | None = Field(description="null without noise")
+    top1_match_rate: Rate
+    top1_mismatch_count: Count
+    top1_near_ties: Count = Field(description="Flips that do not count against the tolerance")
+    top1_judged_flips: Count
+    top1_judged_samples: Count
+    top1_mismatch_rate: Rate = Field(description="top1_judged_flips of top1_judged_samples")
+    worst_classes: list[ClassFlips] = Field(
+        max_length=10, description="Classes that flip most, by count, then by rate"
+    )
+    boundary_cases: list[BoundaryCase] = Field(
+        max_length=20,
+        description="Flips of which the reference was surest, then others of which it was least "
+        "sure",
+    )
+    labelled_samples: Count
+    reference_top1: Rate = Field(description="Right among the labelled samples")
+    candidate_top1: Rate = Field(description="Right among the labelled samples")
+    classes_asked: Natural | None = Field(
+        None, description=ASKED.description, json_schema_extra=_optional
+    )
+    classes_available: Count = Field(
+        0, description=AVAILABLE.description, json_schema_extra=_optional
+    )
+    classes_covered: Count = Field(0, description=COVERED.description, json_schema_extra=_optional)
+    classes_missing: Count | None = Field(
+        None, description=MISSING.description, json_schema_extra=_optional
+    )
+
+
+class StrideFigures(Part):
+    stride: Natural
+    raw_box_err_px: Size
+    raw_score_err: Size
+    reference_boxes: Count = Field(description="Boxes of the reference after NMS that come from it")
+
+
+class DetectionFigures(Part):
+    samples: Count
+    non_finite: Count = Field(description="Samples for which the candidate alone is not finite")
+    per_stride: list[StrideFigures]
+    class_flips: Count = Field(description="Anchors that change their class and are no near tie")
+    box_class_flips: Count = Field(
+        description="Boxes after NMS that both found and named differently"
+    )
+    reference_boxes: Count
+    candidate_boxes: Count
+    matched_boxes: Count
+    reference_only: Count
+    candidate_only: Count
+    reference_only_rate: Rate = Field(description="Of the reference's boxes")
+    candidate_only_rate: Rate = Field(description="Of the candidate's boxes")
+    unmatched_rate: Rate = Field(description="Of the boxes of both")
+    iou_delta_p50: Rate
+    iou_delta_p95: Rate
+    iou_delta_max: Rate
+    conf_delta_mean: Rate
+    conf_delta_max: Rate
+    reference_map_0_5: Rate
+    candidate_map_0_5: Rate
+    map_0_5_delta: Delta = Field(description="The candidate's minus the reference's")
+    map_0_5_delta_upper: Rate = Field(
+        description="One-sided 95 % bound of its size, by resampling images"
+    )
+    reference_map_0_5_0_95: Rate
+    reference_map_0_5_0_95_upper: Rate = Field(
+        description="One-sided 95 % bound, by resampling images; null where nothing is known to "
+        "hold it against, and of few images"
+    )
+    candidate_map_0_5_0_95: Rate
+    map_0_5_0_95_delta: Delta = Field(description="The candidate's minus the reference's")
+    map_0_5_0_95_delta_upper: Rate = Field(
+        description="One-sided 95 % bound of its size, by resampling images"
+    )
+    map_images: Count = Field(description="Labelled images")
+    map_resamples: Count
+    map_reason: Text | None = Field(description="Why mAP is null")
+    classes_asked: Natural | None = ASKED
+    classes_available: Count = AVAILABLE
+    classes_covered: Count = COVERED
+    classes_missing: Count | None = MISSING
+
+
+def _with_judged(stage: str, base: type[Part]) -> type[Part]:
+    """The model of a task's metrics: its own figures, and those that are judged."""
+    judged: dict[str, Any] = {
+        figure.name: (Size, Field(description=figure.meaning))
+        for figure in FIGURES
+        if figure.stage == stage and figure.name not in base.model_fields
+    }
+    return create_model(f"{stage}_metrics", __base__=base, __doc__=base.__doc__, **judged)
+
+
+METRICS: dict[str, type[Part]] = {
+    stage: _with_judged(stage, base)
+    for stage, base in (
+        ("classification", ClassificationFigures),
+        ("detection", DetectionFigures),
+    )
+}
+
+
+class ClassificationDrift(Part):
+    prob_err_max: Size
+    logit_err_max: Size
+
+
+class DetectionDrift(Part):
+    raw_box_err_px: Size
+    raw_score_err: Size
+
+
+class Floor(Part):
+    """Of each figure the largest of the variants."""
+
+    samples: Natural = Field(description="How many it was measured on")
+
+
+class ClassificationFloor(ClassificationDrift, Floor):
+    variants: dict[str, ClassificationDrift] = Field(
+        description="By name: another batch size, thread count, memory format"
+    )
+
+
+class DetectionFloor(DetectionDrift, Floor):
+    variants: dict[str, DetectionDrift] = Field(
+        description="By name: another batch size, thread count, memory format"
+    )
