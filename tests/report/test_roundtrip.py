@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pillsnap.config.settings import Config, Export, Paths
@@ -29,6 +29,7 @@ def leaves_of(value: Any) -> list[Any]:
     )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(names, values, max_size=4))
 def test_a_published_report_reads_back_as_it_was(content: dict[str, Any]) -> None:
     non_finite: dict[str, str] = {}

@@ -11,16 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import pillsnap.engines.torch.backbones
-import pillsnap.engines.torch.checkpoints
-import pillsnap.engines.torch.model
-import pillsnap.engines.torch.recorded
-import pillsnap.engines.torch.safe_load
-import pillsnap.engines.torch.statedict
-import pillsnap.engines.torch.timm_models
-import pillsnap.engines.torch.yolo
-import pillsnap.pipeline.images
-import pillsnap.pipeline.preprocess
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hardware import cpu_name, gpu_name
 from pillsnap.core.hashes import sha256_file, sha256_json
@@ -35,6 +25,7 @@ from pillsnap.engines.torch.checkpoints import (
     stage_transform,
 )
 from pillsnap.engines.torch.model import TorchEngine
+from pillsnap.pipeline import images, preprocess, transforms
 
 
 @dataclass
@@ -150,19 +141,9 @@ def _key(request: Request, checkpoint: str, transform: Transform, device: str) -
     """SHA-256 of everything that the reference's answers depend on, down to their last bits."""
     config, stage = request.config, request.cell.stage
     trainer = NETWORKS[stage].trainer
-    code: tuple[Any, ...] = (
-        pillsnap.engines.torch.model,
-        pillsnap.engines.torch.checkpoints,
-        pillsnap.engines.torch.backbones,
-        pillsnap.engines.torch.timm_models,
-        pillsnap.engines.torch.recorded,
-        pillsnap.engines.torch.statedict,
-        pillsnap.engines.torch.yolo,
-        pillsnap.engines.torch.safe_load,
-        pillsnap.pipeline.images,
-        pillsnap.pipeline.preprocess,
-    )
-    files = [__file__, *(module.__file__ for module in code)]
+    # Whatever reads checkpoints and builds networks, and what feeds them.
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    files += [Path(str(module.__file__)) for module in (images, preprocess, transforms)]
     return sha256_json(
         {
             "stage": stage,
@@ -172,7 +153,7 @@ def _key(request: Request, checkpoint: str, transform: Transform, device: str) -
             "versions": package_versions("torch", trainer, "numpy", "pillow", "opencv"),
             "device": [device, gpu_name() if device == "cuda" else cpu_name()],
             "threads": request.threads,
-            "code": [sha256_file(Path(file)) for file in files],
+            "code": [sha256_file(file) for file in files],
         }
     )
 

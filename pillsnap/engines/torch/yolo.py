@@ -24,12 +24,13 @@ from pillsnap.engines.torch.network import (
     require_network,
     try_network,
 )
+from pillsnap.engines.torch.raw_boxes import raw_boxes
 from pillsnap.engines.torch.recorded import recorded_map
 from pillsnap.engines.torch.safe_load import LoadedModel, require_checkpoint, require_finite
 from pillsnap.engines.torch.torchfile import StandIn, read_checkpoint
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
 def quiet_ultralytics() -> None:
@@ -69,7 +70,7 @@ def load_detector(settings: Detection, path: Path) -> LoadedModel:
     _require_settings(settings, model, head, path)
     require_finite(model, path)
     strides = tuple(int(stride) for stride in head.stride.tolist())
-    module = _raw_boxes(model)
+    module = raw_boxes(model)
     try_network(module, strides, path)
     # What the trial left in them has a shape and no values.
     head.anchors = head.strides = head.stride.new_empty(0)
@@ -217,36 +218,3 @@ def _require_settings(settings: Detection, model: Any, head: Any, path: Path) ->
 def _plain(name: str) -> str:
     """yolo11m, yolov11m, YOLO11m.yaml and yolo11m.pt are one architecture."""
     return re.sub(r"\.(yaml|yml|pt)$", "", name.lower()).replace("yolov", "yolo")
-
-
-def _raw_boxes(model: Any) -> torch.nn.Module:
-    """Wrap a model so that it gives [N,boxes,7] (see LoadedModel) in evaluation mode."""
-    import torch
-
-    head = model.model[-1]
-    head.end2end = False
-    head.export = False
-    # Otherwise anchors are cached by shape, and a checkpoint may bring those of its training.
-    head.dynamic = True
-    head.shape = None
-
-    class RawBoxes(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            # [N,4+classes,boxes], boxes as centre and size in input pixels.
-            output = self.model(images)[0]
-            centre, half = output[:, 0:2], output[:, 2:4] * 0.5
-            scores = output[:, 4:]
-            best, index = scores.amax(1, keepdim=True), scores.argmax(1, keepdim=True)
-            if scores.shape[1] > 1:
-                first, second = scores.topk(2, dim=1).values.split(1, dim=1)
-                lead = first - second
-            else:
-                lead = torch.full_like(best, torch.inf)
-            rows = torch.cat((centre - half, centre + half, best, index.to(best.dtype), lead), 1)
-            return rows.transpose(1, 2).contiguous()
-
-    return RawBoxes().eval()

@@ -1,0 +1,41 @@
+"""A YOLO model as a function of images to raw boxes, before NMS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def raw_boxes(model: Any) -> torch.nn.Module:
+    """Wrap a model so that it gives [N,boxes,7] (see LoadedModel) in evaluation mode."""
+    import torch
+
+    head = model.model[-1]
+    head.end2end = False
+    head.export = False
+    # Otherwise anchors are cached by shape, and a checkpoint may bring those of its training.
+    head.dynamic = True
+    head.shape = None
+
+    class RawBoxes(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            # [N,4+classes,boxes], boxes as centre and size in input pixels.
+            output = self.model(images)[0]
+            centre, half = output[:, 0:2], output[:, 2:4] * 0.5
+            scores = output[:, 4:]
+            best, index = scores.amax(1, keepdim=True), scores.argmax(1, keepdim=True)
+            if scores.shape[1] > 1:
+                first, second = scores.topk(2, dim=1).values.split(1, dim=1)
+                lead = first - second
+            else:
+                lead = torch.full_like(best, torch.inf)
+            rows = torch.cat((centre - half, centre + half, best, index.to(best.dtype), lead), 1)
+            return rows.transpose(1, 2).contiguous()
+
+    return RawBoxes().eval()
