@@ -183,7 +183,7 @@ def test_metadata_and_links(experiment: Experiment, tmp_path: Path) -> None:
 EXPORT = """
 import sys
 from pathlib import Path
-from pillsnap.config import *
+from pillsnap.config.settings import *
 from pillsnap.export import export_classification_onnx, export_detection_onnx
 
 folder, out, *stages = sys.argv[1:]
