@@ -71,11 +71,12 @@ def test_a_project_of_one_stage_passes_with_what_it_has(half: Project) -> None:
 
 def test_a_plain_run_may_skip_a_stage(half: Project) -> None:
     half.write_fault(
-        WITHOUT_DETECTOR + "import pillsnap.plugin.options\n"
-        "from dataclasses import replace\n"
-        "select = pillsnap.plugin.options.select\n"
-        'numpy = lambda **given: replace(select(**given), engines=("numpy",))\n'
-        "pillsnap.plugin.options.select = numpy\n"
+        # Not before pytest has loaded the plugin by itself.
+        WITHOUT_DETECTOR + "def pytest_addoption():\n"
+        "    from dataclasses import replace\n"
+        "    from pillsnap.plugin import state\n"
+        "    select = state.select\n"
+        '    state.select = lambda **given: replace(select(**given), engines=("numpy",))\n'
     )
     result = half.run(engine=None)
     assert result.ret == 0

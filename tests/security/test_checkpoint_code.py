@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from pillsnap.config import Classification, Detection
+from pillsnap.config.settings import Classification, Detection
 from pillsnap.core.errors import CheckpointError
 from pillsnap.engines.torch.torchfile import StandIn, Unreadable, read_checkpoint
 from pillsnap.engines.torch.torchfile.guard import guarded

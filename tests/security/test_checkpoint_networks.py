@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from pillsnap.config import Detection
+from pillsnap.config.settings import Detection
 from pillsnap.core.errors import CheckpointError
 from tests.small_models import make_detector, save_detector
 
