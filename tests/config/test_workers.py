@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from pillsnap.config.runtime import Cuda, Runtime
+from pillsnap.config.runtime import Cuda, Runtime, Tensorrt
 from pillsnap.core.errors import ConfigError
 from pillsnap.core.workers import MIB_PER_GPU_WORKER, thread_count, workers_for_gpu
 from pillsnap.engines import gpu_providers
@@ -85,4 +85,4 @@ def test_workers_are_limited_where_a_candidate_runs_on_the_gpu() -> None:
 
 def test_without_a_gpu_workers_are_not_limited_by_one() -> None:
     for providers in ({"auto"}, {"cuda"}, {"tensorrt"}, set[str]()):
-        assert workers_for_gpu(providers, Runtime(cuda=Cuda(63)).device_id) is None
+        assert workers_for_gpu(providers, Runtime(cuda=Cuda(63), tensorrt=Tensorrt(63)).device_id) is None
