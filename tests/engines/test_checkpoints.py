@@ -133,6 +133,16 @@ def test_detector_of_another_architecture(detector_file: DetectorFile) -> None:
         build_detection_model(detection_config(name, 1), detector_file())
 
 
+@pytest.mark.parametrize("keys", [range(12), map(str, range(12))])
+def test_class_names_are_in_the_order_of_their_indices(keys: Any, tmp_path: Path) -> None:
+    model = make_detector("yolo11n", 12)
+    model.names = {key: f"pill{key}" for key in reversed(list(keys))}
+    loaded = build_detection_model(
+        detection_config("yolo11n", 12), save_detector(model, tmp_path / "a.pt")
+    )
+    assert loaded.class_names == tuple(f"pill{index}" for index in range(12))
+
+
 def test_model_of_another_task(detector_file: DetectorFile) -> None:
     with pytest.raises(CheckpointError, match="not a YOLO detection model") as caught:
         build_detection_model(detection_config("yolo11n-seg", 1), detector_file("yolo11n-seg", 1))

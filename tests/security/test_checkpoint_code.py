@@ -6,7 +6,7 @@ import pickle
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,18 @@ def test_distilled_network_fetches_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
-def test_network_and_processes_are_refused_while_a_checkpoint_is_read(tmp_path: Path) -> None:
+@pytest.fixture
+def short_waits() -> Iterator[None]:
+    """Requests that get through to a server that never answers give up soon."""
+    socket.setdefaulttimeout(2.0)
+    yield
+    socket.setdefaulttimeout(None)
+
+
+@pytest.mark.usefixtures("short_waits")
+def test_network_and_processes_are_refused_while_a_checkpoint_is_read(
+    tmp_path: Path,
+) -> None:
     from ultralytics.utils.downloads import safe_download
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
