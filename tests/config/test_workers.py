@@ -84,5 +84,6 @@ def test_workers_are_limited_where_a_candidate_runs_on_the_gpu() -> None:
 
 
 def test_without_a_gpu_workers_are_not_limited_by_one() -> None:
+    runtime = Runtime(cuda=Cuda(63), tensorrt=Tensorrt(63))
     for providers in ({"auto"}, {"cuda"}, {"tensorrt"}, set[str]()):
-        assert workers_for_gpu(providers, Runtime(cuda=Cuda(63), tensorrt=Tensorrt(63)).device_id) is None
+        assert workers_for_gpu(providers, runtime.device_id) is None
