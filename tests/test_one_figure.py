@@ -59,7 +59,7 @@ def test_one_more_line_is_in_the_schema_judged_certified_and_shown() -> None:
         [sys.executable, "-c", CHILD], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout.splitlines() == [
-        "Largest mean KL divergence of the probabilities, in nats.",
+        "mean KL divergence of the probabilities, in nats. null: not judged",
         "['equivalent', 'within_tolerance', 'breach'] kl_mean 0.5 > 0.25",
         "1 of 9 diverged: certifies 43 %; 25 % needs 18 pills and no further one",
         "  KL 0.5/0.25",

@@ -17,7 +17,6 @@ from PIL import Image
 from pillsnap.core.errors import ConfigError, DataError, EngineError
 from pillsnap.infer.inputs import expand_braces, find_inputs
 from pillsnap.infer.outputs import json_line, open_results, save_drawn
-from pillsnap.infer.progress import Progress
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.crops import crop_box
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
@@ -294,20 +293,3 @@ def test_drawn_boxes(tmp_path: Path) -> None:
     assert (pixels[10, 20] == (255, 64, 0)).all()
     assert (pixels[25, 50] == (255, 64, 0)).all()
     assert (pixels[55, 70] == 128).all()
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_is_for_terminals() -> None:
-    terminal, file = Terminal(), io.StringIO()
-    for stream in (terminal, file):
-        progress = Progress(3, stream)
-        for failed in (0, 0, 1):
-            progress.advance(failed=failed)
-        progress.clear()
-    assert "3/3" in terminal.getvalue()
-    assert "1 unreadable" in terminal.getvalue()
-    assert file.getvalue() == ""

@@ -71,8 +71,9 @@ def test_a_project_of_one_stage_passes_with_what_it_has(half: Project) -> None:
 
 def test_a_plain_run_may_skip_a_stage(half: Project) -> None:
     half.write_fault(
-        # Not before pytest has loaded the plugin by itself.
-        WITHOUT_DETECTOR + "def pytest_addoption():\n"
+        # Not before pytest has loaded the plugin by itself, but before it makes its state.
+        WITHOUT_DETECTOR + "import pytest\n@pytest.hookimpl(tryfirst=True)\n"
+        "def pytest_configure():\n"
         "    from dataclasses import replace\n"
         "    from pillsnap.plugin import state\n"
         "    select = state.select\n"

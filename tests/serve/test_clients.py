@@ -92,8 +92,12 @@ def service(passed: DemoProject, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def status_of(opened: socket.socket) -> int:
-    """The status that a client is answered with."""
-    return int(opened.recv(200).split()[1])
+    """The status that a client is answered with; 0 where the connection is reset, as TCP may do
+    where a body is left unread."""
+    try:
+        return int(opened.recv(200).split()[1])
+    except ConnectionResetError:
+        return 0
 
 
 def test_clients_that_send_slowly_keep_nobody_out_and_are_given_up(
@@ -115,7 +119,8 @@ def test_bodies_are_bounded_together_and_what_they_took_comes_back(
     with ExitStack() as stack:
         both = [stack.enter_context(service.connect(5 * MIB, bytes(5 * MIB - 1))) for _ in "ab"]
         (refused,), _, _ = select.select(both, (), (), WAIT_S)
-        assert status_of(refused) == 503
+        assert status_of(refused) in (503, 0)
+        service.until(lambda: service.answered(503) == 1)
         assert service.ask(photo) == 200
         (held,) = set(both) - {refused}
         assert status_of(held) == 408

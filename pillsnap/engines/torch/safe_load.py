@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
 from pillsnap.engines.torch.torchfile import Unreadable, pickled_names, require_container
 
@@ -83,7 +84,7 @@ def checkpoint_stage(path: Path) -> str:
     require_checkpoint(path)
     names = pickled_names(path)
     pickled = any(name.startswith("ultralytics.") for name in names)
-    return "detection" if pickled and _YOLO_CLASSIFIER not in names else "classification"
+    return DETECTION if pickled and _YOLO_CLASSIFIER not in names else CLASSIFICATION
 
 
 def require_finite(module: torch.nn.Module, path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, GetPydanticSchema, SkipValidation, ValidationInfo, field_validator
 
 from pillsnap.compare.verdict import VerdictName
-from pillsnap.config.cells import MODES, PRECISIONS, PROVIDERS
+from pillsnap.config.cells import MODES, PRECISIONS
 from pillsnap.config.figures import FIGURES, PROFILES
 from pillsnap.report.models.diagnosis import Diagnosis
 from pillsnap.report.models.figures import (
@@ -161,7 +161,7 @@ class Cell(Part):
     id: Text
     stage: StageName
     engine: Text
-    provider: Annotated[Text, one_of(PROVIDERS)]
+    provider: Text = Field(description="One of its engine's")
     precision: Annotated[Text, one_of(PRECISIONS)]
     mode: Annotated[Text, one_of(MODES)]
     hard: Flag = Field(
