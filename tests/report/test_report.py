@@ -562,6 +562,19 @@ def test_the_environment_names_versions_and_hardware(config: Config) -> None:
     assert environment["python"].startswith("3.")
 
 
+def test_the_commit_is_that_of_the_configs_folder(config: Config) -> None:
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        command = ["git", "-C", str(config.source.parent), *who, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert build_report([], config, facts())["provenance"]["git_sha"] == "nogit"
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "one")
+    found = build_report([], config, facts())["provenance"]["git_sha"]
+    assert found == git("rev-parse", "HEAD")[:7]
+
+
 def test_published_files_are_equal_in_both_places(config: Config) -> None:
     result = make_result(ids=("정제/사진.png", "b.png"))
     report = build_report([result], config, facts())
