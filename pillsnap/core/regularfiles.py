@@ -16,12 +16,20 @@ def open_regular(path: Path) -> io.BufferedReader:
         OSError: as open, or it is a folder, pipe, socket or device.
         ValueError: a name with a NUL.
     """
+    # Looked at before it is opened, which devices feel, and again after: it may be another by then.
+    _require_regular(path.stat().st_mode, path)
     # Without O_NONBLOCK opening a pipe would wait already.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    try:
+        _require_regular(os.fstat(descriptor).st_mode, path)
+    except OSError:
         os.close(descriptor)
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        raise
     return os.fdopen(descriptor, "rb")
+
+
+def _require_regular(mode: int, path: Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from pillsnap.core.logrecords import open_log
 from pillsnap.core.printable import printable
+from pillsnap.core.regularfiles import open_regular
 
 log = open_log(__name__)
 
@@ -38,11 +37,8 @@ def read_report_files(folder: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 def _read(path: Path) -> bytes:
-    """The bytes of a regular file; ValueError for anything else, and for a larger one."""
-    # Looked at before it is opened, which devices feel, and opened so that no FIFO is waited for.
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("not a regular file")
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+    """The bytes of a regular file: OSError for anything else, ValueError for a larger one."""
+    with open_regular(path) as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise ValueError(f"more than {MAX_BYTES} bytes")
