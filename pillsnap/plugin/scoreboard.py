@@ -13,15 +13,17 @@ from pillsnap.core.errors import PillsnapError
 from pillsnap.core.printable import printable
 from pillsnap.proof.scores import build_report, write_report
 from pillsnap.proof.table import render
+from pillsnap.proof.trial import proven_stages
 
 # Key of what an item adds to its user_properties: (KIND, plain builtins).
-KINDS = TRIAL, HEALTHY, SMALLEST, LOCATED, STAGED, EXPLAINED = (
+KINDS = TRIAL, HEALTHY, SMALLEST, LOCATED, STAGED, EXPLAINED, INAPPLICABLE = (
     "proof-trial",
     "proof-healthy",
     "proof-smallest",
     "proof-located",
     "proof-staged",
     "proof-explained",
+    "proof-inapplicable",
 )
 
 
@@ -47,7 +49,8 @@ class Scoreboard:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if not any(self._found.values()):
             return
-        report = build_report(*(self._found[kind] for kind in KINDS))
+        found = (self._found[kind] for kind in KINDS)
+        report = build_report(proven_stages(self._config), *found)
         self._lines = [
             printable(line) for line in (*render(report), *self._publish(report, session))
         ]

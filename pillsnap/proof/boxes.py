@@ -10,7 +10,8 @@ import numpy as np
 
 from pillsnap.config.cells import DETECTION
 from pillsnap.engines import Batch
-from pillsnap.proof.fault import DETECTOR, Bench, Fault, Injection, fault
+from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
+from pillsnap.proof.fault import DETECTOR, Bench, Injection, NotApplicable, fault
 
 _SMALL_PX = 40.0
 
@@ -34,6 +35,11 @@ def _made_for(bench: Bench, **nms: Any) -> Injection:
         postprocess=replace(export.postprocess, nms=replace(bench.config.nms, **nms)),
     )
     return Injection(bench.export(replace(bench.config, export=other)))
+
+
+def _moved(threshold: float, by: float) -> float:
+    """Another threshold from 0 to 1."""
+    return round(threshold + (by if 0 <= threshold + by <= 1 else -by), 6)
 
 
 @fault("boxes", "centre and size for two corners", DETECTOR)
@@ -68,7 +74,8 @@ def boxes_in_fractions(bench: Bench) -> Injection:
 )
 def shifted_by_half_a_stride(bench: Bench) -> Injection:
     _, _, height, width = bench.config.input_shape(DETECTION)
-    strides = (8, 16, 32)
+    checkpoint = find_best_checkpoint(bench.config.exp_dir, bench.stage)
+    strides = build_model(bench.config, bench.stage, checkpoint).strides
     shift = np.concatenate(
         [np.full((height // s) * (width // s), s / 2, np.float32) for s in strides]
     )
@@ -104,62 +111,54 @@ def classes_from_1(bench: Bench) -> Injection:
     return _say(change)
 
 
-@fault("boxes", "300 boxes after suppression for all before it", DETECTOR, refusal="wrong shape")
+@fault(
+    "boxes",
+    "at most 300 boxes after suppression for all before it",
+    DETECTOR,
+    refusal="wrong shape",
+)
 def suppressed_in_the_graph(bench: Bench) -> Injection:
-    return Injection(say=lambda output: output[:, :300].copy())
+    return Injection(say=lambda output: output[:, : min(300, output.shape[1] // 2)].copy())
 
 
 @fault(
     "boxes",
-    "the file is shipped with an NMS at IoU 0.7 for 0.5",
+    "the file is shipped with an NMS at an IoU 0.2 higher",
     DETECTOR,
     refusal="nms.iou_threshold",
 )
 def nms_iou_changed(bench: Bench) -> Injection:
-    return _made_for(bench, iou_threshold=0.7)
+    return _made_for(bench, iou_threshold=_moved(bench.config.nms.iou_threshold, 0.2))
 
 
 @fault(
     "boxes",
-    "the file is shipped with a confidence threshold of 0.25 for 0.3",
+    "the file is shipped with a confidence threshold 0.05 lower",
     DETECTOR,
     refusal="nms.conf_threshold",
 )
 def confidence_changed(bench: Bench) -> Injection:
-    return _made_for(bench, conf_threshold=0.25)
+    return _made_for(bench, conf_threshold=_moved(bench.config.nms.conf_threshold, -0.05))
 
 
 @fault(
     "boxes",
-    "the file is shipped with suppression across classes",
+    "the file is shipped with the other suppression across classes",
     DETECTOR,
     refusal="nms.class_agnostic",
 )
 def class_agnostic(bench: Bench) -> Injection:
-    return _made_for(bench, class_agnostic=True)
+    return _made_for(bench, class_agnostic=not bench.config.nms.class_agnostic)
 
 
 @fault(
     "boxes",
-    "the file is shipped with at most 10 boxes for 100",
+    "the file is shipped with half as many boxes at most",
     DETECTOR,
     refusal="nms.max_detections",
 )
 def fewer_boxes(bench: Bench) -> Injection:
-    return _made_for(bench, max_detections=10)
-
-
-FAULTS: tuple[Fault, ...] = (
-    *xywh_for_xyxy,
-    *yxyx_for_xyxy,
-    *boxes_in_fractions,
-    *shifted_by_half_a_stride,
-    *small_boxes_dropped,
-    *extra_boxes,
-    *classes_from_1,
-    *suppressed_in_the_graph,
-    *nms_iou_changed,
-    *confidence_changed,
-    *class_agnostic,
-    *fewer_boxes,
-)
+    most = bench.config.nms.max_detections
+    if most == 1:
+        raise NotApplicable("a photo has one box at most")
+    return _made_for(bench, max_detections=most // 2)

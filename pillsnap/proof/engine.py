@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from pillsnap.compare.loading import Prepared, load_batches
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch, Engine, FindFile, Request, Transform, find_entry, register
@@ -16,10 +18,12 @@ ENGINE = "faulty"
 
 @dataclass
 class Desk:
-    """The samples of the batch that both engines are about to see."""
+    """The samples of the batch that both engines are about to see, and whether the fault has
+    changed anything so far that went into the network or came out of it."""
 
     threads: int
     samples: Sequence[Sample] = ()
+    changed: bool = False
 
     def load(
         self, samples: Sequence[Sample], transform: Transform, batch_size: int
@@ -40,8 +44,12 @@ class FaultyEngine:
 
     def run(self, batch: Batch) -> Batch:
         see, say = self.injection.see, self.injection.say
-        output = self.inner.run(batch if see is None else see(self.desk.samples, batch))
-        return output if say is None else say(output)
+        seen = batch if see is None else see(self.desk.samples, batch)
+        output = self.inner.run(seen)
+        said = output if say is None else say(output)
+        if not (np.array_equal(seen, batch) and np.array_equal(said, output)):
+            self.desk.changed = True
+        return said
 
 
 def register_faulty(injection: Injection, desk: Desk) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 from pillsnap.config.settings import InputShape, Shape
 from pillsnap.engines.torch.checkpoints import build_classification_model, find_best_checkpoint
 from pillsnap.export.exporters import exporting
-from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Fault, Injection, fault
-from pillsnap.proof.onnx_edits import add_constant, insert_after, node, set_attribute
+from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Injection, NotApplicable, fault
+from pillsnap.proof.onnx_edits import add_constant, insert_after, set_attribute
+from pillsnap.proof.roles import classifier_head, find, score_sigmoid
 
 if TYPE_CHECKING:
     import torch
@@ -54,12 +55,27 @@ def traced(bench: Bench, break_module: Callable[[torch.nn.Module], None]) -> Inj
 def _norms(module: torch.nn.Module) -> list[Any]:
     import torch
 
-    return [each for each in module.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+    found = [each for each in module.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+    if not found:
+        raise NotApplicable("the network has no BatchNorm")
+    return found
+
+
+def _require_modes(module: torch.nn.Module, shape: Shape) -> None:
+    """Raise NotApplicable for a network that answers alike in training and in evaluation mode."""
+    import torch
+
+    images = torch.randn(2, *shape[1:])
+    with torch.no_grad():
+        evaluated, trained = module.eval()(images), module.train()(images)
+    if torch.equal(evaluated, trained):
+        raise NotApplicable("the network answers alike in training and in evaluation mode")
 
 
 @fault("export", "the whole module in training mode", CLASSIFIER)
 def train_mode(bench: Bench) -> Injection:
     def break_module(module: torch.nn.Module) -> None:
+        _require_modes(module, bench.config.input_shape(bench.stage))
         module.train()
 
     return traced(bench, break_module)
@@ -73,11 +89,11 @@ def batch_statistics(bench: Bench) -> Injection:
     return traced(bench, break_module)
 
 
-@fault("export", "BatchNorm's epsilon 1e-3 for 1e-5", CLASSIFIER)
+@fault("export", "BatchNorm's epsilon a hundredfold", CLASSIFIER)
 def other_epsilon(bench: Bench) -> Injection:
     def break_module(module: torch.nn.Module) -> None:
         for norm in _norms(module):
-            norm.eps = 1e-3
+            norm.eps *= 100
 
     return traced(bench, break_module)
 
@@ -101,7 +117,7 @@ def dropout_on(bench: Bench) -> Injection:
         for kind, inputs, name, attributes in steps
     ]
     chain.append(helper.make_node("Div", ["dropout/kept", left], ["y"], name="dropout/scale"))
-    return Injection(bench.save(insert_after(model, node(model, "Gemm").input[0], *chain)))
+    return Injection(bench.save(insert_after(model, classifier_head(model).input[0], *chain)))
 
 
 @fault("export", "made for batches of one", refusal="one size only")
@@ -122,11 +138,18 @@ def frozen_at_the_gates_batch_size(bench: Bench) -> Injection:
     return Injection(path)
 
 
-@fault("export", "made for images of 320 px, for 640", DETECTOR, refusal="cannot run this batch")
+@fault("export", "made for images of half the size", DETECTOR, refusal="cannot run this batch")
 def frozen_image_size(bench: Bench) -> Injection:
     import onnx
 
-    shapes = replace(bench.config.export.input_shape, detection=(16, 3, 320, 320))
+    config = bench.config
+    _, channels, height, width = config.input_shape(bench.stage)
+    # Whole strides; those of most detectors end at 32.
+    half_height, half_width = (max(64, side // 64 * 32) for side in (height, width))
+    if (half_height, half_width) == (height, width):
+        raise NotApplicable("the images are as small as a detector takes")
+    shape: Shape = (config.compare.batch_size, channels, half_height, half_width)
+    shapes = replace(config.export.input_shape, detection=shape)
     model = onnx.load(_fixed(bench, shapes))
     # The file claims to be what was asked for, a free batch size included.
     del model.metadata_props[:]
@@ -161,7 +184,7 @@ def softmax_twice(bench: Bench) -> Injection:
 @fault("export", "scores without their sigmoid", DETECTOR)
 def missing_sigmoid(bench: Bench) -> Injection:
     model = bench.model()
-    node(model, "Sigmoid", "/model.23/Sigmoid").op_type = "Identity"
+    score_sigmoid(model).op_type = "Identity"
     return Injection(bench.save(model))
 
 
@@ -170,7 +193,7 @@ def sigmoid_twice(bench: Bench) -> Injection:
     from onnx import helper
 
     model = bench.model()
-    scores = node(model, "Sigmoid", "/model.23/Sigmoid").output[0]
+    scores = score_sigmoid(model).output[0]
     again = helper.make_node("Sigmoid", ["x"], ["y"], name="again")
     return Injection(bench.save(insert_after(model, scores, again)))
 
@@ -178,37 +201,20 @@ def sigmoid_twice(bench: Bench) -> Injection:
 @fault("export", "Resize rounds up, as at another opset, for down", DETECTOR)
 def resize_semantics(bench: Bench) -> Injection:
     model = bench.model()
-    for each in model.graph.node:
-        if each.op_type == "Resize":
-            set_attribute(each, "nearest_mode", "ceil")
+    for each in find(model, "Resize"):
+        set_attribute(each, "nearest_mode", "ceil")
     return Injection(bench.save(model))
 
 
 @fault("export", "one convolution padded like TensorFlow's SAME", CLASSIFIER)
 def same_padding(bench: Bench) -> Injection:
     model = bench.model()
-    strided = next(
-        each
-        for each in model.graph.node
-        if each.op_type == "Conv"
-        and any(a.name == "strides" and list(a.ints) == [2, 2] for a in each.attribute)
-    )
-    set_attribute(strided, "pads", [0, 0, 2, 2])
+    for each in find(model, "Conv"):
+        ints = {attribute.name: list(attribute.ints) for attribute in each.attribute}
+        top, left, *end = ints.get("pads", [0, 0, 0, 0])
+        if max(ints.get("strides", [1])) > 1 and top and [top, left] == end:
+            set_attribute(each, "pads", [0, 0, 2 * top, 2 * left])
+            break
+    else:
+        raise NotApplicable("no convolution with a stride is padded alike on both sides")
     return Injection(bench.save(model))
-
-
-FAULTS: tuple[Fault, ...] = (
-    *train_mode,
-    *batch_statistics,
-    *other_epsilon,
-    *dropout_on,
-    *frozen_batch_size,
-    *frozen_at_the_gates_batch_size,
-    *frozen_image_size,
-    *swapped_axes,
-    *softmax_twice,
-    *missing_sigmoid,
-    *sigmoid_twice,
-    *resize_semantics,
-    *same_padding,
-)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pillsnap.config.cells import CLASSIFICATION, DETECTION, STAGES
 from pillsnap.config.settings import Config
+from pillsnap.core.errors import PillsnapError
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch, Transform
 from pillsnap.export import export_onnx
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 CLASSIFIER, DETECTOR = (CLASSIFICATION,), (DETECTION,)
 GROUPS = ("preprocessing", "export", "weights", "numeric", "boxes", "runtime")
+
+
+class NotApplicable(PillsnapError):
+    """A fault that is none for this model on these data: nothing of it would differ."""
+
 
 See = Callable[[Sequence[Sample], Batch], Batch]
 Say = Callable[[Batch], Batch]
@@ -109,6 +115,14 @@ class Fault:
         return f"{self.stage}-{self.name}"
 
 
+_faults: list[Fault] = []
+
+
+def all_faults() -> tuple[Fault, ...]:
+    """Every fault that was declared so far, in order."""
+    return tuple(_faults)
+
+
 def fault(
     group: str,
     magnitude: str,
@@ -116,13 +130,15 @@ def fault(
     *,
     refusal: str | None = None,
     blind: str | None = None,
-) -> Callable[[Inject], tuple[Fault, ...]]:
-    """Make a function a fault of each stage, named like the function."""
+) -> Callable[[Inject], Inject]:
+    """Make a function a fault of each stage, named like the function. It raises NotApplicable
+    where the model or its data have nothing to break in this way."""
 
-    def declare(inject: Inject) -> tuple[Fault, ...]:
+    def declare(inject: Inject) -> Inject:
         name = inject.__name__
-        return tuple(
+        _faults.extend(
             Fault(name, group, stage, magnitude, inject, refusal, blind) for stage in stages
         )
+        return inject
 
     return declare

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pillsnap.config.cells import CLASSIFICATION
 from pillsnap.engines import Batch
+from pillsnap.export.quantize.graph import COMPUTE
 from pillsnap.export.quantize.silenced import quantising
-from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Fault, Injection, fault
-from pillsnap.proof.onnx_edits import Weights, add_constant, change_all, insert_after, node
+from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Injection, fault
+from pillsnap.proof.onnx_edits import Weights, add_constant, change_all, insert_after
+from pillsnap.proof.roles import activations, find
 
 # Images that stand in for calibration data.
 _NOISE_BATCHES = 4
@@ -69,7 +70,7 @@ def half_overflow(bench: Bench) -> Injection:
         ),
         helper.make_node("Div", ["overflow/float", large], ["y"], name="overflow/Div"),
     )
-    return Injection(bench.save(insert_after(model, node(model, "Conv").output[0], *chain)))
+    return Injection(bench.save(insert_after(model, find(model, *COMPUTE)[0].output[0], *chain)))
 
 
 def _quantised(bench: Bench, quantise: Callable[[Path], object]) -> Injection:
@@ -124,9 +125,7 @@ def _saturated(bench: Bench, most: float) -> Injection:
 
     model = bench.model()
     limit = add_constant(model, "saturation/most", np.float32(most))
-    kind = "Relu" if bench.stage == CLASSIFICATION else "Mul"
-    outputs = [n.output[0] for n in model.graph.node if n.op_type == kind and "/act" in n.name]
-    for index, output in enumerate(outputs):
+    for index, output in enumerate(activations(model)):
         clip = helper.make_node("Clip", ["x", "", limit], ["y"], name=f"saturation/{index}")
         insert_after(model, output, clip)
     return Injection(bench.save(model))
@@ -145,15 +144,3 @@ def saturated_activations(bench: Bench) -> Injection:
 )
 def saturated_out_of_reach(bench: Bench) -> Injection:
     return _saturated(bench, 1e4)
-
-
-FAULTS: tuple[Fault, ...] = (
-    *half_weights,
-    *bfloat_weights,
-    *half_arithmetic,
-    *half_overflow,
-    *int8_without_calibration,
-    *int8_dynamic,
-    *saturated_activations,
-    *saturated_out_of_reach,
-)

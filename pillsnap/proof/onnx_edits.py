@@ -14,26 +14,6 @@ if TYPE_CHECKING:
 Weights = NDArray[Any]
 
 
-def convolutions(model: onnx.ModelProto) -> list[str]:
-    """Names of the weights of all convolutions with more than one input channel, in the order of
-    the graph."""
-    from onnx import numpy_helper
-
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    names = [node.input[1] for node in model.graph.node if node.op_type == "Conv"]
-    return [
-        name
-        for name in dict.fromkeys(names)
-        if name in weights and numpy_helper.to_array(weights[name])[0].size > 16
-    ]
-
-
-def middle(model: onnx.ModelProto) -> str:
-    """Name of the weight of a convolution in the middle of the network."""
-    names = convolutions(model)
-    return names[len(names) // 2]
-
-
 def float_weights(model: onnx.ModelProto) -> list[str]:
     """Names of all weights in float32."""
     import onnx
@@ -57,11 +37,6 @@ def change_all(model: onnx.ModelProto, how: Callable[[Weights], Weights]) -> onn
     for name in float_weights(model):
         change(model, name, how)
     return model
-
-
-def node(model: onnx.ModelProto, kind: str, name: str = "") -> onnx.NodeProto:
-    """The first node of a kind whose name has `name` in it."""
-    return next(node for node in model.graph.node if node.op_type == kind and name in node.name)
 
 
 def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:

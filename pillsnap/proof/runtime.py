@@ -10,10 +10,16 @@ import numpy as np
 from pillsnap.config.cells import STAGES
 from pillsnap.core.files import point_latest
 from pillsnap.core.hashes import canonical_json
+from pillsnap.data.maps import read_class_map
 from pillsnap.engines import Batch
+from pillsnap.engines.onnxruntime.libraries import find_missing
 from pillsnap.export.onnxfile import PREFIX
-from pillsnap.proof.fault import CLASSIFIER, Bench, Fault, Injection, fault
-from pillsnap.proof.onnx_edits import change, middle
+from pillsnap.pipeline.transforms import ClassifyTransform
+from pillsnap.proof.fault import CLASSIFIER, Bench, Injection, NotApplicable, fault
+from pillsnap.proof.onnx_edits import change
+from pillsnap.proof.roles import middle
+from pillsnap.proof.trial import proven_stages
+from pillsnap.proof.wrong_preprocessing import other_mean
 
 
 def restamped(bench: Bench, **entries: str) -> Injection:
@@ -27,6 +33,8 @@ def restamped(bench: Bench, **entries: str) -> Injection:
 
 @fault("runtime", "TensorRT was asked for and is not there", refusal="tensorrt")
 def provider_fell_back(bench: Bench) -> Injection:
+    if not find_missing("tensorrt"):
+        raise NotApplicable("TensorRT is there")
     return Injection(provider="tensorrt")
 
 
@@ -54,9 +62,11 @@ def stale_latest(bench: Bench) -> Injection:
 )
 def wrong_class_map(bench: Bench) -> Injection:
     right = bench.config.data.class_map
-    assert right is not None
-    codes = json.loads(right.read_bytes())
-    first, second = list(codes)[:2]
+    codes = {} if right is None else read_class_map(right)
+    if len(set(codes.values())) < 2:
+        raise NotApplicable("there is no class map with two names to swap")
+    first = next(iter(codes))
+    second = next(name for name in codes if codes[name] != codes[first])
     codes[first], codes[second] = codes[second], codes[first]
     other = bench.folder / "class_map.json"
     other.write_text(json.dumps(codes))
@@ -66,14 +76,15 @@ def wrong_class_map(bench: Bench) -> Injection:
 
 @fault(
     "runtime",
-    "the file is shipped with ImageNet's mean for 0.5",
+    "the file is shipped with another common mean",
     CLASSIFIER,
     refusal="preprocess.mean",
 )
 def shipped_with_other_mean(bench: Bench) -> Injection:
     entries = {entry.key: entry.value for entry in bench.model().metadata_props}
     transform = json.loads(entries[PREFIX + "preprocess"])
-    transform["mean"] = [0.485, 0.456, 0.406]
+    assert isinstance(bench.transform, ClassifyTransform)
+    transform["mean"] = list(other_mean(bench.transform).mean)
     return restamped(bench, preprocess=canonical_json(transform))
 
 
@@ -97,15 +108,6 @@ def answers_out_of_order(bench: Bench) -> Injection:
 @fault("runtime", "the file of the other stage", refusal="this model is for")
 def file_of_another_stage(bench: Bench) -> Injection:
     (other,) = set(STAGES) - {bench.stage}
+    if other not in proven_stages(bench.config):
+        raise NotApplicable(f"there is no {other} checkpoint to export")
     return Injection(bench.export(bench.config, other))
-
-
-FAULTS: tuple[Fault, ...] = (
-    *provider_fell_back,
-    *stale_latest,
-    *wrong_class_map,
-    *shipped_with_other_mean,
-    *report_of_another_model,
-    *answers_out_of_order,
-    *file_of_another_stage,
-)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from pillsnap.core.files import write_atomic
 from pillsnap.core.printable import printable_json
 from pillsnap.proof.catalogue import FAULTS
 from pillsnap.proof.explain_faults import EXPLAINABLE
-from pillsnap.proof.fault import GROUPS
-from pillsnap.proof.healthy import HEALTHY
+from pillsnap.proof.fault import GROUPS, Fault
+from pillsnap.proof.healthy import HEALTHY, Healthy
 from pillsnap.proof.stage_faults import STAGE_FAULTS
 
 # The size that counts.
@@ -22,28 +23,34 @@ SIZE = "coverage"
 
 
 def build_report(
+    stages: Sequence[str],
     trials: Sequence[dict[str, Any]],
     healthy: Sequence[dict[str, Any]],
     smallest: Sequence[dict[str, Any]],
     located: Sequence[dict[str, Any]],
     staged: Sequence[dict[str, Any]],
     explained: Sequence[dict[str, Any]],
+    inapplicable: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """The whole report, of Trial.as_dict, find_alarms, Smallest.as_dict, the diagnosis' nodes by
-    stage (stage, nodes, named), share_of and explain.
+    stage (stage, nodes, named), share_of, explain, and the faults that are none for these models
+    (kind of the finding that is lacking, fault, stage, why).
 
-    It is complete with every fault of the catalogue at both sizes under both profiles, every
-    healthy export, both stages, every fault of one stage, and every fault that an intervention
-    undoes.
+    It is complete with every fault of the stages that are proven at both sizes under both profiles,
+    every healthy export of them, every fault of one stage of a pipeline that has both, and every
+    fault that an intervention undoes.
     """
+    lacking = Counter(each["kind"] for each in inapplicable)
+    whole = len(stages) == len(STAGES)
     counted = [trial for trial in trials if trial["size"] == SIZE]
     strict = [trial for trial in counted if trial["profile"] == "strict"]
     return {
-        "complete": len(trials) == 2 * 2 * len(FAULTS)
-        and len(healthy) == len(HEALTHY)
-        and len(smallest) == len(located) == len(STAGES)
-        and len(staged) == len(STAGE_FAULTS)
-        and len(explained) == len(EXPLAINABLE),
+        "complete": len(trials) == 4 * (_of(stages, FAULTS) - lacking["trial"])
+        and len(healthy) == _of(stages, HEALTHY)
+        and len(smallest) == len(located) == len(stages)
+        and len(staged) == whole * len(STAGE_FAULTS) - lacking["staged"]
+        and len(explained) == _of(stages, EXPLAINABLE) - lacking["explained"],
+        "stages": list(stages),
         "faults": len(strict),
         "caught_strict": _caught(strict),
         "caught_practical": _caught(counted, "practical"),
@@ -65,6 +72,7 @@ def build_report(
             for trial in strict
             if not trial["caught"]
         ],
+        "inapplicable": list(inapplicable),
         "trials": list(trials),
         "healthy_exports": list(healthy),
         "smallest_by_tensor": list(smallest),
@@ -72,6 +80,10 @@ def build_report(
         "stage_shares": list(staged),
         "causes_stated": list(explained),
     }
+
+
+def _of(stages: Sequence[str], cases: Sequence[Fault] | Sequence[Healthy]) -> int:
+    return sum(case.stage in stages for case in cases)
 
 
 def _caught(trials: Sequence[dict[str, Any]], profile: str = "strict") -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pillsnap.proof.fault import Bench
-from pillsnap.proof.onnx_edits import convolutions
+from pillsnap.proof.roles import layers
 from pillsnap.proof.trial import judge_injection
 from pillsnap.proof.weights import scale_weight
 
@@ -45,8 +45,8 @@ class Smallest:
 
 
 def find_smallest(bench: Bench, threads: int, tensors: int = 3) -> Smallest:
-    """Bisect the scale, at smoke size, for convolutions at even distances from first to last."""
-    names = convolutions(bench.model())
+    """Bisect the scale, at smoke size, for layers at even distances from first to last."""
+    names = layers(bench.model())
     step = (len(names) - 1) / max(1, tensors - 1)
     chosen = dict.fromkeys(names[round(index * step)] for index in range(tensors))
     found = {name: _bisect(bench, name, threads) for name in chosen}

@@ -18,6 +18,8 @@ def render(report: dict[str, Any]) -> Iterator[str]:
     yield _row("all", report)
     smoke = (report["caught_strict_smoke"], report["caught_practical_smoke"])
     yield f"at smoke size: strict {smoke[0]}, practical {smoke[1]}"
+    for each in report["inapplicable"]:
+        yield f"not tried: {each['stage']} {each['fault']}: {each['why']}"
     for fault in report["uncaught"]:
         yield f"uncaught: {fault['stage']} {fault['fault']} ({fault['magnitude']})"
         yield f"  {fault['blind'] or fault['reason']}"

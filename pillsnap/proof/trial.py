@@ -8,23 +8,24 @@ from typing import Any
 
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.verdict import find_breaches
-from pillsnap.config.cells import DETECTION
+from pillsnap.config.cells import CLASSIFICATION, DETECTION, STAGES
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
 from pillsnap.config.tolerances import Tolerances
-from pillsnap.core.errors import first_line
-from pillsnap.engines.torch.checkpoints import stage_transform
+from pillsnap.core.errors import PillsnapError, first_line
+from pillsnap.engines.torch.checkpoints import checkpoint_path, stage_transform
 from pillsnap.export import export_onnx
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
 from pillsnap.proof.engine import ENGINE, Desk, register_faulty
-from pillsnap.proof.fault import Bench, Fault, Injection
+from pillsnap.proof.fault import Bench, Fault, Injection, NotApplicable
 
 SIZES = ("smoke", "coverage")
 PROFILES = ("strict", "practical")
 
-# Scenes take a hundred times as long as photos.
-COVERAGE_SCENES = 64
+# The most that coverage takes of a stage: there are hundreds of trials, and scenes take a hundred
+# times as long as photos.
+COVERAGE = {CLASSIFICATION: 480, DETECTION: 64}
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,20 @@ class Trial:
 
 def proof_config(config: Config, stage: str, out_dir: Path) -> Config:
     """A configuration with the sizes of the proof, and a place of its own for exports."""
-    compare = replace(config.compare, hard_per_bin=0)
-    if stage == DETECTION:
-        compare = replace(compare, max_total=min(compare.max_total, COVERAGE_SCENES))
+    most = min(config.compare.max_total, COVERAGE[stage])
+    compare = replace(config.compare, hard_per_bin=0, max_total=most)
     return replace(config, export=replace(config.export, compare=compare, out_dir=out_dir))
+
+
+def proven_stages(config: Config) -> tuple[str, ...]:
+    """The stages that have a checkpoint and validation data."""
+    val = config.data.val
+    data = {CLASSIFICATION: val.single, DETECTION: val.combo}
+    return tuple(
+        stage
+        for stage in STAGES
+        if data[stage] is not None and checkpoint_path(config.exp_dir, stage).exists()
+    )
 
 
 def make_bench(config: Config, stage: str, folder: Path) -> Bench:
@@ -74,8 +85,18 @@ def make_bench(config: Config, stage: str, folder: Path) -> Bench:
 
 
 def try_fault(fault: Fault, bench: Bench, size: str, threads: int) -> list[Trial]:
-    """Inject a fault and judge it at a size, under every profile."""
-    judged = judge_injection(fault.inject(bench), bench, size, threads)
+    """Inject a fault and judge it at a size, under every profile.
+
+    Raises:
+        NotApplicable: it is none for this model, or nothing differs on these data.
+    """
+    try:
+        injection = fault.inject(bench)
+    except NotApplicable:
+        raise
+    except PillsnapError as error:
+        raise NotApplicable(f"the fault cannot be made: {first_line(str(error))}") from error
+    judged = judge_injection(injection, bench, size, threads)
     return [
         Trial(
             fault.name,
@@ -87,7 +108,7 @@ def try_fault(fault: Fault, bench: Bench, size: str, threads: int) -> list[Trial
             profile,
             result.samples,
             result.verdict.name,
-            result.verdict.failed,
+            bool(caught_by(result)),
             caught_by(result),
             reason_of(result),
             round(result.seconds, 3),
@@ -99,7 +120,11 @@ def try_fault(fault: Fault, bench: Bench, size: str, threads: int) -> list[Trial
 def judge_injection(
     injection: Injection, bench: Bench, size: str, threads: int
 ) -> dict[str, CellResult]:
-    """The gate's judgement of a broken candidate by profile; both are of the same records."""
+    """The gate's judgement of a broken candidate by profile; both are of the same records.
+
+    Raises:
+        NotApplicable: at coverage size, not one image and not one output differs.
+    """
     config = injection.config or bench.config
     desk = Desk(threads)
     register_faulty(injection, desk)
@@ -123,6 +148,9 @@ def judge_injection(
         for outcome in outcomes:
             ledger.add(outcome)
         (results[profile],) = ledger.results()
+    around = injection.file is None and (injection.see or injection.say)
+    if around and size == SIZES[-1] and not desk.changed and results["strict"].metrics:
+        raise NotApplicable("not one of these images and outputs differs by it")
     return results
 
 
@@ -133,16 +161,16 @@ def _with_profile(config: Config, profile: str) -> Config:
 
 
 def caught_by(result: CellResult) -> tuple[str, ...]:
-    """Names of the figures outside the profile; of a candidate that was refused there are none."""
-    if not result.verdict.failed:
-        return ()
-    found = tuple(dict.fromkeys(breach.figure for breach in result.verdict.breaches))
-    return found or ("refused",)
+    """Names of the figures outside the profile, a reference without signal or not; ("refused",) for
+    a candidate that came to no figures."""
+    if result.verdict.failed and not result.metrics:
+        return ("refused",)
+    return tuple(dict.fromkeys(breach.figure for breach in result.verdict.breaches))
 
 
 def reason_of(result: CellResult) -> str:
     """The gate's reason in one line; of a candidate that passed, how far its figures are."""
-    if result.verdict.failed:
+    if caught_by(result):
         return first_line(result.verdict.reason)
     values = ((item.name, result.metrics.get(item.name)) for item in fields(Tolerances))
     return ", ".join(f"{name} {value:.2g}" for name, value in values if value is not None)

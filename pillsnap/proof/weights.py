@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Fault, Injection, fault
-from pillsnap.proof.onnx_edits import Weights, change, change_all, convolutions, middle, node
+from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Injection, NotApplicable, fault
+from pillsnap.proof.onnx_edits import Weights, change, change_all
+from pillsnap.proof.roles import classifier_head, heads, layers, middle
+from pillsnap.tasks import read_samples
 
 
 def scale_weight(bench: Bench, name: str, scale: float) -> Injection:
@@ -25,7 +27,7 @@ def tensor_off_1_per_mille(bench: Bench) -> Injection:
 
 
 def _flip(bench: Bench, bit: int) -> Injection:
-    """Flip a bit of the largest weight of the middle convolution."""
+    """Flip a bit of the largest weight of the middle layer."""
 
     def flip(weights: Weights) -> Weights:
         bits = weights.view(np.uint32).ravel()
@@ -53,18 +55,25 @@ def mantissa_bit_flipped(bench: Bench) -> Injection:
 
 @fault("weights", "two rows of the head swapped", CLASSIFIER)
 def class_rows_swapped(bench: Bench) -> Injection:
+    # Of classes that photos show.
+    labels = {s.label for s in read_samples(bench.config, bench.stage) if s.label is not None}
+    if len(labels) < 2:
+        raise NotApplicable("the photos are of one class alone")
+    one, other = sorted(labels)[:2]
+    classes = bench.config.classification.num_classes
+
     def swap(weights: Weights) -> Weights:
-        weights[[3, 7]] = weights[[7, 3]]
+        of_class = np.moveaxis(weights, list(weights.shape).index(classes), 0)
+        of_class[[one, other]] = of_class[[other, one]]
         return weights
 
     model = bench.model()
-    head = node(model, "Gemm")
-    for name in head.input[1:]:
+    for name in classifier_head(model).input[1:]:
         change(model, name, swap)
     return Injection(bench.save(model))
 
 
-@fault("weights", "one output channel of one convolution is zero")
+@fault("weights", "one output channel of one layer is zero")
 def channel_zeroed(bench: Bench) -> Injection:
     def zero(weights: Weights) -> Weights:
         weights[len(weights) // 2] = 0
@@ -84,32 +93,42 @@ def old_checkpoint(bench: Bench) -> Injection:
     return Injection(bench.save(change_all(bench.model(), earlier)))
 
 
-@fault("weights", "the head of stride 32 is zero", DETECTOR)
-def dead_head(bench: Bench) -> Injection:
+def _dead(bench: Bench, stride: int) -> Injection:
+    """The head of one stride, by its place, is zero."""
     model = bench.model()
-    for name in [t.name for t in model.graph.initializer]:
-        if ".cv2.2." in name or ".cv3.2." in name:
-            change(model, name, np.zeros_like)
+    for name in heads(model)[stride]:
+        change(model, name, np.zeros_like)
     return Injection(bench.save(model))
 
 
-@fault("weights", "the last convolution before the head lost its bias")
+@fault("weights", "the head of the smallest stride is zero", DETECTOR)
+def dead_head_of_small_boxes(bench: Bench) -> Injection:
+    return _dead(bench, 0)
+
+
+@fault("weights", "the head of the middle stride is zero", DETECTOR)
+def dead_head_of_middle_boxes(bench: Bench) -> Injection:
+    return _dead(bench, len(heads(bench.model())) // 2)
+
+
+@fault("weights", "the head of the largest stride is zero", DETECTOR)
+def dead_head(bench: Bench) -> Injection:
+    return _dead(bench, -1)
+
+
+@fault("weights", "the last layer with a bias lost it")
 def bias_lost(bench: Bench) -> Injection:
+    from onnx import numpy_helper
+
     model = bench.model()
-    last = convolutions(model)[-1]
-    biases = [n.input[2] for n in model.graph.node if last in n.input and len(n.input) > 2]
-    return Injection(bench.save(change(model, biases[0], np.zeros_like)))
-
-
-FAULTS: tuple[Fault, ...] = (
-    *tensor_off_1_percent,
-    *tensor_off_1_per_mille,
-    *exponent_bit_flipped,
-    *sign_bit_flipped,
-    *mantissa_bit_flipped,
-    *class_rows_swapped,
-    *channel_zeroed,
-    *old_checkpoint,
-    *dead_head,
-    *bias_lost,
-)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    of_layers = {
+        node.input[1]: node.input[2]
+        for node in model.graph.node
+        if len(node.input) > 2 and node.input[2] in weights
+    }
+    biases = [of_layers[name] for name in layers(model) if name in of_layers]
+    for bias in reversed(biases):
+        if numpy_helper.to_array(weights[bias]).any():
+            return Injection(bench.save(change(model, bias, np.zeros_like)))
+    raise NotApplicable("no layer has a bias")

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from pillsnap.config.cells import STAGES
+from pillsnap.engines.torch.checkpoints import checkpoint_path
 from tests.plugin.project import Project
 
 ITEMS = """
@@ -49,6 +51,9 @@ def test_others(request):
 @pytest.fixture
 def proof(project: Project) -> Project:
     (project.path / "tests" / "test_items.py").write_text(ITEMS)
+    for stage in STAGES:
+        checkpoint_path(project.path / "exp", stage).parent.mkdir(parents=True, exist_ok=True)
+        checkpoint_path(project.path / "exp", stage).touch()
     return project
 
 
@@ -76,7 +81,6 @@ def test_a_part_of_the_proof_does_not_replace_a_report(proof: Project) -> None:
 
 
 def test_a_report_that_cannot_be_written_is_exit_3(proof: Project) -> None:
-    (proof.path / "exp").mkdir()
     (proof.path / "exp" / "export").write_text("in the way")
     result = proof.run("-m", "proof", engine=None)
     assert result.ret == 3

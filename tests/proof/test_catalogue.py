@@ -19,12 +19,14 @@ from pillsnap.proof.catalogue import find_fault
 from pillsnap.proof.exporting import traced
 from pillsnap.proof.fault import Bench, Injection
 from pillsnap.proof.healthy import HEALTHY, find_alarms
-from pillsnap.proof.onnx_edits import insert_after, middle, node
-from pillsnap.proof.preprocessing import feed, letterboxed, reread
+from pillsnap.proof.onnx_edits import insert_after
+from pillsnap.proof.preprocessing import feed, reread
+from pillsnap.proof.roles import find, middle
 from pillsnap.proof.runtime import restamped
 from pillsnap.proof.smallest import find_smallest
 from pillsnap.proof.trial import Trial, alarms, judge_injection, try_fault
 from pillsnap.proof.weights import scale_weight
+from pillsnap.proof.wrong_preprocessing import letterboxed
 from tests.proof.conftest import MakeBench
 
 
@@ -42,7 +44,7 @@ def test_without_a_fault_the_path_of_faults_is_quiet(stage: str, bench_of: MakeB
 
 def insert_identity(bench: Bench) -> Injection:
     model = bench.model()
-    for tensor in (model.graph.input[0].name, node(model, "Conv").output[0], "logits"):
+    for tensor in (model.graph.input[0].name, find(model, "Conv")[0].output[0], "logits"):
         identity = helper.make_node("Identity", ["x"], ["y"], name=f"control/{tensor}")
         insert_after(model, tensor, identity)
     return Injection(bench.save(model))

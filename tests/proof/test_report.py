@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,11 @@ def explained() -> list[dict[str, Any]]:
     ]
 
 
+def built(*parts: list[dict[str, Any]], stages: Sequence[str] = STAGES) -> dict[str, Any]:
+    """The report of a proof in which everything could be tried."""
+    return build_report(stages, *parts, [])
+
+
 def test_the_catalogue_is_whole() -> None:
     assert len(FAULTS) >= 40
     assert len({fault.id for fault in FAULTS}) == len(FAULTS)
@@ -98,7 +104,7 @@ def test_healthy_exports_are_many_and_various() -> None:
 
 
 def test_the_report_counts_what_was_caught() -> None:
-    report = build_report(trials(), healthy(2), smallest(), located(), staged(), explained())
+    report = built(trials(), healthy(2), smallest(), located(), staged(), explained())
     boxes = sum(fault.group == "boxes" for fault in FAULTS)
     blind = [fault for fault in FAULTS if fault.blind]
     assert report["complete"]
@@ -138,11 +144,40 @@ def test_a_cause_is_expected_of_faults_that_something_undoes() -> None:
 def test_a_part_of_the_proof_is_not_complete(lacking: int) -> None:
     parts = [trials(), healthy(0), smallest(), located(), staged(), explained()]
     parts[lacking].pop()
-    assert not build_report(*parts)["complete"]
+    assert not built(*parts)["complete"]
+
+
+def test_a_proof_is_of_the_stages_that_there_are() -> None:
+    stage = STAGES[0]
+    parts = [
+        [each for each in part if each["stage"] == stage]
+        for part in (trials(), smallest(), located(), explained())
+    ]
+    faults, scales, nodes, causes = parts
+    exports = [{"id": case.id, "alarms": []} for case in HEALTHY if case.stage == stage]
+    report = built(faults, exports, scales, nodes, [], causes, stages=[stage])
+    assert report["complete"]
+    assert report["stages"] == [stage]
+    assert report["faults"] == sum(fault.stage == stage for fault in FAULTS)
+    assert not built(faults, exports, scales, nodes, [], causes)["complete"]
+
+
+def test_what_a_model_has_nothing_of_is_named_and_does_not_lack() -> None:
+    lacking = FAULTS[0]
+    tried = [
+        each for each in trials() if (each["fault"], each["stage"]) != (lacking.name, lacking.stage)
+    ]
+    parts = [tried, healthy(0), smallest(), located(), staged(), explained()]
+    assert not built(*parts)["complete"]
+    why = {"kind": "trial", "fault": lacking.name, "stage": lacking.stage, "why": "no such node"}
+    report = build_report(STAGES, *parts, [why])
+    assert report["complete"]
+    assert report["faults"] == len(FAULTS) - 1
+    assert f"not tried: {lacking.stage} {lacking.name}: no such node" in render(report)
 
 
 def test_the_table_shows_rates_and_what_was_missed() -> None:
-    report = build_report(trials(), healthy(0), smallest(), located(), staged(), explained())
+    report = built(trials(), healthy(0), smallest(), located(), staged(), explained())
     lines = list(render(report))
     rows = {line.split()[0]: line.split() for line in lines}
     assert rows["all"][1:4] == [
@@ -166,7 +201,7 @@ def test_the_table_shows_rates_and_what_was_missed() -> None:
 
 def test_the_report_is_written_whole(tmp_path: Path) -> None:
     config = Config(Paths(tmp_path))
-    report = build_report(trials(), healthy(0), smallest(), located(), staged(), explained())
+    report = built(trials(), healthy(0), smallest(), located(), staged(), explained())
     path = write_report(report, config)
     assert path == tmp_path / "export" / "proof_report.json"
     assert json.loads(path.read_text()) == report
