@@ -336,10 +336,10 @@ def real_metrics() -> tuple[Metrics, Metrics]:
     recorder = DetectionRecorder((8, 16, 32), (64, 64), Nms())
     geometries = [Geometry(ratio=1.0, left=0, top=0, width=64, height=64)] * 4
     boxes = recorder.columns(scenes, geometries, rows, rows[..., :6] + np.float32(0.001))
-    content = np.arange(4 * 32, dtype=np.uint8).reshape(4, 32)
+    content = np.arange(20 * 32).astype(np.uint8).reshape(20, 32)
     return (
         classification_figures({**columns, "content": content}, 5).metrics,
-        detection_figures({**boxes, "content": content}, (8, 16, 32), 100, 0).metrics,
+        detection_figures({**boxes, "content": content[:4]}, (8, 16, 32), 100, 0).metrics,
     )
 
 
