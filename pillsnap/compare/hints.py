@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pillsnap.compare.figures import Metrics
+from pillsnap.compare.limits import exceeds
 from pillsnap.compare.verdict import BUDGET, CERTIFIED, Breach
 from pillsnap.config.figures import FIGURES
 
@@ -56,5 +57,8 @@ def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
 
 
 def _stride_broke(row: Mapping[str, Any]) -> bool:
-    limits = {figure.name: figure.noise for figure in FIGURES if figure.per_stride}
-    return any((row[name] or 0) > limit for name, limit in limits.items() if limit is not None)
+    return any(
+        exceeds(row[figure.name] or 0, figure.noise)
+        for figure in FIGURES
+        if figure.per_stride and figure.noise is not None
+    )

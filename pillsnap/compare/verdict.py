@@ -9,6 +9,7 @@ from typing import Literal
 
 from pillsnap.compare.certify import Certified, certify, certify_bound, in_words
 from pillsnap.compare.figures import Figures, Metrics
+from pillsnap.compare.limits import exceeds
 from pillsnap.config.figures import FIGURES, Figure
 from pillsnap.config.tolerances import Profiles, Tolerances
 
@@ -23,10 +24,12 @@ CERTIFIED = "_certified"
 # Where a figure of speed or memory breaches.
 BUDGET = "budget"
 
+_LOSSES = {figure.name for figure in FIGURES if figure.loss}
+
 
 @dataclass(frozen=True)
 class Breach:
-    """One figure outside its tolerance, and where it was found (a stride, say)."""
+    """One figure outside its tolerance, and where it was found (a stride, say); of mAP the loss."""
 
     figure: str
     value: float
@@ -36,7 +39,10 @@ class Breach:
     def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""
         digits = ".3g" if f"{self.value:.3g}" != f"{self.limit:.3g}" else ".9g"
-        return f"{self.figure} {self.value:{digits}} > {self.limit:{digits}}{place}"
+        value = f"{self.value:{digits}}"
+        if self.figure in _LOSSES:
+            value = f"-{value}, a loss"
+        return f"{self.figure} {value} > {self.limit:{digits}}{place}"
 
 
 @dataclass(frozen=True)
@@ -108,11 +114,13 @@ def judge(
             (name for name in LOOSER if not outside(name) and not uncertified(name)), None
         )
         return Verdict("breach", breaches, reason, looser)
-    return Verdict("within_tolerance" if _drifted(metrics) else "equivalent")
+    gains = _gains(metrics, getattr(profiles, profile))
+    drifted = gains or _drifted(metrics)
+    return Verdict("within_tolerance" if drifted else "equivalent", reason="; ".join(gains))
 
 
 def certified(metrics: Metrics, tolerances: Tolerances) -> dict[str, Certified]:
-    """What the sample certifies of every rate and mAP delta that was measured, by figure."""
+    """What the sample certifies of every rate and mAP loss that was measured, by figure."""
     found = {}
     for figure in sorted(FIGURES, key=_is_resampled):
         how = figure.certified
@@ -121,7 +129,7 @@ def certified(metrics: Metrics, tolerances: Tolerances) -> dict[str, Certified]:
             continue
         if _is_resampled(figure):
             if metrics.get(figure.name) is not None:
-                upper, images = metrics[f"{figure.name}_upper"], metrics["map_images"]
+                upper, images = metrics[f"{figure.name}_upper"], metrics["map_distinct_images"]
                 found[figure.name] = certify_bound(upper, images, limit)
         # Boxes are no independent trials, since they share images and a pair counts on both sides:
         # take their bound as a lower limit of what the sample leaves open.
@@ -163,7 +171,7 @@ def find_over_budget(performance: Metrics, budgets: Mapping[str, float]) -> tupl
     return tuple(
         Breach(name, value, limit, BUDGET)
         for name, limit in budgets.items()
-        if (value := math.inf if performance[name] is None else performance[name]) > limit
+        if exceeds(value := math.inf if performance[name] is None else performance[name], limit)
     )
 
 
@@ -193,8 +201,8 @@ def find_breaches(metrics: Metrics, tolerances: Tolerances) -> tuple[Breach, ...
         if limit is None:
             continue
         for value, where in _values(figure, metrics):
-            if value is not None and abs(value) > limit:
-                found.append(Breach(figure.name, abs(value), limit, where))
+            if value is not None and exceeds(held := figure.held(value), limit):
+                found.append(Breach(figure.name, held, limit, where))
     if tolerances.raw_score_err is not None and metrics.get("class_flips"):
         found.append(Breach("class_flips", metrics["class_flips"], 0))
     return tuple(found)
@@ -213,4 +221,16 @@ def _drifted(metrics: Metrics) -> bool:
     """Whether a cell shows more than the numeric noise of a healthy float32 export."""
     limits = {figure.name: figure.noise for figure in FIGURES if figure.noise is not None}
     limits["class_flips"] = 0
-    return any((metrics.get(name) or 0) > limit for name, limit in limits.items())
+    return any(exceeds(metrics.get(name) or 0, limit) for name, limit in limits.items())
+
+
+def _gains(metrics: Metrics, tolerances: Tolerances) -> list[str]:
+    """In words, every figure that is better than the reference's by more than it may be worse."""
+    return [
+        f"{figure.name} {gain:+.3g} is a gain beyond {limit:.3g}: drift, no breach"
+        for figure in FIGURES
+        if figure.loss
+        and (limit := getattr(tolerances, figure.limited_by)) is not None
+        and (gain := metrics.get(figure.name)) is not None
+        and exceeds(gain, limit)
+    ]

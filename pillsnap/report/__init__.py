@@ -207,7 +207,7 @@ def _stage(
                 "map_0_5": box_metrics.get("map_0_5_delta"),
                 "map_0_5_0_95": box_metrics.get("map_0_5_0_95_delta"),
             },
-            "notes": [*notes(worst, outcome, facts.budgets), *facts.release.notes(stage)],
+            "notes": [*notes(worst, outcome, config, facts.budgets), *facts.release.notes(stage)],
         },
     }
 

@@ -8,9 +8,12 @@ from typing import Any
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.result import CellResult
 from pillsnap.config.cells import Cell
-from pillsnap.config.settings import Compare
+from pillsnap.config.settings import Compare, Config
 from pillsnap.data.datasets import listed
+from pillsnap.data.sampling import BOXED
 from pillsnap.engines import find_entry
+from pillsnap.report.remarks import sample_notes
+from pillsnap.tasks import task_of
 
 
 def sample_policy(cell: Cell, compare: Compare) -> str:
@@ -28,10 +31,14 @@ def sample_policy(cell: Cell, compare: Compare) -> str:
             f"seed {compare.seed}"
         )
     by = "".join(f", stratified by {key}" for key in compare.stratify_by)
+    if task_of(cell.stage).scenes:
+        by += f", at least {100 * BOXED:.0f} % with labelled boxes where the data have so many"
     return f"{compare.sample_count} at random{by}, seed {compare.seed}"
 
 
-def notes(result: CellResult, outcome: Outcome | None, budgets: Mapping[str, float]) -> list[str]:
+def notes(
+    result: CellResult, outcome: Outcome | None, config: Config, budgets: Mapping[str, float]
+) -> list[str]:
     """What the figures do not show by themselves."""
     found = []
     metrics = result.metrics
@@ -40,6 +47,8 @@ def notes(result: CellResult, outcome: Outcome | None, budgets: Mapping[str, flo
             f"{result.cell.stage}: classes asked for {metrics['classes_asked']:,}, in the data "
             f"{metrics['classes_available']:,}, covered {metrics['classes_covered']:,}"
         )
+    if result.verdict.reason and not result.verdict.failed:
+        found.append(result.verdict.reason)
     if result.verdict.looser:
         found.append(f"profile {result.verdict.looser} would have held")
     if metrics.get("top1_near_ties"):
@@ -49,6 +58,7 @@ def notes(result: CellResult, outcome: Outcome | None, budgets: Mapping[str, flo
         )
     if metrics.get("map_reason"):
         found.append(f"mAP is null: {metrics['map_reason']}")
+    found += sample_notes(result, config.nms)
     found += _of_data(result)
     if result.unreadable:
         found.append(f"{len(result.unreadable)} images could not be read: see cells[].unreadable")

@@ -7,7 +7,9 @@ import textwrap
 from typing import Any
 
 from pillsnap.compare.certify import Certified, in_words
+from pillsnap.config.figures import Figure
 from pillsnap.core.printable import printable
+from pillsnap.report.remarks import remarks
 from pillsnap.tasks import task_of
 
 WIDTH = 80
@@ -79,10 +81,10 @@ def _row(cell: dict[str, Any]) -> list[str]:
         value = cell["metrics"].get(figure.name)
         limit = cell["tolerances"].get(figure.limited_by)
         if value is not None:
-            figures.append(
-                f"{figure.label} {value:.2g}" + ("" if limit is None else f"/{limit:.2g}")
-            )
+            figures.append(_against(figure, value, limit))
     lines = [*heads, *_wrap("  ".join(figures), indent=2)]
+    for remark in remarks(cell["metrics"]):
+        lines += _wrap(remark, indent=2)
     if cell["accuracy"] is not None:
         lines += _wrap(_accuracy(cell), indent=2)
     if cell["execution"] is not None:
@@ -103,6 +105,13 @@ def _row(cell: dict[str, Any]) -> list[str]:
     if cell["verdict"] not in ("breach", "inconclusive"):  # theirs stand with the verdict
         lines += _diagnosis(cell["diagnosis"])
     return lines
+
+
+def _against(figure: Figure, value: float, limit: float | None) -> str:
+    """Such as "p99 4e-14/5e-06", and of what may fall so far alone, "mAP +0.025/-0.02"."""
+    sign = "+" if figure.loss and value else ""
+    text = f"{figure.label} {value:{sign}.2g}"
+    return text if limit is None else f"{text}/{'-' if figure.loss else ''}{limit:.2g}"
 
 
 def _diagnosis(found: dict[str, Any] | None) -> list[str]:

@@ -50,14 +50,16 @@ Metrics = Annotated[
 class Certified(Part):
     certified_upper: Rate = Field(
         description="One-sided 95 % bound: Clopper-Pearson for rates, a paired bootstrap over "
-        "images for mAP deltas; null without trials"
+        "images for the loss of mAP; null without trials"
     )
     tolerance: Number | None
     certifies: Flag | None = Field(
         description="The bound is within the tolerance; null where that is null"
     )
-    trials: Count = Field(description="Samples, boxes or, of an mAP delta, images")
-    failures: Count | None = Field(description="null for an mAP delta")
+    trials: Count = Field(
+        description="Samples, boxes or, of mAP, images; copies of an image count once"
+    )
+    failures: Count | None = Field(description="null for mAP")
     samples_needed: Natural | None = Field(
         description="Fewest trials that would, with no further failure; null where none do"
     )
@@ -65,7 +67,7 @@ class Certified(Part):
 
 class Breach(Part):
     figure: Text
-    value: Number | None
+    value: Number | None = Field(description="Of an mAP delta the loss: reference minus candidate")
     limit: Number
     where: Text
 
@@ -176,8 +178,8 @@ class Cell(Part):
     )
     tolerances: Numbers = Field(description="The profile in force; null is not judged")
     certified: dict[str, Certified] = Field(
-        description="What the sample supports of rates and mAP deltas; only --gate-strict judges "
-        "by it",
+        description="What the sample supports of rates and of the loss of mAP; only --gate-strict "
+        "judges by it",
         json_schema_extra={
             "propertyNames": {"enum": [f.name for f in FIGURES if f.certified is not None]}
         },
