@@ -14,7 +14,7 @@ from pillsnap.data.categories import Categories
 from pillsnap.data.cocolabels import read_coco_boxes
 from pillsnap.data.labels import Box, LabelFile, read_yolo_boxes
 from pillsnap.data.listing import IMAGE_SUFFIXES, folder_rows, list_images, manifest_rows
-from pillsnap.data.maps import read_class_map
+from pillsnap.data.maps import read_class_map, without_code
 from pillsnap.data.spellings import Spellings, compose
 
 
@@ -56,6 +56,7 @@ class Dataset:
         unlabelled: scenes without a label file, which count as scenes without pills.
         polygons: boxes that are given as polygons.
         copies: boxes that labels give twice, which count once.
+        without_code: what is to be said of classes that no code leads to.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Dataset:
     unlabelled: int = 0
     polygons: int = 0
     copies: int = 0
+    without_code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,17 +128,9 @@ def _singles(config: Config) -> Dataset | None:
             where=f"{config.source}: data.class_map",
             expected="a JSON file {mapping_code: class index}",
         )
-    class_map = read_class_map(map_path)
     count = config.classification.num_classes
-    for name, index in class_map.items():
-        if index >= count:
-            raise DataError(
-                "a class index beyond the classifier's head",
-                where=f"{map_path}: {name}",
-                got=index,
-                expected=f"0 to {count - 1}, as classification.num_classes is {count}",
-            )
-    found, names = Dataset(), Spellings()
+    class_map = read_class_map(map_path, count)
+    found, names = Dataset(without_code=without_code(class_map.values(), count)), Spellings()
     strangers: dict[str, str] = {}
     listing = not source.is_file()
     # A manifest's paths are relative to its folder.

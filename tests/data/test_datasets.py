@@ -35,7 +35,7 @@ from pillsnap.data.datasets import (
 )
 from pillsnap.data.labels import Box
 from pillsnap.data.listing import IMAGE_SUFFIXES
-from pillsnap.data.maps import read_class_map, read_edi_map
+from pillsnap.data.maps import read_class_map, read_edi_map, without_code
 from pillsnap.pipeline import images
 
 
@@ -185,10 +185,19 @@ def test_an_image_outside_of_the_class_folders(tmp_path: Path) -> None:
     assert str(tmp_path / "val/b.jpg") in refusal(lambda: singles(tmp_path))
 
 
-def test_several_names_may_share_an_index(tmp_path: Path) -> None:
-    touch(tmp_path / "val", "K-1/a.jpg", "other name/a.jpg")
-    samples = singles(tmp_path, {"K-1": 2, "other name": 2})
-    assert [sample.label for sample in samples] == [2, 2]
+def test_two_codes_of_one_index_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "val", "K-1/a.jpg", "K-2/a.jpg")
+    message = refusal(lambda: singles(tmp_path, {"K-1": 2, "K-0": 1, "K-2": 2}))
+    assert "class_map.json: K-2" in message
+    assert "K-1 and K-2 have index 2" in message
+
+
+def test_classes_without_a_code_are_told(tmp_path: Path) -> None:
+    touch(tmp_path / "val", "K-1/a.jpg")
+    assert "no code for 4,998 of 5,000 classes: 1, 2, 4, 5, 6, 7, 8, 9 and 4,990 more;" in str(
+        dataset(tmp_path).without_code
+    )
+    assert without_code([1, 0, 2], 3) is None
 
 
 def test_an_index_beyond_the_head(tmp_path: Path) -> None:
@@ -275,7 +284,7 @@ def test_broken_manifests(tmp_path: Path, text: str | bytes, parts: list[str]) -
 def test_maps(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
     path.write_text('\ufeff{"K-1": 0, "약": 7}', encoding="utf-8")
-    assert read_class_map(path) == {"K-1": 0, "약": 7}
+    assert read_class_map(path, 8) == {"K-1": 0, "약": 7}
     path.write_text('{"K-1": "0123"}')
     assert read_edi_map(path) == {"K-1": "0123"}
 
@@ -300,23 +309,23 @@ def test_maps(tmp_path: Path) -> None:
 def test_broken_maps(tmp_path: Path, text: str, part: str) -> None:
     path = tmp_path / "map.json"
     path.write_text(text)
-    assert part in refusal(lambda: read_class_map(path))
+    assert part in refusal(lambda: read_class_map(path, 8))
     assert str(path) in refusal(lambda: read_edi_map(path))
 
 
 def test_names_of_a_map_are_composed_and_may_not_differ_in_their_form_alone(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
     path.write_text(json.dumps({DECOMPOSED: 0}))
-    assert read_class_map(path) == {COMPOSED: 0}
+    assert read_class_map(path, 8) == {COMPOSED: 0}
     path.write_text(json.dumps({DECOMPOSED: 0, COMPOSED: 0}))
-    assert read_class_map(path) == {COMPOSED: 0}
+    assert read_class_map(path, 8) == {COMPOSED: 0}
     path.write_text(json.dumps({DECOMPOSED: 0, COMPOSED: 1}))
-    assert "Unicode form" in refusal(lambda: read_class_map(path))
+    assert "Unicode form" in refusal(lambda: read_class_map(path, 8))
 
 
 def test_missing_maps_and_numbers_for_codes(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
-    assert "cannot be read" in refusal(lambda: read_class_map(path))
+    assert "cannot be read" in refusal(lambda: read_class_map(path, 8))
     path.write_text('{"K-1": 123}')
     assert "leading zeros" in refusal(lambda: read_edi_map(path))
 

@@ -89,9 +89,13 @@ def test_what_is_left_out_or_taken_otherwise_is_said(project: Project) -> None:
     label = (combo / "labels/04.txt").read_text()
     (combo / "labels/04.txt").write_text(label * 2)
     (combo / "labels/05.txt").write_text("0 0.1 0.1 0.4 0.1 0.4 0.4\n")
-    result = project.run("-m", "smoke", "--stage", "detection")
+    shutil.rmtree(project.path / "single/K-2")
+    codes = {"K-0": 0, "K-1": 1, "K-3": 3}
+    (project.path / "class_map.json").write_text(json.dumps(codes))
+    result = project.run("-m", "smoke")
     assert result.ret == 0
-    compare = project.report()["stages"]["detection"]["compare"]
+    stages = project.report()["stages"]
+    compare = stages["detection"]["compare"]
     assert compare["data"] == {
         "images": 12,
         "left_out": {".heic": 1},
@@ -108,6 +112,9 @@ def test_what_is_left_out_or_taken_otherwise_is_said(project: Project) -> None:
     ):
         assert said in compare["notes"]
         assert f"note: {said}" in shown
+    said = "class_map has no code for 1 of 4 classes: 2; infer and the service answer them with"
+    assert said in " ".join(stages["classification"]["compare"]["notes"])
+    assert f"note: {said}" in shown
 
 
 def test_boxes_of_a_coco_file_are_of_the_detectors_classes(project: Project) -> None:
