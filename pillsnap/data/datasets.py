@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
@@ -108,6 +109,13 @@ def read_dataset(config: Config, source: Source) -> Dataset:
             hint=f"convert {listed(found.left_out)}" if found.left_out else None,
         )
     found.samples.sort(key=lambda sample: sample.id)
+    for first, second in pairwise(found.samples):
+        if first.id == second.id:
+            raise DataError(
+                "an image that is listed twice, by names that lead to one file",
+                where=second.path,
+                hint="leave it once in the manifest or label file",
+            )
     return found
 
 
@@ -200,18 +208,21 @@ def _add_coco(found: Dataset, image_ids: Iterable[str], combo: Combo, labels: Pa
     images = combo.images
     entries, categories = read_coco_boxes(labels)
     names = Spellings()
-    spelled = {names.find(images, name): entry for name, entry in entries.items()}
+    spelled = [(names.find(images, name), entry) for name, entry in entries.items()]
+    known = {name for name, _ in spelled}
     for image_id in image_ids:
-        if image_id not in spelled:
+        if image_id not in known:
+            foreign = next((name for name in known if "\\" in name), None)
             raise DataError(
                 "an image without labels",
                 where=images / image_id,
+                got=foreign and f"a path of Windows that leads to none: {foreign}",
                 expected=f"an entry of images with this file_name in {labels}",
                 hint="add it (without annotations if there is no pill), or take the image out",
             )
     found.categories = None if combo.single_cls else categories
     # An image that is listed but not there becomes a sample too: reading it will name it.
-    for image_id, entry in spelled.items():
+    for image_id, entry in spelled:
         boxes = tuple(entry.boxes)
         if combo.single_cls:
             boxes = tuple(replace(box, class_id=0) for box in boxes)

@@ -23,7 +23,7 @@ from pillsnap.config.settings import (
     Paths,
     Validation,
 )
-from pillsnap.core.errors import DataError
+from pillsnap.core.errors import DataError, ImageError
 from pillsnap.data.calibration import read_calibration
 from pillsnap.data.datasets import (
     SCENES,
@@ -278,6 +278,23 @@ def test_broken_manifests(tmp_path: Path, text: str | bytes, parts: list[str]) -
     assert [part for part in parts if part not in message] == []
 
 
+def test_paths_of_windows_in_a_manifest(tmp_path: Path) -> None:
+    touch(tmp_path / "sub", f"x/{DECOMPOSED}.jpg", "a\\b.jpg", "a/b.jpg")
+    text = f"image_path,mapping_code\n.\\x\\{COMPOSED}.jpg,K-1\na\\b.jpg,K-1\n"
+    samples = manifest(tmp_path, text + "C:\\x\\c.jpg,K-2\n")
+    # What has a backslash in its name is meant by it; what leads nowhere is named when it is read.
+    assert [sample.id for sample in samples] == ["C:\\x\\c.jpg", "a\\b.jpg", f"x/{DECOMPOSED}.jpg"]
+    with pytest.raises(ImageError, match=r"a backslash, as on Windows, .*(?s:.*)path with /"):
+        images.read_image(samples[0].path)
+
+
+def test_a_file_that_two_names_lead_to_is_no_two_images(tmp_path: Path) -> None:
+    touch(tmp_path / "sub", "x/b.jpg")
+    text = "image_path,mapping_code\nx\\b.jpg,K-1\nx/b.jpg,K-1\n"
+    message = refusal(lambda: manifest(tmp_path, text))
+    assert "listed twice" in message and str(tmp_path / "sub/x/b.jpg") in message
+
+
 # --- maps ------------------------------------------------------------------------------------
 
 
@@ -435,6 +452,24 @@ def coco(folder: Path, **changes: Any) -> list[Sample]:
     }
     (folder / "labels.json").write_text(json.dumps(tables))
     return scenes(folder, "labels.json")
+
+
+def test_paths_of_windows_in_a_coco_file(tmp_path: Path) -> None:
+    def entries(name: str) -> list[dict[str, Any]]:
+        names = (name, "a.jpg")
+        return [
+            {"id": 7 - 4 * place, "file_name": file, "width": 200, "height": 100}
+            for place, file in enumerate(names)
+        ]
+
+    samples = coco(tmp_path, images=entries("sub\\b.jpg"))
+    assert [sample.id for sample in samples] == ["a.jpg", "sub/b.jpg"]
+    assert len(samples[1].boxes or ()) == 2
+    message = refusal(lambda: coco(tmp_path, images=entries("C:\\x\\b.jpg")))
+    assert "an image without labels" in message and str(tmp_path / "images/sub/b.jpg") in message
+    assert "got:      a path of Windows that leads to none: C:\\x\\b.jpg" in message
+    both = [*entries("sub\\b.jpg"), {**entries("sub/b.jpg")[0], "id": 8}]
+    assert "listed twice" in refusal(lambda: coco(tmp_path, images=both))
 
 
 def test_coco_labels(tmp_path: Path) -> None:
