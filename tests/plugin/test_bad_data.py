@@ -90,6 +90,11 @@ def test_what_is_left_out_or_taken_otherwise_is_said(project: Project) -> None:
     (combo / "labels/04.txt").write_text(label * 2)
     (combo / "labels/05.txt").write_text("0 0.1 0.1 0.4 0.1 0.4 0.4\n")
     shutil.rmtree(project.path / "single/K-2")
+    photo, exif = project.path / "single/K-0/0.png", Image.Exif()
+    exif[0x0112] = 3
+    with Image.open(photo) as opened:
+        opened.load()
+        opened.save(photo, exif=exif)
     codes = {"K-0": 0, "K-1": 1, "K-3": 3}
     (project.path / "class_map.json").write_text(json.dumps(codes))
     result = project.run("-m", "smoke")
@@ -112,9 +117,12 @@ def test_what_is_left_out_or_taken_otherwise_is_said(project: Project) -> None:
     ):
         assert said in compare["notes"]
         assert f"note: {said}" in shown
-    said = "class_map has no code for 1 of 4 classes: 2; infer and the service answer them with"
-    assert said in " ".join(stages["classification"]["compare"]["notes"])
-    assert f"note: {said}" in shown
+    for said in (
+        "class_map has no code for 1 of 4 classes: 2; infer and the service answer them with",
+        "classification: photos with an EXIF orientation are turned upright, as in ultralytics;",
+    ):
+        assert said in " ".join(stages["classification"]["compare"]["notes"])
+        assert f"note: {said}" in shown
 
 
 def test_boxes_of_a_coco_file_are_of_the_detectors_classes(project: Project) -> None:
