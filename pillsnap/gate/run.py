@@ -131,6 +131,7 @@ class GateRun:
         def outputs(batch: Prepared) -> Batch:
             nonlocal floor, example
             output = remembered.outputs(batch)
+            notes.extend(f"{cell.stage}: {remark}" for remark in sorted(batch.remarks))
             if kept is not None:
                 kept.add(batch, output)
             if example is None and shard.index == 1:
@@ -158,7 +159,7 @@ class GateRun:
             transform=asdict(reference.transform),
             strides=list(reference.strides),
             noise_floor=floor,
-            notes=notes,
+            notes=list(dict.fromkeys(notes)),
             timing=self._time(cell, candidate, remembered, example),
         )
 

@@ -12,6 +12,7 @@ from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError, MissingCheckpoint
 from pillsnap.core.hashes import VERSION_TAG
 from pillsnap.core.logrecords import open_log
+from pillsnap.core.placeholders import read_placeholder
 from pillsnap.engines import entries
 from pillsnap.engines.torch.checkpoints import find_best_checkpoint
 
@@ -117,11 +118,16 @@ def _wrong(name: str, text: str, expected: str, reason: str | None = None) -> Co
 
 def _from_exports(folder: Path, stage: str, place: str) -> Choice | None:
     latest = folder / f"latest_{stage}.onnx"
+    name = re.compile(rf"{stage}-{VERSION_TAG}\.onnx")
+    standing = read_placeholder(latest)
+    if standing is not None and name.fullmatch(standing.target or ""):
+        # Copied without its kind, a link still says by its text where it leads.
+        log.warning("%s is %s", latest, standing.kind)
+        latest = folder / str(standing.target)
     if latest.is_file():
         return Choice(latest.resolve(), f"latest_{stage}.onnx of {place}")
-    if latest.is_symlink():
+    if latest.is_symlink() or standing is not None:
         log.warning("%s leads nowhere", latest)
-    name = re.compile(rf"{stage}-{VERSION_TAG}\.onnx")
     files = [path for path in folder.glob(f"{stage}-*.onnx") if name.fullmatch(path.name)]
     newest = max(files, key=lambda path: path.name, default=None)
     if newest is None:

@@ -13,8 +13,9 @@ from pillsnap.config.cells import CLASSIFICATION
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import sha256_file
+from pillsnap.core.logrecords import open_log
 from pillsnap.core.printable import printable
-from pillsnap.data.maps import read_class_map, read_edi_map
+from pillsnap.data.maps import read_class_map, read_edi_map, without_code
 from pillsnap.engines.torch.checkpoints import (
     NETWORKS,
     build_model,
@@ -34,6 +35,8 @@ from pillsnap.pipeline.twostage import Pipeline, Stage
 
 if TYPE_CHECKING:
     from pillsnap.engines import Batch
+
+log = open_log(__name__)
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,11 @@ def make_pipeline(
     Raises:
         DataError: a map cannot be read.
     """
+    codes = read_codes(config)
+    if classifier is not None and codes.codes is not None:
+        told = without_code(codes.codes, config.classification.num_classes)
+        if told is not None:
+            log.warning("%s", told)
     return Pipeline(
         classifier=None
         if classifier is None
@@ -175,7 +183,7 @@ def make_pipeline(
         detector=None
         if detector is None
         else Stage(detector.run, letterbox_transform(config), detector.version),
-        codes=read_codes(config),
+        codes=codes,
         suppress=partial(keep_indices, params=config.nms),
         softmax=softmax,
         crop_margin=config.pipeline.crop_margin,
@@ -185,12 +193,10 @@ def make_pipeline(
 
 def read_codes(config: Config) -> ClassCodes:
     """The config's maps; raises DataError where one cannot be read."""
-    data = config.data
-    codes = None if data.class_map is None else read_class_map(data.class_map)
+    data, count = config.data, config.classification.num_classes
+    codes = None if data.class_map is None else read_class_map(data.class_map, count)
     edi = None if data.edi_map is None else read_edi_map(data.edi_map)
-    # Several codes may share a class; the first in the map names it.
-    named = None if codes is None else {i: code for code, i in reversed(codes.items())}
-    return ClassCodes(named, edi)
+    return ClassCodes(None if codes is None else {i: code for code, i in codes.items()}, edi)
 
 
 def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: int) -> Opened:

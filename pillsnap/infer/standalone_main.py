@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.core.errors import EngineError, ImageError, PillsnapError
+from pillsnap.core.placeholders import find_placeholder
 from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.images import read_image
@@ -87,12 +88,15 @@ def _open_model(
         raise EngineError("cannot read the model", where=path, got=error.strerror) from error
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
+        standing = find_placeholder(data, path)
         raise EngineError(
             "this is another model than the one that was verified",
             where=path,
-            got=found,
+            got=found if standing is None else standing.kind,
             expected=sha256,
-            hint="take the file and pillsnap_pipeline.py of the same export",
+            hint="take the file and pillsnap_pipeline.py of the same export"
+            if standing is None
+            else standing.hint,
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -109,6 +109,8 @@ def _of_data(result: CellResult) -> list[str]:
         )
     if data.copies:
         found.append(f"labels that stand twice in their image and count once: {data.copies:,}")
+    if data.without_code is not None:
+        found.append(data.without_code)
     if data.polygons:
         found.append(f"polygons that became the boxes around them: {data.polygons:,}")
     return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
+from pillsnap.core.placeholders import read_placeholder
 from pillsnap.engines.torch.torchfile import Unreadable, pickled_names, require_container
 
 if TYPE_CHECKING:
@@ -64,12 +65,13 @@ def require_checkpoint(path: Path) -> None:
     except Unreadable as error:
         raise CheckpointError(error.what, where=path, got=error.got, hint=error.hint) from error
     if kind is not None:
+        standing = read_placeholder(path)
         raise CheckpointError(
             "this is not a PyTorch checkpoint",
             where=path,
-            got=kind,
+            got=kind if standing is None else standing.kind,
             expected="a .pt file written by torch.save",
-            hint="give the .pt that training saved",
+            hint="give the .pt that training saved" if standing is None else standing.hint,
         )
 
 
