@@ -23,6 +23,7 @@ FILE_NAME = "pillsnap_pipeline.py"
 _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("core/printable.py", ("_HIDDEN", "printable", "_is_hidden")),
     ("core/errors.py", None),
+    ("core/cpus.py", None),
     ("pipeline/transforms.py", None),
     ("pipeline/preprocess.py", None),
     ("pipeline/nms.py", ("Rows", "nms", "to_rows")),

@@ -136,10 +136,10 @@ def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, An
     return encodable((yield))
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """With a GPU candidate, no more workers than models fit into its memory; None: xdist's own."""
-    return auto_workers(config)
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int, int]:
+    """No more workers than the machine bears."""
+    return auto_workers(config, (yield))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
