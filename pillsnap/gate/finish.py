@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.compare.result import CellResult
+from pillsnap.core.checkout import Checkout
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.logrecords import open_log
 from pillsnap.gate.bundle import shard_name, write_manifest
@@ -82,6 +83,7 @@ def finish(
     command: str,
     started: datetime,
     tag: str,
+    checkout: Checkout,
     stopped: bool = False,
 ) -> Finished:
     """Judge every cell, decide the exit code and publish the report, also of a run that failed."""
@@ -103,6 +105,7 @@ def finish(
         run=run.run_dir.name,
         started=started,
         command=command,
+        checkout=checkout,
         threads=run.threads,
         exit_code=code,
         complete=complete,

@@ -40,6 +40,7 @@ def finish_session(session: pytest.Session, state: State) -> list[str]:
         command=command,
         started=state.started,
         tag=state.tag,
+        checkout=state.checkout,
         stopped=bool(session.shouldfail),
     )
     for result, cell in zip(finished.results, finished.report["cells"], strict=True):

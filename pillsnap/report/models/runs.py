@@ -72,6 +72,12 @@ class Provenance(Part):
     run: Text
     started_at_utc: Text
     git_sha: Text
+    git_dirty: Flag | None = Field(
+        description="Whether files of the commit had been changed when the run began; null where "
+        "there is none, or it is not known"
+    )
+    git_diff_sha256: Sha256 | None = Field(description="Of git diff, where there is one")
+    git_dirty_reason: Text | None = Field(description="Why it is not known")
     command: Text
     config: Text
     config_sha256: Text
