@@ -22,12 +22,30 @@ from pillsnap.gate import journal
 from pillsnap.gate.journal import RunLock, find_unfinished
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
-from pillsnap.plugin.options import select
+from pillsnap.plugin.options import asks_for_gate, select
 
 log = open_log(__name__)
 
 # Key of what the plugin puts into user_properties and into a worker's input.
 PROPERTY = "pillsnap"
+
+
+GATE_OPTIONS = (
+    "engine",
+    "provider",
+    "precision",
+    "stage",
+    "int8_method",
+    "perf_budget",
+    "candidate",
+    "fresh_export",
+    "gate_strict",
+    "resume",
+    "no_reference_cache",
+    "diagnose",
+    "save_reference",
+    "reference",
+)
 
 
 @dataclass
@@ -53,9 +71,16 @@ class State:
 STATE = pytest.StashKey[State]()
 
 
-def make_state(config: pytest.Config, *, asked: bool) -> State | None:
-    """This process's state, or None where there is no config file and no gate was asked for."""
+def is_asked(config: pytest.Config) -> bool:
+    """Whether the user asked for the gate by name, so that its items run alone."""
     option = config.option
+    by_option = any(getattr(option, name) for name in GATE_OPTIONS)
+    return by_option or asks_for_gate(option.markexpr)
+
+
+def make_state(config: pytest.Config) -> State | None:
+    """This process's state, or None where there is no config file and no gate was asked for."""
+    option, asked = config.option, is_asked(config)
     try:
         path = find_config(option.config, os.environ, config.rootpath)
     except ConfigError:

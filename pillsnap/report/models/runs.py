@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, SkipValidation
 
@@ -34,7 +34,7 @@ class Approval(Part):
 
 class Gate(Part):
     verdict: Annotated[VerdictName, SkipValidation] | None
-    exit_code: Annotated[Literal[0, 1, 2, 3, 4, 5], SkipValidation]
+    exit_code: Integer = Field(description="The process's own")
     complete: Flag
     missing: Texts
     skipped: ByName
