@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pillsnap.core.checkout import get_git_sha
 from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.core.regularfiles import open_regular
 
@@ -42,26 +41,6 @@ def utc_now() -> datetime:
 def utc_timestamp() -> str:
     """UTC as %Y%m%d-%H%M%S."""
     return utc_now().strftime(TIMESTAMP_FORMAT)
-
-
-def get_git_sha(cwd: Path | None = None) -> str:
-    """First 7 hex digits of HEAD in `cwd` (default: the current folder), else "nogit".
-
-    "nogit" stands for no git, no repository, no commit yet, or a repository git refuses to read.
-    """
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--verify", "--quiet", "HEAD"],
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "nogit"
-    sha = done.stdout.strip()
-    return sha[:7] if done.returncode == 0 and re.fullmatch(r"[0-9a-f]{40,64}", sha) else "nogit"
 
 
 def prepare_version_tag(cwd: Path | None = None) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pillsnap.config.settings import Config
+from pillsnap.core.checkout import describe_checkout
 from pillsnap.core.files import file_lock, write_atomic
 from pillsnap.core.hashes import (
     TIMESTAMP_FORMAT,
@@ -77,6 +78,7 @@ def _publish(folder: Path, config: Config, recipe: Recipe, traced: Traced) -> Ex
         "params_million": str(traced.params_million),
         "strides": canonical_json(traced.strides),
         "graph_sha256": graph_sha256(model),
+        **describe_checkout(config.source.parent).metadata(),
     }
     tag = prepare_version_tag(config.source.parent)
     while True:

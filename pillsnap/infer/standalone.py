@@ -24,6 +24,7 @@ _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("core/printable.py", ("_HIDDEN", "printable", "_is_hidden")),
     ("core/errors.py", None),
     ("core/placeholders.py", ("_LFS", "_MOST_BYTES", "Placeholder", "find_placeholder")),
+    ("core/cpus.py", None),
     ("pipeline/transforms.py", None),
     ("pipeline/preprocess.py", None),
     ("pipeline/nms.py", ("Rows", "nms", "to_rows")),

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pillsnap.core.cpus import usable_cpus
 from pillsnap.core.errors import EngineError, ImageError, PillsnapError
 from pillsnap.core.placeholders import find_placeholder
 from pillsnap.pipeline.batches import in_fixed_batches
@@ -46,7 +47,7 @@ def load(
     Args:
         folder: where they lie; beside this file by default.
         providers: ONNX Runtime's names, best first.
-        threads: intra-op threads; 0 lets ONNX Runtime choose.
+        threads: intra-op threads; 0 is one for each CPU that this process may use.
 
     Raises:
         EngineError: a model is missing, is another than the one that was frozen, or cannot run.
@@ -99,7 +100,7 @@ def _open_model(
             else standing.hint,
         )
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or usable_cpus()
     session = onnxruntime.InferenceSession(data, options, providers=list(providers))
     session.disable_fallback()
     if session.get_providers()[0] != providers[0]:

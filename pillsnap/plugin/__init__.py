@@ -5,6 +5,7 @@ from __future__ import annotations
 from pillsnap.plugin.hooks import (
     gate_item,
     pytest_addoption,
+    pytest_cmdline_main,
     pytest_collection_finish,
     pytest_collection_modifyitems,
     pytest_configure,
@@ -22,6 +23,7 @@ from pillsnap.plugin.hooks import (
 __all__ = [
     "gate_item",
     "pytest_addoption",
+    "pytest_cmdline_main",
     "pytest_collection_finish",
     "pytest_collection_modifyitems",
     "pytest_configure",

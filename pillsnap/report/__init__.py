@@ -16,7 +16,6 @@ from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config, config_sha256
 from pillsnap.config.tolerances import Profiles
 from pillsnap.core.files import write_atomic
-from pillsnap.core.hashes import get_git_sha
 from pillsnap.core.printable import printable_json
 from pillsnap.report.environment import describe_environment
 from pillsnap.report.facts import RunFacts
@@ -67,7 +66,7 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
         "provenance": {
             "run": facts.run,
             "started_at_utc": f"{facts.started:%Y-%m-%dT%H:%M:%SZ}",
-            "git_sha": get_git_sha(config.source.parent),
+            **facts.checkout.as_dict(),
             "command": facts.command,
             "config": str(config.source),
             "config_sha256": config_sha256(config),

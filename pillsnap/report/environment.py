@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from typing import Any
 
+from pillsnap.core.cpus import usable_cpus
 from pillsnap.core.hardware import cpu_name, gpu_name
 from pillsnap.core.packages import GPU_LIBRARIES, gpu_library_version
 from pillsnap.engines import package_versions
@@ -18,7 +18,7 @@ def describe_environment(threads: int, device_id: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu_name(),
-        "cores": os.cpu_count(),
+        "cores": usable_cpus(),
         "threads": threads,
         "gpu": gpu or None,
         "driver": driver or None,

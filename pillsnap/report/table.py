@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 from pillsnap.compare.certify import Certified, in_words
@@ -40,6 +41,8 @@ def render(report: dict[str, Any], path: str | None, problem: str | None = None)
         lines += _row(cell)
     stages = [stage for stage in report["stages"].values() if stage is not None]
     for note in dict.fromkeys(note for stage in stages for note in stage["compare"]["notes"]):
+        lines += _wrap(f"note: {note}")
+    for note in _of_checkout(report["provenance"]):
         lines += _wrap(f"note: {note}")
     lines.append(_verdict(gate))
     if problem is not None:
@@ -204,6 +207,17 @@ def _precision(made: dict[str, Any]) -> str:
 def _verdict(gate: dict[str, Any]) -> str:
     state = "complete" if gate["complete"] else "INCOMPLETE"
     return f"gate: {gate['verdict'] or 'nothing measured'}, {state}, exit code {gate['exit_code']}"
+
+
+def _of_checkout(provenance: dict[str, Any]) -> Iterator[str]:
+    """What the commit does not tell of the files that ran."""
+    if provenance["git_dirty"]:
+        digest = provenance["git_diff_sha256"][:12]
+        yield f"files of commit {provenance['git_sha']} had been changed (diff {digest})"
+    if provenance["git_dirty_reason"]:
+        yield f"changes to commit {provenance['git_sha']} are not known: " + str(
+            provenance["git_dirty_reason"]
+        )
 
 
 def _one_line(text: str | None) -> str:

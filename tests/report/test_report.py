@@ -40,6 +40,7 @@ from pillsnap.config.settings import (
     Validation,
     config_sha256,
 )
+from pillsnap.core.checkout import Checkout
 from pillsnap.core.errors import PillsnapError
 from pillsnap.data.datasets import Sample
 from pillsnap.data.labels import Box
@@ -238,6 +239,7 @@ def facts(**changes: Any) -> RunFacts:
         "run": "20250131-235959-nogit-abc123",
         "started": datetime(2025, 1, 31, 23, 59, 59, tzinfo=UTC),
         "command": "pytest -m smoke",
+        "checkout": Checkout("nogit"),
         "threads": 2,
         "exit_code": 0,
         "complete": True,
@@ -578,17 +580,20 @@ def test_the_environment_names_versions_and_hardware(config: Config) -> None:
     assert environment["python"].startswith("3.")
 
 
-def test_the_commit_is_that_of_the_configs_folder(config: Config) -> None:
-    def git(*words: str) -> str:
-        who = ("-c", "user.name=a", "-c", "user.email=a@b")
-        command = ["git", "-C", str(config.source.parent), *who, *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+def test_a_changed_working_tree_stands_beside_the_commit(config: Config) -> None:
+    def notes(checkout: Checkout) -> str:
+        report = build_report([make_result()], config, facts(checkout=checkout))
+        check(report)
+        found = {key: report["provenance"][key] for key in checkout.as_dict()}
+        assert found == checkout.as_dict()
+        return " ".join(" ".join(render(report, "report.json")).split())
 
-    assert build_report([], config, facts())["provenance"]["git_sha"] == "nogit"
-    git("init", "-q")
-    git("commit", "-q", "--allow-empty", "-m", "one")
-    found = build_report([], config, facts())["provenance"]["git_sha"]
-    assert found == git("rev-parse", "HEAD")[:7]
+    assert "commit" not in notes(Checkout("nogit"))
+    assert "commit" not in notes(Checkout("1234567", dirty=False))
+    changed = notes(Checkout("1234567", True, DIGEST))
+    assert f"files of commit 1234567 had been changed (diff {DIGEST[:12]})" in changed
+    unknown = notes(Checkout("1234567", reason="git refuses it"))
+    assert "changes to commit 1234567 are not known: git refuses it" in unknown
 
 
 def test_published_files_are_equal_in_both_places(config: Config) -> None:
@@ -636,6 +641,7 @@ def test_what_lies_beside_the_report_does_not_cost_it(config: Config) -> None:
         command="pytest",
         started=datetime(2025, 1, 1, tzinfo=UTC),
         tag="tag",
+        checkout=Checkout("nogit"),
     )
     assert (finished.exit_code, finished.path) == (0, config.out_dir / "export_report.json")
 
@@ -656,6 +662,7 @@ def test_a_report_that_cannot_be_written_is_an_incomplete_run(config: Config) ->
             command="pytest",
             started=datetime(2025, 1, 1, tzinfo=UTC),
             tag="tag",
+            checkout=Checkout("nogit"),
         )
         assert (finished.exit_code, finished.path) == (expected, None)
         assert finished.report["gate"]["exit_code"] == expected
