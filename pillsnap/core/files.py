@@ -72,7 +72,7 @@ def replace_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
         # An error that names another file was about something else than this writing.
         if error.filename is not None and os.fspath(error.filename) != str(temp):
             raise
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     if sync:
         with suppress(OSError):  # some file systems cannot sync a folder
             _sync(path.parent)
@@ -89,7 +89,7 @@ def make_folder(folder: Path) -> None:
         for missing in [each for each in (folder, *folder.parents) if not each.is_dir()][::-1]:
             missing.mkdir(FOLDER_MODE, exist_ok=True)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def point_latest(link: Path, target: Path) -> None:
         temp.symlink_to(goal)
         temp.replace(link)
     except OSError as error:
-        raise _unwritable(link, error) from error
+        raise unwritable(link, error) from error
     finally:
         with suppress(OSError):
             temp.unlink()
@@ -172,7 +172,7 @@ def file_lock(path: Path) -> Iterator[None]:
     try:
         held = lock.acquire()
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     with held:
         yield
 
@@ -220,7 +220,8 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _unwritable(path: Path, error: OSError) -> PillsnapError:
+def unwritable(path: Path, error: OSError) -> PillsnapError:
+    """What to tell whoever wanted to write there."""
     return PillsnapError(
         "cannot write",
         where=path,

@@ -25,7 +25,7 @@ _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("core/errors.py", None),
     ("pipeline/transforms.py", None),
     ("pipeline/preprocess.py", None),
-    ("pipeline/nms.py", ("Rows", "nms", "to_rows")),
+    ("pipeline/nms.py", ("Rows", "nms", "suppress", "to_rows")),
     ("pipeline/crops.py", None),
     ("pipeline/codes.py", None),
     ("pipeline/images.py", None),
