@@ -118,7 +118,8 @@ def _wrong(name: str, text: str, expected: str, reason: str | None = None) -> Co
 def _from_exports(folder: Path, stage: str, place: str) -> Choice | None:
     latest = folder / f"latest_{stage}.onnx"
     if latest.is_file():
-        return Choice(latest.resolve(), f"latest_{stage}.onnx of {place}")
+        copied = "" if latest.is_symlink() else f", a copy of the newest {stage} export that passed"
+        return Choice(latest.resolve(), f"latest_{stage}.onnx of {place}{copied}")
     if latest.is_symlink():
         log.warning("%s leads nowhere", latest)
     name = re.compile(rf"{stage}-{VERSION_TAG}\.onnx")
