@@ -63,6 +63,12 @@ def sha256_file(path: Path) -> str:
         raise PillsnapError("cannot read the file", where=path, got=error) from error
 
 
+def code_sha256() -> str:
+    """SHA-256 of pillsnap's own code."""
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return sha256_json([sha256_file(file) for file in files])
+
+
 def canonical_json(value: object) -> str:
     """The one JSON text of a value: sorted keys, no spaces, non-finite numbers refused."""
     text = json.dumps(

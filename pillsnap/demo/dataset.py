@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pillsnap.core.cpus import usable_cpus
 from pillsnap.core.errors import PillsnapError
-from pillsnap.core.files import appearing_folder, remove_abandoned_folders, write_atomic
+from pillsnap.core.files import write_atomic
+from pillsnap.core.folders import appearing_folder, remove_abandoned_folders
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.labels import yolo_label
 from pillsnap.demo.render import render_scene, render_single

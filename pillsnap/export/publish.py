@@ -29,6 +29,7 @@ from pillsnap.export.onnxfile import Exported, exported
 from pillsnap.export.reading import graph_sha256
 from pillsnap.export.recipe import Recipe, read_recipe
 from pillsnap.export.reuse import Wanted
+from pillsnap.export.runtimes import lower_ir_version
 
 if TYPE_CHECKING:
     import onnx
@@ -71,8 +72,9 @@ def export_once(
 
 def _publish(folder: Path, config: Config, recipe: Recipe, traced: Traced) -> Exported:
     """Check and prove a graph, then write it under a name that is free."""
-    prove(traced, config, recipe.stage, recipe.checkpoint)
     model = traced.model
+    lower_ir_version(model)
+    prove(traced, config, recipe.stage, recipe.checkpoint)
     facts = {
         "model": traced.architecture,
         "params_million": str(traced.params_million),

@@ -125,7 +125,9 @@ def _from_exports(folder: Path, stage: str, place: str) -> Choice | None:
         log.warning("%s is %s", latest, standing.kind)
         latest = folder / str(standing.target)
     if latest.is_file():
-        return Choice(latest.resolve(), f"latest_{stage}.onnx of {place}")
+        copied = f", a copy of the newest {stage} export that passed"
+        leads = latest.is_symlink() or standing is not None
+        return Choice(latest.resolve(), f"latest_{stage}.onnx of {place}{'' if leads else copied}")
     if latest.is_symlink() or standing is not None:
         log.warning("%s leads nowhere", latest)
     files = [path for path in folder.glob(f"{stage}-*.onnx") if name.fullmatch(path.name)]

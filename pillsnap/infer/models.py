@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pillsnap.compare.detection import keep_indices
 from pillsnap.config.cells import CLASSIFICATION
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError
@@ -30,6 +29,7 @@ from pillsnap.export.provenance import expected_use, has_claims
 from pillsnap.infer.choice import engine_of
 from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
+from pillsnap.pipeline.nms import suppress
 from pillsnap.pipeline.softmax import softmax
 from pillsnap.pipeline.twostage import Pipeline, Stage
 
@@ -46,12 +46,17 @@ class Opened:
     Attributes:
         run: [N,3,H,W] -> its output, see Stage.
         version: version tag (of a checkpoint its file's name), SHA-256, engine and provider.
-        whole: whether the SHA-256 covers all weights: none lie in other files.
+        weights: SHA-256 of the files beside it that hold weights, by name.
     """
 
     run: Callable[[Batch], Batch]
     version: dict[str, str]
-    whole: bool = True
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the SHA-256 covers all weights: none lie in other files."""
+        return not self.weights
 
     @property
     def provider(self) -> str:
@@ -118,7 +123,7 @@ def open_model(
             "engine": "onnx",
             "provider": session.ort.get_providers()[0],
         },
-        whole=not described.weights,
+        weights=described.weights,
     )
 
 
@@ -184,7 +189,7 @@ def make_pipeline(
         if detector is None
         else Stage(detector.run, letterbox_transform(config), detector.version),
         codes=codes,
-        suppress=partial(keep_indices, params=config.nms),
+        suppress=partial(suppress, **asdict(config.nms)),
         softmax=softmax,
         crop_margin=config.pipeline.crop_margin,
         batch_size=batch_size,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("core/cpus.py", None),
     ("pipeline/transforms.py", None),
     ("pipeline/preprocess.py", None),
-    ("pipeline/nms.py", ("Rows", "nms", "to_rows")),
+    ("pipeline/nms.py", ("Rows", "nms", "suppress", "to_rows")),
     ("pipeline/crops.py", None),
     ("pipeline/codes.py", None),
     ("pipeline/images.py", None),
@@ -48,7 +48,7 @@ def publish_standalone(config: Config) -> Path | None:
             the one that a model was exported for, or the file cannot be written.
     """
     links = {stage: config.out_dir / f"latest_{stage}.onnx" for stage in STAGES}
-    models = {stage: describe_onnx(link, stage) for stage, link in links.items() if link.is_file()}
+    models = {stage: _released(link, stage) for stage, link in links.items() if link.is_file()}
     if not models:
         return None
     for stage, model in models.items():
@@ -56,6 +56,13 @@ def publish_standalone(config: Config) -> Path | None:
     path = config.out_dir / FILE_NAME
     write_atomic(path, assemble(freeze(config, models)).encode())
     return path
+
+
+def _released(link: Path, stage: str) -> Exported:
+    """The export behind a link; also behind a copy, which will be of another export one day."""
+    found = describe_onnx(link, stage)
+    export = link.resolve().with_name(f"{stage}-{found.version_tag}.onnx")
+    return replace(found, path=export) if export.is_file() else found
 
 
 def freeze(config: Config, models: Mapping[str, Exported]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from pillsnap.core.placeholders import find_placeholder
 from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.images import read_image
-from pillsnap.pipeline.nms import nms
+from pillsnap.pipeline.nms import suppress
 from pillsnap.pipeline.softmax import softmax
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.pipeline.twostage import CLASSIFICATION, DETECTION, STAGES_OF, Pipeline, Stage
@@ -71,7 +71,7 @@ def load(
             None if codes is None else {int(index): code for index, code in codes.items()},
             FROZEN["edi"],
         ),
-        suppress=lambda rows: nms(rows[:, :6], **FROZEN["nms"]),
+        suppress=lambda rows: suppress(rows, **FROZEN["nms"]),
         softmax=softmax,
         crop_margin=FROZEN["crop_margin"],
         batch_size=batch_size,
@@ -115,24 +115,24 @@ def _open_model(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 if an image could not be read; 2 for a wrong argument or model."""
+    """Exit code 0; 1 if an image could not be read or answered; 2 for a wrong argument or model."""
     parser = argparse.ArgumentParser(description="Pill photos to codes: one JSON line an image.")
     parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("--mode", choices=tuple(STAGES_OF), default=FROZEN["mode"])
     parser.add_argument("--provider", default="CPUExecutionProvider")
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args(argv)
-    unreadable = 0
+    failed = False
     try:
         pipeline = load(providers=[arguments.provider], threads=arguments.threads)
         for path in arguments.images:
             try:
                 (result,) = pipeline.run([read_image(path)], arguments.mode)
             except ImageError as error:
-                unreadable += 1
                 result = {"error": " ".join(str(error).split())}
+            failed |= "error" in result
             print(json.dumps({"image": str(path), **result}), flush=True)
     except PillsnapError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 1 if unreadable else 0
+    return 1 if failed else 0

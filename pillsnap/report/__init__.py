@@ -24,6 +24,8 @@ from pillsnap.tasks import task_names, task_of
 
 __all__ = ["SCHEMA_PATH", "RunFacts", "build_report", "publish_report"]
 
+# What a stage says of its file.
+_OF_FILE = ("opset", "ir_version", "min_onnxruntime", "dynamic_axes")
 SCHEMA_VERSION = 1
 SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
 
@@ -182,7 +184,7 @@ def _stage(
         # A file that was made elsewhere has empty ones.
         **{key: candidate.get(key) or None for key in ("exported_at_utc", "git_sha")},
         "input_shape": list(task.input_shape(config)),
-        **{key: candidate.get(key) for key in ("opset", "dynamic_axes")},
+        **{key: candidate.get(key) for key in _OF_FILE},
         "params_million": reference.get("params_million"),
         "providers": candidate.get("providers"),
         "postprocess": {"nms": asdict(config.nms), "applied_in": "python_common"},

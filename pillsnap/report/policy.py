@@ -12,6 +12,7 @@ from pillsnap.config.settings import Compare, Config
 from pillsnap.data.datasets import listed
 from pillsnap.data.sampling import BOXED
 from pillsnap.engines import find_entry
+from pillsnap.export.runtimes import least_runtime
 from pillsnap.report.remarks import sample_notes
 from pillsnap.tasks import task_of
 
@@ -66,17 +67,32 @@ def notes(
         found.append(
             "--perf-budget was not judged: several workers shared the machine (run without -n)"
         )
-    if outcome is not None and outcome.candidate.get("foreign"):
-        found.append(
-            f"{result.cell.stage}: the candidate has no metadata of pillsnap, so that its "
-            "checkpoint, preprocessing, NMS and class map could not be checked"
-        )
+    if outcome is not None:
+        if outcome.candidate.get("foreign"):
+            found.append(
+                f"{result.cell.stage}: the candidate has no metadata of pillsnap, so that its "
+                "checkpoint, preprocessing, NMS and class map could not be checked"
+            )
+        found += _of_runtime(result.cell.stage, outcome.candidate)
     providers = outcome.candidate.get("providers") if outcome is not None else None
     cell = result.cell
     may_fall_back = cell.provider == "auto" and "auto" in find_entry(cell.engine).gpu
     if may_fall_back and providers and "CUDAExecutionProvider" not in providers:
         found.append(f"provider auto fell back to {', '.join(providers)}")
     return found
+
+
+def _of_runtime(stage: str, candidate: Mapping[str, Any]) -> list[str]:
+    """Whether a file asks for a newer ONNX Runtime than its operators need."""
+    opset, ir_version = candidate.get("opset"), candidate.get("ir_version")
+    enough = least_runtime(opset or 0, 0)
+    if ir_version is None or least_runtime(opset or 0, ir_version) == enough:
+        return []
+    return [
+        f"{stage}: IR version {ir_version} of the file needs ONNX Runtime "
+        f"{candidate['min_onnxruntime'] or 'later than any known here'}, where opset {opset} needs "
+        f"{enough}: export it with pillsnap, or lower its ir_version with onnx"
+    ]
 
 
 def count_data(result: CellResult) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import subprocess
 import sysconfig
 import venv
@@ -105,6 +106,20 @@ def test_mistakes_are_messages(exported: DemoProject, python: Path, tmp_path: Pa
     assert done.returncode == 2
     assert "another model than the one that was verified" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_where_latest_is_a_copy_the_export_itself_is_frozen_in(exported: DemoProject) -> None:
+    script = exported.out_dir / FILE_NAME
+    before = script.read_bytes()
+    link = exported.out_dir / "latest_detection.onnx"
+    target = link.resolve()
+    link.unlink()
+    shutil.copy(target, link)
+    try:
+        publish_standalone(load_config(exported.config, {}))
+        assert script.read_bytes() == before
+    finally:
+        point_latest(link, target)
 
 
 FROZEN: dict[str, Any] = {

@@ -95,6 +95,15 @@ def test_a_link_that_became_a_text_leads_where_it_led(
         assert choose_model(config, "detection", {}).path == latest  # refused when it is opened
 
 
+def test_a_copy_in_place_of_the_link_has_passed_too(config: Config) -> None:
+    """As on a file system without links."""
+    add_exports(config.out_dir)
+    touch(config.out_dir / "latest_detection.onnx")
+    choice = choose_model(config, "detection", {})
+    assert (choice.path.name, choice.passed) == ("latest_detection.onnx", True)
+    assert "of export.out_dir, a copy of the newest detection export that passed" in choice.reason
+
+
 def test_a_file_in_model_path_is_the_classifier(config: Config, tmp_path: Path) -> None:
     touch(tmp_path / "own.pt")
     assert chosen(config, "classification", MODEL_PATH="own.pt") == ("own.pt", "torch")

@@ -213,6 +213,8 @@ def make_result(
             "exported_at_utc": "2025-01-31T23:59:59Z",
             "git_sha": "nogit",
             "opset": 17,
+            "ir_version": 8,
+            "min_onnxruntime": "1.12",
             "dynamic_axes": True,
             "providers": list(providers),
         },
@@ -1007,6 +1009,19 @@ def test_classes_that_coverage_lacks_are_noted(config: Config) -> None:
     ]
     assert notes_of(config, **asked, classes_missing=0) == []
     assert notes_of(config) == []
+
+
+def test_a_file_that_asks_for_a_newer_runtime_than_its_opset_does_is_noted(config: Config) -> None:
+    result = make_result()
+    report = build_report([result], config, facts())
+    assert (report["ir_version"], report["min_onnxruntime"]) == (8, "1.12")
+    assert "IR version" not in " ".join(report["compare"]["notes"])
+    result.outcomes[0].candidate.update(ir_version=10, min_onnxruntime="1.18")
+    shown = " ".join(" ".join(render(build_report([result], config, facts()), None)).split())
+    assert (
+        "note: classification: IR version 10 of the file needs ONNX Runtime 1.18, where opset 17 "
+        "needs 1.12"
+    ) in shown
 
 
 def test_every_cell_has_a_row_with_its_figures_against_their_limits(config: Config) -> None:

@@ -82,6 +82,11 @@ class Repeated(Part):
     git_sha: ShortSha | None
     input_shape: Shape | None
     opset: Integer | None
+    ir_version: Integer | None = Field(description="of the file's format")
+    min_onnxruntime: Text | None = Field(
+        description="first release of ONNX Runtime that reads opset and IR version; null where "
+        "none is known to"
+    )
     dynamic_axes: Flag | None
     params_million: Number | None
     providers: Texts | None
