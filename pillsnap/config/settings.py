@@ -142,6 +142,7 @@ class Quantize:
 @dataclass(frozen=True, config=STRICT)
 class Export:
     out_dir: Path | None = None
+    reports_kept: Count = 1000
     opset: Annotated[int, Field(ge=13, le=22)] = 17
     dynamic_axes: bool = True
     exporter: Exporter = "torchscript"
@@ -220,9 +221,11 @@ class Config:
 
 def config_sha256(config: Config) -> str:
     """SHA-256 of everything in a config that can change a result of the gate; how samples are cut
-    into shards, what is remembered, how models are served and where the project lies cannot."""
+    into shards, what is remembered or kept, how models are served and where the project lies
+    cannot."""
     compare = replace(config.compare, shard_size=1, reference_cache_gib=0.0, runs_kept=1)
-    judged = replace(config, export=replace(config.export, compare=compare), serve=Serve())
+    export = replace(config.export, compare=compare, reports_kept=1)
+    judged = replace(config, export=export, serve=Serve())
     content = asdict(replace(judged, pipeline=PipelineSettings(), source=Path()))
     folder = config.source.absolute().parent
 

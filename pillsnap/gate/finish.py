@@ -21,6 +21,7 @@ from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.release import carry_out, decide_release
 from pillsnap.gate.run import GateRun
 from pillsnap.report import RunFacts, build_report, publish_report
+from pillsnap.report.keeping import prune_reports
 
 log = open_log(__name__)
 
@@ -152,6 +153,7 @@ def finish(
             results, build_report(results, run.config, facts), code, name, None, str(error)
         )
     carry_out(run.config, release)
+    prune_reports(run.config.out_dir, run.config.export.reports_kept, f"{name}.json")
     # From here on verdicts, report and exit code stand, whatever a diagnosis runs into. A run that
     # was broken off is not kept waiting for one.
     diagnoses = _diagnose(run, results) if complete else {}

@@ -98,6 +98,7 @@ class Predictor:
         ]
 
     def _require_room(self) -> None:
+        self._models.batcher.require_running()
         if self.waiting >= self._limits.max_waiting:
             raise Refusal(503, "too many requests wait already: try again later")
 

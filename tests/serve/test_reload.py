@@ -294,7 +294,11 @@ def test_only_a_passing_verdict_for_this_file_and_provider_counts(
 
 
 def test_a_report_that_passes_a_file_lets_it_in(
-    served: TestClient, photo: bytes, passed: DemoProject, place: Callable[[str], Path]
+    served: TestClient,
+    photo: bytes,
+    passed: DemoProject,
+    place: Callable[[str], Path],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = place("candidate.onnx")
     unverified(passed.out_dir / "latest_classification.onnx", path)
@@ -309,6 +313,14 @@ def test_a_report_that_passes_a_file_lets_it_in(
     assert after["classification"]["sha256"] != before["classification"]["sha256"]
     assert after["classification"]["verified"] is True
     assert after["detection"] == before["detection"]
+    # What a restart would serve instead is said wherever one looks.
+    latest = (passed.out_dir / "latest_classification.onnx").resolve().name
+    restart = after["classification"]["restart"]
+    assert (restart["file"], restart["same"]) == (latest, False)
+    assert "set CLASSIFICATION_MODEL_PATH to candidate.onnx" in restart["to_keep"]
+    assert served.get("/version").json()["models"] == after
+    assert f"serves until a restart, which would take {latest}" in caplog.text
+    assert str(path) in caplog.text
     (result,) = served.post("/predict", content=photo, headers=IMAGE).json()["results"]
     assert result["models"]["classification"]["sha256"] == after["classification"]["sha256"]
     both = {
@@ -318,6 +330,7 @@ def test_a_report_that_passes_a_file_lets_it_in(
     answer = served.post("/reload", json=both)
     assert answer.status_code == 200, answer.text
     models = answer.json()["models"]
+    assert all(each["restart"]["same"] for each in models.values())
     assert {stage: m["sha256"] for stage, m in models.items()} == {
         stage: m["sha256"] for stage, m in before.items()
     }
