@@ -74,6 +74,7 @@ def _publish(folder: Path, config: Config, recipe: Recipe, traced: Traced) -> Ex
     model = traced.model
     facts = {
         "model": traced.architecture,
+        "checkpoint_entry": traced.entry,
         "params_million": str(traced.params_million),
         "strides": canonical_json(traced.strides),
         "graph_sha256": graph_sha256(model),

@@ -8,6 +8,7 @@ from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config, config_sha256
 from pillsnap.core.hashes import sha256_file, sha256_json
 from pillsnap.engines import package_versions
+from pillsnap.engines.torch.checkpoints import checkpoint_paths
 
 
 def run_key(
@@ -21,7 +22,9 @@ def run_key(
         shard_size: samples of a shard, as the plan has rounded it.
     """
     models = {
-        stage: config.exp_dir / "checkpoints" / f"{stage}_best.pt" for stage in selection.stages
+        path.name: path
+        for stage in selection.stages
+        for path in checkpoint_paths(config.exp_dir, stage)
     }
     models |= {f"candidate {stage}": path for stage, path in selection.candidates.items()}
     code = Path(__file__).parents[1].rglob("*.py")
