@@ -49,6 +49,8 @@ def notes(result: CellResult, outcome: Outcome | None, budgets: Mapping[str, flo
         )
     if metrics.get("map_reason"):
         found.append(f"mAP is null: {metrics['map_reason']}")
+    if outcome is not None:
+        found += outcome.reference.get("notes", ())
     found += _of_data(result)
     if result.unreadable:
         found.append(f"{len(result.unreadable)} images could not be read: see cells[].unreadable")

@@ -5,7 +5,7 @@ Both engines share preprocessing and configuration, so no comparison shows what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,18 +69,21 @@ def require_agreement(
 def origin_notes(config: Config, stage: str, origin: Origin, transform: Transform) -> list[str]:
     """What a reader of the report should know of the checkpoint: which of several entries was
     taken, what was done to its weights, and what it says otherwise than config."""
-    notes = [*origin.notes]
-    if len(origin.entries) > 1:
-        taken = beside(origin.entry, origin.entries)
-        notes.insert(0, f"{taken} ({stage}.checkpoint_entry chooses)")
-    notes += map(str, _differences(config, stage, origin.said, transform))
+    choice = choice_in_words(stage, origin)
+    notes = [choice] if choice else []
+    notes += [*origin.notes, *map(str, _differences(config, stage, origin.said, transform))]
     return [f"{stage}: {note}" for note in notes]
 
 
-def beside(entry: str, entries: Sequence[str]) -> str:
-    """Which of a checkpoint's entries was taken, in words."""
-    others = ", ".join(each for each in entries if each != entry)
-    return f"weights of the checkpoint's {entry}, beside {others}"
+def choice_in_words(stage: str, origin: Origin) -> str | None:
+    """Which of a checkpoint's entries was taken; None where there is one alone."""
+    others = ", ".join(entry for entry in origin.entries if entry != origin.entry)
+    if not others:
+        return None
+    return (
+        f"weights of the checkpoint's {origin.entry}, beside {others} "
+        f"({stage}.checkpoint_entry chooses)"
+    )
 
 
 def _differences(

@@ -15,7 +15,7 @@ from pillsnap.core.hashes import sha256_file, sha256_json
 from pillsnap.engines.protocol import Batch, Engine, Reference, Request, Transform
 from pillsnap.engines.registry import package_versions
 from pillsnap.engines.timing import Alone, time_here
-from pillsnap.engines.torch.agreement import origin_notes
+from pillsnap.engines.torch.agreement import choice_in_words, origin_notes
 from pillsnap.engines.torch.checkpoints import (
     NETWORKS,
     build_model,
@@ -115,7 +115,7 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
         "params_million": about.params_million,
         "recorded": about.recorded,
         "checkpoint_entry": origin.entry,
-        "checkpoint_entries": list(origin.entries),
+        "checkpoint_choice": choice_in_words(stage, origin),
         "notes": origin_notes(config, stage, origin, transform),
     }
     variants: dict[str, Engine] = {
