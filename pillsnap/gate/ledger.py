@@ -132,7 +132,7 @@ class Ledger:
             verdict = Verdict("inconclusive", reason=short)
         choice = trained.get("checkpoint_choice")
         if choice and verdict.name == "inconclusive" and not unreadable:
-            verdict = replace(verdict, reason=f"{verdict.reason}; {choice}")
+            verdict = replace(verdict, reason=f"{verdict.reason} ({choice})")
         return CellResult(
             cell,
             verdict,

@@ -81,8 +81,8 @@ def choice_in_words(stage: str, origin: Origin) -> str | None:
     if not others:
         return None
     return (
-        f"weights of the checkpoint's {origin.entry}, beside {others} "
-        f"({stage}.checkpoint_entry chooses)"
+        f"weights of the checkpoint's {origin.entry}, beside {others}; "
+        f"{stage}.checkpoint_entry chooses"
     )
 
 

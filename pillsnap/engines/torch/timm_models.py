@@ -141,7 +141,7 @@ def _require_fit(
         )
     channels = _side(module, state, "first_conv", 1)
     if channels is not None and channels != 3:
-        what = f"the checkpoint is of images of {channels} channels, and every engine is fed RGB"
+        what = f"the checkpoint is of {channels}-channel images, and every engine is fed RGB"
         hint = "train on RGB images (in_chans 3; a grey photo has three equal channels)"
     classes = _side(module, state, "classifier", 0)
     if classes is not None and classes != settings.num_classes and misfit.same_names:
