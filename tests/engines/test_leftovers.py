@@ -12,10 +12,11 @@ import timm
 import torch
 from torch.nn.utils import parametrizations, prune
 
-from pillsnap.config.settings import Classification
+from pillsnap.config.settings import Classification, Detection
 from pillsnap.core.errors import CheckpointError
 from pillsnap.engines.torch.timm_models import load_classifier
-from tests.small_models import make_classifier
+from pillsnap.engines.torch.yolo import load_detector
+from tests.small_models import make_classifier, make_detector, save_detector
 
 old: Any = torch.nn.utils  # its deprecated functions have no types
 SETTINGS = Classification("test_resnet", 5)
@@ -156,6 +157,17 @@ def test_names_of_an_older_timm_are_taken_as_timm_takes_them(entry: str, tmp_pat
     with torch.inference_mode():
         assert torch.equal(loaded.module(images), trained(images))
     assert loaded.origin.entry == entry and "older timm" in loaded.origin.notes[0]
+
+
+def test_detectors_with_leftovers_are_taken_or_say_what_to_call(tmp_path: Path) -> None:
+    settings = Detection("yolo11n", 1)
+    counted = make_detector("yolo11n", 1)
+    count_operations(counted)  # of activations that layers share, too
+    load_detector(settings, save_detector(counted, tmp_path / "d.pt"))
+    pruned = make_detector("yolo11n", 1)
+    prune_all(pruned)
+    with pytest.raises(CheckpointError, match=r"prune\.remove"):
+        load_detector(settings, save_detector(pruned, tmp_path / "d.pt"))
 
 
 def test_names_that_nobody_knows_may_be_of_another_timm(tmp_path: Path) -> None:

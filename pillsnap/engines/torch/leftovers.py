@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 # Buffers that thop.profile adds to every module; they count operations and change nothing.
-_COUNTERS = {"total_ops", "total_params"}
+COUNTERS = {"total_ops", "total_params"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def resolve_leftovers(state: State, wanted: Collection[str]) -> tuple[State, lis
         wanted: names of the network's tensors; no other is put together.
     """
     own = {name.rpartition(".")[2] for name in wanted}
-    counters = _COUNTERS - own
+    counters = COUNTERS - own
     found = {k: value for k, value in state.items() if k.rpartition(".")[2] not in counters}
     notes = []
     if len(found) < len(state):
@@ -114,7 +114,7 @@ def _ends_in(name: str, wanted: Collection[str]) -> bool:
 # What cannot be taken, by its names; the first that fits is said.
 _HINTS = (
     (
-        r"(^|\.)lora_|\.base_layer\.|^base_model\.model\.",
+        r"(^|\.)lora_|\.base_layer\.|^base_model\.model\.|^peft\.",
         "these are adapters of peft (LoRA) beside the weights, whose scale is not in the file: "
         "call model.merge_and_unload() and save the state_dict() of what it returns",
     ),
@@ -132,12 +132,12 @@ _HINTS = (
         "saving",
     ),
     (
-        r"_mask$",
+        r"_mask$|^torch\.nn\.utils\.prune\.",
         "these are of pruning: call torch.nn.utils.prune.remove(module, name) on each module "
         "before saving",
     ),
     (
-        r"(weight|bias)_[guv]$|_orig$",
+        r"(weight|bias)_[guv]$|_orig$|^torch\.nn\.utils\.(weight|spectral)_norm\.",
         "these are of weight_norm or spectral_norm: call torch.nn.utils.remove_weight_norm(module) "
         "or remove_spectral_norm(module) on each module before saving",
     ),
@@ -145,7 +145,8 @@ _HINTS = (
 
 
 def leftover_hint(names: Collection[str]) -> str | None:
-    """What to call before saving, where names that do not fit are those of a known tool."""
+    """What to call before saving, where names that do not fit are those of a known tool: of tensors,
+    or of what a pickle calls."""
     return next(
         (hint for pattern, hint in _HINTS if any(re.search(pattern, name) for name in names)), None
     )
