@@ -23,6 +23,8 @@ from pillsnap.core.hashes import sha256_json
 
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
 CropMode = Literal["center", "squash", "border"]
+GlobalPool = Literal["avg", "max", "avgmax", "catavgmax", "token", "map"]
+EntryName = Annotated[str, Field(min_length=1)]
 Exporter = Literal["torchscript", "dynamo"]
 Int8Method = Literal["static", "dynamic", "auto"]
 Part = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -74,6 +76,7 @@ class Data:
 class Detection:
     model: str = "yolo11m"
     num_classes: Annotated[int, Field(ge=1, le=100_000)] = 1
+    checkpoint_entry: EntryName | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -86,6 +89,8 @@ class Classification:
     crop_pct: Annotated[float, Field(ge=0.01, le=2.0)] | None = None
     crop_mode: CropMode | None = None
     channels_last: bool = False
+    checkpoint_entry: EntryName | None = None
+    global_pool: GlobalPool | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -89,7 +89,7 @@ register(
             "timm": ("timm",),
             "ultralytics": ("ultralytics-opencv-headless", "ultralytics"),
         },
-        suffixes=(".pt", ".pth"),
+        suffixes=(".pt", ".pth", ".safetensors"),
         providers=("auto", "cpu", "cuda"),
         gpu=("cuda",),
     )

@@ -34,7 +34,7 @@ def trace_detector(config: Config, checkpoint: Path) -> Traced:
         del model.metadata_props[:]
         _append_decoding(model, export.opset)
     name = architecture(network) or config.detection.model
-    return Traced(model, params_million, name, loaded.strides)
+    return Traced(model, params_million, name, loaded.strides, loaded.origin.entry)
 
 
 def _by_ultralytics(network: Any, config: Config) -> onnx.ModelProto:

@@ -77,6 +77,7 @@ def _publish(folder: Path, config: Config, recipe: Recipe, traced: Traced) -> Ex
     prove(traced, config, recipe.stage, recipe.checkpoint)
     facts = {
         "model": traced.architecture,
+        "checkpoint_entry": traced.entry,
         "params_million": str(traced.params_million),
         "strides": canonical_json(traced.strides),
         "graph_sha256": graph_sha256(model),

@@ -68,8 +68,9 @@ def choose_file(
     config, stage = request.config, request.cell.stage
     if named is not None:
         found = describe_onnx(named, stage)
-        checkpoint = reference.engine.info.get("checkpoint_sha256")
-        require_fit(found, config, stage, checkpoint, reference.transform)
+        known = reference.engine.info
+        checkpoint, entry = known.get("checkpoint_sha256"), known.get("checkpoint_entry")
+        require_fit(found, config, stage, checkpoint, reference.transform, entry)
         return found
     exported = export_onnx(config, stage, fresh=fresh, marker=run_dir / f"export-{stage}.json")
     return exported if request.cell.precision == "fp32" else convert(exported)

@@ -119,9 +119,9 @@ class Ledger:
             gate_strict=selection.gate_strict and not unreadable,
             classes_required=self._run.config.compare.min_classes_required,
         )
-        task, recorded = task_of(cell.stage), outcomes[0].reference.get("recorded")
+        task, trained = task_of(cell.stage), outcomes[0].reference
         accuracy = measure_accuracy(
-            figures.metrics, task.accuracy, cell, self._run.config, recorded
+            figures.metrics, task.accuracy, cell, self._run.config, trained.get("recorded")
         )
         if unreadable and not verdict.failed:
             count = sum(outcome.samples for outcome in outcomes)
@@ -130,6 +130,9 @@ class Ledger:
         short = shortfall(accuracy, task.accuracy)
         if short is not None and not verdict.failed:
             verdict = Verdict("inconclusive", reason=short)
+        choice = trained.get("checkpoint_choice")
+        if choice and verdict.name == "inconclusive" and not unreadable:
+            verdict = replace(verdict, reason=f"{verdict.reason} ({choice})")
         return CellResult(
             cell,
             verdict,

@@ -6,6 +6,7 @@ from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config, config_sha256
 from pillsnap.core.hashes import code_sha256, sha256_file, sha256_json
 from pillsnap.engines import package_versions
+from pillsnap.engines.torch.checkpoints import checkpoint_paths
 
 
 def run_key(
@@ -19,7 +20,9 @@ def run_key(
         shard_size: samples of a shard, as the plan has rounded it.
     """
     models = {
-        stage: config.exp_dir / "checkpoints" / f"{stage}_best.pt" for stage in selection.stages
+        path.name: path
+        for stage in selection.stages
+        for path in checkpoint_paths(config.exp_dir, stage)
     }
     models |= {f"candidate {stage}": path for stage, path in selection.candidates.items()}
     return sha256_json(

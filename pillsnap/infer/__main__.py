@@ -54,7 +54,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m pillsnap.infer", description=__doc__)
     add = parser.add_argument
     add("--engine", choices=("torch", "onnx", "tensorrt"), help="default: by the model's name")
-    add("--model", type=Path, help=".onnx, or .pt for torch; default: as the service chooses it")
+    add(
+        "--model",
+        type=Path,
+        help=".onnx, or a checkpoint for torch; default: as the service chooses it",
+    )
     add("--inputs", required=True, help="an image, or a quoted glob with {a,b} and **")
     add("--batch", type=int, default=16, help="images, or crops, in one forward pass")
     add("--mode", choices=("single", "combo"), help="default: pipeline.mode of the config")

@@ -30,7 +30,7 @@ class Choice:
     """A stage's model.
 
     Attributes:
-        path: an .onnx file, or a .pt.
+        path: an .onnx file, or a checkpoint.
         reason: why it is this one, without its folder: it may be shown to clients.
         passed: False for an export that was found by its name alone: no link says that the gate has
             passed it.
@@ -98,7 +98,7 @@ def _from_variable(
         return None  # a file there is the classifier
     reason = _is_missing(path)
     if reason:
-        raise _wrong(name, text, "an .onnx or .pt file that can be read", reason)
+        raise _wrong(name, text, "an .onnx file or a checkpoint that can be read", reason)
     return Choice(path, f"{name} is set")
 
 

@@ -180,6 +180,7 @@ def _stage(
         "backbone": backbone,
         "num_classes": num_classes,
         "ckpt_path": reference.get("checkpoint"),
+        "ckpt_entry": reference.get("checkpoint_entry") or None,
         "onnx_path": candidate.get("path"),
         # A file that was made elsewhere has empty ones.
         **{key: candidate.get(key) or None for key in ("exported_at_utc", "git_sha")},

@@ -60,6 +60,8 @@ def notes(
     if metrics.get("map_reason"):
         found.append(f"mAP is null: {metrics['map_reason']}")
     found += sample_notes(result, config.nms)
+    if outcome is not None:
+        found += outcome.reference.get("notes", ())
     found += _of_data(result)
     if result.unreadable:
         found.append(f"{len(result.unreadable)} images could not be read: see cells[].unreadable")

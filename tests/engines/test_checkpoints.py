@@ -266,7 +266,7 @@ FOREIGN: list[tuple[Callable[[Path], Any], str]] = [
     (lambda path: path.write_text("not a model\n" * 99), "a text file"),
     (lambda path: path.write_bytes(bytes(range(1, 200))), "a file of unknown kind"),
     (write_zip, "a zip archive of something else"),
-    (write_safetensors, "a safetensors file"),
+    (write_safetensors, "does not fit"),
     (write_onnx, "an ONNX model"),
     (write_torchscript, "a TorchScript archive"),
     (lambda path: path.mkdir(), "is a folder"),

@@ -1132,6 +1132,7 @@ def answer(
     unreadable: Sequence[str] = (),
     content: Callable[[Sample], bytes] = content_of,
     height: float = 9,
+    reference: dict[str, Any] | None = None,
 ) -> Outcome:
     """What a shard yields whose candidate answers as the reference does."""
     cell = shard.cell
@@ -1144,6 +1145,7 @@ def answer(
         "strides": [8, 16, 32],
         "noise_floor": FLOORS[cell.stage] if shard.index == 2 else None,
         "seconds": 0.5,
+        "reference": reference or {},
     }
     if not read:
         return Outcome(shard.id, **common)
@@ -1374,3 +1376,20 @@ def test_a_cell_of_hard_samples_is_judged_by_itself(tmp_path: Path) -> None:
     assert result.verdict.name == "inconclusive"
     assert "no image of the pool has a probability inside" in result.verdict.reason
     check(build_report([result], run.config, facts(exit_code=1)))
+
+
+def test_which_weights_were_taken_stands_in_report_table_and_reason(tmp_path: Path) -> None:
+    run, choice = make_run(tmp_path), "weights of the checkpoint's ema, beside model"
+    trained = {"checkpoint_entry": "ema", "checkpoint_choice": choice, "notes": [choice]}
+    result = judge_cell(run, "classification", reference=trained)
+    assert result.verdict == Verdict("equivalent")
+    report = build_report([result], run.config, facts())
+    check(report)
+    assert report["stages"]["classification"]["ckpt_entry"] == report["ckpt_entry"] == "ema"
+    assert f"note: {choice}" in render(report, None)
+    unsure = judge_cell(run, "classification", reference=trained, height=0)
+    assert unsure.verdict.name == "inconclusive" and unsure.verdict.reason.endswith(f"({choice})")
+    gone = judge_cell(run, "classification", reference=trained, unreadable=["K-0/00.png"])
+    assert gone.verdict.name == "inconclusive" and choice not in gone.verdict.reason
+    alone = judge_cell(run, "classification", reference={"checkpoint_entry": ""})
+    assert build_report([alone], run.config, facts())["ckpt_entry"] is None

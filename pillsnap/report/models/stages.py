@@ -77,6 +77,9 @@ class Repeated(Part):
     backbone: Text | None
     num_classes: Integer | None
     ckpt_path: Text | None
+    ckpt_entry: Text | None = Field(
+        description="keys that lead to the weights in the checkpoint; null where they stand alone"
+    )
     onnx_path: Text | None
     exported_at_utc: Utc | None
     git_sha: ShortSha | None
