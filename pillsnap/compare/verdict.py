@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pillsnap.compare.certify import Certified, certify, certify_bound, in_words
 from pillsnap.compare.figures import Figures, Metrics
@@ -22,6 +22,9 @@ CERTIFIED = "_certified"
 
 # Where a figure of speed or memory breaches.
 BUDGET = "budget"
+
+# Where a figure breaches by what images are answered in other batches than the cell's.
+BATCH = "the same images in other batches"
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def judge(
     gate_strict: bool = False,
     classes_required: bool = False,
     over_budget: tuple[Breach, ...] = (),
+    batch_drift: Mapping[str, float] | None = None,
 ) -> Verdict:
     """Judge a whole cell. The number of samples never changes the verdict, but for `gate_strict`:
     then the sample of a cell that would pass must also certify its tolerances.
@@ -84,13 +88,17 @@ def judge(
     Args:
         classes_required: classes that coverage asked for and did not find are a breach.
         over_budget: of find_over_budget; breaches of any profile.
+        batch_drift: how far images are from what they are answered in other batches, by figure:
+            the profile holds there as it does against the reference.
     """
     metrics = figures.metrics
     missing = metrics.get("classes_missing") if classes_required else None
 
     def outside(name: str) -> tuple[Breach, ...]:
         lacking = (Breach("classes_missing", missing, 0),) if missing else ()
-        return find_breaches(metrics, getattr(profiles, name)) + lacking + over_budget
+        tolerances = getattr(profiles, name)
+        batched = find_batch_breaches(batch_drift or {}, tolerances)
+        return find_breaches(metrics, tolerances) + batched + lacking + over_budget
 
     def uncertified(name: str) -> tuple[tuple[Breach, str], ...]:
         return find_uncertified(metrics, getattr(profiles, name)) if gate_strict else ()
@@ -108,7 +116,8 @@ def judge(
             (name for name in LOOSER if not outside(name) and not uncertified(name)), None
         )
         return Verdict("breach", breaches, reason, looser)
-    return Verdict("within_tolerance" if _drifted(metrics) else "equivalent")
+    beyond_noise = drifted(metrics) or drifted(batch_drift or {})
+    return Verdict("within_tolerance" if beyond_noise else "equivalent")
 
 
 def certified(metrics: Metrics, tolerances: Tolerances) -> dict[str, Certified]:
@@ -167,6 +176,18 @@ def find_over_budget(performance: Metrics, budgets: Mapping[str, float]) -> tupl
     )
 
 
+def find_batch_breaches(
+    batch_drift: Mapping[str, float], tolerances: Tolerances
+) -> tuple[Breach, ...]:
+    """Every figure by which images differ too much from their answers in other batches."""
+    return tuple(
+        Breach(figure.name, value, limit, BATCH)
+        for figure in FIGURES
+        if (limit := getattr(tolerances, figure.limited_by)) is not None
+        and (value := batch_drift.get(figure.name, 0.0)) > limit
+    )
+
+
 def concerns_outputs(breaches: Iterable[Breach]) -> bool:
     """Whether any breach is about what the candidate answers: not speed, memory, or samples."""
     return any(
@@ -209,8 +230,8 @@ def _values(figure: Figure, metrics: Metrics) -> Iterator[tuple[float | None, st
         yield metrics.get(figure.name), ""
 
 
-def _drifted(metrics: Metrics) -> bool:
-    """Whether a cell shows more than the numeric noise of a healthy float32 export."""
+def drifted(metrics: Mapping[str, Any]) -> bool:
+    """Whether figures show more than the numeric noise of a healthy float32 export."""
     limits = {figure.name: figure.noise for figure in FIGURES if figure.noise is not None}
     limits["class_flips"] = 0
     return any((metrics.get(name) or 0) > limit for name, limit in limits.items())

@@ -48,6 +48,7 @@ class Exported:
         metadata: all of the file's metadata, keys as they stand there.
         reused: whether an earlier run had exported it.
         weights: SHA-256 of the files beside it that hold its weights, by name.
+        float32: of a file of lower precision, the one that it was made from; None: not known.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class Exported:
     metadata: dict[str, str]
     reused: bool
     weights: dict[str, str] = field(default_factory=dict)
+    float32: Path | None = None
 
     def content(self) -> bytes | Path:
         """What a runtime is to load: the bytes that were described, so that what runs is what was

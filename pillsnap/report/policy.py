@@ -11,6 +11,7 @@ from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Compare
 from pillsnap.data.datasets import listed
 from pillsnap.engines import find_entry
+from pillsnap.engines.precision import lower_nodes
 
 
 def sample_policy(cell: Cell, compare: Compare) -> str:
@@ -61,11 +62,29 @@ def notes(result: CellResult, outcome: Outcome | None, budgets: Mapping[str, flo
             f"{result.cell.stage}: the candidate has no metadata of pillsnap, so that its "
             "checkpoint, preprocessing, NMS and class map could not be checked"
         )
+    found += _of_precision(result)
     providers = outcome.candidate.get("providers") if outcome is not None else None
     cell = result.cell
     may_fall_back = cell.provider == "auto" and "auto" in find_entry(cell.engine).gpu
     if may_fall_back and providers and "CUDAExecutionProvider" not in providers:
         found.append(f"provider auto fell back to {', '.join(providers)}")
+    return found
+
+
+def _of_precision(result: CellResult) -> list[str]:
+    """What was judged as float32 and does not compute in it, and what one image alone cannot do."""
+    cell, found = result.cell, []
+    proven = None if result.execution is None else result.execution["precision"]
+    lower = lower_nodes(proven) if cell.precision == "fp32" else 0
+    if proven is not None and lower:
+        found.append(
+            f"{cell.stage}: {lower} of {proven['compute_nodes']} compute nodes of the candidate "
+            "are of lower precision than float32, and it is judged as float32 (--precision fp16 or "
+            "int8 judges it as what it is)"
+        )
+    problem = result.performance and result.performance["single_problem"]
+    if problem:
+        found.append(f"{cell.stage}: one image alone could not be timed: {problem}")
     return found
 
 

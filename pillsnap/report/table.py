@@ -7,10 +7,16 @@ import textwrap
 from typing import Any
 
 from pillsnap.compare.certify import Certified, in_words
+from pillsnap.compare.verdict import drifted
+from pillsnap.config.figures import Figure
 from pillsnap.core.printable import printable
+from pillsnap.engines.precision import types_in_words
 from pillsnap.tasks import task_of
 
 WIDTH = 80
+
+# From here on a file of lower precision is slower than float32; nearer to 1 is noise.
+SLOWER = 0.95
 
 
 def render(report: dict[str, Any], path: str | None, problem: str | None = None) -> list[str]:
@@ -86,7 +92,9 @@ def _row(cell: dict[str, Any]) -> list[str]:
     if cell["accuracy"] is not None:
         lines += _wrap(_accuracy(cell), indent=2)
     if cell["execution"] is not None:
-        lines += _wrap(_placed(cell["execution"]["placement"]), indent=2)
+        lines += _wrap(_placed(**cell["execution"]), indent=2)
+    if cell["batching"] is not None and cell["batching"]["drift"] is not None:
+        lines += _wrap(_batched(cell["batching"], shown), indent=2)
     if cell["quantized"] is not None:
         lines += _wrap(_precision(cell["quantized"]), indent=2)
     if cell["performance"] is not None and cell["performance"]["images_per_s"] is not None:
@@ -152,13 +160,27 @@ def _accuracy(cell: dict[str, Any]) -> str:
     return text
 
 
-def _placed(placement: dict[str, Any]) -> str:
-    """Such as "CUDA: 88 of 88 compute nodes; elsewhere: 3 Shape"."""
+def _placed(placement: dict[str, Any], precision: dict[str, Any] | None, **_: Any) -> str:
+    """Such as "CUDA: 88 of 88 compute nodes, 65 in int8, 23 in fp32; elsewhere: 3 Shape"."""
     name = placement["provider"].removesuffix("ExecutionProvider")
     on, total = placement["compute_nodes_on_provider"], placement["compute_nodes"]
     text = f"{name}: {on} of {total} compute nodes"
+    if precision is not None and precision["compute_nodes"]:
+        text += f", {types_in_words(precision)}"
     others = [f"{count} {op}" for op, count in placement["other_ops_elsewhere"].items()]
     return f"{text}; elsewhere: {', '.join(others)}" if others else text
+
+
+def _batched(found: dict[str, Any], shown: list[Figure]) -> str:
+    """Such as "an image's answer depends on the batch: prob err 0.025 on 4 in batches of 1, 3 and
+    16"; "" where batches differ by numeric noise alone."""
+    drift = {k: math.inf if value is None else value for k, value in found["drift"].items()}
+    if not drifted(drift):
+        return ""
+    sizes = [str(size) for size in sorted(found["batch_sizes"])]
+    differ = "  ".join(f"{f.label} {drift[f.name]:.2g}" for f in shown if f.name in drift)
+    images = f"{found['images']} images in batches of {', '.join(sizes[:-1])} and {sizes[-1]}"
+    return f"an image's answer depends on the batch it is in: {differ} ({images})"
 
 
 def _speed(found: dict[str, Any]) -> str:
@@ -170,6 +192,12 @@ def _speed(found: dict[str, Any]) -> str:
     if found["speedup_over_torch"] is not None:
         text += f", {found['speedup_over_torch']:.2g} x torch"
         text += " of an earlier run" if found["torch_remembered"] else ""
+    if found["speedup_over_fp32"] is not None:
+        text += f", {found['speedup_over_fp32']:.2g} x float32"
+        text += " alone" if found["fp32_compared"] == "alone" else ""
+        text += " (slower than float32)" if found["speedup_over_fp32"] < SLOWER else ""
+    if found["single_problem"] is not None:
+        text += "; one image alone could not be timed"
     if found["latency_p50_ms"] is not None:
         text += f"; alone {found['latency_p50_ms']:.3g} ms, p95 {found['latency_p95_ms']:.3g}"
     for key, what in (("peak_memory_mib", ""), ("peak_gpu_memory_mib", " of the GPU")):
