@@ -7,18 +7,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# Types in which nothing is lost against float32.
+_WHOLE = {"fp32", "double"}
+
 
 def types_in_words(found: Mapping[str, Any]) -> str:
-    """Such as "65 in int8, 25 in fp32", the most first; "in fp32" where all are of one type."""
-    counts = sorted(found["compute_nodes_by_type"].items(), key=lambda item: -item[1])
+    """Such as "65 in int8, 25 in fp32 (4 with quantised weights)", the most first."""
+    by_type, weights = found["compute_nodes_by_type"], found["weight_only_nodes"]
+    counts = sorted(by_type.items(), key=lambda item: -item[1])
+    text = ", ".join(f"{count} in {name}" for name, count in counts)
     if len(counts) == 1:
-        return f"in {counts[0][0]}"
-    return ", ".join(f"{count} in {name}" for name, count in counts)
+        text = f"in {counts[0][0]}"
+    return text + (f" ({weights} with quantised weights)" if weights else "")
 
 
-def lower_nodes(found: Mapping[str, Any] | None) -> int:
-    """How many compute nodes are proven to be in fewer bits than float32, or have such weights."""
-    if found is None:
-        return 0
-    whole = sum(found["compute_nodes_by_type"].get(name, 0) for name in ("fp32", "double"))
-    return int(found["compute_nodes"] - whole + found["weight_only_nodes"])
+def is_lower(found: Mapping[str, Any]) -> bool:
+    """Whether a candidate computes in fewer bits than float32, or with such weights."""
+    return bool(found["compute_nodes_by_type"].keys() - _WHOLE or found["weight_only_nodes"])

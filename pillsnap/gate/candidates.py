@@ -56,12 +56,10 @@ def _require_precision(info: Mapping[str, Any], precision: str) -> None:
     found = info.get("precision")
     if found is None or precision == "fp32" or found["compute_nodes_by_type"].get(precision):
         return
-    weights = found["weight_only_nodes"]
     raise WrongCandidate(
         f"no node of the candidate computes in {precision}",
         where=info.get("path"),
-        got=f"{found['compute_nodes']} compute nodes: {types_in_words(found) or 'none'}"
-        + (f"; of {weights} the weights alone are quantised" if weights else ""),
+        got=f"{found['compute_nodes']} compute nodes, {types_in_words(found)}",
         expected=f"convolutions and matrix products in {precision}"
         + (", their activations quantised too" if precision == "int8" else ""),
         hint="the exporter or quantiser may have ignored its option: make it again, or verify "

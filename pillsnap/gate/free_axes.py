@@ -40,8 +40,8 @@ def try_free_axes(
     Returns:
         `batch_sizes` and `input_sizes` [H,W] that it ran at, the cell's own first; of the batch
         axis `images`, how many answered again, and `drift`, their largest difference from what
-        they were answered in the batch, by figure. None where all is fixed, and of engines that
-        are not to be tried.
+        they were answered in the batch, by figure, None where those were not finite. None where
+        all is fixed, and of engines that are not to be tried.
 
     Raises:
         WrongCandidate: it fails at a size, or its answer is not finite there or of another shape.
@@ -77,7 +77,7 @@ def try_free_axes(
         "batch_sizes": [len(cand), *sizes],
         "input_sizes": [list(each) for each in dict.fromkeys((size, other))],
         "images": len(images),
-        "drift": drift if images else None,
+        "drift": drift if images and finite else None,
     }
 
 
@@ -111,7 +111,7 @@ def _run(
     try:
         output = candidate.engine.run(batch)
     except EngineError as error:
-        raise _refusal(candidate, batch, axes, first_line(error.__cause__ or error)) from error
+        raise _refusal(candidate, batch, axes, first_line(error.__cause__ or error, 600)) from error
     if output.shape != shape:
         got = f"an output of {list(output.shape)} in place of {list(shape)}"
         raise _refusal(candidate, batch, axes, got)

@@ -11,7 +11,7 @@ from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Compare
 from pillsnap.data.datasets import listed
 from pillsnap.engines import find_entry
-from pillsnap.engines.precision import lower_nodes
+from pillsnap.engines.precision import is_lower, types_in_words
 
 
 def sample_policy(cell: Cell, compare: Compare) -> str:
@@ -75,12 +75,11 @@ def _of_precision(result: CellResult) -> list[str]:
     """What was judged as float32 and does not compute in it, and what one image alone cannot do."""
     cell, found = result.cell, []
     proven = None if result.execution is None else result.execution["precision"]
-    lower = lower_nodes(proven) if cell.precision == "fp32" else 0
-    if proven is not None and lower:
+    if cell.precision == "fp32" and proven is not None and is_lower(proven):
         found.append(
-            f"{cell.stage}: {lower} of {proven['compute_nodes']} compute nodes of the candidate "
-            "are of lower precision than float32, and it is judged as float32 (--precision fp16 or "
-            "int8 judges it as what it is)"
+            f"{cell.stage}: the candidate is not in float32 and was judged as if it were: "
+            f"{proven['compute_nodes']} compute nodes, {types_in_words(proven)} (--precision "
+            "judges it as what it is)"
         )
     problem = result.performance and result.performance["single_problem"]
     if problem:
