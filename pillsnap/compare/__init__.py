@@ -88,11 +88,13 @@ def compare_batches(
     reference: Callable[[Prepared], Batch],
     candidate: Engine,
     recorder: Recorder,
+    see: Callable[[Prepared, Batch, Batch], None] | None = None,
 ) -> Compared:
     """Run both engines over batches and record how far they are apart.
 
     Args:
         reference: the reference's output for a batch, computed or remembered.
+        see: is shown every batch with the outputs of reference and candidate.
 
     Raises:
         ShapeMismatch: the candidate's output has another shape than the reference's.
@@ -107,6 +109,8 @@ def compare_batches(
         ref = reference(batch)
         cand = candidate.run(batch.array)
         _check_shapes(recorder.as_candidate(ref), cand)
+        if see is not None:
+            see(batch, ref, cand)
         pending.add(batch, ref, cand)
         if pending.size >= _PENDING_BYTES:
             parts.append(pending.record(recorder))

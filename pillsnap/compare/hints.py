@@ -7,7 +7,7 @@ from typing import Any
 
 from pillsnap.compare.figures import Metrics
 from pillsnap.compare.limits import exceeds
-from pillsnap.compare.verdict import BUDGET, CERTIFIED, Breach
+from pillsnap.compare.verdict import BATCH, BUDGET, CERTIFIED, Breach
 from pillsnap.config.figures import FIGURES
 
 # So many classes that always flip, or more, are no fault of single classes.
@@ -19,6 +19,11 @@ def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
     names = {breach.figure for breach in breaches}
     if names and all(breach.where == BUDGET for breach in breaches):
         return ["speed or memory on this machine: the figures of accuracy are inside their profile"]
+    if names and all(breach.where == BATCH for breach in breaches):
+        return [
+            "an operator that computes over all images of a batch: activations quantised by their "
+            "range in it, normalisation by its statistics, a Reshape that takes in N"
+        ]
     if names and all(name.endswith(CERTIFIED) for name in names):
         return ["too few samples for --gate-strict: the figures are inside their tolerances"]
     if names == {"classes_missing"}:

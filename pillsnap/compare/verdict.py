@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from pillsnap.compare.certify import Certified, certify, certify_bound, in_words
+from pillsnap.compare.drift import drifted, gains, values_of
 from pillsnap.compare.figures import Figures, Metrics
 from pillsnap.compare.limits import exceeds
 from pillsnap.config.figures import FIGURES, Figure
@@ -23,6 +24,9 @@ CERTIFIED = "_certified"
 
 # Where a figure of speed or memory breaches.
 BUDGET = "budget"
+
+# Where a figure breaches by what images are answered in other batches than the cell's.
+BATCH = "the same images in other batches"
 
 _LOSSES = {figure.name for figure in FIGURES if figure.loss}
 
@@ -79,6 +83,7 @@ def judge(
     gate_strict: bool = False,
     classes_required: bool = False,
     over_budget: tuple[Breach, ...] = (),
+    batch_drift: Mapping[str, float] | None = None,
 ) -> Verdict:
     """Judge a whole cell. The number of samples never changes the verdict, but for `gate_strict`:
     then the sample of a cell that would pass must also certify its tolerances.
@@ -90,13 +95,17 @@ def judge(
     Args:
         classes_required: classes that coverage asked for and did not find are a breach.
         over_budget: of find_over_budget; breaches of any profile.
+        batch_drift: how far images are from what they are answered in other batches, by figure:
+            the profile holds there as it does against the reference.
     """
     metrics = figures.metrics
     missing = metrics.get("classes_missing") if classes_required else None
 
     def outside(name: str) -> tuple[Breach, ...]:
         lacking = (Breach("classes_missing", missing, 0),) if missing else ()
-        return find_breaches(metrics, getattr(profiles, name)) + lacking + over_budget
+        tolerances = getattr(profiles, name)
+        batched = find_batch_breaches(batch_drift or {}, tolerances)
+        return find_breaches(metrics, tolerances) + batched + lacking + over_budget
 
     def uncertified(name: str) -> tuple[tuple[Breach, str], ...]:
         return find_uncertified(metrics, getattr(profiles, name)) if gate_strict else ()
@@ -114,9 +123,9 @@ def judge(
             (name for name in LOOSER if not outside(name) and not uncertified(name)), None
         )
         return Verdict("breach", breaches, reason, looser)
-    gains = _gains(metrics, getattr(profiles, profile))
-    drifted = gains or _drifted(metrics)
-    return Verdict("within_tolerance" if drifted else "equivalent", reason="; ".join(gains))
+    gained = gains(metrics, getattr(profiles, profile))
+    beyond_noise = gained or drifted(metrics) or drifted(batch_drift or {})
+    return Verdict("within_tolerance" if beyond_noise else "equivalent", reason="; ".join(gained))
 
 
 def certified(metrics: Metrics, tolerances: Tolerances) -> dict[str, Certified]:
@@ -175,6 +184,18 @@ def find_over_budget(performance: Metrics, budgets: Mapping[str, float]) -> tupl
     )
 
 
+def find_batch_breaches(
+    batch_drift: Mapping[str, float], tolerances: Tolerances
+) -> tuple[Breach, ...]:
+    """Every figure by which images differ too much from their answers in other batches."""
+    return tuple(
+        Breach(figure.name, value, limit, BATCH)
+        for figure in FIGURES
+        if (limit := getattr(tolerances, figure.limited_by)) is not None
+        and (value := batch_drift.get(figure.name, 0.0)) > limit
+    )
+
+
 def concerns_outputs(breaches: Iterable[Breach]) -> bool:
     """Whether any breach is about what the candidate answers: not speed, memory, or samples."""
     return any(
@@ -200,37 +221,9 @@ def find_breaches(metrics: Metrics, tolerances: Tolerances) -> tuple[Breach, ...
         limit = getattr(tolerances, figure.limited_by)
         if limit is None:
             continue
-        for value, where in _values(figure, metrics):
+        for value, where in values_of(figure, metrics):
             if value is not None and exceeds(held := figure.held(value), limit):
                 found.append(Breach(figure.name, held, limit, where))
     if tolerances.raw_score_err is not None and metrics.get("class_flips"):
         found.append(Breach("class_flips", metrics["class_flips"], 0))
     return tuple(found)
-
-
-def _values(figure: Figure, metrics: Metrics) -> Iterator[tuple[float | None, str]]:
-    """The values of a figure, and where each was found."""
-    if figure.per_stride:
-        for row in metrics.get("per_stride", ()):
-            yield row[figure.name], f"stride {row['stride']}"
-    else:
-        yield metrics.get(figure.name), ""
-
-
-def _drifted(metrics: Metrics) -> bool:
-    """Whether a cell shows more than the numeric noise of a healthy float32 export."""
-    limits = {figure.name: figure.noise for figure in FIGURES if figure.noise is not None}
-    limits["class_flips"] = 0
-    return any(exceeds(metrics.get(name) or 0, limit) for name, limit in limits.items())
-
-
-def _gains(metrics: Metrics, tolerances: Tolerances) -> list[str]:
-    """In words, every figure that is better than the reference's by more than it may be worse."""
-    return [
-        f"{figure.name} {gain:+.3g} is a gain beyond {limit:.3g}: drift, no breach"
-        for figure in FIGURES
-        if figure.loss
-        and (limit := getattr(tolerances, figure.limited_by)) is not None
-        and (gain := metrics.get(figure.name)) is not None
-        and exceeds(gain, limit)
-    ]

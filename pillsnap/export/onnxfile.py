@@ -50,6 +50,7 @@ class Exported:
         reused: whether an earlier run had exported it.
         weights: SHA-256 of the files beside it that hold its weights, by name.
         ir_version: of the file's format; 0 where that is not known.
+        float32: of a file of lower precision, the one that it was made from; None: not known.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Exported:
     reused: bool
     weights: dict[str, str] = field(default_factory=dict)
     ir_version: int = 0
+    float32: Path | None = None
 
     def content(self) -> bytes | Path:
         """What a runtime is to load: the bytes that were described, so that what runs is what was

@@ -11,6 +11,7 @@ from typing import Any
 from pillsnap.compare.accuracy import expected_accuracy, measure_accuracy, shortfall
 from pillsnap.compare.figures import Figures
 from pillsnap.compare.figures.performance import performance_figures
+from pillsnap.compare.float32_speed import with_float32_speed
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.records import Records
 from pillsnap.compare.result import CellResult
@@ -81,7 +82,8 @@ class Ledger:
         """Judge every expected cell that was not skipped as a whole, in the order of collection."""
         ran = self._expected - self.skipped().keys()
         cells = dict.fromkeys(shard.cell for shard in self._shards.values() if shard.id in ran)
-        return [replace(self._judge(cell), data=self._data(cell)) for cell in cells]
+        judged = [replace(self._judge(cell), data=self._data(cell)) for cell in cells]
+        return with_float32_speed(judged)
 
     def _data(self, cell: Cell) -> Dataset | None:
         if self._run.plan.bundle is not None:
@@ -116,6 +118,7 @@ class Ledger:
             profiles,
             profile,
             over_budget=find_over_budget(performance, selection.budgets),
+            batch_drift=next((each.batching["drift"] for each in outcomes if each.batching), None),
             gate_strict=selection.gate_strict and not unreadable,
             classes_required=self._run.config.compare.min_classes_required,
         )

@@ -12,6 +12,7 @@ from pillsnap.config.settings import Compare, Config
 from pillsnap.data.datasets import listed
 from pillsnap.data.sampling import BOXED
 from pillsnap.engines import find_entry
+from pillsnap.engines.precision import is_lower, types_in_words
 from pillsnap.export.runtimes import least_runtime
 from pillsnap.report.remarks import sample_notes
 from pillsnap.tasks import task_of
@@ -76,6 +77,7 @@ def notes(
                 "checkpoint, preprocessing, NMS and class map could not be checked"
             )
         found += _of_runtime(result.cell.stage, outcome.candidate)
+    found += _of_precision(result)
     providers = outcome.candidate.get("providers") if outcome is not None else None
     cell = result.cell
     may_fall_back = cell.provider == "auto" and "auto" in find_entry(cell.engine).gpu
@@ -95,6 +97,22 @@ def _of_runtime(stage: str, candidate: Mapping[str, Any]) -> list[str]:
         f"{candidate['min_onnxruntime'] or 'later than any known here'}, where opset {opset} needs "
         f"{enough}: export it with pillsnap, or lower its ir_version with onnx"
     ]
+
+
+def _of_precision(result: CellResult) -> list[str]:
+    """What was judged as float32 and does not compute in it, and what one image alone cannot do."""
+    cell, found = result.cell, []
+    proven = None if result.execution is None else result.execution["precision"]
+    if cell.precision == "fp32" and proven is not None and is_lower(proven):
+        found.append(
+            f"{cell.stage}: the candidate is not in float32 and was judged as if it were: "
+            f"{proven['compute_nodes']} compute nodes, {types_in_words(proven)} (--precision "
+            "judges it as what it is)"
+        )
+    problem = result.performance and result.performance["single_problem"]
+    if problem:
+        found.append(f"{cell.stage}: one image alone could not be timed: {problem}")
+    return found
 
 
 def count_data(result: CellResult) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from pillsnap.compare.figures import Figures, Metrics
 from pillsnap.compare.hints import ALWAYS, likely_causes
 from pillsnap.compare.limits import exceeds
 from pillsnap.compare.verdict import (
+    BATCH,
     BUDGET,
     CERTIFIED,
     Breach,
@@ -674,3 +675,23 @@ def test_only_breaches_of_what_the_model_answers_concern_its_outputs() -> None:
     assert not concerns_outputs((speed, samples, classes))
     assert concerns_outputs((speed, Breach("prob_err_max", 1e-3, 1e-4)))
     assert concerns_outputs((Breach("raw_score_err", 1e-3, 1e-4, "stride 8"),))
+
+
+def test_other_batches_are_held_to_the_profile_too() -> None:
+    metrics = classification()
+    for drift, profile, name in (
+        ({"prob_err_max": 1e-6, "logit_err_max": 9.0}, "strict", "equivalent"),
+        ({"prob_err_max": 2e-4, "logit_err_max": 0.0}, "strict", "breach"),
+        ({"prob_err_max": 2e-4, "logit_err_max": 0.0}, "int8", "within_tolerance"),
+        (None, "strict", "equivalent"),
+    ):
+        assert judge(figures(metrics), DEFAULT, profile, batch_drift=drift).name == name
+    found = judge(figures(metrics), DEFAULT, "strict", batch_drift={"prob_err_max": 2e-4})
+    assert found.breaches == (Breach("prob_err_max", 2e-4, 1e-4, BATCH),)
+    assert found.looser == "practical"
+    assert concerns_outputs(found.breaches)
+    assert likely_causes(found.breaches, metrics)[0].startswith(
+        "an operator that computes over all"
+    )
+    boxes = judge(figures(detection(QUIET)), DEFAULT, "strict", batch_drift={"raw_box_err_px": 1.0})
+    assert [breach.figure for breach in boxes.breaches] == ["raw_box_err_px"]

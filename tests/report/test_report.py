@@ -49,10 +49,11 @@ from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
 from pillsnap.pipeline.transforms import Geometry
 from pillsnap.report import SCHEMA_PATH, RunFacts, build_report, publish_report
+from pillsnap.report.lines import WIDTH
 from pillsnap.report.models import Repeated, Report
 from pillsnap.report.policy import sample_policy
 from pillsnap.report.schema import make_schema
-from pillsnap.report.table import WIDTH, render
+from pillsnap.report.table import render
 from tests.engines.test_onnxruntime import save_network
 
 DIGEST = "0123456789abcdef" * 4

@@ -1,0 +1,73 @@
+"""What is found out on the first batch of a cell, and counts for all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pillsnap.compare import Recorder
+from pillsnap.compare.loading import Prepared
+from pillsnap.compare.reference import RememberedReference
+from pillsnap.config.cells import Cell
+from pillsnap.engines.protocol import Batch
+from pillsnap.engines.timing import Stopwatch, TimesAlone, TimesFloat32
+from pillsnap.gate.free_axes import try_free_axes
+
+
+@dataclass
+class FirstBatch:
+    """A cell's first batch, once both sides have answered it.
+
+    Attributes:
+        noise_floor: see Outcome.
+        batching: see Outcome.
+        example: float32 [N,3,H,W]; None before there is one.
+    """
+
+    cell: Cell
+    candidate: Stopwatch
+    remembered: RememberedReference
+    recorder: Recorder
+    noise_floor: dict[str, Any] | None = None
+    batching: dict[str, Any] | None = None
+    example: Batch | None = None
+
+    def see(self, batch: Prepared, ref: Batch, cand: Batch) -> None:
+        """Look at a batch and both outputs, if it is the first; errors as try_free_axes."""
+        if self.example is not None:
+            return
+        self.example = batch.array
+        self.noise_floor = self.remembered.noise_floor(batch, ref, self.recorder)
+        # Hard samples are for where models differ: the model is the same.
+        if not self.cell.hard:
+            strides = self.remembered.reference.strides
+            self.batching = try_free_axes(
+                self.candidate, self.cell.stage, batch, ref, cand, self.recorder, strides
+            )
+
+    def timing(self, *, reference: bool, float32: bool) -> dict[str, Any]:
+        """Outcome.timing beside the runs; nothing without a batch, and of hard samples, which take
+        as long as others.
+
+        Args:
+            reference: whether the reference is to be timed too.
+            float32: whether the float32 file that the candidate was made from is.
+        """
+        engine, source = self.candidate.engine, self.candidate.info.get("float32_path")
+        if self.example is None or self.cell.hard or not isinstance(engine, TimesAlone):
+            return {}
+        self.candidate.repeat(self.example)
+        image = self.example[:1]
+        seconds, remembered, other = None, False, None
+        if reference:
+            seconds, remembered = self.remembered.seconds_per_image(self.example)
+        alone = engine.alone(image)
+        if float32 and source is not None and isinstance(engine, TimesFloat32):
+            other = engine.alone_in_float32(Path(source), image)
+        return {
+            "reference_s": seconds,
+            "reference_remembered": remembered,
+            "alone": None if alone is None else alone.as_dict(),
+            "float32_alone": None if other is None else other.as_dict(),
+        }
