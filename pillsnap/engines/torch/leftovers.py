@@ -145,8 +145,8 @@ _HINTS = (
 
 
 def leftover_hint(names: Collection[str]) -> str | None:
-    """What to call before saving, where names that do not fit are a known tool's: of tensors, or of
-    what a pickle calls."""
+    """What to call before saving, where names that do not fit are those of a known tool: of
+    tensors, or of what a pickle calls."""
     return next(
         (hint for pattern, hint in _HINTS if any(re.search(pattern, name) for name in names)), None
     )
