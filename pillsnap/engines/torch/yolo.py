@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.config.settings import Detection
+from pillsnap.core.alternatives import ULTRALYTICS
 from pillsnap.core.errors import CheckpointError
 from pillsnap.core.printable import printable
+from pillsnap.engines.torch.later_layers import require_known_layers
 from pillsnap.engines.torch.network import (
     broken_network,
     class_names,
@@ -86,9 +88,11 @@ def read_detection_model(path: Path) -> tuple[Any, float | None]:
 
     Raises:
         MissingCheckpoint, CheckpointError: as load_detector.
+        EngineError: ultralytics is not installed, or not in a version that is known.
     """
-    quiet_ultralytics()
     require_checkpoint(path)
+    ULTRALYTICS.require()
+    quiet_ultralytics()
     from pillsnap.engines.torch.torchfile.layers import network_layers
 
     content = read_checkpoint(
@@ -99,6 +103,7 @@ def read_detection_model(path: Path) -> tuple[Any, float | None]:
     )
     model = _model_of(content, path)
     require_network(model, path)
+    require_known_layers(model, path)
     require_head(_require_detection_head(model, path), path)
     try:
         return model.float().eval(), recorded_map(content)
