@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pillsnap.plugin.header import pytest_report_header
 from pillsnap.plugin.hooks import (
     gate_item,
     pytest_addoption,
@@ -30,6 +31,7 @@ __all__ = [
     "pytest_configure_node",
     "pytest_generate_tests",
     "pytest_ignore_collect",
+    "pytest_report_header",
     "pytest_report_teststatus",
     "pytest_report_to_serializable",
     "pytest_sessionfinish",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import platform
 from typing import Any
 
+from pillsnap.core.alternatives import find_package_problems
 from pillsnap.core.cpus import usable_cpus
 from pillsnap.core.hardware import cpu_name, gpu_name
 from pillsnap.core.packages import GPU_LIBRARIES, gpu_library_version
-from pillsnap.engines import package_versions
+from pillsnap.engines import package_sources, package_versions
 
 
 def describe_environment(threads: int, device_id: int) -> dict[str, Any]:
@@ -24,4 +25,6 @@ def describe_environment(threads: int, device_id: int) -> dict[str, Any]:
         "driver": driver or None,
         **{name: gpu_library_version(name) for name in GPU_LIBRARIES},
         "packages": package_versions(),
+        "distributions": package_sources(),
+        "problems": find_package_problems(),
     }

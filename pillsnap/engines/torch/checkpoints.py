@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
+from pillsnap.core.alternatives import OPENCV
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
 from pillsnap.engines.torch.agreement import require_agreement
 from pillsnap.engines.torch.backbones import data_config
@@ -169,7 +170,12 @@ def resolve_classify_transform(config: Config) -> ClassifyTransform:
 
 
 def letterbox_transform(config: Config) -> LetterboxTransform:
-    """The detector's preprocessing: into export.input_shape.detection."""
+    """The detector's preprocessing: into export.input_shape.detection; it needs OpenCV.
+
+    Raises:
+        EngineError: as OPENCV.require.
+    """
+    OPENCV.require()
     _, _, height, width = config.export.input_shape.detection
     return LetterboxTransform(height, width)
 

@@ -150,7 +150,7 @@ def _require_tree(model: torch.nn.Module, path: Path) -> None:
                 got=printable(f"{name}: {layer.name}", 200),
                 expected="layers of this version of ultralytics and of torch.nn",
                 hint="train with task=detect and ultralytics' own layers; the gate cannot verify "
-                "a detector of other ones",
+                "a detector of other ones, nor of layers that only a later ultralytics has",
             )
         held = vars(layer)
         if "_modules" not in held:

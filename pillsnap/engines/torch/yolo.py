@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.config.settings import Detection
+from pillsnap.core.alternatives import ULTRALYTICS
 from pillsnap.core.errors import CheckpointError
 from pillsnap.core.printable import printable
+from pillsnap.engines.torch.later_layers import require_known_layers
 from pillsnap.engines.torch.network import (
     broken_network,
     class_names,
@@ -71,9 +73,11 @@ def load_detector(settings: Detection, path: Path) -> LoadedModel:
     Raises:
         MissingCheckpoint: there is no such file.
         CheckpointError: unsafe, damaged or foreign file, or another model than configured.
+        EngineError: ultralytics is not installed, or not in a version that is known.
     """
-    quiet_ultralytics()
     require_checkpoint(path)
+    ULTRALYTICS.require()
+    quiet_ultralytics()
     read = read_detector_weights if opens_as_safetensors(path) else _read_pickled
     model, recorded, origin = read(settings, path)
     head = _require_detection_head(model, path)
@@ -95,7 +99,7 @@ def _read_pickled(settings: Detection, path: Path) -> tuple[Any, float | None, O
     ultralytics' settings say; the file is opened for reading only.
 
     Raises:
-        MissingCheckpoint, CheckpointError: as load_detector.
+        CheckpointError: as load_detector.
     """
     from pillsnap.engines.torch.torchfile.layers import network_layers
 
@@ -107,6 +111,7 @@ def _read_pickled(settings: Detection, path: Path) -> tuple[Any, float | None, O
     )
     model, entry, entries = _model_of(content, settings.checkpoint_entry, path)
     require_network(model, path)
+    require_known_layers(model, path)
     require_head(_require_detection_head(model, path), path)
     try:
         origin = Origin(entry, entries, detector_facts(content))

@@ -66,6 +66,14 @@ class Environment(Part):
     cudnn: Text | None
     tensorrt: Text | None
     packages: Annotated[dict[str, str | None], SkipValidation]
+    distributions: Annotated[dict[str, dict[str, str]], SkipValidation] = Field(
+        description="By the name in packages, what each version came from: the installed "
+        "distributions of the package, with their versions. Several lie over one another"
+    )
+    problems: Texts = Field(
+        description="Packages that are installed more than once, and versions outside the bounds "
+        "of pillsnap's own metadata"
+    )
 
 
 class Provenance(Part):
