@@ -37,7 +37,7 @@ def render(report: dict[str, Any], path: str | None, problem: str | None = None)
         lines += cell_row(cell)
     stages = [stage for stage in report["stages"].values() if stage is not None]
     for warning in report["environment"]["problems"]:
-        lines += _wrap(f"warning: {warning}")
+        lines += wrap(f"warning: {warning}")
     for note in dict.fromkeys(note for stage in stages for note in stage["compare"]["notes"]):
         lines += wrap(f"note: {note}")
     for note in _of_checkout(report["provenance"]):
