@@ -15,7 +15,9 @@ from pillsnap.core.errors import EngineError
 from pillsnap.core.files import write_atomic
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import Exported, describe_onnx
+from pillsnap.export.runtimes import least_runtime
 from pillsnap.infer.models import read_codes, require_same_settings
+from pillsnap.infer.standalone_needs import NEEDED, numbers_of
 
 FILE_NAME = "pillsnap_pipeline.py"
 
@@ -37,7 +39,15 @@ _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("infer/standalone_main.py", None),
 )
 _ROOT = Path(__file__).parents[1]
-_END = '\n\nif __name__ == "__main__":\n    sys.exit(main())\n'
+_END = """
+
+if __name__ == "__main__":
+    import signal
+
+    if hasattr(signal, "SIGPIPE"):  # a reader that goes, as head does, ends it like other commands
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.exit(main())
+"""
 
 
 def publish_standalone(config: Config) -> Path | None:
@@ -56,6 +66,11 @@ def publish_standalone(config: Config) -> Path | None:
     path = config.out_dir / FILE_NAME
     write_atomic(path, assemble(freeze(config, models)).encode())
     return path
+
+
+def _runtime(model: Exported) -> str:
+    """The ONNX Runtime that a model needs; the oldest that will do, where that is not known."""
+    return least_runtime(model.opset, model.ir_version) or NEEDED["onnxruntime"][1]
 
 
 def _released(link: Path, stage: str) -> Exported:
@@ -81,6 +96,7 @@ def freeze(config: Config, models: Mapping[str, Exported]) -> dict[str, Any]:
             )
     codes = read_codes(config)
     return {
+        "onnxruntime": max(map(_runtime, models.values()), key=numbers_of),
         "stages": {
             stage: {
                 "file": model.path.name,
@@ -109,13 +125,19 @@ def assemble(frozen: dict[str, Any]) -> str:
         imports |= set(_imports(tree, body))
         bodies.append(f"# ---- pillsnap/{name}\n\n" + body.strip("\n"))
     source = "\n\n\n".join(bodies)
+    start = (_ROOT / "infer/standalone_needs.py").read_text(encoding="utf-8")
+    _, _, start = start.partition("from __future__ import annotations\n")
+    needed = {**NEEDED, "onnxruntime": (NEEDED["onnxruntime"][0], frozen["onnxruntime"])}
+    versions = ", ".join(f"{name} {least}" for name, least in needed.values())
     # JSON in a literal of Python, whatever the names of the maps hold.
     literal = f"json.loads({json.dumps(json.dumps(frozen, sort_keys=True))})"
     source = source.replace("FROZEN: dict[str, Any] = {}", f"FROZEN: dict[str, Any] = {literal}")
     head = ast.get_docstring(ast.parse((_ROOT / "infer/standalone_main.py").read_text())) or ""
     return (
-        f'# ruff: noqa\n"""{head}\n\nWritten by pillsnap; licence AGPL-3.0-or-later.\n"""\n\n'
-        "from __future__ import annotations\n\n"
+        f'# ruff: noqa\n"""{head}\n\nNeeded, or newer: {versions}.\n'
+        'Written by pillsnap; licence AGPL-3.0-or-later.\n"""\n\n'
+        f"from __future__ import annotations\n{start}\n\n"
+        f"require_versions({needed!r}, __name__ == '__main__')\n\n"
         + "\n".join(sorted(imports))
         + f"\n\n{source}\n{_END}"
     )

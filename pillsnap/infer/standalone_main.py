@@ -31,7 +31,7 @@ from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.pipeline.twostage import CLASSIFICATION, DETECTION, STAGES_OF, Pipeline, Stage
 
 # What the assembler puts here: stages, each with file, sha256, version and transform; nms,
-# crop_margin, codes, edi and mode.
+# crop_margin, codes, edi and mode; the oldest onnxruntime that reads all of them.
 FROZEN: dict[str, Any] = {}
 
 

@@ -111,7 +111,7 @@ class _Counted(io.BytesIO):
         super().__init__(data)
         self._reads = 0
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         self._reads += 1
         if self._reads > _MOST_READS:
             raise _Unfit("it is made of too many pieces", "save it anew from its source")
