@@ -51,6 +51,7 @@ cell |= {"seconds": 1.0, "metrics": {"kl_mean": 0.5}, "tolerances": {"kl_mean": 
 cell |= {"certified": {}}
 gate = {"skipped": {}, "unmeasured": [], "missing": [], "complete": True, "exit_code": 0}
 report = {"gate": gate | {"verdict": "equivalent"}, "cells": [cell], "stages": {}}
+report["environment"] = {"problems": []}
 print(render(report, None)[1])
 """
 
