@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pillsnap.core.errors import ImageError
 from pillsnap.core.printable import printable
@@ -108,6 +108,16 @@ def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None
     save_exactly(quarters(), path, exif=exif)
     expected = UPRIGHT[orientation](np.asarray(quarters()))
     assert_is(read_image(path), expected, slack=3 if suffix == "jpg" else 0)
+
+
+def test_images_are_turned_by_pillow_9_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on the machines of pillsnap_pipeline.py: it has no in_place."""
+    whole = ImageOps.exif_transpose
+    monkeypatch.setattr(ImageOps, "exif_transpose", lambda image: whole(image))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save_exactly(quarters(), tmp_path / "a.png", exif=exif)
+    assert_is(read_image(tmp_path / "a.png"), UPRIGHT[6](np.asarray(quarters())))
 
 
 def test_cmyk_jpeg(tmp_path: Path) -> None:
