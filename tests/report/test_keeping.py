@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pillsnap.report.keeping import prune_reports
-from tests.report.report_folder import CUDA, SLOW, Reports
+from tests.report.report_folder import CPU, CUDA, SLOW, Reports
 
 
 class Runs(Reports):
@@ -64,11 +67,51 @@ def test_what_a_file_that_exists_owes_its_verdict_to_stays(runs: Runs, model: Pa
 
 def test_a_breach_outlasts_any_number_of_passes(runs: Runs, model: Path) -> None:
     runs.add("breach", "full", path=model, provider=None)  # and what has opened it is not known
+    runs.add("breach", "full", path=model)
     runs.add("breach", "full", path=model, breaches=[SLOW])
     for _ in range(4):
-        runs.add("equivalent", path=model)
-    assert runs.prune(2) == [1, 2, 5, 6]
+        runs.add("equivalent", "full", path=model)
+    assert runs.prune(2) == [1, 2, 6, 7]
     assert not runs.approved
+
+
+@st.composite
+def reports(draw: st.DrawFn) -> dict[str, Any]:
+    """Arguments of Reports.add."""
+    return {
+        "verdict": draw(st.sampled_from(["equivalent", "breach", "inconclusive"])),
+        **{
+            name: draw(st.sampled_from(values))
+            for name, values in {
+                "mode": ["smoke", "full"],
+                "content": ["a", "b"],
+                "config": ["a", "b"],
+                "provider": [CPU, CUDA, None],
+                "complete": [True, True, False],
+                "day": [1, 2, 3, 4],
+            }.items()
+        },
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(reports(), max_size=8), reports())
+def test_no_standing_changes_now_or_with_the_next_report(
+    tmp_path_factory: pytest.TempPathFactory, earlier: list[dict[str, Any]], later: dict[str, Any]
+) -> None:
+    standings = []
+    for keep in (1, 100):
+        (folder := tmp_path_factory.mktemp("law") / "reports").mkdir()
+        (folder.parent / "model.onnx").touch()
+        runs, found = Runs(folder), []
+        for facts in earlier:
+            runs.add(**facts, path="model.onnx")
+        runs.prune(keep)
+        for facts in ({**later, "day": 4}, {**later, "day": 5}):
+            found += [runs.standing(), runs.standing(CUDA)]
+            runs.add(**facts, path="model.onnx")
+        standings.append([*found, runs.standing(), runs.standing(CUDA)])
+    assert standings[0] == standings[1]
 
 
 def test_images_that_let_a_breach_go_are_not_forgotten(runs: Runs, model: Path) -> None:
