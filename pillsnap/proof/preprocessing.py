@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,7 +16,7 @@ from pillsnap.config.settings import Config
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
 from pillsnap.pipeline.images import read_image
-from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
+from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess, resize_by_opencv
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Fault, Injection, fault
 
@@ -102,7 +101,7 @@ def no_antialias(bench: Bench) -> Injection:
         height, width = image.shape[:2]
         scale = size / min(height, width)
         sides = (max(size, int(width * scale)), max(size, int(height * scale)))
-        resized = cv2.resize(image, sides, interpolation=cv2.INTER_CUBIC)
+        resized = resize_by_opencv(image, sides, "cubic")
         left, top = ((side - size) // 2 for side in sides)
         return _normalised(resized[top : top + size, left : left + size], right)
 
@@ -182,7 +181,7 @@ def padding_0(bench: Bench) -> Injection:
 
 @fault("preprocessing", "INTER_AREA for INTER_LINEAR", DETECTOR)
 def area_for_linear(bench: Bench) -> Injection:
-    return reread(partial(letterboxed, right=_letterbox(bench), interpolation=cv2.INTER_AREA))
+    return reread(partial(letterboxed, right=_letterbox(bench), interpolation="area"))
 
 
 @fault("preprocessing", "padded at the right and bottom only", DETECTOR)
@@ -193,21 +192,23 @@ def padding_not_centred(bench: Bench) -> Injection:
 @fault("preprocessing", "the whole scene squeezed into a square", DETECTOR)
 def stretch_for_letterbox(bench: Bench) -> Injection:
     right = _letterbox(bench)
-    return reread(lambda image: _scaled(cv2.resize(image, (right.width, right.height))))
+    return reread(
+        lambda image: _scaled(resize_by_opencv(image, (right.width, right.height), "linear"))
+    )
 
 
 def letterboxed(
     image: Pixels,
     right: LetterboxTransform,
-    interpolation: int = cv2.INTER_LINEAR,
+    interpolation: str = "linear",
     centred: bool = True,
 ) -> Tensor:
     height, width = image.shape[:2]
     ratio = min(right.height / height, right.width / width)
     sides = (round(width * ratio), round(height * ratio))
-    resized = (
-        image if sides == (width, height) else cv2.resize(image, sides, interpolation=interpolation)
-    )
+    resized = image
+    if sides != (width, height):
+        resized = resize_by_opencv(image, sides, interpolation)
     canvas = np.full((right.height, right.width, 3), right.pad_value, np.uint8)
     left, top = (
         (round((whole - side) / 2 - 0.1) if centred else 0)
