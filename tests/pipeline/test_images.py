@@ -301,7 +301,7 @@ def chunk(kind: bytes, data: bytes = b"") -> bytes:
 def bmp_of_runs(count: int) -> bytes:
     """Eight grey pixels by one, in RLE8, after so many empty lines that are none."""
     head = struct.pack("<IiiHHIIiiII", 40, 8, 1, 1, 8, 1, 0, 0, 0, 256, 0) + bytes(1024)
-    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 1078) + head + b"\0\2\0\0" * count + b"\x08\1\0\1"
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 1078) + head + b"\0\0" * count + b"\x08\1\0\1"
 
 
 def of_many_pieces(form: str, count: int) -> bytes:
@@ -313,7 +313,7 @@ def of_many_pieces(form: str, count: int) -> bytes:
         return data[:33] + chunk(b"teSt") * count + data[33:]
     if form == "JPEG":
         return data[:2] + b"\xff\xfe\x00\x02" * count + data[2:]
-    if form == "BMP":  # run by run: the end of a line, and the next
+    if form == "BMP":  # run by run: ends of lines, where none has begun
         return bmp_of_runs(count)
     start = data.index(b",", 13 + 3 * 4)  # past the palette: GIF's first picture
     return data[:start] + b"!\xfe\x01a\x00" * count + data[start:]
