@@ -7,6 +7,8 @@ import copy
 import io
 import os
 import pickle
+import sys
+import types
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -108,6 +110,19 @@ def test_detector_prefers_the_averaged_weights(tmp_path: Path) -> None:
     path = save_detector(ema, tmp_path / "b.pt", model=plain, ema=None)
     loaded = build_detection_model(CONFIG, path)
     assert loaded.module.state_dict()["model.model.0.conv.weight"].abs().sum() == 0
+
+
+def test_a_detector_of_ultralytics_8_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its arguments are of a class in ultralytics.yolo, where its layers were as well."""
+    place = "ultralytics.yolo.utils"
+    module: Any = types.ModuleType(place)
+    name = "IterableSimpleNamespace"
+    module.__dict__[name] = type(name, (types.SimpleNamespace,), {"__module__": place})
+    monkeypatch.setitem(sys.modules, "ultralytics.yolo", types.ModuleType("ultralytics.yolo"))
+    monkeypatch.setitem(sys.modules, place, module)
+    model = make_detector("yolo11n", 1)
+    model.args = module.IterableSimpleNamespace(imgsz=64)
+    assert build_detection_model(CONFIG, save_detector(model, tmp_path / "a.pt")).strides
 
 
 def test_checkpoints_are_only_read(detector_file: DetectorFile, tmp_path: Path) -> None:
