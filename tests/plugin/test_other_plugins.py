@@ -117,7 +117,11 @@ def test_repeated_items_are_none_of_the_gate(project: Project) -> None:
     result.stdout.fnmatch_lines(["*plugins that rename items*"])
 
 
-@pytest.mark.parametrize(("plugin", "code"), [(CHANGES_THE_EXIT_CODE, 7), (FAILS_AT_THE_END, 1)])
+@pytest.mark.parametrize(
+    ("plugin", "code"),
+    [(CHANGES_THE_EXIT_CODE, 7), (FAILS_AT_THE_END, 1)],
+    ids=["changed", "failed"],
+)
 def test_the_reports_exit_code_is_the_process_own(project: Project, plugin: str, code: int) -> None:
     result = run(project, plugin)
     gate = project.report()["gate"]
