@@ -34,6 +34,7 @@ class Finished:
     Attributes:
         path: where export_report.json lies; None when it could not be written.
         problem: why it could not.
+        warnings: what was let out in another way than it should be, or not at all.
     """
 
     results: Sequence[CellResult]
@@ -41,6 +42,7 @@ class Finished:
     exit_code: int
     path: Path | None
     problem: str | None = None
+    warnings: Sequence[str] = ()
 
 
 def decide_exit_code(
@@ -130,7 +132,7 @@ def finish(
         code = code if code in (INTERRUPTED, USAGE_ERROR) else INCOMPLETE
         facts = replace(facts, exit_code=code)
         return Finished(results, build_report(results, run.config, facts), code, None, str(error))
-    carry_out(run.config, release)
+    warnings = carry_out(run.config, release)
     # From here on verdicts, report and exit code stand, whatever a diagnosis runs into. A run that
     # was broken off is not kept waiting for one.
     diagnoses = _diagnose(run, results) if complete else {}
@@ -140,7 +142,7 @@ def finish(
             publish_report(report, run.config, name)
         except PillsnapError as error:
             log.warning("the report stays without its diagnosis: %s", error)
-    return Finished(results, report, code, path)
+    return Finished(results, report, code, path, warnings=warnings)
 
 
 def _diagnose(run: GateRun, results: Sequence[CellResult]) -> dict[str, dict[str, Any]]:

@@ -54,7 +54,7 @@ def finish_session(session: pytest.Session, state: State) -> list[str]:
         settings.exp_dir / "runs", settings.compare.runs_kept, settings.out_dir / "reports"
     )
     path = None if finished.path is None else str(finished.path)
-    return render(finished.report, path, finished.problem)
+    return render(finished.report, path, finished.problem, finished.warnings)
 
 
 def _failed(outcome: Outcome) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from pillsnap.compare.certify import Certified, in_words
@@ -13,12 +14,18 @@ from pillsnap.tasks import task_of
 WIDTH = 80
 
 
-def render(report: dict[str, Any], path: str | None, problem: str | None = None) -> list[str]:
+def render(
+    report: dict[str, Any],
+    path: str | None,
+    problem: str | None = None,
+    warnings: Sequence[str] = (),
+) -> list[str]:
     """Lines of the section for a report.
 
     Args:
         path: where the report lies; None if it could not be written.
         problem: why it could not.
+        warnings: of what came after it.
     """
     gate = report["gate"]
     lines = []
@@ -39,6 +46,8 @@ def render(report: dict[str, Any], path: str | None, problem: str | None = None)
     stages = [stage for stage in report["stages"].values() if stage is not None]
     for note in dict.fromkeys(note for stage in stages for note in stage["compare"]["notes"]):
         lines += _wrap(f"note: {note}")
+    for warning in warnings:
+        lines += _wrap(f"warning: {_one_line(warning)}")
     lines.append(_verdict(gate))
     if problem is not None:
         lines += _wrap(f"report not written: {_one_line(problem)}")
