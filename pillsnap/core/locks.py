@@ -41,12 +41,12 @@ def lock_between(path: Path, mode: int, *, blocking: bool = True) -> BaseFileLoc
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        if path.parent not in _told:
-            _told.add(path.parent)
+        if path not in _told:
+            _told.add(path)
             log.warning(
                 "%s: this file system has no locks (%s), so processes of other machines are not "
                 "waited for",
-                path.parent,
+                path,
                 error.strerror,
             )
         return _take(_stand_in(path), mode, blocking)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import textwrap
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.printable import printable
@@ -15,6 +17,23 @@ def open_log(name: str) -> logging.Logger:
     log = logging.getLogger(name)
     log.addFilter(_make_printable)
     return log
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """What pillsnap warns of in this block, for where no log is shown: pytest keeps it back."""
+    found: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    collector, logger = Collector(logging.WARNING), logging.getLogger("pillsnap")
+    logger.addHandler(collector)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(collector)
 
 
 class _Shown:

@@ -38,6 +38,7 @@ class Finished:
         name: of the report's own file.
         path: where export_report.json lies; None when it could not be written.
         problem: why it could not.
+        warnings: what was let out in another way than it should be, or not at all.
     """
 
     results: Sequence[CellResult]
@@ -46,6 +47,7 @@ class Finished:
     name: str
     path: Path | None
     problem: str | None = None
+    warnings: Sequence[str] = ()
 
     def ending_with(self, exit_code: int, config: Config) -> Finished:
         """This run where the process ends with another exit code, such as that of a plugin that
@@ -152,7 +154,7 @@ def finish(
         return Finished(
             results, build_report(results, run.config, facts), code, name, None, str(error)
         )
-    carry_out(run.config, release)
+    warnings = carry_out(run.config, release)
     prune_reports(run.config.out_dir, run.config.export.reports_kept, f"{name}.json")
     # From here on verdicts, report and exit code stand, whatever a diagnosis runs into. A run that
     # was broken off is not kept waiting for one.
@@ -163,7 +165,7 @@ def finish(
             publish_report(report, run.config, name)
         except PillsnapError as error:
             log.warning("the report stays without its diagnosis: %s", error)
-    return Finished(results, report, code, name, path)
+    return Finished(results, report, code, name, path, warnings=warnings)
 
 
 def _diagnose(run: GateRun, results: Sequence[CellResult]) -> dict[str, dict[str, Any]]:

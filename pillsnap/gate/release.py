@@ -12,7 +12,7 @@ from pillsnap.config.settings import Config
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.files import file_lock, point_latest
 from pillsnap.core.hashes import sha256_file
-from pillsnap.core.logrecords import open_log
+from pillsnap.core.logrecords import collected_warnings, open_log
 from pillsnap.engines import find_entry
 from pillsnap.engines.torch.checkpoints import find_best_checkpoint
 from pillsnap.infer.standalone import publish_standalone
@@ -55,21 +55,30 @@ def decide_release(
     return Release(approvals, latest, kept)
 
 
-def carry_out(config: Config, release: Release) -> None:
+def carry_out(config: Config, release: Release) -> list[str]:
     """Move the links, and write pillsnap_pipeline.py where every stage that was judged has passed.
 
-    The verdict stands whatever becomes of them: what cannot be written is logged.
+    The verdict stands whatever becomes of them.
+
+    Returns:
+        what could not be written, or could only be written in another way.
     """
+    with collected_warnings() as found:
+        try:
+            _write(config, release)
+        except Exception as error:  # also of the other stage's model, whatever it is
+            log.warning("latest_ or pillsnap_pipeline.py could not be written: %s", error)
+    return found
+
+
+def _write(config: Config, release: Release) -> None:
     if not release.latest:
         return
-    try:
-        with file_lock(config.out_dir / ".latest.lock"):
-            for stage, path in release.latest.items():
-                point_latest(config.out_dir / f"latest_{stage}.onnx", path)
-            if not release.kept:
-                publish_standalone(config)
-    except Exception as error:  # also of the other stage's model, whatever it is
-        log.warning("latest_ or pillsnap_pipeline.py could not be written: %s", error)
+    with file_lock(config.out_dir / ".latest.lock"):
+        for stage, path in release.latest.items():
+            point_latest(config.out_dir / f"latest_{stage}.onnx", path)
+        if not release.kept:
+            publish_standalone(config)
 
 
 def _has_file(result: CellResult) -> bool:

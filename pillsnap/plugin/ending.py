@@ -88,7 +88,7 @@ class Ending:
             return
         finished = self._finished.ending_with(exit_code, self._state.run.config)
         path = None if finished.path is None else str(finished.path)
-        self._lines = render(finished.report, path, finished.problem)
+        self._lines = render(finished.report, path, finished.problem, finished.warnings)
 
 
 def _exit_code(session: pytest.Session, error: BaseException | None) -> int:

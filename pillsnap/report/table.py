@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pillsnap.core.printable import printable
@@ -12,12 +12,18 @@ from pillsnap.report.lines import one_line, wrap
 from pillsnap.report.rows import cell_row
 
 
-def render(report: dict[str, Any], path: str | None, problem: str | None = None) -> list[str]:
+def render(
+    report: dict[str, Any],
+    path: str | None,
+    problem: str | None = None,
+    warnings: Sequence[str] = (),
+) -> list[str]:
     """Lines of the section for a report.
 
     Args:
         path: where the report lies; None if it could not be written.
         problem: why it could not.
+        warnings: of what came after it.
     """
     gate = report["gate"]
     lines = []
@@ -42,6 +48,8 @@ def render(report: dict[str, Any], path: str | None, problem: str | None = None)
         lines += wrap(f"note: {note}")
     for note in _of_checkout(report["provenance"]):
         lines += wrap(f"note: {note}")
+    for warning in warnings:
+        lines += wrap(f"warning: {one_line(warning)}")
     lines.append(_verdict(gate))
     if problem is not None:
         lines += wrap(f"report not written: {one_line(problem)}")
