@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pillsnap.compare.exactness import OutputPart
 from pillsnap.compare.records import Columns
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
@@ -25,10 +27,11 @@ class ClassificationRecorder:
     ref_finite and cand_finite bool. Where either side is not finite the errors are nan.
     """
 
-    drift: Mapping[str, str] = {"prob_err_max": "prob_err_max", "logit_err_max": "logit_err_max"}
-
     def as_candidate(self, output: Batch) -> Batch:
         return output
+
+    def parts(self, output: NDArray[Any]) -> list[OutputPart]:
+        return [OutputPart("logits", output)]
 
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.compare import noise
+from pillsnap.compare.exactness import OutputPart
 from pillsnap.compare.matching import match_boxes
 from pillsnap.compare.records import Array, Columns, ragged
 from pillsnap.config.settings import Nms
@@ -34,8 +36,6 @@ class DetectionRecorder:
     the errors are nan.
     """
 
-    drift: Mapping[str, str] = {"raw_box_err_px": "box_err_px", "raw_score_err": "score_err"}
-
     def __init__(self, strides: Sequence[int], shape: tuple[int, int], params: Nms) -> None:
         height, width = shape
         self._strides = strides
@@ -48,6 +48,18 @@ class DetectionRecorder:
     def as_candidate(self, output: Batch) -> Batch:
         """The first six columns: the seventh is for references alone."""
         return output[..., :6]
+
+    def parts(self, output: NDArray[Any]) -> list[OutputPart]:
+        """Boxes and scores of every stride; near ties change class_id in healthy exports.
+
+        Scores are sigmoids, which runtimes compute around a half: ONNX Runtime's is off by 3e-8
+        however small they are, torch's is not.
+        """
+        return [
+            OutputPart(kind, output[:, start:end, columns], stride, scale)
+            for stride, start, end in zip(self._strides, self._starts, self._ends, strict=True)
+            for kind, columns, scale in (("box", slice(0, 4), 0.0), ("score", slice(4, 5), 0.5))
+        ]
 
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch
@@ -62,8 +74,10 @@ class DetectionRecorder:
         with np.errstate(invalid="ignore", over="ignore"):
             box_err = np.abs(cand[..., :4] - ref[..., :4]).max(axis=-1)
             score_err = np.abs(cand[..., 4] - ref[..., 4])
-        # Nearer ties of the reference flip in healthy exports too.
-        flips = (cand[..., 5] != ref[..., 5]) & (ref[..., 6] > noise.SCORE)
+        # Nearer ties of the reference flip in healthy exports too, and so do gaps that an
+        # ill-conditioned model's rounding spans.
+        rounding = np.maximum(2 * self._of_anchors(self._by_stride(score_err)), noise.SCORE)
+        flips = (cand[..., 5] != ref[..., 5]) & (ref[..., 6] > rounding)
         kept = [keep_indices(rows, self._nms) for rows in ref]
         ref_boxes = _restore(ref, kept, geometries)
         cand_kept = [keep_indices(rows, self._nms) for rows in cand]
@@ -102,6 +116,11 @@ class DetectionRecorder:
             for start, end in zip(self._starts, self._ends, strict=True)
         ]
         return np.stack(parts, axis=1)
+
+    def _of_anchors(self, of_strides: Batch) -> Batch:
+        """[N,S] -> [N,A], every anchor its stride's."""
+        cells = np.asarray(self._ends - self._starts, np.int64)
+        return np.repeat(of_strides, cells, axis=1)
 
     def _count(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many of the kept anchors belong to each stride, [S]."""

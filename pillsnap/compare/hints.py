@@ -57,4 +57,4 @@ def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
 
 def _stride_broke(row: Mapping[str, Any]) -> bool:
     limits = {figure.name: figure.noise for figure in FIGURES if figure.per_stride}
-    return any((row[name] or 0) > limit for name, limit in limits.items() if limit is not None)
+    return any((row.get(name) or 0) > limit for name, limit in limits.items() if limit is not None)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pillsnap.compare.certify import Certified, certify, certify_bound, in_words
 from pillsnap.compare.figures import Figures, Metrics
-from pillsnap.config.figures import FIGURES, Figure
+from pillsnap.config.figures import EXACTNESS, FIGURES, Figure
 from pillsnap.config.tolerances import Profiles, Tolerances
 
 VerdictName = Literal["equivalent", "within_tolerance", "breach", "inconclusive"]
@@ -19,6 +19,9 @@ LOOSER = ("practical", "fp16", "int8")
 
 # Ends the name of a figure that breaches for want of samples.
 CERTIFIED = "_certified"
+
+# Figures that judge a candidate without any signal in the reference.
+_EXACT = frozenset(figure.name for figure in FIGURES if figure.limited_by == EXACTNESS)
 
 # Where a figure of speed or memory breaches.
 BUDGET = "budget"
@@ -78,8 +81,9 @@ def judge(
     then the sample of a cell that would pass must also certify its tolerances.
 
     Without signal in the reference, drift proves nothing of the export: an untrained network can
-    blow rounding up to any size. Its figures are named all the same. Only a candidate that is not
-    finite where the reference is breaches even then.
+    blow rounding up to any size. Its figures are named all the same. What breaches even then needs
+    no signal: a candidate that is not finite where the reference is, and one that is less exact
+    than torch, whose own rounding is blown up alike.
 
     Args:
         classes_required: classes that coverage asked for and did not find are a breach.
@@ -96,9 +100,11 @@ def judge(
         return find_uncertified(metrics, getattr(profiles, name)) if gate_strict else ()
 
     breaches = outside(profile)
-    if figures.no_signal is not None and not metrics["non_finite"]:
+    inexact = any(breach.figure in _EXACT for breach in breaches)
+    if figures.no_signal is not None and not metrics["non_finite"] and not inexact:
         named = f"; outside its profile: {_listed(breaches)}" if breaches else ""
-        return Verdict("inconclusive", breaches, figures.no_signal + named)
+        exact = "; the arithmetic is as exact as torch's" if is_exact(metrics) else ""
+        return Verdict("inconclusive", breaches, figures.no_signal + exact + named)
     reason = _listed(breaches)
     if not breaches and (lacking := uncertified(profile)):
         breaches = tuple(breach for breach, _ in lacking)
@@ -185,7 +191,7 @@ def find_breaches(metrics: Metrics, tolerances: Tolerances) -> tuple[Breach, ...
     """Every figure of `metrics` that lies outside `tolerances`.
 
     A candidate that is not finite, or changes the class of an anchor whose reference is no near tie
-    while raw scores are judged, breaches whatever the profile says.
+    while its exactness or raw scores are judged, breaches whatever the profile says.
     """
     found = [Breach("non_finite", metrics["non_finite"], 0)] if metrics["non_finite"] else []
     for figure in FIGURES:
@@ -195,7 +201,8 @@ def find_breaches(metrics: Metrics, tolerances: Tolerances) -> tuple[Breach, ...
         for value, where in _values(figure, metrics):
             if value is not None and abs(value) > limit:
                 found.append(Breach(figure.name, abs(value), limit, where))
-    if tolerances.raw_score_err is not None and metrics.get("class_flips"):
+    judges_anchors = tolerances.exactness is not None or tolerances.raw_score_err is not None
+    if judges_anchors and metrics.get("class_flips"):
         found.append(Breach("class_flips", metrics["class_flips"], 0))
     return tuple(found)
 
@@ -204,13 +211,28 @@ def _values(figure: Figure, metrics: Metrics) -> Iterator[tuple[float | None, st
     """The values of a figure, and where each was found."""
     if figure.per_stride:
         for row in metrics.get("per_stride", ()):
-            yield row[figure.name], f"stride {row['stride']}"
+            yield row.get(figure.name), f"stride {row['stride']}"
     else:
         yield metrics.get(figure.name), ""
 
 
+def is_exact(metrics: Metrics) -> bool:
+    """Whether a cell was measured against float64, and rounds no more than torch does."""
+    found = [
+        (value, figure.noise)
+        for figure in FIGURES
+        if figure.name in _EXACT
+        for value, _ in _values(figure, metrics)
+        if value is not None
+    ]
+    return bool(found) and all(noise is not None and value <= noise for value, noise in found)
+
+
 def _drifted(metrics: Metrics) -> bool:
-    """Whether a cell shows more than the numeric noise of a healthy float32 export."""
+    """Whether a cell shows more than the numeric noise of a healthy float32 export: by its
+    exactness, and where that could not be measured by how large the differences are."""
     limits = {figure.name: figure.noise for figure in FIGURES if figure.noise is not None}
     limits["class_flips"] = 0
+    if is_exact(metrics):
+        limits = {name: noise for name, noise in limits.items() if noise == 0}
     return any((metrics.get(name) or 0) > limit for name, limit in limits.items())

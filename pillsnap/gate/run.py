@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.compare import compare_batches
+from pillsnap.compare.exactness import Excerpt
 from pillsnap.compare.loading import Load, Prepared, load_batches
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.records import Columns, write_records
@@ -122,26 +123,26 @@ class GateRun:
         candidate = self._sides.candidate(cell)
         self._running = {"reference": reference.engine.info, "candidate": candidate.info}
         recorder = task_of(cell.stage).recorder(reference, self.config.nms)
-        floor: dict[str, Any] | None = None
         example: Batch | None = None
         candidate.runs = []  # of this shard
         folder = self.selection.save_reference
         kept = None if folder is None or cell.hard else ShardWriter(folder, shard)
 
         def outputs(batch: Prepared) -> Batch:
-            nonlocal floor, example
+            nonlocal example
             output = remembered.outputs(batch)
             if kept is not None:
                 kept.add(batch, output)
             if example is None and shard.index == 1:
-                floor = remembered.noise_floor(batch, output, recorder)
                 example = batch.array
             return output
 
         batches = self._load(labelled, reference.transform, self.config.compare.batch_size)
-        compared = compare_batches(batches, outputs, candidate, recorder)
+        excerpt = Excerpt(self.config.compare.exactness_images) if shard.index == 1 else None
+        compared = compare_batches(batches, outputs, candidate, recorder, excerpt)
+        exact = None if excerpt is None else excerpt.exact(remembered.exact_outputs)
         if kept is not None:
-            kept.write()
+            kept.write(exact)
         file, digest = self._write(shard, compared.columns)
         whole = compared.columns is not None and not compared.unreadable
         contents = compared.columns["content"] if compared.columns is not None else ()
@@ -157,7 +158,9 @@ class GateRun:
             candidate=candidate.info,
             transform=asdict(reference.transform),
             strides=list(reference.strides),
-            noise_floor=floor,
+            exactness=(
+                None if excerpt is None or exact is None else excerpt.errors(exact, recorder.parts)
+            ),
             notes=notes,
             timing=self._time(cell, candidate, remembered, example),
         )

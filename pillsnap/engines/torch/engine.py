@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,6 @@ from pillsnap.engines.torch.checkpoints import (
 )
 from pillsnap.engines.torch.model import TorchEngine
 from pillsnap.pipeline import images, preprocess, transforms
-
-
-@dataclass
-class _Variant:
-    """An engine's model in another blocking of the same arithmetic."""
-
-    run: Callable[[Batch], Batch]
-    info: dict[str, Any] = field(default_factory=dict)
 
 
 class OneByOne:
@@ -91,7 +82,6 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
         info,
         device=device,
         threads=request.threads,
-        channels_last=NETWORKS[stage].channels_last(config),
     )
 
     def describe() -> Batch:
@@ -112,14 +102,9 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
         )
     engine.info["params_million"] = float(about[0])
     engine.info["recorded"] = float(about[1]) or None
-    variants: dict[str, Engine] = {
-        "batch_size": OneByOne(engine),
-        "threads": _Variant(engine.run_with_threads),
-        "memory_format": _Variant(engine.run_in_other_format),
-    }
     strides = tuple(int(stride) for stride in about[2:])
     class_names = tuple(json.loads(names.tobytes()))
-    return Reference(engine, transform, strides, key, variants, class_names)
+    return Reference(engine, transform, strides, key, engine.run_exact, class_names)
 
 
 def _is_about(found: Batch) -> bool:
