@@ -37,7 +37,7 @@ class Counted:
 
 @pytest.fixture
 def reopen(tmp_path: Path) -> Callable[[], tuple[RememberedReference, Counted, Counted]]:
-    """The reference as a new run opens it, its engine and the one that is exact; all over one cache."""
+    """The reference as a new run opens it, its engine and the exact one; all over one cache."""
 
     def opened() -> tuple[RememberedReference, Counted, Counted]:
         engine, other = Counted(), Counted()
