@@ -42,9 +42,14 @@ format: $(VENV)/.ready
 clean:
 	rm -rf $(VENV) exp
 
-# The mark is only set when everything is in place, so an interrupted set-up starts again.
-$(VENV)/.ready: pyproject.toml constraints.txt
+# The mark is only set when everything is in place, so an interrupted set-up starts again. It holds what
+# the set-up was of: a checkout is newer than an environment that CI has kept, and may be the same.
+SETUP := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c 1-64)
+ifneq ($(shell cat $(VENV)/.ready 2>/dev/null),$(SETUP))
+.PHONY: $(VENV)/.ready
+endif
+$(VENV)/.ready:
 	$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"pillsnap needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
-	touch $@
+	echo $(SETUP) > $@

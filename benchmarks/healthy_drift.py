@@ -11,7 +11,6 @@ as initialised can blow rounding up to any size.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from dataclasses import replace
@@ -28,6 +27,7 @@ from projects import (
 
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
+from pillsnap.core.cpus import usable_cpus
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.gate.ledger import judge_mode
 from pillsnap.gate.run import GateRun
@@ -93,7 +93,7 @@ def main() -> int:
 def measure(config: Config, stage: str, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = replace(config, export=replace(config.export, out_dir=Path(folder) / "export"))
-        threads = len(os.sched_getaffinity(0))
+        threads = usable_cpus()
         run = GateRun(
             config, Selection(stages=(stage,)), threads=threads, run_dir=Path(folder) / "run"
         )

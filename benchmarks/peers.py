@@ -26,7 +26,6 @@ Ratios also as `..._cpu`, of the processor's time in place of the wall's.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -46,6 +45,8 @@ from projects import (
     timed_process,
 )
 
+from pillsnap.core.cpus import usable_cpus
+
 PARTS = ("yolo_val_pt", "yolo_val_onnx", "timm_both", "ours_first", "ours_further")
 Took = tuple[float, float]
 """Wall and processor's time of a process, in seconds."""
@@ -60,7 +61,7 @@ def main() -> int:
     if arguments.project == "demo" and arguments.n is not None:
         parser.error("theirs validate whole folders: leave out --n for the demo")
     project = project_of(arguments)
-    threads = len(os.sched_getaffinity(0))
+    threads = usable_cpus()
     exports = project.export()
     theirs = Theirs.prepare(project, exports["classification"], threads)
     candidates = [f"--candidate={stage}={path}" for stage, path in exports.items()]

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import resource
 import shutil
@@ -38,6 +37,7 @@ import yaml
 
 from pillsnap.config.load import load_config
 from pillsnap.config.settings import Config
+from pillsnap.core.cpus import usable_cpus
 from pillsnap.demo.dataset import write_calibration
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.render import render_scene, render_single
@@ -368,7 +368,7 @@ def rounded(values: Iterable[float], digits: int = 2) -> list[float]:
 
 def machine() -> dict[str, Any]:
     """What a ratio depends on beside the code."""
-    return {"cores": len(os.sched_getaffinity(0)), "machine": platform.machine()}
+    return {"cores": usable_cpus(), "machine": platform.machine()}
 
 
 def main() -> int:

@@ -34,6 +34,7 @@ import yaml
 from projects import Project, argument_parser, interleaved, machine, median, project_of, rounded
 
 from pillsnap.config.settings import Serve
+from pillsnap.core.cpus import usable_cpus
 from pillsnap.infer.models import make_pipeline, open_model
 from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.twostage import Pipeline
@@ -112,7 +113,7 @@ def bare_pipeline(project: Project, models: dict[str, Path]) -> Pipeline:
             stage,
             path,
             provider="cpu",
-            threads=len(os.sched_getaffinity(0)),
+            threads=usable_cpus(),
             engine="onnx",
         )
         for stage, path in models.items()

@@ -24,7 +24,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -45,6 +44,7 @@ from projects import (
     samples,
 )
 
+from pillsnap.core.cpus import usable_cpus
 from pillsnap.engines.torch.model import keep_freed_memory
 
 Forward = Callable[[np.ndarray], Any]
@@ -54,7 +54,7 @@ Seconds = dict[str, dict[str, tuple[float, float]]]
 
 def main() -> int:
     parser = argument_parser(__doc__, project="full", n=128)
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cpus()
     parser.add_argument("--threads", type=int, default=cores, help="default: all cores")
     arguments = parser.parse_args()
     project, threads = project_of(arguments), arguments.threads

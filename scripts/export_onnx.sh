@@ -27,10 +27,12 @@ command -v yq >/dev/null 2>&1 \
 CONFIG="$(cd "$(dirname "$CONFIG")" && pwd)/$(basename "$CONFIG")"
 cd "$root"
 
-# Plain paths only, so that mikefarah's yq and the jq wrapper both understand; the wrapper quotes.
+# Plain paths only, so that mikefarah's yq and the jq wrapper both understand; the wrapper quotes. One
+# that snap has installed may open no file outside the home folder: it is fed the file.
 setting() {
     local value
-    value="$(yq "$1" "$CONFIG")" || fail "yq cannot read $1 in $CONFIG"
+    value="$(yq "$1" "$CONFIG" 2>/dev/null || yq "$1" - <"$CONFIG")" \
+        || fail "yq cannot read $1 in $CONFIG"
     value="${value#\"}"
     printf '%s' "${value%\"}"
 }

@@ -13,6 +13,7 @@ import pytest
 from pillsnap.config.load import load_config
 from pillsnap.config.settings import Classification, Config, Detection, Export, InputShape, Paths
 from pillsnap.demo.dataset import install
+from pillsnap.plugin.state import STATE
 from tests.small_models import (
     DetectorFile,
     Experiment,
@@ -22,6 +23,15 @@ from tests.small_models import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.hookimpl(trylast=True)  # the plugin knows by then whether the gate alone was asked for
+def pytest_configure(config: pytest.Config) -> None:
+    """A warning is an error in these tests. Not in a gate's run, so not in pytest.ini, which holds
+    before the plugin is there: what others warn of is no verdict."""
+    state = config.stash.get(STATE, None)
+    if state is None or not state.asked:
+        config.addinivalue_line("filterwarnings", "error")
 
 
 @pytest.fixture(scope="module")

@@ -167,6 +167,16 @@ def test_only_the_plugin_imports_pytest() -> None:
     assert {name.split(".")[1] for name in importers} == {"plugin"}
 
 
+def test_cpus_are_counted_in_one_place() -> None:
+    counters = {
+        name
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in ("cpu_count", "sched_getaffinity")
+    }
+    assert counters == {"pillsnap.core.cpus"}
+
+
 def test_heavy_libraries_are_imported_where_they_are_needed() -> None:
     heavy = {
         name

@@ -6,14 +6,14 @@ here; what could not be read is named, never dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pillsnap.compare.exactness import Excerpt, OutputPart
+from pillsnap.compare.exactness import OutputPart
 from pillsnap.compare.loading import Prepared
 from pillsnap.compare.records import Array, Columns, concatenate
 from pillsnap.core.errors import WrongCandidate
@@ -31,7 +31,13 @@ class ShapeMismatch(WrongCandidate):
 
 
 class Recorder(Protocol):
-    """Turns outputs into columns, one row a sample."""
+    """Turns outputs into columns, one row a sample.
+
+    Attributes:
+        drift: figures that are the maximum of a column, over strides too, and that column.
+    """
+
+    drift: Mapping[str, str]
 
     def as_candidate(self, output: Batch) -> Batch:
         """What a reference answers as candidates give it."""
@@ -88,13 +94,13 @@ def compare_batches(
     reference: Callable[[Prepared], Batch],
     candidate: Engine,
     recorder: Recorder,
-    excerpt: Excerpt | None = None,
+    see: Callable[[Prepared, Batch, Batch], None] | None = None,
 ) -> Compared:
     """Run both engines over batches and record how far they are apart.
 
     Args:
         reference: the reference's output for a batch, computed or remembered.
-        excerpt: keeps the first images and outputs.
+        see: is shown every batch with the outputs of reference and candidate.
 
     Raises:
         ShapeMismatch: the candidate's output has another shape than the reference's.
@@ -109,8 +115,8 @@ def compare_batches(
         ref = reference(batch)
         cand = candidate.run(batch.array)
         _check_shapes(recorder.as_candidate(ref), cand)
-        if excerpt is not None:
-            excerpt.add(batch, ref, cand)
+        if see is not None:
+            see(batch, ref, cand)
         pending.add(batch, ref, cand)
         if pending.size >= _PENDING_BYTES:
             parts.append(pending.record(recorder))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pillsnap.compare.certify import upper_bound
 from pillsnap.compare.figures import Metrics
 from pillsnap.compare.figures.bootstrap import FEWEST_IMAGES
+from pillsnap.compare.limits import exceeds
 from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Config
 
@@ -101,7 +102,7 @@ def measure_accuracy(
     unjudged = _unjudged(measure, cell, config, source, upper)
     short = None
     if unjudged is None and upper is not None:
-        short = upper < expected - (SPARE if source == "training" else 0)
+        short = exceeds(expected - (SPARE if source == "training" else 0), upper)
     return Accuracy(measure.figure, found, upper, expected, source, short, unjudged)
 
 
@@ -119,7 +120,7 @@ def shortfall(accuracy: Accuracy, measure: Measure) -> str | None:
 
 
 def _upper_top1(metrics: Metrics) -> float | None:
-    count = metrics["labelled_samples"]
+    count = metrics["labelled_distinct_samples"]
     return upper_bound(round(metrics["reference_top1"] * count), count)
 
 

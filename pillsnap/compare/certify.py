@@ -1,7 +1,7 @@
 """What a sample certifies: the one-sided 95 % upper bound of a figure, and what it would take.
 
 Rates have the exact bound of a binomial proportion: Clopper & Pearson, "The use of confidence or
-fiducial limits illustrated in the case of the binomial", Biometrika 26 (1934). mAP deltas bring
+fiducial limits illustrated in the case of the binomial", Biometrika 26 (1934). mAP losses bring
 theirs along, by resampling images. Pure: numbers in, numbers and words out.
 """
 
@@ -11,6 +11,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from pillsnap.compare.limits import exceeds
 from pillsnap.config.figures import find_figure
 
 CONFIDENCE = 0.95
@@ -27,8 +28,8 @@ class Certified:
         certified_upper: what is not exceeded, at 95 % confidence; None without trials.
         tolerance: what the profile allows; None where it is not judged.
         certifies: the bound is within the tolerance.
-        trials: boxes, samples or, of an mAP delta, images.
-        failures: of them, that failed; None for an mAP delta.
+        trials: boxes, samples or, of an mAP loss, images; a copy of an image counts once.
+        failures: of them, that failed; None for an mAP loss.
         samples_needed: the fewest trials, with no further failure, that would certify it; None
             where the rate found is above the tolerance, or nobody can tell.
     """
@@ -44,14 +45,15 @@ class Certified:
 def certify(failures: int, trials: int, tolerance: float | None) -> Certified:
     """What `failures` in `trials` say of a rate that may be `tolerance` at most."""
     found = certify_bound(upper_bound(failures, trials), trials, tolerance)
-    possible = tolerance is not None and (not failures or failures / trials <= tolerance)
+    possible = tolerance is not None and (not failures or not exceeds(failures / trials, tolerance))
     needed = samples_needed(tolerance, failures) if possible and tolerance is not None else None
     return replace(found, failures=failures, samples_needed=needed)
 
 
 def certify_bound(upper: float | None, trials: int, tolerance: float | None) -> Certified:
     """What a bound that was found in another way says of a figure; of nothing, all is possible."""
-    certifies = None if tolerance is None else (1.0 if upper is None else upper) <= tolerance
+    most = 1.0 if upper is None else upper
+    certifies = None if tolerance is None else not exceeds(most, tolerance)
     return Certified(upper, tolerance, certifies, trials)
 
 
@@ -80,7 +82,7 @@ def samples_needed(
 
     def enough(trials: int) -> bool:
         bound = upper_bound(failures, trials, confidence)
-        return bound is not None and bound <= tolerance
+        return bound is not None and not exceeds(bound, tolerance)
 
     if not enough(MOST_TRIALS):
         return None
@@ -116,7 +118,7 @@ def _shown(upper: float, tolerance: float | None) -> str:
     """Two digits in percent, or as many as it takes to stand on its side of the tolerance."""
     for digits in range(2, 17):
         text = _percent(upper, digits)
-        if tolerance is None or (float(text) <= 100 * tolerance) == (upper <= tolerance):
+        if tolerance is None or exceeds(float(text), 100 * tolerance) == exceeds(upper, tolerance):
             break
     return text
 

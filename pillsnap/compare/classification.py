@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ class ClassificationRecorder:
     logit_err_power (sums of squares over classes of the centred logits and of their error),
     ref_finite and cand_finite bool. Where either side is not finite the errors are nan.
     """
+
+    drift: Mapping[str, str] = {"prob_err_max": "prob_err_max", "logit_err_max": "logit_err_max"}
 
     def as_candidate(self, output: Batch) -> Batch:
         return output

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,8 @@ class DetectionRecorder:
     by the stride they come from; ref_finite and cand_finite bool. Where either side is not finite
     the errors are nan.
     """
+
+    drift: Mapping[str, str] = {"raw_box_err_px": "box_err_px", "raw_score_err": "score_err"}
 
     def __init__(self, strides: Sequence[int], shape: tuple[int, int], params: Nms) -> None:
         height, width = shape

@@ -14,7 +14,7 @@ how LAPACK's tests set their thresholds (Anderson et al., LAPACK Users' Guide, 1
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -65,6 +65,11 @@ class PartError:
     reference: float
     candidate: float
     unit: float
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the reference is finite; one that is not has no signal, which is said elsewhere."""
+        return math.isfinite(self.signal + self.reference)
 
     @property
     def exactness(self) -> float:
@@ -132,35 +137,49 @@ class Excerpt:
         return run(np.concatenate(self._arrays), self.contents) if self.contents else None
 
     def errors(
-        self, exact: Exact, parts: Callable[[NDArray[Any]], Sequence[OutputPart]]
-    ) -> dict[str, Any]:
-        """PartError.as_dict of every part, and of how many images, as plain builtins.
+        self,
+        exact: Exact,
+        parts: Callable[[NDArray[Any]], Sequence[OutputPart]],
+        again: Mapping[int, Batch] | None = None,
+    ) -> list[PartError]:
+        """Errors of both sides on these images.
 
         Args:
             exact: outputs of these images, or of the first of them.
             parts: the recorder's.
+            again: what the candidate answered elsewhere, by the image's place; None takes what it
+                answered here.
         """
-        sides = (np.concatenate(side)[: len(exact)] for side in (self._reference, self._candidate))
-        errors = measure_errors(parts(exact), *map(parts, sides))
-        return {"images": len(exact), "parts": [error.as_dict() for error in errors]}
+        rows = [row for row in range(len(exact)) if again is None or row in again]
+        given = again if again is not None else np.concatenate(self._candidate)
+        candidate = np.stack([given[row] for row in rows])
+        reference = np.concatenate(self._reference)[rows]
+        return measure_errors(parts(exact[rows]), parts(reference), parts(candidate))
+
+
+def largest_exactness(errors: Iterable[PartError]) -> dict[str, float]:
+    """By name of the figure, <kind>_exactness, the largest of each kind."""
+    found: dict[str, float] = {}
+    for error in errors:
+        name = f"{error.kind}_exactness"
+        found[name] = max(found.get(name, 0.0), error.exactness)
+    return found
 
 
 def exactness_metrics(
     errors: Sequence[PartError], names: Iterable[str], per_stride: Sequence[dict[str, Any]] = ()
 ) -> dict[str, float | None]:
-    """Figures of a cell: <kind>_exactness, the largest of each kind; precision_bits, the smallest.
+    """Figures of a cell: largest_exactness, and precision_bits, the smallest.
 
     Args:
         errors: () where the reference cannot be run in float64.
         names: of the figures that a cell of this task has; None where they could not be measured.
-        per_stride: rows of the cell's figures; each gets its own <kind>_exactness.
+        per_stride: rows of the cell's figures; each gets its own.
     """
-    # That a reference which is not finite has no signal is said elsewhere.
-    known = [each for each in errors if math.isfinite(each.signal + each.reference)]
-    found: dict[str, float | None] = {"precision_bits": min((e.bits for e in known), default=None)}
-    for name in names:
-        values = {e.stride: e.exactness for e in known if f"{e.kind}_exactness" == name}
-        found[name] = max(values.values(), default=None)
-        for row in per_stride:
-            row[name] = values.get(row["stride"])
-    return found
+    known = [error for error in errors if error.is_known]
+    bits = min((error.bits for error in known), default=None)
+    for row in per_stride:
+        own = largest_exactness(error for error in known if error.stride == row["stride"])
+        row.update({name: own.get(name) for name in names})
+    largest = largest_exactness(known)
+    return {"precision_bits": bits, **{name: largest.get(name) for name in names}}

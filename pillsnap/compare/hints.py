@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pillsnap.compare.figures import Metrics
-from pillsnap.compare.verdict import BUDGET, CERTIFIED, Breach
+from pillsnap.compare.limits import exceeds
+from pillsnap.compare.verdict import BATCH, BUDGET, CERTIFIED, Breach
 from pillsnap.config.figures import FIGURES
 
 # So many classes that always flip, or more, are no fault of single classes.
@@ -18,6 +19,11 @@ def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
     names = {breach.figure for breach in breaches}
     if names and all(breach.where == BUDGET for breach in breaches):
         return ["speed or memory on this machine: the figures of accuracy are inside their profile"]
+    if names and all(breach.where == BATCH for breach in breaches):
+        return [
+            "an operator that computes over all images of a batch: activations quantised by their "
+            "range in it, normalisation by its statistics, a Reshape that takes in N"
+        ]
     if names and all(name.endswith(CERTIFIED) for name in names):
         return ["too few samples for --gate-strict: the figures are inside their tolerances"]
     if names == {"classes_missing"}:
@@ -56,5 +62,8 @@ def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
 
 
 def _stride_broke(row: Mapping[str, Any]) -> bool:
-    limits = {figure.name: figure.noise for figure in FIGURES if figure.per_stride}
-    return any((row.get(name) or 0) > limit for name, limit in limits.items() if limit is not None)
+    return any(
+        exceeds(row.get(figure.name) or 0, figure.noise)
+        for figure in FIGURES
+        if figure.per_stride and figure.noise is not None
+    )

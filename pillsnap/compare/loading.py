@@ -8,13 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
+from PIL import Image
 
+from pillsnap.compare.trained_pixels import differs_in_timm
 from pillsnap.core.errors import ImageError
 from pillsnap.data.datasets import Sample
 from pillsnap.engines.protocol import Batch, Transform
 from pillsnap.pipeline.images import decode_image, read_bytes
 from pillsnap.pipeline.preprocess import preprocess_placed
-from pillsnap.pipeline.transforms import Geometry
+from pillsnap.pipeline.transforms import ClassifyTransform, Geometry
 
 
 @dataclass
@@ -27,6 +29,7 @@ class Prepared:
         contents: SHA-256 of each file's bytes, raw.
         geometries: for scenes, how to get back to the photo's pixels.
         unreadable: reason by id, of the samples of the batch that are left out.
+        remarks: what is to be said of how photos were read.
     """
 
     samples: list[Sample]
@@ -34,6 +37,7 @@ class Prepared:
     contents: list[bytes]
     geometries: list[Geometry] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
+    remarks: set[str] = field(default_factory=set)
 
 
 Load = Callable[[Sequence[Sample], Transform, int], Iterator[Prepared]]
@@ -54,14 +58,20 @@ def load_batches(
             yield _gather(part, list(pool.map(lambda sample: _read(sample, transform), part)))
 
 
-_Image = tuple[Batch, bytes, Geometry | None]
+_Image = tuple[Batch, bytes, Geometry | None, list[str]]
 
 
 def _read(sample: Sample, transform: Transform) -> _Image | str:
-    """An image's array, hash and geometry, or the reason why it cannot be read."""
+    """An image's array, hash, geometry and remarks, or the reason why it cannot be read."""
+    remarks: list[str] = []
+
+    def look(opened: Image.Image) -> None:
+        if isinstance(transform, ClassifyTransform) and (said := differs_in_timm(opened)):
+            remarks.append(said)
+
     try:
         data = read_bytes(sample.path)
-        image = decode_image(data, sample.path)
+        image = decode_image(data, sample.path, look)
     except ImageError as error:
         return str(error)
     if sample.size is not None:
@@ -71,7 +81,7 @@ def _read(sample: Sample, transform: Transform) -> _Image | str:
             return f"{sample.path}: {problem}"
     digest = hashlib.sha256(data).digest()
     array, geometry = preprocess_placed(image, transform)
-    return array, digest, geometry
+    return array, digest, geometry, remarks
 
 
 def _contradiction(said: tuple[float, float], real: tuple[int, int]) -> str | None:
@@ -94,12 +104,13 @@ def _gather(samples: Sequence[Sample], images: Sequence[_Image | str]) -> Prepar
         if isinstance(image, str):
             batch.unreadable[sample.id] = image
             continue
-        array, digest, geometry = image
+        array, digest, geometry, remarks = image
         arrays.append(array)
         batch.samples.append(sample)
         batch.contents.append(digest)
         if geometry is not None:
             batch.geometries.append(geometry)
+        batch.remarks.update(remarks)
     if arrays:
         batch.array = np.stack(arrays)
     return batch

@@ -25,11 +25,14 @@ class Outcome:
         transform, strides: the preprocessing in force and the detector's strides.
         exactness: PartError.as_dict of every part of the outputs, and how many images they are of;
             of a cell's first shard, where the reference can be run in float64.
+        batching: what the candidate's free axes are worth, see gate/free_axes.py; of a cell's first
+            shard.
         notes: what a reader of the figures should know of the labels.
         timing: `runs`, images and seconds of the candidate's batches after the first; of a cell's
             first shard also `reference_s`, the reference's seconds an image at that batch,
-            `reference_remembered`, whether those are an earlier run's, and `alone`, the candidate
-            with one image (Alone.as_dict), else null.
+            `reference_remembered`, whether those are an earlier run's, `alone`, the candidate with
+            one image (Alone.as_dict), and `float32_alone`, the same of the float32 file that it was
+            made from; null where they were not measured.
         seconds: wall time, opening the models included.
     """
 
@@ -46,6 +49,7 @@ class Outcome:
     transform: dict[str, Any] = field(default_factory=dict)
     strides: list[int] = field(default_factory=list)
     exactness: dict[str, Any] | None = None
+    batching: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     timing: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0

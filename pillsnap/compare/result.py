@@ -64,10 +64,19 @@ class CellResult:
 
     @property
     def execution(self) -> dict[str, Any] | None:
-        """Providers, options and placement of the candidate's session; None without one."""
-        keys = ("providers", "provider_options", "placement")
+        """Providers, options, placement and precision of the candidate's session; None without one.
+
+        An engine need not prove the precision.
+        """
+        keys = ("providers", "provider_options", "placement", "precision")
         found = (outcome.candidate for outcome in self.outcomes if "placement" in outcome.candidate)
-        return next(({key: facts[key] for key in keys} for facts in found), None)
+        return next(({key: facts.get(key) for key in keys} for facts in found), None)
+
+    @property
+    def batching(self) -> dict[str, Any] | None:
+        """At which sizes the candidate ran, see Outcome; None where it was run at none but its
+        own."""
+        return next((each.batching for each in self.outcomes if each.batching is not None), None)
 
     @property
     def unreadable(self) -> dict[str, str]:

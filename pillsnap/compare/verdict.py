@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from pillsnap.compare.certify import Certified, certify, certify_bound, in_words
+from pillsnap.compare.drift import drifted, gains, is_exact, values_of
 from pillsnap.compare.figures import Figures, Metrics
+from pillsnap.compare.limits import exceeds
 from pillsnap.config.figures import EXACTNESS, FIGURES, Figure
 from pillsnap.config.tolerances import Profiles, Tolerances
 
@@ -26,10 +28,15 @@ _EXACT = frozenset(figure.name for figure in FIGURES if figure.limited_by == EXA
 # Where a figure of speed or memory breaches.
 BUDGET = "budget"
 
+# Where a figure breaches by what images are answered in other batches than the cell's.
+BATCH = "the same images in other batches"
+
+_LOSSES = {figure.name for figure in FIGURES if figure.loss}
+
 
 @dataclass(frozen=True)
 class Breach:
-    """One figure outside its tolerance, and where it was found (a stride, say)."""
+    """One figure outside its tolerance, and where it was found (a stride, say); of mAP the loss."""
 
     figure: str
     value: float
@@ -39,7 +46,10 @@ class Breach:
     def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""
         digits = ".3g" if f"{self.value:.3g}" != f"{self.limit:.3g}" else ".9g"
-        return f"{self.figure} {self.value:{digits}} > {self.limit:{digits}}{place}"
+        value = f"{self.value:{digits}}"
+        if self.figure in _LOSSES:
+            value = f"-{value}, a loss"
+        return f"{self.figure} {value} > {self.limit:{digits}}{place}"
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,7 @@ def judge(
     gate_strict: bool = False,
     classes_required: bool = False,
     over_budget: tuple[Breach, ...] = (),
+    batch_drift: Mapping[str, float] | None = None,
 ) -> Verdict:
     """Judge a whole cell. The number of samples never changes the verdict, but for `gate_strict`:
     then the sample of a cell that would pass must also certify its tolerances.
@@ -88,13 +99,17 @@ def judge(
     Args:
         classes_required: classes that coverage asked for and did not find are a breach.
         over_budget: of find_over_budget; breaches of any profile.
+        batch_drift: how far images are from what they are answered in other batches, by figure:
+            the profile holds there as it does against the reference.
     """
     metrics = figures.metrics
     missing = metrics.get("classes_missing") if classes_required else None
 
     def outside(name: str) -> tuple[Breach, ...]:
         lacking = (Breach("classes_missing", missing, 0),) if missing else ()
-        return find_breaches(metrics, getattr(profiles, name)) + lacking + over_budget
+        tolerances = getattr(profiles, name)
+        batched = find_batch_breaches(batch_drift or {}, tolerances)
+        return find_breaches(metrics, tolerances) + batched + lacking + over_budget
 
     def uncertified(name: str) -> tuple[tuple[Breach, str], ...]:
         return find_uncertified(metrics, getattr(profiles, name)) if gate_strict else ()
@@ -114,11 +129,13 @@ def judge(
             (name for name in LOOSER if not outside(name) and not uncertified(name)), None
         )
         return Verdict("breach", breaches, reason, looser)
-    return Verdict("within_tolerance" if _drifted(metrics) else "equivalent")
+    gained = gains(metrics, getattr(profiles, profile))
+    beyond_noise = gained or drifted(metrics) or drifted(batch_drift or {})
+    return Verdict("within_tolerance" if beyond_noise else "equivalent", reason="; ".join(gained))
 
 
 def certified(metrics: Metrics, tolerances: Tolerances) -> dict[str, Certified]:
-    """What the sample certifies of every rate and mAP delta that was measured, by figure."""
+    """What the sample certifies of every rate and mAP loss that was measured, by figure."""
     found = {}
     for figure in sorted(FIGURES, key=_is_resampled):
         how = figure.certified
@@ -127,7 +144,7 @@ def certified(metrics: Metrics, tolerances: Tolerances) -> dict[str, Certified]:
             continue
         if _is_resampled(figure):
             if metrics.get(figure.name) is not None:
-                upper, images = metrics[f"{figure.name}_upper"], metrics["map_images"]
+                upper, images = metrics[f"{figure.name}_upper"], metrics["map_distinct_images"]
                 found[figure.name] = certify_bound(upper, images, limit)
         # Boxes are no independent trials, since they share images and a pair counts on both sides:
         # take their bound as a lower limit of what the sample leaves open.
@@ -169,7 +186,19 @@ def find_over_budget(performance: Metrics, budgets: Mapping[str, float]) -> tupl
     return tuple(
         Breach(name, value, limit, BUDGET)
         for name, limit in budgets.items()
-        if (value := math.inf if performance[name] is None else performance[name]) > limit
+        if exceeds(value := math.inf if performance[name] is None else performance[name], limit)
+    )
+
+
+def find_batch_breaches(
+    batch_drift: Mapping[str, float], tolerances: Tolerances
+) -> tuple[Breach, ...]:
+    """Every figure by which images differ too much from their answers in other batches."""
+    return tuple(
+        Breach(figure.name, value, limit, BATCH)
+        for figure in FIGURES
+        if (limit := getattr(tolerances, figure.limited_by)) is not None
+        and (value := batch_drift.get(figure.name, 0.0)) > limit
     )
 
 
@@ -198,41 +227,10 @@ def find_breaches(metrics: Metrics, tolerances: Tolerances) -> tuple[Breach, ...
         limit = getattr(tolerances, figure.limited_by)
         if limit is None:
             continue
-        for value, where in _values(figure, metrics):
-            if value is not None and abs(value) > limit:
-                found.append(Breach(figure.name, abs(value), limit, where))
+        for value, where in values_of(figure, metrics):
+            if value is not None and exceeds(held := figure.held(value), limit):
+                found.append(Breach(figure.name, held, limit, where))
     judges_anchors = tolerances.exactness is not None or tolerances.raw_score_err is not None
     if judges_anchors and metrics.get("class_flips"):
         found.append(Breach("class_flips", metrics["class_flips"], 0))
     return tuple(found)
-
-
-def _values(figure: Figure, metrics: Metrics) -> Iterator[tuple[float | None, str]]:
-    """The values of a figure, and where each was found."""
-    if figure.per_stride:
-        for row in metrics.get("per_stride", ()):
-            yield row.get(figure.name), f"stride {row['stride']}"
-    else:
-        yield metrics.get(figure.name), ""
-
-
-def is_exact(metrics: Metrics) -> bool:
-    """Whether a cell was measured against float64, and rounds no more than torch does."""
-    found = [
-        (value, figure.noise)
-        for figure in FIGURES
-        if figure.name in _EXACT
-        for value, _ in _values(figure, metrics)
-        if value is not None
-    ]
-    return bool(found) and all(noise is not None and value <= noise for value, noise in found)
-
-
-def _drifted(metrics: Metrics) -> bool:
-    """Whether a cell shows more than the numeric noise of a healthy float32 export: by its
-    exactness, and where that could not be measured by how large the differences are."""
-    limits = {figure.name: figure.noise for figure in FIGURES if figure.noise is not None}
-    limits["class_flips"] = 0
-    if is_exact(metrics):
-        limits = {name: noise for name, noise in limits.items() if noise == 0}
-    return any((metrics.get(name) or 0) > limit for name, limit in limits.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import NoReturn
 
 from pillsnap.core.errors import ConfigError
 from pillsnap.core.textfiles import read_text
@@ -17,6 +18,7 @@ _QUOTED = re.compile(
     re.DOTALL,
 )
 _PLAIN = re.compile(r"""[^\S\n]*=((?![^\S\n]*['"])[^\n]*)(?:\n|$)""")
+_EXPECTED = "KEY=VALUE, KEY='VALUE' or KEY=\"VALUE\""
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
 
 
@@ -57,6 +59,20 @@ def read_env_file(path: Path, used: Collection[str]) -> dict[str, str]:
     return found
 
 
+def read_value(name: str, text: str) -> str:
+    """A variable of the environment as .env would give it: `docker run --env-file` keeps the quotes
+    of the same file, and secrets that are mounted often end with a newline.
+
+    Raises:
+        ConfigError: its quotes are broken; the value is not repeated.
+    """
+    text = text.strip()
+    quoted = _QUOTED.fullmatch(f"={text}")
+    if quoted is None and text.startswith(("'", '"')):
+        raise _broken_quotes(f"environment variable {name}", name)
+    return text if quoted is None else _unescape(quoted)
+
+
 def _unescape(value: re.Match[str]) -> str:
     if value.re is _PLAIN:
         return re.sub(r"\s+#.*", "", value[1]).strip()
@@ -67,11 +83,19 @@ def _unescape(value: re.Match[str]) -> str:
     )
 
 
-def _refuse(path: Path, number: int, name: str, line: str) -> None:
-    quotes = re.search(rf"{name}\s*=", line)
+def _refuse(path: Path, number: int, name: str, line: str) -> NoReturn:
+    where = f"{path}:{number}"
+    if re.search(rf"{name}\s*=", line):
+        raise _broken_quotes(where, name)
     raise ConfigError(
-        "this value's quotes are broken" if quotes else "this line is no assignment",
-        where=f"{path}:{number}",
-        got=f"{name}=…" if quotes else f"{name} without = behind it",
-        expected="KEY=VALUE, KEY='VALUE' or KEY=\"VALUE\"",
+        "this line is no assignment",
+        where=where,
+        got=f"{name} without = behind it",
+        expected=_EXPECTED,
+    )
+
+
+def _broken_quotes(where: str, name: str) -> ConfigError:
+    return ConfigError(
+        "this value's quotes are broken", where=where, got=f"{name}=…", expected=_EXPECTED
     )

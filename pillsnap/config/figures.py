@@ -23,7 +23,7 @@ class Certification:
         words: what is counted, as in "0 of 32 flipped".
         unit: of the trials, with a blank before it, as in "needs 299 boxes"; "" for samples.
         failures: metrics whose sum is the number of failures; () for a figure that is resampled
-            over images, whose bound is <figure>_upper of map_images.
+            over images, whose bound is <figure>_upper of map_distinct_images.
         trials: metrics whose sum is the number of trials.
     """
 
@@ -48,6 +48,8 @@ class Figure:
         noise: what two healthy float32 runs may differ by: beyond it a cell has drifted; None where
             the figure says nothing of drift.
         per_stride: judged for every stride by itself.
+        loss: candidate minus reference, and only a loss is held against the tolerance: a gain
+            beyond it is drift.
         certified: how the sample bounds it; None where it does not.
     """
 
@@ -60,12 +62,17 @@ class Figure:
     limits: Mapping[str, float] = field(default_factory=dict)
     noise: float | None = None
     per_stride: bool = False
+    loss: bool = False
     certified: Certification | None = None
 
     @property
     def limited_by(self) -> str:
         """Name of its tolerance in the configuration."""
         return self.tolerance or self.name
+
+    def held(self, value: float) -> float:
+        """What of a value is held against the tolerance."""
+        return -value if self.loss else abs(value)
 
 
 def _limits(*values: float | None) -> dict[str, float]:
@@ -106,7 +113,7 @@ FIGURES: tuple[Figure, ...] = (
         limits=_limits(0.001, 0.01, 0.02, 0.03),
         noise=0.0,
         certified=Certification(
-            "flipped", failures=("top1_judged_flips",), trials=("top1_judged_samples",)
+            "flipped", failures=("top1_distinct_flips",), trials=("top1_distinct_samples",)
         ),
     ),
     Figure(
@@ -166,21 +173,23 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         "map_0_5_delta",
         "detection",
-        "difference of mAP at IoU 0.5, 0 to 1",
+        "loss of mAP at IoU 0.5, 0 to 1",
         tolerance="map_delta",
         most=1.0,
         limits=_limits(0.01, 0.01, 0.01, 0.02),
-        certified=Certification("mAP@0.5 delta"),
+        loss=True,
+        certified=Certification("mAP@0.5 loss"),
     ),
     Figure(
         "map_0_5_0_95_delta",
         "detection",
-        "difference of mAP at IoU 0.5:0.95, 0 to 1",
+        "loss of mAP at IoU 0.5:0.95, 0 to 1",
         tolerance="map_delta",
         label="mAP",
         most=1.0,
         limits=_limits(0.01, 0.01, 0.01, 0.02),
-        certified=Certification("mAP@0.5:0.95 delta"),
+        loss=True,
+        certified=Certification("mAP@0.5:0.95 loss"),
     ),
     Figure(
         "iou_delta_p95",
@@ -200,8 +209,8 @@ FIGURES: tuple[Figure, ...] = (
         certified=Certification(
             "boxes unmatched",
             " boxes",
-            failures=("reference_only", "candidate_only"),
-            trials=("reference_boxes", "candidate_boxes"),
+            failures=("distinct_unmatched",),
+            trials=("distinct_boxes",),
         ),
     ),
 )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pillsnap.config.cells import STAGES
-from pillsnap.config.dotenv import read_env_file
+from pillsnap.config.dotenv import read_env_file, read_value
 from pillsnap.config.parse import parse_yaml, variable_names
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError
@@ -31,6 +31,8 @@ def find_config(option: str | None, environ: Mapping[str, str], start: Path) -> 
     """Path of the config file: the option, else PILLSNAP_CONFIG, else start/config.yaml."""
     for name, value in (("--config", option), ("PILLSNAP_CONFIG", environ.get("PILLSNAP_CONFIG"))):
         if value is not None:
+            if name != "--config":
+                value = read_value(name, value)
             path = Path(value)
             if value.startswith("~/"):  # from .ini files and YAML of CI, where no shell expands it
                 path = path.expanduser()
@@ -69,13 +71,18 @@ def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Config:
 
 
 def read_environment(config: Path, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment, os.environ by default, over `.env` beside the config file.
+    """The environment, os.environ by default, over `.env` beside the config file; a variable that
+    is used means the same in both.
 
     Raises:
-        ConfigError: .env cannot be read, or gives a variable that is used in a broken line.
+        ConfigError: .env cannot be read, or a variable that is used stands there in a broken line,
+            or in the environment in broken quotes.
     """
-    beside = read_env_file(config.parent / ".env", {*ENV_NAMES, *variable_names(config)})
-    return {**beside, **(os.environ if environ is None else environ)}
+    used = {*ENV_NAMES, *variable_names(config)}
+    beside = read_env_file(config.parent / ".env", used)
+    around = os.environ if environ is None else environ
+    taken = {name: read_value(name, around[name]) for name in used & around.keys()}
+    return {**beside, **around, **taken}
 
 
 def _opset(text: str) -> int:

@@ -23,6 +23,8 @@ from pillsnap.core.hashes import sha256_json
 
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
 CropMode = Literal["center", "squash", "border"]
+GlobalPool = Literal["avg", "max", "avgmax", "catavgmax", "token", "map"]
+EntryName = Annotated[str, Field(min_length=1)]
 Exporter = Literal["torchscript", "dynamo"]
 Int8Method = Literal["static", "dynamic", "auto"]
 Part = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -74,6 +76,7 @@ class Data:
 class Detection:
     model: str = "yolo11m"
     num_classes: Annotated[int, Field(ge=1, le=100_000)] = 1
+    checkpoint_entry: EntryName | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -86,6 +89,8 @@ class Classification:
     crop_pct: Annotated[float, Field(ge=0.01, le=2.0)] | None = None
     crop_mode: CropMode | None = None
     channels_last: bool = False
+    checkpoint_entry: EntryName | None = None
+    global_pool: GlobalPool | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -143,6 +148,7 @@ class Quantize:
 @dataclass(frozen=True, config=STRICT)
 class Export:
     out_dir: Path | None = None
+    reports_kept: Count = 1000
     opset: Annotated[int, Field(ge=13, le=22)] = 17
     dynamic_axes: bool = True
     exporter: Exporter = "torchscript"
@@ -221,9 +227,11 @@ class Config:
 
 def config_sha256(config: Config) -> str:
     """SHA-256 of everything in a config that can change a result of the gate; how samples are cut
-    into shards, what is remembered, how models are served and where the project lies cannot."""
+    into shards, what is remembered or kept, how models are served and where the project lies
+    cannot."""
     compare = replace(config.compare, shard_size=1, reference_cache_gib=0.0, runs_kept=1)
-    judged = replace(config, export=replace(config.export, compare=compare), serve=Serve())
+    export = replace(config.export, compare=compare, reports_kept=1)
+    judged = replace(config, export=export, serve=Serve())
     content = asdict(replace(judged, pipeline=PipelineSettings(), source=Path()))
     folder = config.source.absolute().parent
 

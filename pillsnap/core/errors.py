@@ -68,7 +68,7 @@ class ImageError(DataError):
 
 
 class CheckpointError(PillsnapError):
-    """A .pt file is missing, damaged, refused or does not fit the configuration."""
+    """A checkpoint is missing, damaged, refused or does not fit the configuration."""
 
 
 class MissingCheckpoint(CheckpointError):

@@ -1,14 +1,15 @@
-"""Files and folders that appear whole or not at all, links and locks.
+"""Files that appear whole or not at all, links and locks.
 
 A temporary file stays locked by the process that writes it. One without a holder is thus of a
-process that was killed, and goes when the next one writes into that folder; so with folders.
+process that was killed, and goes when the next one writes into that folder.
+
+File systems of networks and sticks lack some of it. What stands in for it is said in the log.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import glob
 import os
 import secrets
 import shutil
@@ -18,11 +19,19 @@ from functools import cache
 from pathlib import Path
 
 from pillsnap.core.errors import PillsnapError
+from pillsnap.core.locks import lock_between
+from pillsnap.core.logrecords import open_log
+
+log = open_log(__name__)
 
 _TEMP_NAME = ".pillsnap-{}.tmp"
 
 # Whatever the umask says, not everybody writes here: reports approve models.
 FILE_MODE, FOLDER_MODE = 0o664, 0o775
+
+# What file systems say that cannot do it.
+_NO_REPLACING = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EEXIST}
+_NO_SYNCING = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 _HINTS = {
     errno.ENOSPC: "free some space on that disk, or write elsewhere",
@@ -67,12 +76,12 @@ def replace_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
             yield temp
             if sync:
                 _sync(temp)
-            temp.replace(path)
+            _rename(temp, path)
     except OSError as error:
         # An error that names another file was about something else than this writing.
         if error.filename is not None and os.fspath(error.filename) != str(temp):
             raise
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     if sync:
         with suppress(OSError):  # some file systems cannot sync a folder
             _sync(path.parent)
@@ -89,68 +98,30 @@ def make_folder(folder: Path) -> None:
         for missing in [each for each in (folder, *folder.parents) if not each.is_dir()][::-1]:
             missing.mkdir(FOLDER_MODE, exist_ok=True)
     except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-@contextmanager
-def appearing_folder(root: Path) -> Iterator[Path]:
-    """Yield a hidden, empty folder beside `root` that takes its name when the block ends well; it
-    is removed when the block or the renaming fails.
-
-    Raises:
-        PillsnapError: it cannot be made.
-        OSError: it cannot be renamed, as where another process was faster.
-    """
-    folder, descriptor = _held_folder(root)
-    try:
-        yield folder
-        folder.rename(root)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(descriptor)
-
-
-def remove_abandoned_folders(root: Path) -> None:
-    """Remove what killed processes left of `root` in the making."""
-    for folder in root.parent.glob(glob.escape(f".{root.name}.") + "*"):
-        with suppress(OSError):  # it is held, a file, or gone
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(descriptor)
-
-
-def _held_folder(root: Path) -> tuple[Path, int]:
-    """A new hidden folder for `root`, and the descriptor by which it is locked."""
-    while True:
-        # Unique without a look at the file system, also between machines that share a disk.
-        folder = root.with_name(f".{root.name}.{secrets.token_hex(16)}")
-        make_folder(folder)
-        with suppress(FileNotFoundError):  # it was taken for abandoned before it was locked
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            with suppress(OSError):  # without locks, no process takes a folder for abandoned
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if folder.is_dir():
-                return folder, descriptor
-            os.close(descriptor)
+        raise unwritable(folder, error) from error
 
 
 def point_latest(link: Path, target: Path) -> None:
-    """Make `link` a relative symbolic link to `target`, replacing what it was in one step.
+    """Make `link` a relative symbolic link to `target`, or a copy of it where there are no links,
+    replacing what it was in one step.
 
     Raises:
-        PillsnapError: the link cannot be made, or a folder has its name.
+        PillsnapError: neither can be made, or a folder has its name.
     """
     temp = _temp_beside(link)
     # Resolved, since ".." through a symbolic link leads elsewhere.
     goal = os.path.relpath(target.parent.resolve() / target.name, link.parent.resolve())
     try:
         temp.symlink_to(goal)
+    except OSError as error:  # of many kinds, and most are of the writing, which copying meets too
+        with replace_atomic(link) as copy:
+            shutil.copyfile(target, copy)
+        log.warning("%s is a copy: no link can be made there (%s)", link, error.strerror)
+        return
+    try:
         temp.replace(link)
     except OSError as error:
-        raise _unwritable(link, error) from error
+        raise unwritable(link, error) from error
     finally:
         with suppress(OSError):
             temp.unlink()
@@ -165,16 +136,15 @@ def file_lock(path: Path) -> Iterator[None]:
     Raises:
         PillsnapError: the lock file cannot be made or locked.
     """
-    from filelock import FileLock
-
     make_folder(path.parent)
-    lock = FileLock(path, mode=FILE_MODE, poll_interval=0.01, fallback_to_soft=False)
     try:
-        held = lock.acquire()
+        lock = lock_between(path, FILE_MODE)
     except OSError as error:
-        raise _unwritable(path, error) from error
-    with held:
+        raise unwritable(path, error) from error
+    try:
         yield
+    finally:
+        lock.release(force=True)
 
 
 def _temp_beside(path: Path) -> Path:
@@ -189,7 +159,7 @@ def _held(temp: Path) -> Iterator[None]:
         try:
             with suppress(OSError):  # without locks, no process takes a file for abandoned
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink == 0:
+            if not temp.exists():
                 continue  # it was taken for abandoned before it was locked
             yield
             return
@@ -212,15 +182,39 @@ def _remove_abandoned(folder: Path) -> None:
                 os.close(descriptor)
 
 
+def _rename(temp: Path, path: Path) -> None:
+    """Put a file in the place of another, in one step where the file system can."""
+    try:
+        temp.replace(path)
+    except OSError as error:
+        # A copy into a link would go into what it leads to.
+        if error.errno not in _NO_REPLACING or path.is_symlink() or path.is_dir():
+            raise
+        try:
+            shutil.copyfile(temp, path)
+        except OSError:
+            raise error from None
+        log.warning(
+            "%s was written in place, where a reader may have met half of it: no file can take the "
+            "place of another there (%s)",
+            path,
+            error.strerror,
+        )
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNCING:
+            raise
     finally:
         os.close(descriptor)
 
 
-def _unwritable(path: Path, error: OSError) -> PillsnapError:
+def unwritable(path: Path, error: OSError) -> PillsnapError:
+    """What to tell whoever wanted to write there."""
     return PillsnapError(
         "cannot write",
         where=path,

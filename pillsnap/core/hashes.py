@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pillsnap.core.checkout import get_git_sha
 from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.core.regularfiles import open_regular
 
@@ -44,26 +43,6 @@ def utc_timestamp() -> str:
     return utc_now().strftime(TIMESTAMP_FORMAT)
 
 
-def get_git_sha(cwd: Path | None = None) -> str:
-    """First 7 hex digits of HEAD in `cwd` (default: the current folder), else "nogit".
-
-    "nogit" stands for no git, no repository, no commit yet, or a repository git refuses to read.
-    """
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--verify", "--quiet", "HEAD"],
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "nogit"
-    sha = done.stdout.strip()
-    return sha[:7] if done.returncode == 0 and re.fullmatch(r"[0-9a-f]{40,64}", sha) else "nogit"
-
-
 def prepare_version_tag(cwd: Path | None = None) -> str:
     """Name of an export: <UTC>-<sha7|nogit>, as in 20250131-235959-1a2b3c4; see get_git_sha."""
     return f"{utc_timestamp()}-{get_git_sha(cwd)}"
@@ -82,6 +61,12 @@ def sha256_file(path: Path) -> str:
         raise PillsnapError("cannot read the file", where=path, got=_reason(error)) from error
     except ValueError as error:  # a name with a NUL
         raise PillsnapError("cannot read the file", where=path, got=error) from error
+
+
+def code_sha256() -> str:
+    """SHA-256 of pillsnap's own code."""
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return sha256_json([sha256_file(file) for file in files])
 
 
 def canonical_json(value: object) -> str:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
-# Distribution names of what the gate itself runs on, by the name in the report; the first that is
-# installed counts. An engine's stand in its entry.
+# Distribution names of what the gate itself runs on, by the name in the report. An engine's stand
+# in its entry.
 PACKAGES: dict[str, Sequence[str]] = {
     "pillsnap": ("pillsnap",),
     "onnx": ("onnx",),
     "numpy": ("numpy",),
     "pillow": ("pillow",),
-    "opencv": ("opencv-python-headless", "opencv-python"),
+    "opencv": (
+        "opencv-python-headless",
+        "opencv-python",
+        "opencv-contrib-python",
+        "opencv-contrib-python-headless",
+    ),
     "pycocotools": ("pycocotools",),
     "pytest": ("pytest",),
 }
@@ -72,9 +78,13 @@ def version_text(number: int, steps: Sequence[int]) -> str:
 
 def installed_version(distributions: Sequence[str]) -> str | None:
     """Version of the first distribution that is installed; None where none is."""
+    return next(iter(installed(distributions).values()), None)
+
+
+def installed(distributions: Sequence[str]) -> dict[str, str]:
+    """Versions of those that are installed, by name, in this order."""
+    found = {}
     for distribution in distributions:
-        try:
-            return version(distribution)
-        except PackageNotFoundError:
-            continue
-    return None
+        with suppress(PackageNotFoundError):
+            found[distribution] = version(distribution)
+    return found

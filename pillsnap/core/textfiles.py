@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pillsnap.core.errors import PillsnapError
+from pillsnap.core.placeholders import find_placeholder
 from pillsnap.core.regularfiles import open_regular
 
 
@@ -22,11 +23,14 @@ def read_text(path: Path, error: type[PillsnapError]) -> str:
     """A UTF-8 text file, with or without a byte order mark.
 
     Raises:
-        error: the file cannot be read or is not UTF-8.
+        error: the file cannot be read, is not UTF-8, or something else stands in its place.
     """
     try:
         with open_regular(path) as file:
-            return file.read().decode("utf-8-sig")
+            data = file.read()
+        if standing := find_placeholder(data, path):
+            raise error(f"this is {standing.kind}", where=path, hint=standing.hint)
+        return data.decode("utf-8-sig")
     except OSError as problem:
         raise error("this file cannot be read", where=path, got=problem.strerror) from None
     except UnicodeDecodeError as problem:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection
 
+from pillsnap.core.cpus import usable_cpus
 from pillsnap.core.errors import ConfigError
 from pillsnap.core.hardware import gpu_free_mib
 
@@ -14,12 +14,12 @@ MIB_PER_GPU_WORKER = 4096
 
 
 def thread_count(option: int | None, workers: int, configured: int = 0) -> int:
-    """Threads per process: the option, else what is configured unless it is 0, else this process's
-    cores divided by the workers."""
+    """Threads per process: the option, else what is configured unless it is 0, else the CPUs that
+    this process may use, divided by the workers."""
     if option is None and configured:
         return configured
     if option is None:
-        return max(1, len(os.sched_getaffinity(0)) // max(1, workers))
+        return max(1, usable_cpus() // max(1, workers))
     if option < 1:
         raise ConfigError(
             "--threads must be a positive number",
@@ -31,8 +31,8 @@ def thread_count(option: int | None, workers: int, configured: int = 0) -> int:
 
 
 def workers_for_gpu(providers: Collection[str], device_id: Callable[[str], int]) -> int | None:
-    """Most workers whose models fit into the GPU's free memory and that have a core each; None
-    where no candidate will run on one.
+    """Most workers whose models fit into the GPU's free memory; None where no candidate will run
+    on one.
 
     Args:
         providers: those that a candidate will lie on a GPU by.
@@ -43,4 +43,4 @@ def workers_for_gpu(providers: Collection[str], device_id: Callable[[str], int])
     free = gpu_free_mib(device_id("tensorrt" if "tensorrt" in providers else "cuda"))
     if free is None:
         return None
-    return max(1, min(len(os.sched_getaffinity(0)), free // MIB_PER_GPU_WORKER))
+    return max(1, free // MIB_PER_GPU_WORKER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
@@ -14,7 +15,7 @@ from pillsnap.data.categories import Categories
 from pillsnap.data.cocolabels import read_coco_boxes
 from pillsnap.data.labels import Box, LabelFile, read_yolo_boxes
 from pillsnap.data.listing import IMAGE_SUFFIXES, folder_rows, list_images, manifest_rows
-from pillsnap.data.maps import read_class_map
+from pillsnap.data.maps import read_class_map, without_code
 from pillsnap.data.spellings import Spellings, compose
 
 
@@ -56,6 +57,7 @@ class Dataset:
         unlabelled: scenes without a label file, which count as scenes without pills.
         polygons: boxes that are given as polygons.
         copies: boxes that labels give twice, which count once.
+        without_code: what is to be said of classes that no code leads to.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -64,6 +66,7 @@ class Dataset:
     unlabelled: int = 0
     polygons: int = 0
     copies: int = 0
+    without_code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,13 @@ def read_dataset(config: Config, source: Source) -> Dataset:
             hint=f"convert {listed(found.left_out)}" if found.left_out else None,
         )
     found.samples.sort(key=lambda sample: sample.id)
+    for first, second in pairwise(found.samples):
+        if first.id == second.id:
+            raise DataError(
+                "an image that is listed twice, by names that lead to one file",
+                where=second.path,
+                hint="leave it once in the manifest or label file",
+            )
     return found
 
 
@@ -126,17 +136,9 @@ def _singles(config: Config) -> Dataset | None:
             where=f"{config.source}: data.class_map",
             expected="a JSON file {mapping_code: class index}",
         )
-    class_map = read_class_map(map_path)
     count = config.classification.num_classes
-    for name, index in class_map.items():
-        if index >= count:
-            raise DataError(
-                "a class index beyond the classifier's head",
-                where=f"{map_path}: {name}",
-                got=index,
-                expected=f"0 to {count - 1}, as classification.num_classes is {count}",
-            )
-    found, names = Dataset(), Spellings()
+    class_map = read_class_map(map_path, count)
+    found, names = Dataset(without_code=without_code(class_map.values(), count)), Spellings()
     strangers: dict[str, str] = {}
     listing = not source.is_file()
     # A manifest's paths are relative to its folder.
@@ -206,18 +208,21 @@ def _add_coco(found: Dataset, image_ids: Iterable[str], combo: Combo, labels: Pa
     images = combo.images
     entries, categories = read_coco_boxes(labels)
     names = Spellings()
-    spelled = {names.find(images, name): entry for name, entry in entries.items()}
+    spelled = [(names.find(images, name), entry) for name, entry in entries.items()]
+    known = {name for name, _ in spelled}
     for image_id in image_ids:
-        if image_id not in spelled:
+        if image_id not in known:
+            foreign = next((name for name in known if "\\" in name), None)
             raise DataError(
                 "an image without labels",
                 where=images / image_id,
+                got=foreign and f"a path of Windows that leads to none: {foreign}",
                 expected=f"an entry of images with this file_name in {labels}",
                 hint="add it (without annotations if there is no pill), or take the image out",
             )
     found.categories = None if combo.single_cls else categories
     # An image that is listed but not there becomes a sample too: reading it will name it.
-    for image_id, entry in spelled.items():
+    for image_id, entry in spelled:
         boxes = tuple(entry.boxes)
         if combo.single_cls:
             boxes = tuple(replace(box, class_id=0) for box in boxes)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from pillsnap.core.errors import DataError
+from pillsnap.core.placeholders import read_placeholder
 from pillsnap.core.printable import printable
 from pillsnap.core.textfiles import read_text
 
@@ -33,11 +34,14 @@ def list_images(folder: Path, left_out: Counter[str] | None = None) -> Iterator[
         left_out: counts by suffix what might be images that pillsnap does not read.
     """
     if not folder.is_dir():
+        standing = read_placeholder(folder)
         raise DataError(
             "there is no such folder of images",
             where=folder,
-            got="a file" if folder.exists() else "nothing",
-            hint="mend data.val or data.calibration in the config file",
+            got=standing.kind if standing else "a file" if folder.exists() else "nothing",
+            hint=standing.hint
+            if standing
+            else "mend data.val or data.calibration in the config file",
         )
     return _walk(folder, "", frozenset(), Counter() if left_out is None else left_out)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,18 +12,50 @@ from pillsnap.core.textfiles import read_json
 from pillsnap.data.spellings import compose
 
 
-def read_class_map(path: Path) -> dict[str, int]:
-    """Class index by class name (mapping_code, composed). Several names may share an index.
+def read_class_map(path: Path, num_classes: int) -> dict[str, int]:
+    """Class index by class name (mapping_code, composed); an index has at most one name.
+
+    Args:
+        num_classes: of the classifier's head.
 
     Raises:
-        DataError: unreadable, no JSON object, or an index that is no whole number from 0.
+        DataError: unreadable, no JSON object, an index that is none of the head's classes, or one
+            that two names have.
     """
-    class_map: dict[str, int] = {}
+    names: dict[int, str] = {}
     for name, index in _read_map(path, "{mapping_code: class index}"):
         if type(index) is not int or index < 0:
             _refuse(path, name, index, "a whole number from 0")
-        class_map[name] = index
-    return class_map
+        if index >= num_classes:
+            raise DataError(
+                "a class index beyond the classifier's head",
+                where=f"{path}: {name}",
+                got=index,
+                expected=f"0 to {num_classes - 1}, as classification.num_classes is {num_classes}",
+            )
+        if index in names:
+            raise DataError(
+                "two codes have one class index: photos of both would be answered with one of them",
+                where=f"{path}: {name}",
+                got=f"{names[index]} and {name} have index {index}",
+                expected="each index once",
+                hint="give each code the index it was trained with; where training took both for "
+                "one class, keep the code that is to be answered, and name the photos by it",
+            )
+        names[index] = name
+    return {name: index for index, name in names.items()}
+
+
+def without_code(coded: Collection[int], num_classes: int) -> str | None:
+    """In words, the classes of a head that are not among those with a code; None for none."""
+    left = sorted(set(range(num_classes)).difference(coded))
+    if not left:
+        return None
+    shown = ", ".join(map(str, left[:8])) + (f" and {len(left) - 8:,} more" if left[8:] else "")
+    return (
+        f"class_map has no code for {len(left):,} of {num_classes:,} classes: {shown}; infer and "
+        "the service answer them with code and edi_code null, and say so in edi_reason"
+    )
 
 
 def read_edi_map(path: Path) -> dict[str, str]:

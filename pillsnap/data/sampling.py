@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -12,14 +13,18 @@ from pillsnap.data.datasets import Sample
 
 _Ints = NDArray[np.int64]
 
+# Part of a smoke sample of scenes that has labelled boxes, where there are so many.
+BOXED = 0.25
+
 
 def select(samples: Sequence[Sample], compare: Compare, mode: str) -> list[Sample]:
     """The samples of a mode, sorted by id; the order of the input plays no part.
 
     smoke: compare.sample_count, in proportion to the strata and drawn at random within them, so
-    that rates over the sample estimate those of the whole. coverage: compare.per_class_k of each
-    stratum, at most compare.max_total in all, one round over the strata after the other. full:
-    all. Where there are fewer than asked for, all of them.
+    that rates over the sample estimate those of the whole; but a quarter of them have labelled
+    boxes, where the data have so many: background alone has no box to compare. coverage:
+    compare.per_class_k of each stratum, at most compare.max_total in all, one round over the strata
+    after the other. full: all. Where there are fewer than asked for, all of them.
 
     A stratum is a class, or for scenes the classes present and the number of boxes.
 
@@ -36,6 +41,7 @@ def select(samples: Sequence[Sample], compare: Compare, mode: str) -> list[Sampl
         strata = _strata(ordered) if by_class else np.zeros(len(ordered), np.int64)
         quotas = _share(np.bincount(strata), compare.sample_count, rng)
         chosen = np.flatnonzero(_places(strata, rng) < quotas[strata])
+        chosen = _with_boxes(chosen, ordered, rng)
     elif mode == "coverage":
         strata = _strata(ordered)
         places = _places(strata, rng)
@@ -46,6 +52,18 @@ def select(samples: Sequence[Sample], compare: Compare, mode: str) -> list[Sampl
     else:
         raise ValueError(f"no such mode: {mode}")
     return [ordered[index] for index in chosen]
+
+
+def _with_boxes(chosen: _Ints, ordered: Sequence[Sample], rng: np.random.Generator) -> _Ints:
+    """The chosen samples, some of them in exchange for others until BOXED of them show boxes."""
+    boxed = np.array([bool(sample.boxes) for sample in ordered])
+    wanted = min(int(boxed.sum()), math.ceil(BOXED * len(chosen)))
+    lacking = max(0, wanted - int(boxed[chosen].sum()))
+    if not lacking:
+        return chosen
+    others = np.setdiff1d(np.flatnonzero(boxed), chosen)
+    gone = rng.permutation(chosen[~boxed[chosen]])[:lacking]
+    return np.sort([*np.setdiff1d(chosen, gone), *rng.permutation(others)[:lacking]])
 
 
 def hard_pool(samples: Sequence[Sample], compare: Compare) -> list[Sample]:

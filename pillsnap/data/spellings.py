@@ -1,10 +1,13 @@
-"""Names that look the same: Unicode has é and 약 composed (NFC) or in parts (NFD, as on a Mac)."""
+"""Names that look the same: Unicode has é and 약 composed (NFC) or in parts (NFD, as on a Mac), and
+paths have slashes or, from Windows, backslashes."""
 
 from __future__ import annotations
 
 import unicodedata
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+
+from pillsnap.core.textfiles import is_file
 
 
 def compose(text: str) -> str:
@@ -20,8 +23,14 @@ class Spellings:
         self._listed: dict[Path, dict[str, str]] = {}
 
     def find(self, folder: Path, name: str) -> str:
-        """A path below `folder`, as posix, spelled as on the disk; as it is where none is there."""
-        if name.isascii() or (folder / name).exists():
+        """A path below `folder`, as posix, spelled as on the disk; as it is where none is there.
+
+        Backslashes, which Windows writes between folders, are taken so where that leads to a file.
+        """
+        if "\\" in name and not is_file(folder / name):
+            found = self.find(folder, PurePosixPath(name.replace("\\", "/")).as_posix())
+            return found if is_file(folder / found) else name
+        if name.isascii() or is_file(folder / name):
             return name
         parts: list[str] = []
         for part in PurePosixPath(name).parts:

@@ -6,15 +6,16 @@ The images are drawn at first use, in a few seconds, and are the same for everyo
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from pillsnap.core.cpus import usable_cpus
 from pillsnap.core.errors import PillsnapError
-from pillsnap.core.files import appearing_folder, remove_abandoned_folders, write_atomic
+from pillsnap.core.files import write_atomic
+from pillsnap.core.folders import appearing_folder, remove_abandoned_folders
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.labels import yolo_label
 from pillsnap.demo.render import render_scene, render_single
@@ -121,7 +122,7 @@ def write_validation(
 
 def _draw(jobs: Sequence[Callable[[], None]]) -> None:
     # Pillow and numpy release the interpreter's lock for most of the work.
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(4, usable_cpus())) as pool:
         for done in [pool.submit(job) for job in jobs]:
             done.result()
 

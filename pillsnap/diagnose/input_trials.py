@@ -9,15 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 
-import cv2
 import numpy as np
 
 from pillsnap.diagnose.distance import Figures, gap_of
 from pillsnap.diagnose.subject import Subject
 from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch, Transform
-from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess, resized_sides
+from pillsnap.pipeline.preprocess import (
+    Pixels,
+    Tensor,
+    preprocess,
+    resize_by_opencv,
+    resized_sides,
+)
 from pillsnap.pipeline.transforms import CROP_MODES, ClassifyTransform, LetterboxTransform
 
 _FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
@@ -126,7 +132,7 @@ def _letterbox_variants(transform: LetterboxTransform) -> Variants:
     # An image that fits already is not resized again.
     yield (
         "stretched in place of letterboxed",
-        _after(partial(_resized, size=size, name="linear"), transform),
+        _after(partial(resize_by_opencv, size=size, interpolation="linear"), transform),
     )
     for name in _OPENCV:
         fit = partial(_fitted, transform=transform, name=name)
@@ -142,7 +148,7 @@ def _classify_variants(transform: ClassifyTransform) -> Variants:
     for name in _FILTERS:
         other = replace(transform, interpolation=name)
         yield f"resized by {name}", partial(preprocess, transform=other)
-    for name in _OPENCV:
+    for name in _OPENCV if find_spec("cv2") else ():  # classifiers do without
         fit = partial(_fitted, transform=transform, name=name)
         yield f"resized by OpenCV's {name}, without antialiasing", _after(fit, transform)
     for share in _CROPS:
@@ -162,12 +168,7 @@ def _fitted(image: Pixels, transform: Transform, name: str) -> Pixels:
     height, width = image.shape[:2]
     if isinstance(transform, LetterboxTransform):
         ratio = min(transform.height / height, transform.width / width)
-        return _resized(image, (max(1, round(width * ratio)), max(1, round(height * ratio))), name)
-    return _resized(image, resized_sides(width, height, transform), name)
-
-
-def _resized(image: Pixels, size: tuple[int, int], name: str) -> Pixels:
-    """An image resized by OpenCV to (width, height)."""
-    flag = getattr(cv2, f"INTER_{name.upper()}")
-    resized: Pixels = cv2.resize(np.ascontiguousarray(image), size, interpolation=flag)
-    return resized
+        sides = max(1, round(width * ratio)), max(1, round(height * ratio))
+    else:
+        sides = resized_sides(width, height, transform)
+    return resize_by_opencv(image, sides, name)

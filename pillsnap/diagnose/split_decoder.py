@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from pillsnap.diagnose.taps import open_taps
 from pillsnap.engines import Batch
-from pillsnap.export.quantize.graph import decode_nodes, element_types
+from pillsnap.engines.onnxruntime.precision import element_types
+from pillsnap.export.quantize.graph import decode_nodes
 
 if TYPE_CHECKING:
     import onnx

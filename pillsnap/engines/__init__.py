@@ -5,9 +5,8 @@ its name. Only the engine that is asked for imports its library.
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.util import find_spec
 
-from pillsnap.core.errors import EngineMissing
+from pillsnap.core.alternatives import ONNXRUNTIME, ULTRALYTICS
 from pillsnap.engines.protocol import (
     Batch,
     Engine,
@@ -23,6 +22,7 @@ from pillsnap.engines.registry import (
     entries,
     find_entry,
     gpu_providers,
+    package_sources,
     package_versions,
     provider_names,
     register,
@@ -41,6 +41,7 @@ __all__ = [
     "entries",
     "find_entry",
     "gpu_providers",
+    "package_sources",
     "package_versions",
     "provider_names",
     "register",
@@ -53,15 +54,6 @@ def _open_onnx(request: Request, file: FindFile) -> Engine:
     return open_candidate(request, file)
 
 
-def _require_onnx() -> None:
-    if find_spec("onnxruntime") is None:
-        raise EngineMissing(
-            "onnxruntime is not installed",
-            where="--engine onnx",
-            hint="pip install onnxruntime-gpu (or onnxruntime, never both)",
-        )
-
-
 def _open_torch(request: Request, _: FindFile) -> Engine:
     from pillsnap.engines.torch.engine import open_candidate
 
@@ -71,8 +63,8 @@ def _open_torch(request: Request, _: FindFile) -> Engine:
 _ONNX = Entry(
     "onnx",
     _open_onnx,
-    require=_require_onnx,
-    packages={"onnxruntime": ("onnxruntime-gpu", "onnxruntime")},
+    require=ONNXRUNTIME.require,
+    packages={"onnxruntime": ONNXRUNTIME.distributions},
     providers=("auto", "cpu", "cuda", "tensorrt"),
     gpu=("auto", "cuda", "tensorrt"),
     diagnosed=True,
@@ -87,9 +79,9 @@ register(
         packages={
             "torch": ("torch",),
             "timm": ("timm",),
-            "ultralytics": ("ultralytics-opencv-headless", "ultralytics"),
+            "ultralytics": ULTRALYTICS.distributions,
         },
-        suffixes=(".pt", ".pth"),
+        suffixes=(".pt", ".pth", ".safetensors"),
         providers=("auto", "cpu", "cuda"),
         gpu=("cuda",),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,19 @@ class Engine(Protocol):
     info: dict[str, Any]
 
     def run(self, batch: Batch) -> Batch: ...
+
+
+@runtime_checkable
+class RunsAtOtherSizes(Protocol):
+    """An engine that may be run at other sizes than are compared.
+
+    Attributes:
+        input_shape: [N,C,H,W] as the model declares it: a number is fixed, a name or None is free;
+            None as a whole where it is not to be tried.
+    """
+
+    @property
+    def input_shape(self) -> tuple[int | str | None, ...] | None: ...
 
 
 @dataclass(frozen=True)

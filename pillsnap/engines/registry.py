@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pillsnap.core.errors import ConfigError
-from pillsnap.core.packages import PACKAGES, installed_version
+from pillsnap.core.packages import PACKAGES, installed
 from pillsnap.engines.protocol import Engine, FindFile, Reference, Request
 
 EXPORTED = ".onnx"
@@ -28,8 +28,8 @@ class Entry:
             asked for: refuse first what cannot run here.
         reference: what its candidates are compared with; None for the checkpoint on torch.
         require: raises EngineMissing where the engine cannot be used, before anything is opened.
-        packages: distributions that the report names versions of, by the name there; of several the
-            first that is installed counts.
+        packages: distributions that the report names versions of, by the name there; one of several
+            is to be installed.
         suffixes: of the files that it opens; without EXPORTED it takes no candidate.
         providers: names that `--provider` takes for it. One alone goes without saying.
         gpu: of the providers, those whose models lie in the memory of an NVIDIA GPU.
@@ -102,8 +102,14 @@ def gpu_providers(engines: Iterable[str], providers: Iterable[str]) -> set[str]:
 
 def package_versions(*names: str) -> dict[str, str | None]:
     """Versions of the packages of that name, else of the gate's and every engine's; None where one
-    is not installed."""
+    is not installed, all of them where several distributions of one are."""
+    found = {name: " and ".join(each.values()) for name, each in package_sources(*names).items()}
+    return {name: versions or None for name, versions in found.items()}
+
+
+def package_sources(*names: str) -> dict[str, dict[str, str]]:
+    """The same by distribution: of each package the versions of those that are installed."""
     known = dict(PACKAGES)
     for each in entries():
         known |= each.packages
-    return {name: installed_version(known[name]) for name in names or known}
+    return {name: installed(known[name]) for name in names or known}

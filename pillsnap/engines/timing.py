@@ -63,15 +63,17 @@ class Alone:
     """A model with one image at a time.
 
     Attributes:
-        seconds: of each run after the first.
+        seconds: of each run after the first; none where it could not be run.
         peak_memory_mib: peak resident memory of a process that only runs this model; None where it
             shares one.
         peak_gpu_memory_mib: what it takes of the GPU; None without one.
+        problem: why it could not be run.
     """
 
     seconds: tuple[float, ...]
     peak_memory_mib: float | None = None
     peak_gpu_memory_mib: float | None = None
+    problem: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "seconds": list(self.seconds)}
@@ -82,7 +84,15 @@ class TimesAlone(Protocol):
     """An engine that may be run beyond what is compared, to be timed."""
 
     def alone(self, image: Batch) -> Alone | None:
-        """The model with one image [1,3,H,W]; None where it could not be measured."""
+        """The model with one image [1,3,H,W]; None where it is not to be measured."""
+
+
+@runtime_checkable
+class TimesFloat32(Protocol):
+    """An engine that can time another file beside its own, as it would run that."""
+
+    def alone_in_float32(self, model: Path, image: Batch) -> Alone | None:
+        """A file in float32 with one image [1,3,H,W]; None where it is not to be measured."""
 
 
 def time_here(run: Callable[[Batch], Batch], image: Batch) -> Alone:
@@ -110,12 +120,12 @@ class OnnxAlone:
     runtime: Runtime
     precision: str
 
-    def measure(self, image: Batch) -> Alone | None:
-        """Time a session in a process of its own; None where that process fails."""
+    def measure(self, image: Batch) -> Alone:
+        """Time a session in a process of its own, or say why that process failed."""
         try:
             return run_isolated(_CHILD_S, OnnxAlone.measure_here, self, image)
-        except PillsnapError:
-            return None
+        except PillsnapError as error:
+            return Alone((), problem=" ".join(str(error).split()))
 
     def measure_here(self, image: Batch) -> Alone:
         """Time a session in this process, which has run no other model."""

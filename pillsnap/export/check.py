@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pillsnap.config.settings import Config
-from pillsnap.core.errors import EngineMissing, ExportError, first_line
+from pillsnap.core.alternatives import ONNXRUNTIME
+from pillsnap.core.errors import ExportError, first_line
 from pillsnap.engines.onnxruntime.inmemory import open_in_memory
 from pillsnap.export.exporters import Traced
 from pillsnap.export.forms import FORMS
@@ -27,9 +28,11 @@ def prove(traced: Traced, config: Config, stage: str, checkpoint: Path) -> None:
 
     Raises:
         ExportError: the checker refuses it, its opset is another, or it does not run at a size.
-        EngineMissing: ONNX Runtime is not installed.
+        EngineError: ONNX Runtime is not installed, or not in a version that is known.
     """
     import onnx
+
+    ONNXRUNTIME.require()
 
     try:
         onnx.checker.check_model(traced.model, full_check=True)
@@ -74,11 +77,6 @@ def _wanted(
 def _session(model: onnx.ModelProto, checkpoint: Path) -> onnxruntime.InferenceSession:
     try:
         return open_in_memory(model, _THREADS)
-    except ImportError as error:
-        raise EngineMissing(
-            "onnxruntime is not installed, so an export cannot be proven",
-            hint="pip install onnxruntime-gpu (or onnxruntime, never both)",
-        ) from error
     except Exception as error:  # ORT's exceptions share no base
         raise ExportError(
             "ONNX Runtime cannot load the exported model",

@@ -30,17 +30,23 @@ def trace_classifier(config: Config, checkpoint: Path) -> Traced:
     import onnx
     import torch
 
-    module = build_classification_model(config, checkpoint).module
+    loaded = build_classification_model(config, checkpoint)
+    module = loaded.module
     shape = config.export.input_shape.classification
     _require_size(module, shape[2])
     opset, exporter = config.export.opset, config.export.exporter
     free = {0: "batch"} if config.export.dynamic_axes else {}
+
+    def traced(model: onnx.ModelProto) -> Traced:
+        name, entry = config.classification.backbone, loaded.origin.entry
+        return Traced(model, count_params(module), name, entry=entry)
+
     if exporter == "dynamo":
         with exporting(checkpoint, opset, exporter):
             model = export_dynamo(
                 module, shape, opset=opset, input_name="input", output_name="logits", free=free
             )
-        return Traced(model, count_params(module), config.classification.backbone)
+        return traced(model)
     with (
         tempfile.TemporaryDirectory(prefix="pillsnap-") as folder,
         exporting(checkpoint, opset),
@@ -59,7 +65,7 @@ def trace_classifier(config: Config, checkpoint: Path) -> Traced:
             dynamic_axes={"input": free, "logits": free} if free else None,
         )
         model = onnx.load(file)
-    return Traced(model, count_params(module), config.classification.backbone)
+    return traced(model)
 
 
 def _require_size(module: torch.nn.Module, size: int) -> None:

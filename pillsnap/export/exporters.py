@@ -32,12 +32,14 @@ class Traced:
         params_million: parameters of the module it was traced from.
         architecture: name of the network.
         strides: pixels per cell of each detection head; () for a classifier.
+        entry: of the checkpoint, see Origin.
     """
 
     model: onnx.ModelProto
     params_million: float
     architecture: str
     strides: tuple[int, ...] = ()
+    entry: str = ""
 
 
 @contextlib.contextmanager

@@ -62,7 +62,8 @@ def _other_sizes(shape: Shape, strides: Sequence[int]) -> list[Shape]:
 
 
 def _are_boxes(output: NDArray[np.float32], classes: int) -> bool:
-    scores, index = output[..., 4], output[..., 5]
+    # What is not finite says nothing: whoever takes the boxes refuses it.
+    scores, index = output[np.isfinite(output).all(axis=-1)][:, 4:6].T
     wrong = (scores < 0) | (scores > 1) | (index != np.round(index)) | (index < 0)
     return not (wrong | (index >= classes)).any()
 

@@ -18,6 +18,7 @@ from pillsnap.export.reading import (
     read_bytes,
     read_hashed,
 )
+from pillsnap.export.runtimes import least_runtime
 from pillsnap.export.safety import (
     external_files,
 )
@@ -48,6 +49,8 @@ class Exported:
         metadata: all of the file's metadata, keys as they stand there.
         reused: whether an earlier run had exported it.
         weights: SHA-256 of the files beside it that hold its weights, by name.
+        ir_version: of the file's format; 0 where that is not known.
+        float32: of a file of lower precision, the one that it was made from; None: not known.
     """
 
     path: Path
@@ -63,6 +66,8 @@ class Exported:
     metadata: dict[str, str]
     reused: bool
     weights: dict[str, str] = field(default_factory=dict)
+    ir_version: int = 0
+    float32: Path | None = None
 
     def content(self) -> bytes | Path:
         """What a runtime is to load: the bytes that were described, so that what runs is what was
@@ -89,6 +94,8 @@ class Exported:
             "path": str(self.path),
             "sha256": self.sha256,
             "opset": self.opset,
+            "ir_version": self.ir_version or None,
+            "min_onnxruntime": least_runtime(self.opset, self.ir_version),
             "dynamic_axes": self.dynamic_axes,
             "params_million": self.params_million,
             "version_tag": self.version_tag,
@@ -142,6 +149,7 @@ def exported(
             name: sha256_file(path.resolve().parent / name)
             for name in sorted(external_files(model))
         },
+        ir_version=model.ir_version,
     )
 
 

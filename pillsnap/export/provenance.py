@@ -32,6 +32,7 @@ def require_fit(
     stage: str,
     checkpoint_sha256: str | None = None,
     transform: Transform | None = None,
+    checkpoint_entry: str | None = None,
 ) -> None:
     """Check that a file was made from the stage's checkpoint and for this configuration.
 
@@ -40,6 +41,7 @@ def require_fit(
     Args:
         checkpoint_sha256: of the reference's, where that is known; else the configured file's.
         transform: the reference's preprocessing, where that is known; else the configured one.
+        checkpoint_entry: of the weights that the reference took, where that is known.
 
     Raises:
         WrongCandidate: its metadata say otherwise, every entry that differs being named; or its
@@ -58,7 +60,11 @@ def require_fit(
         )
     if has_claims(exported):
         sha256 = checkpoint_sha256 or sha256_file(find_best_checkpoint(config.exp_dir, stage))
-        _require_claims(exported, _expected(config, stage, sha256, transform))
+        wanted = _expected(config, stage, sha256, transform)
+        # Files of earlier versions do not say which they were made from.
+        if checkpoint_entry and exported.metadata.get(PREFIX + "checkpoint_entry"):
+            wanted["checkpoint_entry"] = checkpoint_entry
+        _require_claims(exported, wanted)
 
 
 def _require_claims(exported: Exported, wanted: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pillsnap.config.settings import Config
+from pillsnap.core.checkout import describe_checkout
 from pillsnap.core.files import file_lock, write_atomic
 from pillsnap.core.hashes import (
     TIMESTAMP_FORMAT,
@@ -28,6 +29,7 @@ from pillsnap.export.onnxfile import Exported, exported
 from pillsnap.export.reading import graph_sha256
 from pillsnap.export.recipe import Recipe, read_recipe
 from pillsnap.export.reuse import Wanted
+from pillsnap.export.runtimes import lower_ir_version
 
 if TYPE_CHECKING:
     import onnx
@@ -70,13 +72,16 @@ def export_once(
 
 def _publish(folder: Path, config: Config, recipe: Recipe, traced: Traced) -> Exported:
     """Check and prove a graph, then write it under a name that is free."""
-    prove(traced, config, recipe.stage, recipe.checkpoint)
     model = traced.model
+    lower_ir_version(model)
+    prove(traced, config, recipe.stage, recipe.checkpoint)
     facts = {
         "model": traced.architecture,
+        "checkpoint_entry": traced.entry,
         "params_million": str(traced.params_million),
         "strides": canonical_json(traced.strides),
         "graph_sha256": graph_sha256(model),
+        **describe_checkout(config.source.parent).metadata(),
     }
     tag = prepare_version_tag(config.source.parent)
     while True:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pillsnap.core.errors import EngineError, first_line
+from pillsnap.core.placeholders import find_placeholder
 from pillsnap.export.safety import (
     embed_weights,
     require_opset,
@@ -47,12 +48,12 @@ def read_hashed(path: Path) -> tuple[onnx.ModelProto, str]:
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError has other bases in other versions
-        raise _damaged(path, str(error)) from error
+        raise _damaged(path, str(error), data) from error
     require_self_contained(model, path)
     if not (inputs_of(model) and model.graph.output and model.graph.node):
-        raise _damaged(path, "a graph without nodes, inputs or outputs")
+        raise _damaged(path, "a graph without nodes, inputs or outputs", data)
     if not opset_of(model):
-        raise _damaged(path, "no opset")
+        raise _damaged(path, "no opset", data)
     require_opset(opset_of(model), path)
     return model, hashlib.sha256(data).hexdigest()
 
@@ -86,7 +87,11 @@ def inputs_of(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [value for value in model.graph.input if value.name not in weights]
 
 
-def _damaged(path: Path, reason: str) -> EngineError:
+def _damaged(path: Path, reason: str, data: bytes) -> EngineError:
+    if standing := find_placeholder(data, path):
+        return EngineError(
+            f"this is {standing.kind}", where=path, expected="a model", hint=standing.hint
+        )
     return EngineError(
         "this is not a whole ONNX model: the file is damaged or of another kind",
         where=path,

@@ -5,16 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import pillsnap.engines.torch.backbones
-import pillsnap.engines.torch.safe_load
-import pillsnap.engines.torch.statedict
-import pillsnap.engines.torch.timm_models
-import pillsnap.engines.torch.yolo
 from pillsnap.config.settings import Config
 from pillsnap.core.hashes import TIMESTAMP_FORMAT, canonical_json, sha256_file, sha256_json
 from pillsnap.engines import package_versions
+from pillsnap.engines.torch import checkpoints
 from pillsnap.engines.torch.checkpoints import NETWORKS, stage_transform
 from pillsnap.export.onnxfile import PREFIX
 from pillsnap.export.provenance import describe_preprocess
@@ -26,7 +21,7 @@ class Recipe:
 
     Attributes:
         stage: detection or classification.
-        checkpoint: the .pt.
+        checkpoint: the trained model's file.
         facts: metadata by key, without what only tracing or the moment of export can tell.
         key: SHA-256 of all that can change the file, the version tag aside.
     """
@@ -85,13 +80,8 @@ def _versions(stage: str) -> dict[str, str]:
 
 
 def _sources() -> list[str]:
-    """Hashes of the code that writes the file: an edited exporter must not reuse old exports."""
-    beside: tuple[Any, ...] = (
-        pillsnap.engines.torch.backbones,
-        pillsnap.engines.torch.timm_models,
-        pillsnap.engines.torch.yolo,
-        pillsnap.engines.torch.statedict,
-        pillsnap.engines.torch.safe_load,
-    )
-    files = [*Path(__file__).parent.glob("*.py"), *(Path(module.__file__) for module in beside)]
+    """Hashes of the code that writes the file: an edited exporter must not reuse old exports, nor
+    may an edited reader of checkpoints."""
+    readers = Path(checkpoints.__file__).parent
+    files = [*Path(__file__).parent.glob("*.py"), *readers.rglob("*.py")]
     return [sha256_file(file) for file in sorted(files)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.core.errors import EngineError
+from pillsnap.core.placeholders import read_placeholder
 
 if TYPE_CHECKING:
     import onnx
@@ -128,6 +129,10 @@ def _require_beside(place: str, tensor: onnx.TensorProto, path: Path) -> None:
     beside = name not in ("", ".", "..") and "\0" not in name and Path(name).name == name
     if not beside or len(set(keys)) < len(keys) or not _is_child(folder, name):
         raise _refusal(path, shown, "a file in the model's own folder")
+    if standing := read_placeholder(folder / name):
+        raise EngineError(
+            f"the model's weights are {standing.kind}", where=folder / name, hint=standing.hint
+        )
     numbers = [entries.get("offset") or "0", entries.get("length") or "0"]
     if not all(re.fullmatch("[0-9]{1,18}", number) for number in numbers):
         raise _refusal(path, f"{shown} from {numbers[0]!r}, {numbers[1]!r} long", "whole numbers")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pillsnap.core.errors import EngineError
+from pillsnap.core.errors import EngineError, WrongCandidate
 from pillsnap.engines import ModelFile, Reference, Request, find_entry
+from pillsnap.engines.precision import types_in_words
 from pillsnap.engines.timing import Stopwatch
 from pillsnap.export import Exported, describe_onnx, export_onnx
 from pillsnap.export.provenance import has_claims, require_fit
@@ -22,6 +24,7 @@ def open_candidate(request: Request, choose: Callable[[], Exported]) -> Stopwatc
 
     Raises:
         EngineError: the engine does not run on the provider.
+        WrongCandidate: not one node computes in the cell's precision.
         PillsnapError: as `choose`, and as the engine says.
     """
     cell, entry = request.cell, find_entry(request.cell.engine)
@@ -40,7 +43,28 @@ def open_candidate(request: Request, choose: Callable[[], Exported]) -> Stopwatc
 
     candidate = Stopwatch(entry.open(request, find))
     candidate.info = {**facts, **candidate.info}
+    _require_precision(candidate.info, cell.precision)
     return candidate
+
+
+def _require_precision(info: Mapping[str, Any], precision: str) -> None:
+    """Hold a candidate to the precision that it is verified for, as far as its engine proves it.
+
+    A file in float32 may well hold the profile of INT8: exporters and quantisers that ignore an
+    option leave such files. In float32 the profile itself tells.
+    """
+    found = info.get("precision")
+    if found is None or precision == "fp32" or found["compute_nodes_by_type"].get(precision):
+        return
+    raise WrongCandidate(
+        f"no node of the candidate computes in {precision}",
+        where=info.get("path"),
+        got=f"{found['compute_nodes']} compute nodes, {types_in_words(found)}",
+        expected=f"convolutions and matrix products in {precision}"
+        + (", their activations quantised too" if precision == "int8" else ""),
+        hint="the exporter or quantiser may have ignored its option: make it again, or verify "
+        "it as what it is with --precision, or leave --candidate out and have it made",
+    )
 
 
 def choose_file(
@@ -68,11 +92,14 @@ def choose_file(
     config, stage = request.config, request.cell.stage
     if named is not None:
         found = describe_onnx(named, stage)
-        checkpoint = reference.engine.info.get("checkpoint_sha256")
-        require_fit(found, config, stage, checkpoint, reference.transform)
+        known = reference.engine.info
+        checkpoint, entry = known.get("checkpoint_sha256"), known.get("checkpoint_entry")
+        require_fit(found, config, stage, checkpoint, reference.transform, entry)
         return found
     exported = export_onnx(config, stage, fresh=fresh, marker=run_dir / f"export-{stage}.json")
-    return exported if request.cell.precision == "fp32" else convert(exported)
+    if request.cell.precision == "fp32":
+        return exported
+    return replace(convert(exported), float32=exported.path)
 
 
 def _describe(exported: Exported) -> dict[str, Any]:
@@ -83,4 +110,5 @@ def _describe(exported: Exported) -> dict[str, Any]:
         "size_bytes": exported.size_bytes(),
         "quantized": None if made is None else made.summary(),
         "foreign": not has_claims(exported),
+        "float32_path": None if exported.float32 is None else str(exported.float32),
     }

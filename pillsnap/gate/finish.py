@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.compare.result import CellResult
+from pillsnap.config.settings import Config
+from pillsnap.core.checkout import Checkout
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.logrecords import open_log
 from pillsnap.gate.bundle import shard_name, write_manifest
@@ -19,6 +21,7 @@ from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.release import carry_out, decide_release
 from pillsnap.gate.run import GateRun
 from pillsnap.report import RunFacts, build_report, publish_report
+from pillsnap.report.keeping import prune_reports
 
 log = open_log(__name__)
 
@@ -32,6 +35,7 @@ class Finished:
     """A judged run.
 
     Attributes:
+        name: of the report's own file.
         path: where export_report.json lies; None when it could not be written.
         problem: why it could not.
     """
@@ -39,8 +43,22 @@ class Finished:
     results: Sequence[CellResult]
     report: dict[str, Any]
     exit_code: int
+    name: str
     path: Path | None
     problem: str | None = None
+
+    def ending_with(self, exit_code: int, config: Config) -> Finished:
+        """This run where the process ends with another exit code, such as that of a plugin that
+        failed after the report was published: the report says so too."""
+        if exit_code == self.exit_code:
+            return self
+        report = {**self.report, "gate": {**self.report["gate"], "exit_code": exit_code}}
+        changed = replace(self, report=report, exit_code=exit_code)
+        try:
+            path = None if self.path is None else publish_report(report, config, self.name)
+        except PillsnapError as error:
+            return replace(changed, path=None, problem=str(error))
+        return replace(changed, path=path)
 
 
 def decide_exit_code(
@@ -82,6 +100,7 @@ def finish(
     command: str,
     started: datetime,
     tag: str,
+    checkout: Checkout,
     stopped: bool = False,
 ) -> Finished:
     """Judge every cell, decide the exit code and publish the report, also of a run that failed."""
@@ -103,6 +122,7 @@ def finish(
         run=run.run_dir.name,
         started=started,
         command=command,
+        checkout=checkout,
         threads=run.threads,
         exit_code=code,
         complete=complete,
@@ -129,8 +149,11 @@ def finish(
     except PillsnapError as error:
         code = code if code in (INTERRUPTED, USAGE_ERROR) else INCOMPLETE
         facts = replace(facts, exit_code=code)
-        return Finished(results, build_report(results, run.config, facts), code, None, str(error))
+        return Finished(
+            results, build_report(results, run.config, facts), code, name, None, str(error)
+        )
     carry_out(run.config, release)
+    prune_reports(run.config.out_dir, run.config.export.reports_kept, f"{name}.json")
     # From here on verdicts, report and exit code stand, whatever a diagnosis runs into. A run that
     # was broken off is not kept waiting for one.
     diagnoses = _diagnose(run, results) if complete else {}
@@ -140,7 +163,7 @@ def finish(
             publish_report(report, run.config, name)
         except PillsnapError as error:
             log.warning("the report stays without its diagnosis: %s", error)
-    return Finished(results, report, code, path)
+    return Finished(results, report, code, name, path)
 
 
 def _diagnose(run: GateRun, results: Sequence[CellResult]) -> dict[str, dict[str, Any]]:

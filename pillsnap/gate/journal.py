@@ -12,11 +12,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.files import FILE_MODE, make_folder, write_atomic
 from pillsnap.core.hashes import VERSION_TAG, canonical_json
+from pillsnap.core.locks import is_local, lock_between
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 # Of a run's folder; nothing else in runs/ is ours to remove.
 _RUN = re.compile(rf"{VERSION_TAG}-[0-9a-f]{{6}}")
@@ -30,27 +34,30 @@ class RunLock:
     """
 
     def __init__(self, run_dir: Path) -> None:
-        from filelock import FileLock
-
         make_folder(run_dir)
-        self._lock = FileLock(
-            run_dir / ".lock", mode=FILE_MODE, thread_local=False, fallback_to_soft=False
-        )
+        self._path = run_dir / ".lock"
+        self._lock: BaseFileLock | None = None
 
     def take(self) -> bool:
         """Whether no other process holds it."""
         try:
-            self._lock.acquire(blocking=False)
+            self._lock = self._lock or lock_between(self._path, FILE_MODE, blocking=False)
         except TimeoutError:
             return False
         except OSError as error:
             raise PillsnapError(
-                "the run cannot be locked", where=self._lock.lock_file, got=error.strerror
+                "the run cannot be locked", where=self._path, got=error.strerror
             ) from error
         return True
 
+    def take_everywhere(self) -> bool:
+        """Whether no other process holds it, on whichever machine."""
+        return self.take() and self._lock is not None and not is_local(self._lock, self._path)
+
     def close(self) -> None:
-        self._lock.release(force=True)
+        if self._lock is not None:
+            self._lock.release(force=True)
+            self._lock = None
 
 
 def begin(run_dir: Path, key: str) -> None:
@@ -100,7 +107,7 @@ def prune(runs: Path, keep: int, reports: Path) -> None:
             continue
         with suppress(PillsnapError):  # another user's
             lock = RunLock(runs / name)
-            if lock.take():
+            if lock.take_everywhere():
                 # Without it, nobody goes on with what a killed removal has left.
                 (runs / name / "run.json").unlink(missing_ok=True)
                 shutil.rmtree(runs / name, ignore_errors=True)

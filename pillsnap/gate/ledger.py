@@ -12,6 +12,7 @@ from pillsnap.compare.accuracy import expected_accuracy, measure_accuracy, short
 from pillsnap.compare.exactness import PartError, exactness_metrics
 from pillsnap.compare.figures import Figures
 from pillsnap.compare.figures.performance import performance_figures
+from pillsnap.compare.float32_speed import with_float32_speed
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.records import Records
 from pillsnap.compare.result import CellResult
@@ -83,7 +84,8 @@ class Ledger:
         """Judge every expected cell that was not skipped as a whole, in the order of collection."""
         ran = self._expected - self.skipped().keys()
         cells = dict.fromkeys(shard.cell for shard in self._shards.values() if shard.id in ran)
-        return [replace(self._judge(cell), data=self._data(cell)) for cell in cells]
+        judged = [replace(self._judge(cell), data=self._data(cell)) for cell in cells]
+        return with_float32_speed(judged)
 
     def _data(self, cell: Cell) -> Dataset | None:
         if self._run.plan.bundle is not None:
@@ -118,12 +120,13 @@ class Ledger:
             profiles,
             profile,
             over_budget=find_over_budget(performance, selection.budgets),
+            batch_drift=next((each.batching["drift"] for each in outcomes if each.batching), None),
             gate_strict=selection.gate_strict and not unreadable,
             classes_required=self._run.config.compare.min_classes_required,
         )
-        task, recorded = task_of(cell.stage), outcomes[0].reference.get("recorded")
+        task, trained = task_of(cell.stage), outcomes[0].reference
         accuracy = measure_accuracy(
-            figures.metrics, task.accuracy, cell, self._run.config, recorded
+            figures.metrics, task.accuracy, cell, self._run.config, trained.get("recorded")
         )
         if unreadable and not verdict.failed:
             count = sum(outcome.samples for outcome in outcomes)
@@ -132,6 +135,9 @@ class Ledger:
         short = shortfall(accuracy, task.accuracy)
         if short is not None and not verdict.failed:
             verdict = Verdict("inconclusive", reason=short)
+        choice = trained.get("checkpoint_choice")
+        if choice and verdict.name == "inconclusive" and not unreadable:
+            verdict = replace(verdict, reason=f"{verdict.reason} ({choice})")
         return CellResult(
             cell,
             verdict,

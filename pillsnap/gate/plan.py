@@ -17,7 +17,7 @@ from pillsnap.core.errors import DataError
 from pillsnap.data.datasets import Dataset, Sample, read_dataset
 from pillsnap.data.sampling import hard_pool, select
 from pillsnap.engines import find_entry
-from pillsnap.engines.torch.checkpoints import checkpoint_path
+from pillsnap.engines.torch.checkpoints import checkpoint_paths
 from pillsnap.gate.bundle import Bundle
 from pillsnap.tasks import task_names, task_of
 
@@ -65,8 +65,8 @@ class Plan:
         """Whether a gate that is asked for must measure a stage: one that an option names, or that
         has validation data or a checkpoint. A project may well have one stage alone."""
         data = task_of(stage).source.given(self._config)
-        checkpoint = checkpoint_path(self._config.exp_dir, stage)
-        return stage in self._selection.named or data is not None or checkpoint.exists()
+        there = any(path.exists() for path in checkpoint_paths(self._config.exp_dir, stage))
+        return stage in self._selection.named or data is not None or there
 
     def data(self, stage: str) -> list[Sample]:
         """All validation samples of a stage, which every mode draws from; raises DataError."""

@@ -17,7 +17,9 @@ from pillsnap.engines import find_entry
 from pillsnap.engines.torch.checkpoints import find_best_checkpoint
 from pillsnap.infer.standalone import publish_standalone
 from pillsnap.report.facts import Approval, Release
-from pillsnap.report.standing import find_standing, judgements_of, read_judgements
+from pillsnap.report.index import ReportIndex
+from pillsnap.report.judgements import judgements_of
+from pillsnap.report.standing import find_standing
 
 log = open_log(__name__)
 
@@ -89,11 +91,12 @@ def _approvals(
         for outcome in result.outcomes
         if {"path", "sha256"} <= outcome.candidate.keys() and outcome.candidate.get("providers")
     )
-    found = []
+    found, index = [], ReportIndex(config.out_dir / "reports")
+    # Its name is of this run alone: what is repeated is to give the same report.
+    of_run = judgements_of(report, "this run")
     for stage, path, sha256, provider in files:
-        earlier = read_judgements(config.out_dir / "reports", sha256, but=f"{name}.json")
-        # Its name is of this run alone: what is repeated is to give the same report.
-        judged = [*earlier, *judgements_of(report, "this run", sha256)]
+        earlier = index.judgements(sha256, but=f"{name}.json")
+        judged = [*earlier, *(each for each in of_run if each.sha256 == sha256)]
         standing = find_standing(judged, stage, provider)
         reason = None if standing.approved else standing.reason
         found.append(Approval(stage, path, sha256, provider, standing.approved, reason))

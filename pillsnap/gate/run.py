@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.compare import compare_batches
-from pillsnap.compare.exactness import Excerpt
 from pillsnap.compare.loading import Load, Prepared, load_batches
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.records import Columns, write_records
@@ -27,9 +26,10 @@ from pillsnap.core.hashes import sha256_file
 from pillsnap.data.datasets import Sample
 from pillsnap.data.sampling import hard_pool, select_hard
 from pillsnap.engines import Batch
-from pillsnap.engines.timing import Stopwatch, TimesAlone
+from pillsnap.engines.timing import Stopwatch
 from pillsnap.gate import journal
 from pillsnap.gate.bundle import ShardWriter
+from pillsnap.gate.first_batch import FirstBatch
 from pillsnap.gate.opened_models import Sides
 from pillsnap.gate.plan import Plan
 from pillsnap.gate.run_key import run_key
@@ -115,7 +115,7 @@ class GateRun:
         return outcome
 
     def _run(self, shard: Shard) -> Outcome:
-        cell = shard.cell
+        cell, compare = shard.cell, self.config.compare
         remembered = self.reference(cell)
         reference = remembered.reference
         samples = self._of_shard(shard, remembered)
@@ -123,24 +123,21 @@ class GateRun:
         candidate = self._sides.candidate(cell)
         self._running = {"reference": reference.engine.info, "candidate": candidate.info}
         recorder = task_of(cell.stage).recorder(reference, self.config.nms)
-        example: Batch | None = None
+        first = FirstBatch(cell, candidate, remembered, recorder, compare.exactness_images)
         candidate.runs = []  # of this shard
         folder = self.selection.save_reference
         kept = None if folder is None or cell.hard else ShardWriter(folder, shard)
 
-        def outputs(batch: Prepared) -> Batch:
-            nonlocal example
-            output = remembered.outputs(batch)
+        def see(batch: Prepared, ref: Batch, cand: Batch) -> None:
+            notes.extend(f"{cell.stage}: {remark}" for remark in sorted(batch.remarks))
             if kept is not None:
-                kept.add(batch, output)
-            if example is None and shard.index == 1:
-                example = batch.array
-            return output
+                kept.add(batch, ref)
+            if shard.index == 1:
+                first.see(batch, ref, cand)
 
-        batches = self._load(labelled, reference.transform, self.config.compare.batch_size)
-        excerpt = Excerpt(self.config.compare.exactness_images) if shard.index == 1 else None
-        compared = compare_batches(batches, outputs, candidate, recorder, excerpt)
-        exact = None if excerpt is None else excerpt.exact(remembered.exact_outputs)
+        batches = self._load(labelled, reference.transform, compare.batch_size)
+        compared = compare_batches(batches, remembered.outputs, candidate, recorder, see)
+        exact = first.exact()
         if kept is not None:
             kept.write(exact)
         file, digest = self._write(shard, compared.columns)
@@ -158,37 +155,20 @@ class GateRun:
             candidate=candidate.info,
             transform=asdict(reference.transform),
             strides=list(reference.strides),
-            exactness=(
-                None if excerpt is None or exact is None else excerpt.errors(exact, recorder.parts)
-            ),
-            notes=notes,
-            timing=self._time(cell, candidate, remembered, example),
+            exactness=first.exactness(exact),
+            batching=first.batching,
+            notes=list(dict.fromkeys(notes)),
+            timing=self._timing(candidate, first),
         )
 
-    def _time(
-        self,
-        cell: Cell,
-        candidate: Stopwatch,
-        remembered: RememberedReference,
-        example: Batch | None,
-    ) -> dict[str, Any]:
-        """Outcome.timing; `example` is a batch of the cell's first shard, None for the others."""
-        reference, remembers, alone = None, False, None
-        engine = candidate.engine
-        # Hard samples are for where models differ: they take as long as others.
-        if example is not None and not cell.hard and isinstance(engine, TimesAlone):
-            candidate.repeat(example)
+    def _timing(self, candidate: Stopwatch, first: FirstBatch) -> dict[str, Any]:
+        found = first.timing(
             # Times of a machine that others used are not worth remembering.
-            timed = not self.contended and self.plan.bundle is None
-            if timed:
-                reference, remembers = remembered.seconds_per_image(example)
-            alone = engine.alone(example[:1])
-        return {
-            "runs": [list(run) for run in candidate.runs],
-            "reference_s": reference,
-            "reference_remembered": remembers,
-            "alone": None if alone is None else alone.as_dict(),
-        }
+            reference=not self.contended and self.plan.bundle is None,
+            # Of a cell of its own it is known.
+            float32=not self.contended and "fp32" not in self.selection.precisions,
+        )
+        return {"runs": [list(run) for run in candidate.runs], **found}
 
     def _of_shard(self, shard: Shard, remembered: RememberedReference) -> Sequence[Sample]:
         cell = shard.cell

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config, config_sha256
-from pillsnap.core.hashes import sha256_file, sha256_json
+from pillsnap.core.hashes import code_sha256, sha256_file, sha256_json
 from pillsnap.engines import package_versions
+from pillsnap.engines.torch.checkpoints import checkpoint_paths
 
 
 def run_key(
@@ -21,10 +20,11 @@ def run_key(
         shard_size: samples of a shard, as the plan has rounded it.
     """
     models = {
-        stage: config.exp_dir / "checkpoints" / f"{stage}_best.pt" for stage in selection.stages
+        path.name: path
+        for stage in selection.stages
+        for path in checkpoint_paths(config.exp_dir, stage)
     }
     models |= {f"candidate {stage}": path for stage, path in selection.candidates.items()}
-    code = Path(__file__).parents[1].rglob("*.py")
     return sha256_json(
         {
             "config": config_sha256(config),
@@ -34,6 +34,6 @@ def run_key(
             "threads": threads,
             "models": {k: sha256_file(v) for k, v in models.items() if v.is_file()},
             "versions": package_versions(),
-            "code": [sha256_file(path) for path in sorted(code)],
+            "code": code_sha256(),
         }
     )

@@ -9,52 +9,56 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from pillsnap.config.cells import CLASSIFICATION, DETECTION, PROVIDERS
 from pillsnap.config.load import find_config, load_config, read_environment
 from pillsnap.config.settings import Config
-from pillsnap.core.errors import ConfigError, ImageError, PillsnapError
-from pillsnap.core.printable import printable
+from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.core.workers import thread_count
+from pillsnap.infer.answers import Answer, answer
 from pillsnap.infer.choice import choose_model, engine_of
 from pillsnap.infer.inputs import find_inputs
 from pillsnap.infer.int8 import quantize_model
+from pillsnap.infer.journal import open_journal, results_key
 from pillsnap.infer.models import Opened, make_pipeline, model_stage, open_model
-from pillsnap.infer.outputs import open_results, save_drawn
-from pillsnap.infer.progress import Progress
-from pillsnap.pipeline.images import Pixels, read_image
-from pillsnap.pipeline.twostage import Pipeline, Result
+from pillsnap.infer.outputs import open_results, require_format, save_drawn
+from pillsnap.infer.progress import Tally
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 if an image could not be read; 2 for wrong arguments, config or model; 130
-    where it was interrupted."""
+    """Exit code 0; 1 if an image could not be read or answered; 2 for wrong arguments, config or
+    model; 130 where it was interrupted."""
     arguments = _parse(argv)
     # Which models are taken, and why.
     logging.basicConfig(format="%(message)s")
     logging.getLogger("pillsnap").setLevel(logging.INFO)
     try:
-        unreadable = _infer(arguments)
+        failed = _infer(arguments)
     except PillsnapError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    if unreadable:
-        print(f"{unreadable} images could not be read", file=sys.stderr)
-    return 1 if unreadable else 0
+    for what, count in failed.items():
+        print(f"{count} images could not be {what}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m pillsnap.infer", description=__doc__)
     add = parser.add_argument
     add("--engine", choices=("torch", "onnx", "tensorrt"), help="default: by the model's name")
-    add("--model", type=Path, help=".onnx, or .pt for torch; default: as the service chooses it")
+    add(
+        "--model",
+        type=Path,
+        help=".onnx, or a checkpoint for torch; default: as the service chooses it",
+    )
     add("--inputs", required=True, help="an image, or a quoted glob with {a,b} and **")
     add("--batch", type=int, default=16, help="images, or crops, in one forward pass")
     add("--mode", choices=("single", "combo"), help="default: pipeline.mode of the config")
@@ -73,55 +77,72 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _infer(arguments: argparse.Namespace) -> int:
-    """Write one result per image, in the order of their paths; returns how many are unreadable."""
+def _infer(arguments: argparse.Namespace) -> Mapping[str, int]:
+    """Write one result per image, in the order of their paths.
+
+    Returns:
+        how many images could not be "read" or "answered", where some could not.
+    """
     config = load_config(find_config(arguments.config, os.environ, Path.cwd()))
+    output, folder, batch = arguments.output, arguments.save_images, arguments.batch
+    if output is not None:
+        require_format(output)
     paths = find_inputs(arguments.inputs)
-    mode, pipeline = _open(arguments, config)
+    threads = thread_count(arguments.threads, 1, config.runtime.cpu.intra_op_num_threads)
+    mode, models = _open(arguments, config, threads)
+    pipeline = make_pipeline(
+        config,
+        classifier=models.get(CLASSIFICATION),
+        detector=models.get(DETECTION),
+        batch_size=batch,
+    )
     shared = Path(os.path.commonpath([path.absolute().parent for path in paths]))
-    unreadable = 0
-    with (
-        open_results(arguments.output, sys.stdout) as write,
-        closing(Progress(len(paths), sys.stderr)) as progress,
-    ):
-        for path, image, result in _results(paths, pipeline, mode, arguments.batch):
-            write({"image": str(path), **result})
-            if image is None:
-                unreadable += 1
-                progress.clear()
-                print(printable(f"{path}: {result['error']}"), file=sys.stderr)
-            elif arguments.save_images is not None:
+
+    def answers(first: int) -> Iterator[list[Answer]]:
+        """Of the images from `first` on, by batch, drawn where that is asked for."""
+        for start in range(first, len(paths), batch):
+            part = answer(paths[start : start + batch], pipeline, mode)
+            for path, each in zip(paths[start:], part, strict=False):
+                if each.image is None or "error" in each.result or folder is None:
+                    continue
                 below = path.absolute().relative_to(shared)
-                save_drawn(image, result, arguments.save_images / f"{below}.png")
-            progress.advance(failed=unreadable)
-    return unreadable
+                save_drawn(each.image, each.result, folder / f"{below}.png")
+            yield part
+
+    with closing(Tally(len(paths), sys.stderr)) as tally:
+        if output is None:
+            with open_results(None, sys.stdout) as write:
+                for part in answers(0):
+                    for each in part:
+                        write(each.result)
+                        tally.note(each.result)
+            return tally.failed
+        key = results_key(
+            config,
+            models,
+            pipeline.codes,
+            mode=mode,
+            batch=batch,
+            threads=threads,
+            save_images=folder,
+        )
+        with open_journal(output, key) as journal:
+            for result in journal.known(paths, batch):
+                tally.note(result)
+            for part in answers(len(journal)):
+                journal.add(part)
+                for each in part:
+                    tally.note(each.result)
+            with open_results(output, sys.stdout) as write:
+                for result in journal.results():
+                    write(result)
+        return tally.failed
 
 
-def _results(
-    paths: Sequence[Path], pipeline: Pipeline, mode: str, batch: int
-) -> Iterator[tuple[Path, Pixels | None, Result]]:
-    """Path, image and result of each; None for an image that cannot be read."""
-    for start in range(0, len(paths), batch):
-        part = paths[start : start + batch]
-        images = [_read(path) for path in part]
-        found = iter(pipeline.run([image for image in images if not isinstance(image, str)], mode))
-        for path, image in zip(part, images, strict=True):
-            if isinstance(image, str):
-                yield path, None, {"error": image}
-            else:
-                yield path, image, next(found)
-
-
-def _read(path: Path) -> Pixels | str:
-    """The image, or why it cannot be read."""
-    try:
-        return read_image(path)
-    except ImageError as error:
-        return " ".join(str(error).split())
-
-
-def _open(arguments: argparse.Namespace, config: Config) -> tuple[str, Pipeline]:
-    """The mode that is asked for, and its pipeline. In mode single a detector finds boxes alone."""
+def _open(
+    arguments: argparse.Namespace, config: Config, threads: int
+) -> tuple[str, dict[str, Opened]]:
+    """The mode that is asked for, and its models. In mode single a detector finds boxes alone."""
     environ = read_environment(config.source)
     mode = arguments.mode or config.pipeline.mode
     if arguments.detector is not None and mode != "combo":
@@ -131,33 +152,31 @@ def _open(arguments: argparse.Namespace, config: Config) -> tuple[str, Pipeline]
             got=f"mode {mode}",
             hint="add --mode combo, or give the detector as --model to find boxes alone",
         )
-    path = arguments.model or choose_model(config, CLASSIFICATION, environ).path
-    stage = CLASSIFICATION
-    if mode == "single":
-        stage = model_stage(path) if arguments.model is not None else stage
-        opened = _open_stage(arguments, config, stage, path)
-        if stage == DETECTION:
-            return "boxes", make_pipeline(config, detector=opened, batch_size=arguments.batch)
-        return mode, make_pipeline(config, classifier=opened, batch_size=arguments.batch)
-    detector = arguments.detector or choose_model(config, DETECTION, environ).path
-    return mode, make_pipeline(
-        config,
-        classifier=_open_stage(arguments, config, CLASSIFICATION, path),
-        detector=_open_stage(arguments, config, DETECTION, detector),
-        batch_size=arguments.batch,
-    )
+    paths = {CLASSIFICATION: arguments.model or choose_model(config, CLASSIFICATION, environ).path}
+    if mode == "combo":
+        detector = arguments.detector or choose_model(config, DETECTION, environ).path
+        paths[DETECTION] = detector
+    elif arguments.model is not None and model_stage(arguments.model) == DETECTION:
+        mode, paths = "boxes", {DETECTION: arguments.model}
+    return mode, {
+        stage: _open_stage(arguments, config, stage, path, threads) for stage, path in paths.items()
+    }
 
 
-def _open_stage(arguments: argparse.Namespace, config: Config, stage: str, path: Path) -> Opened:
+def _open_stage(
+    arguments: argparse.Namespace, config: Config, stage: str, path: Path, threads: int
+) -> Opened:
     engine = arguments.engine or engine_of(path)
     provider = arguments.provider
     if engine == "tensorrt":
         engine, provider = "onnx", "tensorrt"
     if arguments.quantize is not None:
         path = quantize_model(config, stage, path, engine)
-    threads = thread_count(arguments.threads, 1, config.runtime.cpu.intra_op_num_threads)
     return open_model(config, stage, path, provider=provider, threads=threads, engine=engine)
 
 
 if __name__ == "__main__":
+    # Ended as by Ctrl-C; a reader that goes, as head does, ends it like any other command.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

@@ -12,6 +12,7 @@ from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError, MissingCheckpoint
 from pillsnap.core.hashes import VERSION_TAG
 from pillsnap.core.logrecords import open_log
+from pillsnap.core.placeholders import read_placeholder
 from pillsnap.engines import entries
 from pillsnap.engines.torch.checkpoints import find_best_checkpoint
 
@@ -29,15 +30,17 @@ class Choice:
     """A stage's model.
 
     Attributes:
-        path: an .onnx file, or a .pt.
+        path: an .onnx file, or a checkpoint.
         reason: why it is this one, without its folder: it may be shown to clients.
         passed: False for an export that was found by its name alone: no link says that the gate has
             passed it.
+        warning: what is odd about it, if anything.
     """
 
     path: Path
     reason: str
     passed: bool = True
+    warning: str = ""
 
     @property
     def engine(self) -> str:
@@ -50,6 +53,15 @@ def engine_of(path: Path) -> str:
 
 
 def choose_model(config: Config, stage: str, environ: Mapping[str, str]) -> Choice:
+    """find_model's, logged with the reason for it."""
+    choice = find_model(config, stage, environ)
+    if choice.warning:
+        log.warning("%s: %s", stage, choice.warning)
+    log.info("%s: %s (%s)", stage, choice.path, choice.reason)
+    return choice
+
+
+def find_model(config: Config, stage: str, environ: Mapping[str, str]) -> Choice:
     """The model of a stage: from the environment, else the export that the gate passed last, else
     the newest export, else the checkpoint.
 
@@ -62,14 +74,12 @@ def choose_model(config: Config, stage: str, environ: Mapping[str, str]) -> Choi
         ConfigError: a variable names no file that can be read, or a folder without exports.
         MissingCheckpoint: nothing is found anywhere.
     """
-    choice = (
+    return (
         _from_variable(config, stage, VARIABLES[stage], environ)
         or _from_variable(config, stage, "MODEL_PATH", environ)
         or _from_exports(config.out_dir, stage, "export.out_dir")
         or _from_checkpoint(config, stage)
     )
-    log.info("%s: %s (%s)", stage, choice.path, choice.reason)
-    return choice
 
 
 def _from_variable(
@@ -88,7 +98,7 @@ def _from_variable(
         return None  # a file there is the classifier
     reason = _is_missing(path)
     if reason:
-        raise _wrong(name, text, "an .onnx or .pt file that can be read", reason)
+        raise _wrong(name, text, "an .onnx file or a checkpoint that can be read", reason)
     return Choice(path, f"{name} is set")
 
 
@@ -117,18 +127,28 @@ def _wrong(name: str, text: str, expected: str, reason: str | None = None) -> Co
 
 def _from_exports(folder: Path, stage: str, place: str) -> Choice | None:
     latest = folder / f"latest_{stage}.onnx"
-    if latest.is_file():
-        return Choice(latest.resolve(), f"latest_{stage}.onnx of {place}")
-    if latest.is_symlink():
-        log.warning("%s leads nowhere", latest)
     name = re.compile(rf"{stage}-{VERSION_TAG}\.onnx")
+    reason, warning, linked = f"latest_{stage}.onnx of {place}", "", latest.is_symlink()
+    standing = read_placeholder(latest)
+    if standing is not None and name.fullmatch(standing.target or ""):
+        # Copied without its kind, a link still says by its text where it leads.
+        warning, linked = f"{latest} is {standing.kind}", True
+        latest = folder / str(standing.target)
+    if latest.is_file():
+        if not linked:
+            reason += f", a copy of the newest {stage} export that passed"
+        return Choice(latest.resolve(), reason, warning=warning)
     files = [path for path in folder.glob(f"{stage}-*.onnx") if name.fullmatch(path.name)]
     newest = max(files, key=lambda path: path.name, default=None)
     if newest is None:
         return None
-    log.warning("%s: no link leads to an export that the gate has passed", stage)
-    reason = f"newest {stage} export of {place}; no latest_{stage}.onnx says that it has passed"
-    return Choice(newest, reason, passed=False)
+    return Choice(
+        newest,
+        f"newest {stage} export of {place}; no latest_{stage}.onnx says that it has passed",
+        passed=False,
+        warning="no link leads to an export that the gate has passed"
+        + (f": latest_{stage}.onnx leads nowhere" if linked else ""),
+    )
 
 
 def _from_checkpoint(config: Config, stage: str) -> Choice:
@@ -141,5 +161,8 @@ def _from_checkpoint(config: Config, stage: str) -> Choice:
             got=f"no checkpoint either: {config.exp_dir / 'checkpoints'}",
             hint=f"export one with pytest -m smoke, or set {VARIABLES[stage]}",
         ) from error
-    log.warning("%s: no export, so the checkpoint runs on torch", stage)
-    return Choice(path, "the checkpoint: there is no export")
+    return Choice(
+        path,
+        "the checkpoint: there is no export",
+        warning="no export, so the checkpoint runs on torch",
+    )

@@ -20,10 +20,12 @@ def quantize_model(config: Config, stage: str, path: Path, engine: str) -> Path:
         ConfigError: nothing that can be converted, or a method that only the gate can search by.
         PillsnapError: as quantize_once and choose_images.
     """
-    if not find_entry(engine).takes_exports:
+    entry = find_entry(engine)
+    if not entry.takes_exports:
         raise ConfigError(
             "only ONNX files are quantised", where="--quantize", got=path, hint="give an .onnx"
         )
+    entry.require()
     source = describe_onnx(path, stage)
     made = describe_quantized(source)
     if made is not None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pillsnap.compare.detection import keep_indices
 from pillsnap.config.cells import CLASSIFICATION
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import sha256_file
+from pillsnap.core.logrecords import open_log
 from pillsnap.core.printable import printable
-from pillsnap.data.maps import read_class_map, read_edi_map
+from pillsnap.data.maps import read_class_map, read_edi_map, without_code
 from pillsnap.engines.torch.checkpoints import (
     build_model,
     letterbox_transform,
@@ -28,11 +28,14 @@ from pillsnap.export.provenance import expected_use, has_claims
 from pillsnap.infer.choice import engine_of
 from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
+from pillsnap.pipeline.nms import suppress
 from pillsnap.pipeline.softmax import softmax
 from pillsnap.pipeline.twostage import Pipeline, Stage
 
 if TYPE_CHECKING:
     from pillsnap.engines import Batch
+
+log = open_log(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,17 @@ class Opened:
     Attributes:
         run: [N,3,H,W] -> its output, see Stage.
         version: version tag (of a checkpoint its file's name), SHA-256, engine and provider.
-        whole: whether the SHA-256 covers all weights: none lie in other files.
+        weights: SHA-256 of the files beside it that hold weights, by name.
     """
 
     run: Callable[[Batch], Batch]
     version: dict[str, str]
-    whole: bool = True
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the SHA-256 covers all weights: none lie in other files."""
+        return not self.weights
 
     @property
     def provider(self) -> str:
@@ -114,7 +122,7 @@ def open_model(
             "engine": "onnx",
             "provider": session.ort.get_providers()[0],
         },
-        whole=not described.weights,
+        weights=described.weights,
     )
 
 
@@ -167,6 +175,11 @@ def make_pipeline(
     Raises:
         DataError: a map cannot be read.
     """
+    codes = read_codes(config)
+    if classifier is not None and codes.codes is not None:
+        told = without_code(codes.codes, config.classification.num_classes)
+        if told is not None:
+            log.warning("%s", told)
     return Pipeline(
         classifier=None
         if classifier is None
@@ -174,8 +187,8 @@ def make_pipeline(
         detector=None
         if detector is None
         else Stage(detector.run, letterbox_transform(config), detector.version),
-        codes=read_codes(config),
-        suppress=partial(keep_indices, params=config.nms),
+        codes=codes,
+        suppress=partial(suppress, **asdict(config.nms)),
         softmax=softmax,
         crop_margin=config.pipeline.crop_margin,
         batch_size=batch_size,
@@ -184,12 +197,10 @@ def make_pipeline(
 
 def read_codes(config: Config) -> ClassCodes:
     """The config's maps; raises DataError where one cannot be read."""
-    data = config.data
-    codes = None if data.class_map is None else read_class_map(data.class_map)
+    data, count = config.data, config.classification.num_classes
+    codes = None if data.class_map is None else read_class_map(data.class_map, count)
     edi = None if data.edi_map is None else read_edi_map(data.edi_map)
-    # Several codes may share a class; the first in the map names it.
-    named = None if codes is None else {i: code for code, i in reversed(codes.items())}
-    return ClassCodes(named, edi)
+    return ClassCodes(None if codes is None else {i: code for code, i in codes.items()}, edi)
 
 
 def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: int) -> Opened:

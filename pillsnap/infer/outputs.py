@@ -24,7 +24,7 @@ Write = Callable[[Result], None]
 SUFFIXES = (".jsonl", ".csv")
 CSV_COLUMNS = (
     *("image", "error", "box", "x1", "y1", "x2", "y2", "box_confidence"),
-    *("class_index", "code", "edi_code", "edi_reason", "confidence"),
+    *("class_index", "code", "edi_code", "edi_reason", "confidence", "truncated"),
 )
 _PILL = ("class_index", "code", "edi_code", "edi_reason", "confidence")
 _COLOUR = (255, 64, 0)
@@ -36,19 +36,13 @@ def open_results(output: Path | None, stream: IO[str]) -> Iterator[Write]:
     """What each result is handed to: the file `output`, whole at the end, or `stream`.
 
     Raises:
-        ConfigError: the file's suffix is neither .jsonl nor .csv.
+        ConfigError: see require_format.
         PillsnapError: it cannot be written.
     """
     if output is None:
         yield lambda result: print(json_line(result), file=stream, flush=True)
         return
-    if output.suffix not in SUFFIXES:
-        raise ConfigError(
-            "results are written in two formats",
-            where="--output",
-            got=output,
-            expected=f"a name that ends in {' or '.join(SUFFIXES)}",
-        )
+    require_format(output)
     how: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     with replace_atomic(output) as temp, temp.open("w", **how) as file:
         if output.suffix == ".jsonl":
@@ -61,6 +55,17 @@ def open_results(output: Path | None, stream: IO[str]) -> Iterator[Write]:
             )
 
 
+def require_format(output: Path) -> None:
+    """Raises ConfigError where the suffix of a file of results is neither .jsonl nor .csv."""
+    if output.suffix not in SUFFIXES:
+        raise ConfigError(
+            "results are written in two formats",
+            where="--output",
+            got=output,
+            expected=f"a name that ends in {' or '.join(SUFFIXES)}",
+        )
+
+
 def json_line(result: Result) -> str:
     """A result as one line of JSON."""
     return printable_json(json.dumps(result, ensure_ascii=False, allow_nan=False))
@@ -71,6 +76,7 @@ def csv_rows(result: Result) -> list[Result]:
     image = {"image": result["image"], "error": result.get("error", "")}
     if "boxes" not in result:
         return [{**image, **_of_pill(result)}]
+    image["truncated"] = "true" if result.get("truncated") else "false"
     rows = [
         {
             **image,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from pillsnap.core.errors import EngineError
 from pillsnap.core.files import write_atomic
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import Exported, describe_onnx
+from pillsnap.export.runtimes import least_runtime
 from pillsnap.infer.models import read_codes, require_same_settings
+from pillsnap.infer.standalone_needs import NEEDED, numbers_of
 
 FILE_NAME = "pillsnap_pipeline.py"
 
@@ -23,9 +25,11 @@ FILE_NAME = "pillsnap_pipeline.py"
 _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("core/printable.py", ("_HIDDEN", "printable", "_is_hidden")),
     ("core/errors.py", None),
+    ("core/placeholders.py", ("_LFS", "_MOST_BYTES", "Placeholder", "find_placeholder")),
+    ("core/cpus.py", None),
     ("pipeline/transforms.py", None),
     ("pipeline/preprocess.py", None),
-    ("pipeline/nms.py", ("Rows", "nms", "to_rows")),
+    ("pipeline/nms.py", ("Rows", "nms", "suppress", "to_rows")),
     ("pipeline/crops.py", None),
     ("pipeline/codes.py", None),
     ("pipeline/images.py", None),
@@ -35,7 +39,15 @@ _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("infer/standalone_main.py", None),
 )
 _ROOT = Path(__file__).parents[1]
-_END = '\n\nif __name__ == "__main__":\n    sys.exit(main())\n'
+_END = """
+
+if __name__ == "__main__":
+    import signal
+
+    if hasattr(signal, "SIGPIPE"):  # a reader that goes, as head does, ends it like other commands
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.exit(main())
+"""
 
 
 def publish_standalone(config: Config) -> Path | None:
@@ -46,7 +58,7 @@ def publish_standalone(config: Config) -> Path | None:
             the one that a model was exported for, or the file cannot be written.
     """
     links = {stage: config.out_dir / f"latest_{stage}.onnx" for stage in STAGES}
-    models = {stage: describe_onnx(link, stage) for stage, link in links.items() if link.is_file()}
+    models = {stage: _released(link, stage) for stage, link in links.items() if link.is_file()}
     if not models:
         return None
     for stage, model in models.items():
@@ -54,6 +66,18 @@ def publish_standalone(config: Config) -> Path | None:
     path = config.out_dir / FILE_NAME
     write_atomic(path, assemble(freeze(config, models)).encode())
     return path
+
+
+def _runtime(model: Exported) -> str:
+    """The ONNX Runtime that a model needs; the oldest that will do, where that is not known."""
+    return least_runtime(model.opset, model.ir_version) or NEEDED["onnxruntime"][1]
+
+
+def _released(link: Path, stage: str) -> Exported:
+    """The export behind a link; also behind a copy, which will be of another export one day."""
+    found = describe_onnx(link, stage)
+    export = link.resolve().with_name(f"{stage}-{found.version_tag}.onnx")
+    return replace(found, path=export) if export.is_file() else found
 
 
 def freeze(config: Config, models: Mapping[str, Exported]) -> dict[str, Any]:
@@ -72,6 +96,7 @@ def freeze(config: Config, models: Mapping[str, Exported]) -> dict[str, Any]:
             )
     codes = read_codes(config)
     return {
+        "onnxruntime": max(map(_runtime, models.values()), key=numbers_of),
         "stages": {
             stage: {
                 "file": model.path.name,
@@ -100,13 +125,19 @@ def assemble(frozen: dict[str, Any]) -> str:
         imports |= set(_imports(tree, body))
         bodies.append(f"# ---- pillsnap/{name}\n\n" + body.strip("\n"))
     source = "\n\n\n".join(bodies)
+    start = (_ROOT / "infer/standalone_needs.py").read_text(encoding="utf-8")
+    _, _, start = start.partition("from __future__ import annotations\n")
+    needed = {**NEEDED, "onnxruntime": (NEEDED["onnxruntime"][0], frozen["onnxruntime"])}
+    versions = ", ".join(f"{name} {least}" for name, least in needed.values())
     # JSON in a literal of Python, whatever the names of the maps hold.
     literal = f"json.loads({json.dumps(json.dumps(frozen, sort_keys=True))})"
     source = source.replace("FROZEN: dict[str, Any] = {}", f"FROZEN: dict[str, Any] = {literal}")
     head = ast.get_docstring(ast.parse((_ROOT / "infer/standalone_main.py").read_text())) or ""
     return (
-        f'# ruff: noqa\n"""{head}\n\nWritten by pillsnap; licence AGPL-3.0-or-later.\n"""\n\n'
-        "from __future__ import annotations\n\n"
+        f'# ruff: noqa\n"""{head}\n\nNeeded, or newer: {versions}.\n'
+        'Written by pillsnap; licence AGPL-3.0-or-later.\n"""\n\n'
+        f"from __future__ import annotations\n{start}\n\n"
+        f"require_versions({needed!r}, __name__ == '__main__')\n\n"
         + "\n".join(sorted(imports))
         + f"\n\n{source}\n{_END}"
     )

@@ -19,17 +19,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pillsnap.core.cpus import usable_cpus
 from pillsnap.core.errors import EngineError, ImageError, PillsnapError
+from pillsnap.core.placeholders import find_placeholder
 from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.images import read_image
-from pillsnap.pipeline.nms import nms
+from pillsnap.pipeline.nms import suppress
 from pillsnap.pipeline.softmax import softmax
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.pipeline.twostage import CLASSIFICATION, DETECTION, STAGES_OF, Pipeline, Stage
 
 # What the assembler puts here: stages, each with file, sha256, version and transform; nms,
-# crop_margin, codes, edi and mode.
+# crop_margin, codes, edi and mode; the oldest onnxruntime that reads all of them.
 FROZEN: dict[str, Any] = {}
 
 
@@ -45,7 +47,7 @@ def load(
     Args:
         folder: where they lie; beside this file by default.
         providers: ONNX Runtime's names, best first.
-        threads: intra-op threads; 0 lets ONNX Runtime choose.
+        threads: intra-op threads; 0 is one for each CPU that this process may use.
 
     Raises:
         EngineError: a model is missing, is another than the one that was frozen, or cannot run.
@@ -69,7 +71,7 @@ def load(
             None if codes is None else {int(index): code for index, code in codes.items()},
             FROZEN["edi"],
         ),
-        suppress=lambda rows: nms(rows[:, :6], **FROZEN["nms"]),
+        suppress=lambda rows: suppress(rows, **FROZEN["nms"]),
         softmax=softmax,
         crop_margin=FROZEN["crop_margin"],
         batch_size=batch_size,
@@ -87,15 +89,18 @@ def _open_model(
         raise EngineError("cannot read the model", where=path, got=error.strerror) from error
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
+        standing = find_placeholder(data, path)
         raise EngineError(
             "this is another model than the one that was verified",
             where=path,
-            got=found,
+            got=found if standing is None else standing.kind,
             expected=sha256,
-            hint="take the file and pillsnap_pipeline.py of the same export",
+            hint="take the file and pillsnap_pipeline.py of the same export"
+            if standing is None
+            else standing.hint,
         )
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or usable_cpus()
     session = onnxruntime.InferenceSession(data, options, providers=list(providers))
     session.disable_fallback()
     if session.get_providers()[0] != providers[0]:
@@ -110,24 +115,24 @@ def _open_model(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 if an image could not be read; 2 for a wrong argument or model."""
+    """Exit code 0; 1 if an image could not be read or answered; 2 for a wrong argument or model."""
     parser = argparse.ArgumentParser(description="Pill photos to codes: one JSON line an image.")
     parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("--mode", choices=tuple(STAGES_OF), default=FROZEN["mode"])
     parser.add_argument("--provider", default="CPUExecutionProvider")
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args(argv)
-    unreadable = 0
+    failed = False
     try:
         pipeline = load(providers=[arguments.provider], threads=arguments.threads)
         for path in arguments.images:
             try:
                 (result,) = pipeline.run([read_image(path)], arguments.mode)
             except ImageError as error:
-                unreadable += 1
                 result = {"error": " ".join(str(error).split())}
+            failed |= "error" in result
             print(json.dumps({"image": str(path), **result}), flush=True)
     except PillsnapError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 1 if unreadable else 0
+    return 1 if failed else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pillsnap.core.errors import ImageError
+from pillsnap.core.placeholders import find_placeholder
 from pillsnap.pipeline.preprocess import MAX_ASPECT
 
 Pixels = NDArray[np.uint8]
@@ -56,7 +58,9 @@ def read_bytes(path: Path) -> bytes:
         raise _refusal(problem, path) from problem
 
 
-def decode_image(data: bytes, path: PurePath) -> Pixels:
+def decode_image(
+    data: bytes, path: PurePath, look: Callable[[Image.Image], object] | None = None
+) -> Pixels:
     """Decode an image, turned upright by its EXIF orientation.
 
     Alpha is dropped, not composited; 16-bit values keep their upper 8 bits; of several frames it
@@ -65,6 +69,7 @@ def decode_image(data: bytes, path: PurePath) -> Pixels:
     Args:
         data: the whole file.
         path: where it came from, for the error.
+        look: is shown the image as it is stored, before it is turned.
 
     Returns:
         RGB, [H, W, 3], contiguous and writable.
@@ -85,10 +90,12 @@ def decode_image(data: bytes, path: PurePath) -> Pixels:
                     f"{opened.height} pixels",
                     "cut it to what it is to show",
                 )
+            if look is not None:
+                look(opened)
             ImageOps.exif_transpose(opened, in_place=True)
             return _to_rgb(opened)
     except Exception as problem:  # Pillow raises a dozen types, SyntaxError among them
-        raise _refusal(problem, path) from problem
+        raise _refusal(problem, path, data) from problem
 
 
 class _Unfit(Exception):
@@ -104,15 +111,22 @@ class _Counted(io.BytesIO):
         super().__init__(data)
         self._reads = 0
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         self._reads += 1
         if self._reads > _MOST_READS:
             raise _Unfit("it is made of too many pieces", "save it anew from its source")
         return super().read(size)
 
 
-def _refusal(problem: Exception, path: PurePath) -> ImageError:
-    reason, hint = _explain(problem)
+def _refusal(problem: Exception, path: PurePath, data: bytes = b"") -> ImageError:
+    standing = find_placeholder(data, path)
+    if isinstance(problem, UnidentifiedImageError) and standing is not None:
+        reason, hint = f"it is {standing.kind}", standing.hint
+    elif isinstance(problem, FileNotFoundError) and "\\" in str(path):
+        reason = "there is no such file, and a backslash, as on Windows, separates nothing here"
+        hint = "write its path with /, from the folder that the other paths start at"
+    else:
+        reason, hint = _explain(problem)
     return ImageError(f"this image cannot be read: {reason}", where=path, hint=hint)
 
 

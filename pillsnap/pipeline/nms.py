@@ -67,6 +67,14 @@ def nms(
     return np.array(kept, dtype=np.int64)
 
 
+def suppress(
+    detections: Rows, *, max_detections: int, **how: Any
+) -> tuple[NDArray[np.int64], bool]:
+    """`nms`, and whether there were more rows than max_detections to keep."""
+    kept = nms(detections, max_detections=max_detections + 1, **how)
+    return kept[:max_detections], len(kept) > max_detections
+
+
 def to_rows(detections: NDArray[Any]) -> Rows:
     rows = np.asarray(detections, dtype=np.float32)
     if rows.ndim != 2 or rows.shape[1] != 6:

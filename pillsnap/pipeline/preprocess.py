@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pillsnap.core.errors import EngineError
 from pillsnap.pipeline.transforms import FILTERS, ClassifyTransform, Geometry, LetterboxTransform
 
 Pixels = NDArray[np.uint8]
@@ -109,6 +109,7 @@ def letterbox_tensor(image: Pixels, transform: LetterboxTransform) -> tuple[Tens
 
     Raises:
         ValueError: the image is not such an array.
+        EngineError: as resize_by_opencv.
     """
     _check(image)
     height, width = image.shape[:2]
@@ -117,12 +118,33 @@ def letterbox_tensor(image: Pixels, transform: LetterboxTransform) -> tuple[Tens
     # The 0.1 puts the odd pixel of padding on the right and at the bottom.
     left = round((transform.width - fit_width) / 2 - 0.1)
     top = round((transform.height - fit_height) / 2 - 0.1)
-    fitted = np.ascontiguousarray(image)
+    fitted = image
     if (fit_width, fit_height) != (width, height):
-        fitted = cv2.resize(fitted, (fit_width, fit_height), interpolation=cv2.INTER_LINEAR)
+        fitted = resize_by_opencv(fitted, (fit_width, fit_height), "linear")
     canvas = np.full((transform.height, transform.width, 3), transform.pad_value, np.uint8)
     canvas[top : top + fit_height, left : left + fit_width] = fitted
     return _scaled(canvas), Geometry(ratio, left, top, width, height)
+
+
+def resize_by_opencv(image: Pixels, size: tuple[int, int], interpolation: str) -> Pixels:
+    """An image resized to (width, height) by a filter of OpenCV, as "linear".
+
+    Raises:
+        EngineError: OpenCV cannot be imported.
+    """
+    try:
+        import cv2  # here: classifiers do without
+
+        resize, flag = cv2.resize, getattr(cv2, f"INTER_{interpolation.upper()}")
+    except (ImportError, AttributeError) as error:  # the latter from a folder without contents
+        raise EngineError(
+            "OpenCV, which resizes a detector's images, cannot be imported",
+            got=error,
+            hint="pip install opencv-python-headless, in place of an opencv-python that lacks "
+            "libraries of the system",
+        ) from error
+    resized: Pixels = resize(np.ascontiguousarray(image), size, interpolation=flag)
+    return resized
 
 
 def unletterbox(boxes: Tensor, geometry: Geometry) -> Tensor:

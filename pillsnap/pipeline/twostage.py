@@ -60,7 +60,8 @@ class Pipeline:
     Attributes:
         classifier, detector: None where the caller needs none.
         codes: names of the classifier's classes.
-        suppress: the common NMS: rows [A,6] -> int64 indices of those that stay.
+        suppress: the common NMS: rows [A,6] -> int64 indices of those that stay, and whether its
+            limit cut off more.
         softmax: logits [N,C] -> probabilities [N,C].
         crop_margin: see crop_box.
         batch_size: most images, or crops, in one forward pass.
@@ -69,13 +70,13 @@ class Pipeline:
     classifier: Stage[ClassifyTransform] | None
     detector: Stage[LetterboxTransform] | None
     codes: ClassCodes
-    suppress: Callable[[Tensor], NDArray[np.int64]]
+    suppress: Callable[[Tensor], tuple[NDArray[np.int64], bool]]
     softmax: Callable[[Tensor], NDArray[np.float64]]
     crop_margin: float = 0.0
     batch_size: int = 16
 
     def run(self, images: Sequence[Pixels], mode: str) -> list[Result]:
-        """One result per image.
+        """One result per image; what keeps one from its result costs the others nothing.
 
         Args:
             images: uint8 [H, W, 3], RGB.
@@ -84,18 +85,19 @@ class Pipeline:
         Returns:
             `single`: class_index, code, edi_code, edi_reason and confidence. Otherwise boxes, by
             falling confidence: xyxy in pixels of the image, confidence, class_id and, in `combo`,
-            the pill in it as `single` gives one. Always mode and models, their versions by stage.
+            the pill in it as `single` gives one; and truncated, whether there were more than NMS
+            may keep. In place of all that, error, where a model gives values for the image, or for
+            a pill in it, that are not finite. Always mode and models, their versions by stage.
 
         Raises:
-            EngineError: a model that the mode needs is missing, cannot run, or gives values that
-                are not finite.
+            EngineError: a model that the mode needs is missing or cannot run.
         """
         if mode == "single":
             found = self._classify(images)
         elif mode == "combo":
             found = self._combo(images)
         else:
-            found = [{"boxes": boxes} for boxes in self._detect(images)]
+            found = self._detect(images)
         models = {stage: dict(self.stages[stage].version) for stage in STAGES_OF[mode]}
         return [{"mode": mode, **result, "models": models} for result in found]
 
@@ -110,31 +112,42 @@ class Pipeline:
         found = self._detect(images)
         crops = [
             crop_box(image, box["xyxy"], self.crop_margin)
-            for image, boxes in zip(images, found, strict=True)
-            for box in boxes
+            for image, result in zip(images, found, strict=True)
+            for box in result.get("boxes", ())
         ]
         pills = iter(self._classify(crops))
-        return [{"boxes": [{**box, "pill": next(pills)} for box in boxes]} for boxes in found]
+        return [_with_pills(result, pills) for result in found]
 
     def _classify(self, images: Sequence[Pixels]) -> list[Result]:
         model, results = _require(self.classifier, CLASSIFICATION), []
         for part in _parts(images, self.batch_size):
             tensors = [classify_tensor(image, model.transform) for image in part]
-            for probabilities in self.softmax(_run(model, tensors, CLASSIFICATION)):
-                index = int(probabilities.argmax())
+            logits = model.run(np.stack(tensors))
+            probabilities = self.softmax(np.nan_to_num(logits, posinf=0, neginf=0))
+            for raw, row in zip(logits, probabilities, strict=True):
+                if not np.isfinite(raw).all():
+                    results.append(_not_finite(CLASSIFICATION))
+                    continue
+                index = int(row.argmax())
                 named = {"class_index": index, **self.codes.describe(index)}
-                results.append({**named, "confidence": round(float(probabilities[index]), 6)})
+                results.append({**named, "confidence": round(float(row[index]), 6)})
         return results
 
-    def _detect(self, images: Sequence[Pixels]) -> list[list[Result]]:
+    def _detect(self, images: Sequence[Pixels]) -> list[Result]:
         model, results = _require(self.detector, DETECTION), []
         for part in _parts(images, self.batch_size):
             tensors, geometries = zip(
                 *(letterbox_tensor(image, model.transform) for image in part),
                 strict=True,
             )
-            for rows, geometry in zip(_run(model, tensors, DETECTION), geometries, strict=True):
-                results.append(describe_boxes(rows[self.suppress(rows)], geometry))
+            for rows, geometry in zip(model.run(np.stack(tensors)), geometries, strict=True):
+                # NMS would drop such rows, and the photo would pass for one without pills.
+                if not np.isfinite(rows).all():
+                    results.append(_not_finite(DETECTION))
+                    continue
+                kept, truncated = self.suppress(rows)
+                boxes = describe_boxes(rows[kept], geometry)
+                results.append({"boxes": boxes, "truncated": truncated})
         return results
 
 
@@ -147,12 +160,17 @@ def _require(model: Stage[Transform] | None, stage: str) -> Stage[Transform]:
     return model
 
 
-def _run(model: Stage[Any], tensors: Sequence[Tensor], stage: str) -> Tensor:
-    output = model.run(np.stack(tensors))
-    if not np.isfinite(output).all():
-        # NMS would drop such rows, and the photo would pass for one without pills.
-        raise EngineError(f"the {stage} model gave values that are not finite")
-    return output
+def _not_finite(stage: str) -> Result:
+    return {"error": f"the {stage} model gave values that are not finite"}
+
+
+def _with_pills(result: Result, pills: Iterator[Result]) -> Result:
+    """A photo's result with the next pills in its boxes; the error of one is the photo's."""
+    if "error" in result:
+        return result
+    boxes = [{**box, "pill": next(pills)} for box in result["boxes"]]
+    errors = [box["pill"] for box in boxes if "error" in box["pill"]]
+    return errors[0] if errors else {**result, "boxes": boxes}
 
 
 def describe_boxes(rows: Tensor, geometry: Geometry) -> list[Result]:

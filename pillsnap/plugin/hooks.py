@@ -14,33 +14,15 @@ from pillsnap.config.cells import MODES, Shard
 from pillsnap.core.errors import PillsnapError
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
-from pillsnap.plugin.ending import finish_session
-from pillsnap.plugin.options import asks_for_gate
+from pillsnap.plugin.collecting import FIXTURE, holds_gate_items
+from pillsnap.plugin.ending import Ending
 from pillsnap.plugin.reporter import Reporter
 from pillsnap.plugin.scoreboard import Scoreboard
 from pillsnap.plugin.spreading import auto_workers, deal, encodable, hand_out_one_by_one
-from pillsnap.plugin.state import PROPERTY, STATE, begin, is_worker, make_state
+from pillsnap.plugin.state import PROPERTY, STATE, begin, is_asked, is_worker, make_state
 from pillsnap.plugin.stdout import keep_stdout
 from pillsnap.plugin.verdicts import VerdictReport
-from pillsnap.plugin.warnfilters import warnings_stay_warnings
-
-FIXTURE = "gate_item"
-GATE_OPTIONS = (
-    "engine",
-    "provider",
-    "precision",
-    "stage",
-    "int8_method",
-    "perf_budget",
-    "candidate",
-    "fresh_export",
-    "gate_strict",
-    "resume",
-    "no_reference_cache",
-    "diagnose",
-    "save_reference",
-    "reference",
-)
+from pillsnap.plugin.warnfilters import drop_errors, warnings_stay_warnings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,6 +61,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--threads", type=int, metavar="N", help="threads per process (default: cores / workers)")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest applies its filters, and so before pytest_configure
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    if is_asked(config):
+        drop_errors(config)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for mode, samples in zip(MODES, ("a few", "class-balanced", "all"), strict=True):
         config.addinivalue_line("markers", f"{mode}: export gate over {samples} samples")
@@ -86,9 +74,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; not part of a plain run")
     if config.option.help or config.option.version:
         return
-    by_option = any(getattr(config.option, name) for name in GATE_OPTIONS)
     try:
-        state = make_state(config, asked=by_option or asks_for_gate(config.option.markexpr))
+        state = make_state(config)
     except PillsnapError as error:
         raise pytest.UsageError(str(error)) from None
     if state is None:
@@ -136,19 +123,19 @@ def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, An
     return encodable((yield))
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """With a GPU candidate, no more workers than models fit into its memory; None: xdist's own."""
-    return auto_workers(config)
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int, int]:
+    """No more workers than the machine bears."""
+    return auto_workers(config, (yield))
 
 
+@pytest.hookimpl(trylast=True)  # what pytest leaves out need not be searched
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the files of a project's other tests: the gate need not wait for their imports,
-    nor fail by them."""
+    """Leave out a project's other tests where the gate alone was asked for."""
     state = config.stash.get(STATE, None)
-    if state is None or not state.asked or collection_path.suffix != ".py":
+    if state is None or not state.asked or holds_gate_items(collection_path, config):
         return None
-    return None if FIXTURE.encode() in collection_path.read_bytes() else True
+    return True
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -230,20 +217,13 @@ def _expect(config: pytest.Config, nodeids: Sequence[str]) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     """Judge before everybody else's sessionfinish, so that the terminal and --junitxml see the
-    verdicts; print after it, so that the section is the last thing on the screen."""
+    verdicts; conclude after it, when nobody changes the exit code any more."""
     config = session.config
     state = config.stash.get(STATE, None)
-    lines: list[str] = []
-    if state is not None and not is_worker(config) and not config.option.collectonly:
-        with warnings_stay_warnings():
-            lines = finish_session(session, state)
-    result = yield
-    terminal = config.pluginmanager.get_plugin("terminalreporter")
-    if lines and terminal is not None:
-        terminal.section("pillsnap gate", sep="=")
-        for line in lines:
-            terminal.write_line(line)
-    return result
+    if state is None or is_worker(config) or config.option.collectonly:
+        return (yield)
+    with Ending(session, state):
+        return (yield)
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:

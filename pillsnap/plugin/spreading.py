@@ -9,6 +9,7 @@ import pytest
 
 from pillsnap.config.load import find_config, load_config
 from pillsnap.config.selection import Selection
+from pillsnap.core.cpus import usable_cpus
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.workers import workers_for_gpu
 from pillsnap.engines import gpu_providers
@@ -24,18 +25,28 @@ def hand_out_one_by_one(config: pytest.Config) -> None:
         config.option.maxschedchunk = 1
 
 
-def auto_workers(config: pytest.Config) -> int | None:
-    """Workers of `-n auto` where a candidate runs on a GPU; None: xdist's own number.
+def auto_workers(config: pytest.Config, usual: int) -> int:
+    """Workers of `-n auto`: as many as xdist would start, but no more than CPUs that they may use,
+    and where a candidate runs on a GPU, than models fit into its memory.
 
     xdist asks before the session's state is made.
+
+    Args:
+        usual: xdist's own number.
     """
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return usual  # the user's
+    return min(limit for limit in (usual, usable_cpus(), _gpu_workers(config)) if limit is not None)
+
+
+def _gpu_workers(config: pytest.Config) -> int | None:
     try:
         path = find_config(config.option.config, os.environ, config.rootpath)
         runtime = load_config(path).runtime
     except PillsnapError:
         return None  # it is said where the state is made
-    asked, usual = config.option, Selection()
-    on_gpu = gpu_providers(asked.engine or usual.engines, asked.provider or usual.providers)
+    asked, default = config.option, Selection()
+    on_gpu = gpu_providers(asked.engine or default.engines, asked.provider or default.providers)
     return workers_for_gpu(on_gpu, runtime.device_id)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pillsnap.config.load import find_config, load_config
+from pillsnap.core.checkout import NO_GIT, Checkout, describe_checkout
 from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.core.hashes import prepare_version_tag, utc_now
 from pillsnap.core.logrecords import open_log
@@ -21,12 +22,30 @@ from pillsnap.gate import journal
 from pillsnap.gate.journal import RunLock, find_unfinished
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
-from pillsnap.plugin.options import select
+from pillsnap.plugin.options import asks_for_gate, select
 
 log = open_log(__name__)
 
 # Key of what the plugin puts into user_properties and into a worker's input.
 PROPERTY = "pillsnap"
+
+
+GATE_OPTIONS = (
+    "engine",
+    "provider",
+    "precision",
+    "stage",
+    "int8_method",
+    "perf_budget",
+    "candidate",
+    "fresh_export",
+    "gate_strict",
+    "resume",
+    "no_reference_cache",
+    "diagnose",
+    "save_reference",
+    "reference",
+)
 
 
 @dataclass
@@ -36,6 +55,7 @@ class State:
     Attributes:
         asked: the user asked for the gate by -m or an option, so its items run alone.
         ledger: kept on the controller alone.
+        checkout: what the configuration's folder held when the run began.
         lock: says to other runs that this one is going on; kept on the controller alone.
     """
 
@@ -44,15 +64,23 @@ class State:
     tag: str
     started: datetime = field(default_factory=utc_now)
     ledger: Ledger | None = None
+    checkout: Checkout = field(default_factory=lambda: Checkout(NO_GIT))
     lock: RunLock | None = None
 
 
 STATE = pytest.StashKey[State]()
 
 
-def make_state(config: pytest.Config, *, asked: bool) -> State | None:
-    """This process's state, or None where there is no config file and no gate was asked for."""
+def is_asked(config: pytest.Config) -> bool:
+    """Whether the user asked for the gate by name, so that its items run alone."""
     option = config.option
+    by_option = any(getattr(option, name) for name in GATE_OPTIONS)
+    return by_option or asks_for_gate(option.markexpr)
+
+
+def make_state(config: pytest.Config) -> State | None:
+    """This process's state, or None where there is no config file and no gate was asked for."""
+    option, asked = config.option, is_asked(config)
     try:
         path = find_config(option.config, os.environ, config.rootpath)
     except ConfigError:
@@ -92,14 +120,17 @@ def make_state(config: pytest.Config, *, asked: bool) -> State | None:
         if found is not None:
             run_dir, lock = found
             tag = run_dir.name.rpartition("-")[0]
-            return State(new(run_dir=run_dir, resume=True), asked, tag, lock=lock)
+            run, checkout = new(run_dir=run_dir, resume=True), describe_checkout(path.parent)
+            return State(run, asked, tag, checkout=checkout, lock=lock)
     return State(run, asked, tag)
 
 
 def begin(state: State, markers: str) -> None:
-    """Note on disk what this run is of, so that --resume finds it if it is cut off."""
+    """Note what this run is of: for the report, and on disk, so that --resume finds it if it is cut
+    off."""
     if state.lock is not None:
         return  # it was noted when the run began
+    state.checkout = describe_checkout(state.run.config.source.parent)
     try:
         state.lock = RunLock(state.run.run_dir)
         state.lock.take()

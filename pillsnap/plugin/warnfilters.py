@@ -6,6 +6,28 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
+
+def drop_errors(config: pytest.Config) -> None:
+    """In this session no warning is an error: a gate fails by its verdict, not by what another
+    plugin, Python or a folder that cannot be written makes somebody warn of.
+
+    Called before pytest applies its filters, which it still lists warnings by.
+    """
+    lines: list[str] = config.getini("filterwarnings")
+    options: list[str] = config.known_args_namespace.pythonwarnings or []
+    for filters in (lines, options):
+        filters[:] = [line for line in filters if not _is_error(line)]
+    if any(entry[0] == "error" for entry in warnings.filters):  # of PYTHONWARNINGS or python -W
+        lines.insert(0, "default")  # before all that the project says
+
+
+def _is_error(line: str) -> bool:
+    """Whether a filter's action is error, which may be cut short."""
+    action = line.partition(":")[0].strip()
+    return bool(action) and "error".startswith(action)
+
 
 @contextmanager
 def warnings_stay_warnings() -> Iterator[None]:

@@ -62,11 +62,11 @@ def stale_latest(bench: Bench) -> Injection:
 )
 def wrong_class_map(bench: Bench) -> Injection:
     right = bench.config.data.class_map
-    codes = {} if right is None else read_class_map(right)
-    if len(set(codes.values())) < 2:
+    classes = bench.config.classification.num_classes
+    codes = {} if right is None else read_class_map(right, classes)
+    if len(codes) < 2:
         raise NotApplicable("there is no class map with two names to swap")
-    first = next(iter(codes))
-    second = next(name for name in codes if codes[name] != codes[first])
+    first, second = list(codes)[:2]
     codes[first], codes[second] = codes[second], codes[first]
     other = bench.folder / "class_map.json"
     other.write_text(json.dumps(codes))

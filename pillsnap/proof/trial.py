@@ -13,7 +13,7 @@ from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
 from pillsnap.config.tolerances import Tolerances
 from pillsnap.core.errors import PillsnapError, first_line
-from pillsnap.engines.torch.checkpoints import checkpoint_path, stage_transform
+from pillsnap.engines.torch.checkpoints import checkpoint_paths, stage_transform
 from pillsnap.export import export_onnx
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
@@ -72,7 +72,8 @@ def proven_stages(config: Config) -> tuple[str, ...]:
     return tuple(
         stage
         for stage in STAGES
-        if data[stage] is not None and checkpoint_path(config.exp_dir, stage).exists()
+        if data[stage] is not None
+        and any(path.exists() for path in checkpoint_paths(config.exp_dir, stage))
     )
 
 

@@ -16,7 +16,6 @@ from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config, config_sha256
 from pillsnap.config.tolerances import Profiles
 from pillsnap.core.files import write_atomic
-from pillsnap.core.hashes import get_git_sha
 from pillsnap.core.printable import printable_json
 from pillsnap.report.environment import describe_environment
 from pillsnap.report.facts import RunFacts
@@ -25,6 +24,8 @@ from pillsnap.tasks import task_names, task_of
 
 __all__ = ["SCHEMA_PATH", "RunFacts", "build_report", "publish_report"]
 
+# What a stage says of its file.
+_OF_FILE = ("opset", "ir_version", "min_onnxruntime", "dynamic_axes")
 SCHEMA_VERSION = 1
 SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
 
@@ -67,7 +68,7 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
         "provenance": {
             "run": facts.run,
             "started_at_utc": f"{facts.started:%Y-%m-%dT%H:%M:%SZ}",
-            "git_sha": get_git_sha(config.source.parent),
+            **facts.checkout.as_dict(),
             "command": facts.command,
             "config": str(config.source),
             "config_sha256": config_sha256(config),
@@ -136,6 +137,7 @@ def _cell(result: CellResult, profiles: Profiles) -> dict[str, Any]:
         "exactness": result.exactness,
         "quantized": result.quantized,
         "execution": result.execution,
+        "batching": result.batching,
         "performance": result.performance,
         "accuracy": None if result.accuracy is None else asdict(result.accuracy),
         "unreadable": result.unreadable,
@@ -166,11 +168,12 @@ def _stage(
         "backbone": backbone,
         "num_classes": num_classes,
         "ckpt_path": reference.get("checkpoint"),
+        "ckpt_entry": reference.get("checkpoint_entry") or None,
         "onnx_path": candidate.get("path"),
         # A file that was made elsewhere has empty ones.
         **{key: candidate.get(key) or None for key in ("exported_at_utc", "git_sha")},
         "input_shape": list(task.input_shape(config)),
-        **{key: candidate.get(key) for key in ("opset", "dynamic_axes")},
+        **{key: candidate.get(key) for key in _OF_FILE},
         "params_million": reference.get("params_million"),
         "providers": candidate.get("providers"),
         "postprocess": {"nms": asdict(config.nms), "applied_in": "python_common"},
@@ -194,7 +197,7 @@ def _stage(
                 "map_0_5": box_metrics.get("map_0_5_delta"),
                 "map_0_5_0_95": box_metrics.get("map_0_5_0_95_delta"),
             },
-            "notes": [*notes(worst, outcome, facts.budgets), *facts.release.notes(stage)],
+            "notes": [*notes(worst, outcome, config, facts.budgets), *facts.release.notes(stage)],
         },
     }
 

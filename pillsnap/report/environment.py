@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from typing import Any
 
+from pillsnap.core.alternatives import find_package_problems
+from pillsnap.core.cpus import usable_cpus
 from pillsnap.core.hardware import cpu_name, gpu_name
 from pillsnap.core.packages import GPU_LIBRARIES, gpu_library_version
-from pillsnap.engines import package_versions
+from pillsnap.engines import package_sources, package_versions
 
 
 def describe_environment(threads: int, device_id: int) -> dict[str, Any]:
@@ -18,10 +19,12 @@ def describe_environment(threads: int, device_id: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu_name(),
-        "cores": os.cpu_count(),
+        "cores": usable_cpus(),
         "threads": threads,
         "gpu": gpu or None,
         "driver": driver or None,
         **{name: gpu_library_version(name) for name in GPU_LIBRARIES},
         "packages": package_versions(),
+        "distributions": package_sources(),
+        "problems": find_package_problems(),
     }

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pillsnap.core.checkout import Checkout
 from pillsnap.tasks import task_names
 
 
@@ -58,6 +59,7 @@ class RunFacts:
     """What the report says of the run as a whole.
 
     Attributes:
+        checkout: of the configuration's folder.
         command: repeats this run's cells, whatever the number of workers was.
         missing: shards that were collected and never reported.
         skipped: reason by shard.
@@ -71,6 +73,7 @@ class RunFacts:
     run: str
     started: datetime
     command: str
+    checkout: Checkout
     threads: int
     exit_code: int
     complete: bool

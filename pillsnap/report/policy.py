@@ -8,9 +8,14 @@ from typing import Any
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.result import CellResult
 from pillsnap.config.cells import Cell
-from pillsnap.config.settings import Compare
+from pillsnap.config.settings import Compare, Config
 from pillsnap.data.datasets import listed
+from pillsnap.data.sampling import BOXED
 from pillsnap.engines import find_entry
+from pillsnap.engines.precision import is_lower, types_in_words
+from pillsnap.export.runtimes import least_runtime
+from pillsnap.report.remarks import sample_notes
+from pillsnap.tasks import task_of
 
 
 def sample_policy(cell: Cell, compare: Compare) -> str:
@@ -28,10 +33,14 @@ def sample_policy(cell: Cell, compare: Compare) -> str:
             f"seed {compare.seed}"
         )
     by = "".join(f", stratified by {key}" for key in compare.stratify_by)
+    if task_of(cell.stage).scenes:
+        by += f", at least {100 * BOXED:.0f} % with labelled boxes where the data have so many"
     return f"{compare.sample_count} at random{by}, seed {compare.seed}"
 
 
-def notes(result: CellResult, outcome: Outcome | None, budgets: Mapping[str, float]) -> list[str]:
+def notes(
+    result: CellResult, outcome: Outcome | None, config: Config, budgets: Mapping[str, float]
+) -> list[str]:
     """What the figures do not show by themselves."""
     found = []
     metrics = result.metrics
@@ -40,6 +49,8 @@ def notes(result: CellResult, outcome: Outcome | None, budgets: Mapping[str, flo
             f"{result.cell.stage}: classes asked for {metrics['classes_asked']:,}, in the data "
             f"{metrics['classes_available']:,}, covered {metrics['classes_covered']:,}"
         )
+    if result.verdict.reason and not result.verdict.failed:
+        found.append(result.verdict.reason)
     if result.verdict.looser:
         found.append(f"profile {result.verdict.looser} would have held")
     if metrics.get("top1_near_ties"):
@@ -49,6 +60,9 @@ def notes(result: CellResult, outcome: Outcome | None, budgets: Mapping[str, flo
         )
     if metrics.get("map_reason"):
         found.append(f"mAP is null: {metrics['map_reason']}")
+    found += sample_notes(result, config.nms)
+    if outcome is not None:
+        found += outcome.reference.get("notes", ())
     found += _of_data(result)
     if result.unreadable:
         found.append(f"{len(result.unreadable)} images could not be read: see cells[].unreadable")
@@ -56,16 +70,48 @@ def notes(result: CellResult, outcome: Outcome | None, budgets: Mapping[str, flo
         found.append(
             "--perf-budget was not judged: several workers shared the machine (run without -n)"
         )
-    if outcome is not None and outcome.candidate.get("foreign"):
-        found.append(
-            f"{result.cell.stage}: the candidate has no metadata of pillsnap, so that its "
-            "checkpoint, preprocessing, NMS and class map could not be checked"
-        )
+    if outcome is not None:
+        if outcome.candidate.get("foreign"):
+            found.append(
+                f"{result.cell.stage}: the candidate has no metadata of pillsnap, so that its "
+                "checkpoint, preprocessing, NMS and class map could not be checked"
+            )
+        found += _of_runtime(result.cell.stage, outcome.candidate)
+    found += _of_precision(result)
     providers = outcome.candidate.get("providers") if outcome is not None else None
     cell = result.cell
     may_fall_back = cell.provider == "auto" and "auto" in find_entry(cell.engine).gpu
     if may_fall_back and providers and "CUDAExecutionProvider" not in providers:
         found.append(f"provider auto fell back to {', '.join(providers)}")
+    return found
+
+
+def _of_runtime(stage: str, candidate: Mapping[str, Any]) -> list[str]:
+    """Whether a file asks for a newer ONNX Runtime than its operators need."""
+    opset, ir_version = candidate.get("opset"), candidate.get("ir_version")
+    enough = least_runtime(opset or 0, 0)
+    if ir_version is None or least_runtime(opset or 0, ir_version) == enough:
+        return []
+    return [
+        f"{stage}: IR version {ir_version} of the file needs ONNX Runtime "
+        f"{candidate['min_onnxruntime'] or 'later than any known here'}, where opset {opset} needs "
+        f"{enough}: export it with pillsnap, or lower its ir_version with onnx"
+    ]
+
+
+def _of_precision(result: CellResult) -> list[str]:
+    """What was judged as float32 and does not compute in it, and what one image alone cannot do."""
+    cell, found = result.cell, []
+    proven = None if result.execution is None else result.execution["precision"]
+    if cell.precision == "fp32" and proven is not None and is_lower(proven):
+        found.append(
+            f"{cell.stage}: the candidate is not in float32 and was judged as if it were: "
+            f"{proven['compute_nodes']} compute nodes, {types_in_words(proven)} (--precision "
+            "judges it as what it is)"
+        )
+    problem = result.performance and result.performance["single_problem"]
+    if problem:
+        found.append(f"{cell.stage}: one image alone could not be timed: {problem}")
     return found
 
 
@@ -99,6 +145,8 @@ def _of_data(result: CellResult) -> list[str]:
         )
     if data.copies:
         found.append(f"labels that stand twice in their image and count once: {data.copies:,}")
+    if data.without_code is not None:
+        found.append(data.without_code)
     if data.polygons:
         found.append(f"polygons that became the boxes around them: {data.polygons:,}")
     return found

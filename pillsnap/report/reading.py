@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import stat
 from pathlib import Path
 
 from pillsnap.core.logrecords import open_log
@@ -15,31 +16,39 @@ log = open_log(__name__)
 MAX_BYTES = 16 * 2**20
 
 
-def read_report_files(folder: Path) -> Iterator[tuple[Path, bytes]]:
-    """Every regular .json file of a folder and its content, by name. Whatever else has such a name
-    is logged: it is neither waited for nor read beyond MAX_BYTES.
+def list_reports(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of change, in ns, of every regular .json file of a folder, in the order of
+    their names. Whatever else has such a name is logged.
 
     Args:
         folder: a missing one holds no report.
     """
+    found = {}
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix == ".json")
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.endswith(".json"):
+                    continue
+                try:
+                    about = entry.stat()
+                except OSError as error:
+                    log.warning("%s is no report: %s", printable(entry.path), error.strerror)
+                    continue
+                if stat.S_ISREG(about.st_mode):
+                    found[entry.name] = (about.st_size, about.st_mtime_ns)
+                else:
+                    log.warning("%s is no report: not a regular file", printable(entry.path))
     except FileNotFoundError:
-        return
+        pass
     except OSError as error:
         log.warning("%s holds no reports: %s", printable(folder), error.strerror)
-        return
-    for path in paths:
-        try:
-            yield path, _read(path)
-        except (OSError, ValueError) as error:
-            log.warning("%s is no report: %s", printable(path), printable(error))
+    return dict(sorted(found.items()))
 
 
-def _read(path: Path) -> bytes:
+def read_bounded(path: Path, most: int = MAX_BYTES) -> bytes:
     """The bytes of a regular file: OSError for anything else, ValueError for a larger one."""
     with open_regular(path) as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"more than {MAX_BYTES} bytes")
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"more than {most} bytes")
     return data

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pillsnap.core.errors import ConfigError
 from pillsnap.serve.refusal import Refusal
@@ -53,38 +54,64 @@ def read_key(environ: Mapping[str, str]) -> str | None:
     )
 
 
-def require_access(key: str | None, client: str | None, headers: Mapping[str, str]) -> None:
+def require_access(
+    key: str | None,
+    client: str | None,
+    headers: Mapping[str, str],
+    *,
+    server: Sequence[Any] | None = None,
+) -> None:
     """Let a request pass, or refuse it.
 
     Args:
         key: read_key's; None or "" where there is none.
-        client: the peer's address.
+        client: the peer's address; None where it has none.
         headers: of the request, by lower-case name.
+        server: what was connected to, as ASGI's scope says it: host and port, or path and None.
 
     Raises:
         Refusal: 401 for a missing or wrong key; 403 for a client that is not local where there is
             no key.
     """
     if key:
-        given = headers.get("x-api-key")
         # Headers arrive as latin-1, variables that are not UTF-8 with surrogates; compared as
         # bytes, in a time that tells nothing.
         wanted = key.encode(errors="surrogateescape")
-        if given is None or not hmac.compare_digest(given.encode("latin-1"), wanted):
-            raise Refusal(401, "the header X-API-Key is missing or wrong")
+        given = [each.encode("latin-1") for each in _given_keys(headers)]
+        if not any([hmac.compare_digest(each, wanted) for each in given]):
+            raise Refusal(
+                401, "the header X-API-Key, or Authorization: Bearer, is missing or wrong"
+            )
         return
     # A web page on this machine may be anybody's; browsers say whose it is.
     names = [headers.get("host", "")]
     names += [headers["origin"].partition("://")[2]] if "origin" in headers else []
-    is_local = _is_loopback(client) and all(_is_local_name(name) for name in names)
+    is_local = _is_local_peer(client, server) and all(_is_local_name(name) for name in names)
     is_own = headers.get("sec-fetch-site", "none") in _OWN_SITES
     if not (is_local and is_own) or any(_is_of_proxy(name.lower()) for name in headers):
-        raise Refusal(403, "without API_KEY in its environment the service answers loopback alone")
+        raise Refusal(
+            403, "without API_KEY in its environment the service answers this machine alone"
+        )
 
 
-def _is_loopback(client: str | None) -> bool:
+def _given_keys(headers: Mapping[str, str]) -> list[str]:
+    """What a client shows: scrapers and gateways mostly know the header Authorization alone."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    bearer = [token.strip()] if scheme.lower() == "bearer" else []
+    return bearer + ([headers["x-api-key"]] if "x-api-key" in headers else [])
+
+
+def _is_local_peer(client: str | None, server: Sequence[Any] | None) -> bool:
+    """Whether who asks is on this machine: an address of loopback, or the other end of a Unix
+    socket, which has none."""
+    if client:
+        return _is_loopback(client)
+    return server is not None and server[1] is None
+
+
+def _is_loopback(text: str) -> bool:
     try:
-        address = ipaddress.ip_address(client or "")
+        address = ipaddress.ip_address(text)
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pillsnap.core.logrecords import open_log
-from pillsnap.report.standing import find_standing, read_judgements
+from pillsnap.report.index import ReportIndex
+from pillsnap.report.standing import find_standing
 from pillsnap.serve.refusal import Refusal
 
 log = open_log(__name__)
@@ -45,16 +46,16 @@ def require_allowed(text: str, folders: Sequence[Path]) -> Path:
     raise Refusal(404, "there is no such model below the allowed folders")
 
 
-def is_approved(reports: Path, stage: str, sha256: str, provider: str) -> bool:
+def is_approved(reports: ReportIndex, stage: str, sha256: str, provider: str) -> bool:
     """Whether the gate stands behind this very file, on this provider; the log says by which report
     it does, or for which it does not.
 
     Args:
-        reports: folder of the gate's reports.
+        reports: of the gate.
         stage: detection or classification.
         sha256: of the file, in hex.
         provider: ONNX Runtime's name of it.
     """
-    standing = find_standing(read_judgements(reports, sha256), stage, provider)
+    standing = find_standing(reports.judgements(sha256), stage, provider)
     log.info("%s model %s: %s", stage, sha256[:12], standing.reason)
     return standing.approved

@@ -3,6 +3,7 @@ between two batches."""
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 from pillsnap.pipeline.images import Pixels
 from pillsnap.pipeline.twostage import Pipeline, Result
+from pillsnap.serve.refusal import Refusal
 
 
 @dataclass
@@ -44,10 +46,24 @@ class Batcher:
         self._in_use: Pipeline | None = None
         self._thread = threading.Thread(target=self._work, name="pipeline", daemon=True)
         self._thread.start()
+        self._pid = os.getpid()
 
     @property
     def pipeline(self) -> Pipeline:
         return self._pipeline
+
+    def require_running(self) -> None:
+        """Refuse what nobody would ever answer.
+
+        Raises:
+            Refusal: 503 where the thread has ended, or is one of the process that forked this one.
+        """
+        if os.getpid() != self._pid:
+            raise Refusal(
+                503, "this process was forked after the models were loaded, whose threads it lacks"
+            )
+        if not self._thread.is_alive():
+            raise Refusal(503, "the thread that runs the models has ended: restart the service")
 
     def submit(self, images: Sequence[Pixels], mode: str) -> Future[list[Result]]:
         """One result per image, when their turn has come; errors are Pipeline.run's."""

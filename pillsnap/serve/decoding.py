@@ -3,7 +3,6 @@ or take all memory."""
 
 from __future__ import annotations
 
-import os
 import queue
 import resource
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from PIL import Image
 
+from pillsnap.core.cpus import usable_cpus
 from pillsnap.core.errors import ImageError
 from pillsnap.core.isolated import IsolatedError, Standby
 from pillsnap.pipeline.images import Pixels, decode_image, image_size
@@ -43,7 +43,7 @@ class Decoders:
     def __init__(self, seconds: float, most_pixels: int) -> None:
         self._seconds = seconds
         self._bytes = _BASE_BYTES + _PIXEL_BYTES * most_pixels
-        cores = len(os.sched_getaffinity(0))
+        cores = usable_cpus()
         self._threads = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         # The last one used is the next: no more processes start than work at a time.
         self._idle: queue.LifoQueue[Standby] = queue.LifoQueue()

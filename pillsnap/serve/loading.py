@@ -13,19 +13,21 @@ from typing import Any
 
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
-from pillsnap.core.errors import EngineError, MissingCheckpoint
 from pillsnap.core.hashes import sha256_file
 from pillsnap.core.logrecords import open_log
 from pillsnap.core.printable import printable
 from pillsnap.engines.onnxruntime.providers import NAMES, select_onnx_providers
-from pillsnap.infer.choice import VARIABLES, choose_model, engine_of
+from pillsnap.infer.choice import engine_of
 from pillsnap.infer.models import Opened, make_pipeline, model_stage
 from pillsnap.pipeline.twostage import Pipeline
+from pillsnap.report.index import ReportIndex
 from pillsnap.serve.approval import is_approved, require_allowed
 from pillsnap.serve.batching import Batcher
 from pillsnap.serve.metrics import Metrics
-from pillsnap.serve.opening import open_proven
+from pillsnap.serve.opening import open_proven, open_warm
 from pillsnap.serve.refusal import Refusal
+from pillsnap.serve.restart import describe_restart
+from pillsnap.serve.starting import Start
 
 log = open_log(__name__)
 
@@ -55,36 +57,42 @@ class ModelManager:
 
     Args:
         config: the whole configuration.
-        environ: see read_environment.
+        environ: of the process, see describe_restart.
+        starts: the models to start with, by stage.
 
     Raises:
-        PillsnapError: no classifier is found, a variable is wrong, or a model cannot run. Without a
-            detector only mode single is served, unless the config's mode is combo.
+        PillsnapError: a model has changed since it was chosen, or cannot run.
     """
 
-    def __init__(self, config: Config, environ: Mapping[str, str], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        starts: Mapping[str, Start],
+        metrics: Metrics,
+    ) -> None:
         self.config = config
+        self._environ = environ
+        self._reports = ReportIndex(config.out_dir / "reports")
         self._folders = config.serve.model_dirs or (config.out_dir,)
         self._reloading = threading.Lock()
-        self._loaded: dict[str, Loaded] = {}
-        for stage in (CLASSIFICATION, DETECTION):
-            try:
-                choice = choose_model(config, stage, environ)
-            except MissingCheckpoint:
-                if stage == CLASSIFICATION or config.pipeline.mode == "combo":
-                    raise
-                log.warning("no detector is found: mode combo is not served")
-                continue
-            self._loaded[stage] = self._load(stage, choice.path, choice.reason)
-            if not self._loaded[stage].verified:
-                if not (choice.passed or config.serve.allow_unverified):
-                    raise _unpassed(choice.path, stage)
-                log.warning("no report of the gate has passed the %s model", stage)
+        self._loaded = {stage: self._begin(stage, start) for stage, start in starts.items()}
         self.batcher = Batcher(self._pipeline(self._loaded), metrics.observe_batch)
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """The models in use, by stage."""
         return {stage: loaded.describe() for stage, loaded in sorted(self._loaded.items())}
+
+    def describe_all(self) -> dict[str, dict[str, Any]]:
+        """The models in use, by stage, each with what a restart would serve: see
+        describe_restart."""
+        return {
+            stage: {**facts, "restart": self._restart(stage)}
+            for stage, facts in self.describe().items()
+        }
+
+    def _restart(self, stage: str) -> dict[str, Any]:
+        return describe_restart(self.config, stage, self._loaded[stage].path, self._environ)
 
     def reload(self, paths: Mapping[str, str], *, allow_unverified: bool) -> None:
         """Replace models, all of them or none; the old ones serve until the new ones do.
@@ -99,6 +107,7 @@ class ModelManager:
         """
         if allow_unverified and not self.config.serve.allow_unverified:
             raise Refusal(403, "this service does not permit allow_unverified")
+        self.batcher.require_running()
         with self._reloading, memory_returned():
             loaded = dict(self._loaded)
             for named, text in paths.items():
@@ -115,7 +124,21 @@ class ModelManager:
                         "weights in other files, which no report vouches for",
                     )
             self.batcher.swap(self._pipeline(loaded))
+            changed = [stage for stage in loaded if loaded[stage] is not self._loaded.get(stage)]
             self._loaded = loaded
+        for stage in changed:
+            self._log_restart(stage)
+
+    def _log_restart(self, stage: str) -> None:
+        path, restart = self._loaded[stage].path, self._restart(stage)
+        if restart["same"]:
+            log.info("%s: %s serves, after a restart too", stage, path)
+        else:
+            served = restart["file"] or "nothing"
+            log.warning(
+                "%s: %s serves until a restart, which would take %s (%s); to keep it %s",
+                *(stage, path, served, restart["reason"], restart["to_keep"]),
+            )
 
     def _require_passed(self, stage: str, path: Path) -> str:
         """SHA-256 of a file; refuses one that nobody vouches for before it is loaded."""
@@ -139,9 +162,11 @@ class ModelManager:
         provider = self.config.serve.provider
         return [NAMES[provider]] if provider in NAMES else select_onnx_providers(provider)
 
-    @property
-    def _reports(self) -> Path:
-        return self.config.out_dir / "reports"
+    def _begin(self, stage: str, start: Start) -> Loaded:
+        proven, path = start.proven.version, start.choice.path
+        opened = open_warm(self.config, stage, path, proven["sha256"])
+        verified = start.verified and opened.provider == proven["provider"]
+        return Loaded(opened, path, start.choice.reason, verified)
 
     def _load(self, stage: str, path: Path, reason: str, sha256: str | None = None) -> Loaded:
         opened = open_proven(self.config, stage, path, sha256)
@@ -156,16 +181,6 @@ class ModelManager:
             detector=loaded[DETECTION].opened if DETECTION in loaded else None,
             batch_size=self.config.serve.batch_size,
         )
-
-
-def _unpassed(path: Path, stage: str) -> EngineError:
-    return EngineError(
-        f"the gate has passed no {stage} export: the newest is not served by itself",
-        where=path,
-        expected=f"latest_{stage}.onnx beside it, or a report that passed it",
-        hint=f"run pytest -m smoke, name a model by {VARIABLES[stage]}, or set "
-        "serve.allow_unverified",
-    )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +16,30 @@ from pillsnap.infer.choice import engine_of
 from pillsnap.infer.models import Opened, open_model
 
 
-def open_proven(config: Config, stage: str, path: Path, sha256: str | None = None) -> Opened:
-    """Load a model and run it once in a process of its own, then here the same bytes.
+@dataclass(frozen=True)
+class Proven:
+    """What a model that has been loaded and run once was: see Opened; nothing of it is loaded
+    here."""
+
+    version: dict[str, str]
+    whole: bool
+
+
+def prove_model(config: Config, stage: str, path: Path, sha256: str | None = None) -> Proven:
+    """Load a model and run it once in a process of its own, which leaves nothing in this one.
 
     Args:
         sha256: of the only content that may be loaded; any by default.
 
     Raises:
-        EngineError: it does not come to an end there within serve.load_timeout_s, or crashes; or
-            the file changed in between.
+        EngineError: it does not come to an end there within serve.load_timeout_s, or crashes.
         PillsnapError: see open_model and warm_up.
     """
     if not path.is_file():  # a FIFO would be waited for
         raise EngineError("cannot read the model", where=path, got="not a regular file")
     seconds = config.serve.load_timeout_s
     try:
-        proven = run_isolated(seconds, _prove, config, stage, path, sha256)
+        return run_isolated(seconds, _prove, config, stage, path, sha256)
     except IsolatedError as error:
         raise EngineError(
             f"the {stage} model cannot be loaded and run once",
@@ -39,15 +48,25 @@ def open_proven(config: Config, stage: str, path: Path, sha256: str | None = Non
             expected=f"an answer within {seconds:g} s",
             hint="raise serve.load_timeout_s where the model is slow, not broken",
         ) from error
-    return _open(config, stage, path, proven)
 
 
-def _prove(config: Config, stage: str, path: Path, sha256: str | None) -> str:
-    """Open a model in this process, for its SHA-256."""
-    return _open(config, stage, path, sha256).version["sha256"]
+def open_proven(config: Config, stage: str, path: Path, sha256: str | None = None) -> Opened:
+    """Prove a model, then load the same bytes here.
+
+    Raises:
+        PillsnapError: see prove_model; or the file changed in between.
+    """
+    proven = prove_model(config, stage, path, sha256)
+    return open_warm(config, stage, path, proven.version["sha256"])
 
 
-def _open(config: Config, stage: str, path: Path, sha256: str | None) -> Opened:
+def _prove(config: Config, stage: str, path: Path, sha256: str | None) -> Proven:
+    opened = open_warm(config, stage, path, sha256)
+    return Proven(opened.version, opened.whole)
+
+
+def open_warm(config: Config, stage: str, path: Path, sha256: str | None) -> Opened:
+    """Load a model in this process and run it once; arguments and errors are prove_model's."""
     opened = open_model(
         config,
         stage,

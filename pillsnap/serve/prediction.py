@@ -41,7 +41,7 @@ class Predictor:
         self._decoders.close()
 
     async def answer(self, request: Request) -> tuple[int, Result]:
-        """Status, and one result per image, in order; 422 where none of them can be read.
+        """Status, and one result per image, in order; 422 where all of them are errors.
 
         Raises:
             Refusal: 413 for too many pixels, 422 where the mode's models are not loaded, 503 where
@@ -58,14 +58,16 @@ class Predictor:
                 results = await while_connected(request, self._run(uploads, mode or self._mode))
             finally:
                 self.waiting -= 1
-        unreadable = sum("error" in result for result in results)
-        self._metrics.count("images", len(results) - unreadable, outcome="answered")
-        self._metrics.count("images", unreadable, outcome="unreadable")
+        errors = [result for result in results if "error" in result]
+        unanswered = sum("models" in error for error in errors)
+        self._metrics.count("images", len(results) - len(errors), outcome="answered")
+        self._metrics.count("images", len(errors) - unanswered, outcome="unreadable")
+        self._metrics.count("images", unanswered, outcome="unanswered")
         self._metrics.observe_predict(time.monotonic() - started)
-        content: Result = {"results": results, "unreadable": unreadable}
-        if unreadable == len(results):
-            what = results[0]["error"] if unreadable == 1 else "none of the images can be read"
-            return 422, {"error": what, **content}
+        content: Result = {"results": results, "unreadable": len(errors)}
+        if len(errors) == len(results):
+            none = "none of the images can be " + ("answered" if unanswered else "read")
+            return 422, {"error": errors[0]["error"] if len(errors) == 1 else none, **content}
         return 200, content
 
     async def _run(self, uploads: list[Upload], mode: str) -> list[Result]:
@@ -96,6 +98,7 @@ class Predictor:
         ]
 
     def _require_room(self) -> None:
+        self._models.batcher.require_running()
         if self.waiting >= self._limits.max_waiting:
             raise Refusal(503, "too many requests wait already: try again later")
 

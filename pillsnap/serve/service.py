@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
-from pillsnap.config.load import find_config, load_config, read_environment
+from pillsnap.config.load import read_environment
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.logrecords import open_log
@@ -23,7 +20,7 @@ from pillsnap.serve.loading import ModelManager
 from pillsnap.serve.metrics import Metrics
 from pillsnap.serve.prediction import Predictor
 from pillsnap.serve.refusal import Refusal, public_message
-from pillsnap.serve.signals import ended_by_signals
+from pillsnap.serve.starting import Start, choose_starts
 from pillsnap.serve.threads import start_thread
 from pillsnap.serve.uploads import read_json_object
 
@@ -48,39 +45,36 @@ _RELOAD = {
 _HUNG_UP = 499
 
 
-def create_app_from_environment() -> Starlette:
-    """The service as PILLSNAP_CONFIG, else config.yaml in the current folder, describes it.
-
-    Raises:
-        PillsnapError: the configuration is wrong, or a model cannot be loaded.
-    """
-    config = load_config(find_config(None, os.environ, Path.cwd()))
-    # Which models are taken, and why.
-    logging.basicConfig(format="%(levelname)s: %(message)s")
-    logging.getLogger("pillsnap").setLevel(logging.INFO)
-    with ended_by_signals():
-        return create_app(config, read_environment(config.source))
-
-
-def create_app(config: Config, environ: Mapping[str, str]) -> Starlette:
-    """The service; loads its models.
-
-    Args:
-        environ: see read_environment; API_KEY and the model paths are looked up here.
-
-    Raises:
-        PillsnapError: a library of the extra is missing, or a model cannot be loaded.
-    """
+def require_libraries() -> None:
+    """Raises PillsnapError: a library of the extra is missing."""
     try:
         import prometheus_client  # noqa: F401
-        from starlette.applications import Starlette
-        from starlette.middleware import Middleware
-        from starlette.routing import Route
+        import starlette.applications  # noqa: F401
     except ImportError as error:
         raise PillsnapError(
             f"{error.name} is not installed", hint="pip install 'pillsnap[serve]'"
         ) from error
-    service = Service(config, environ)
+
+
+def create_app(
+    config: Config, environ: Mapping[str, str], starts: Mapping[str, Start] | None = None
+) -> Starlette:
+    """The service; loads its models.
+
+    Args:
+        environ: of the process; API_KEY and the model paths are looked up there and in .env.
+        starts: the models to start with; by default they are chosen here.
+
+    Raises:
+        PillsnapError: a library of the extra is missing, API_KEY or another variable is wrong, or a
+            model cannot be loaded.
+    """
+    require_libraries()
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.routing import Route
+
+    service = Service(config, environ, starts)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -96,8 +90,9 @@ def create_app(config: Config, environ: Mapping[str, str]) -> Starlette:
     )
     return Starlette(
         routes=[
-            Route(path, service.guarded(path, answer), methods=[method])
+            Route(path + slash, service.guarded(path, answer), methods=[method])
             for method, path, answer in routes
+            for slash in ("", "/")  # what asks after a service's health seldom follows a redirect
         ],
         middleware=[Middleware(CloseUnread)],
         exception_handlers=dict.fromkeys((404, 405), _plain_error),
@@ -113,11 +108,15 @@ async def _plain_error(_: Request, error: Exception) -> Response:
 class Service:
     """What the routes share; arguments and errors are create_app's."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: Config, environ: Mapping[str, str], starts: Mapping[str, Start] | None
+    ) -> None:
         self._config = config
-        self._key = read_key(environ)
+        variables = read_environment(config.source, environ)
+        self._key = read_key(variables)
         self._metrics = Metrics()
-        self._models = ModelManager(config, environ, self._metrics)
+        starts = choose_starts(config, variables) if starts is None else starts
+        self._models = ModelManager(config, environ, starts, self._metrics)
         self._predictor = Predictor(config, self._models, self._metrics)
         self._reloading = asyncio.Lock()
 
@@ -137,10 +136,13 @@ class Service:
             try:
                 if path != "/health":
                     peer = request.client.host if request.client else None
-                    require_access(self._key, peer, request.headers)
+                    server = request.scope.get("server")
+                    require_access(self._key, peer, request.headers, server=server)
                 response = await answer(request)
             except Refusal as refusal:
                 response = _json(refusal.status, {"error": refusal.message})
+                if refusal.status == 401:
+                    response.headers["www-authenticate"] = "Bearer"
             except ClientDisconnect:
                 response = Response(status_code=_HUNG_UP)
             except PillsnapError as error:
@@ -156,12 +158,12 @@ class Service:
         return guard
 
     async def health(self, _: Request) -> Response:
+        self._models.batcher.require_running()
         return _json(200, {"status": "ok"})
 
     async def version(self, _: Request) -> Response:
-        mode = self._config.pipeline.mode
-        models = self._models.describe()
-        return _json(200, {"pillsnap": package_version("pillsnap"), "mode": mode, "models": models})
+        facts = {"pillsnap": package_version("pillsnap"), "mode": self._config.pipeline.mode}
+        return _json(200, {**facts, "models": self._models.describe_all()})
 
     async def metrics_text(self, _: Request) -> Response:
         from starlette.responses import Response
@@ -191,7 +193,7 @@ class Service:
             raise Refusal(422, f"the old models keep serving: {public_message(error)}") from error
         finally:
             self._metrics.count("reloads", outcome=outcome)
-        return _json(200, {"models": self._models.describe()})
+        return _json(200, {"models": self._models.describe_all()})
 
 
 def _read_reload(content: dict[str, Any]) -> tuple[dict[str, str], bool]:

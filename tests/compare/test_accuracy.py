@@ -30,7 +30,7 @@ def config(conf_threshold: float = 0.3, **expected: float) -> Config:
 
 
 def top1(right: int, count: int) -> dict[str, Any]:
-    return {"reference_top1": right / count, "labelled_samples": count}
+    return {"reference_top1": right / count, "labelled_distinct_samples": count}
 
 
 def maps(found: float, upper: float | None) -> dict[str, Any]:
@@ -138,10 +138,12 @@ def scenes(count: int, found: int) -> Any:
 
 
 def test_the_bound_of_an_map_covers_what_the_images_leave_open() -> None:
-    half = scenes(40, 20)
-    upper = upper_map(half, seed=0)
+    half, apart = scenes(40, 20), np.arange(40)
+    upper = upper_map(half, images=apart, seed=0)
     assert upper is not None and 0.55 < upper < 0.75  # 0.5 and 1.64 times 0.08 of it
-    assert upper == upper_map(half, seed=0)
-    assert upper_map(scenes(40, 40), seed=0) == pytest.approx(1)
-    assert upper_map(scenes(40, 0), seed=0) == 0
-    assert upper_map(scenes(19, 10), seed=0) is None
+    assert upper == upper_map(half, images=apart, seed=0)
+    assert upper_map(scenes(40, 40), images=apart, seed=0) == pytest.approx(1)
+    assert upper_map(scenes(40, 0), images=apart, seed=0) == 0
+    assert upper_map(scenes(19, 10), images=np.arange(19), seed=0) is None
+    # As many copies of 19 images are 19 images.
+    assert upper_map(half, images=apart % 19, seed=0) is None

@@ -100,6 +100,18 @@ def test_swapping_the_sides_changes_the_sign() -> None:
     assert there.mean() < 0
 
 
+def test_copies_of_an_image_are_drawn_as_one() -> None:
+    # Of 40 images two are missed, or of 4 every one has ten copies.
+    sides, apart = misses(40, 10), np.arange(40)
+    known = bootstrap_map_deltas(*sides, seed=0)
+    np.testing.assert_array_equal(bootstrap_map_deltas(*sides, seed=0, images=apart), known)
+    # The misses are copies of one image of four: all are lost in as many draws as lack the others.
+    deltas = bootstrap_map_deltas(*sides, seed=0, images=apart // 10)
+    assert upper_bounds(known)[0] < 0.45
+    assert (deltas[:, 0] < -0.99).mean() == pytest.approx(0.25**4, abs=0.01)
+    assert (deltas[:, 0] == 0).mean() == pytest.approx(0.75**4, abs=0.05)
+
+
 def test_only_thresholds_that_tell_the_sides_apart_count() -> None:
     # IoU 0.72 passes five of ten thresholds.
     truth = [np.array([[0, 0, 50, 100, 0]], np.float32)] * 4
@@ -219,12 +231,15 @@ def test_both_sides_are_of_the_same_images_and_labels() -> None:
 
 
 def test_the_bound_is_the_value_that_95_percent_do_not_exceed() -> None:
-    first, second = np.arange(1, 1001) / 1000, np.arange(1, 1001) / -2000
+    first, second = np.arange(1, 1001) / -1000, np.arange(1, 1001) / -2000
     deltas = np.stack([first, second], axis=1)
     assert upper_bounds(deltas) == (0.95, 0.475)
     random = np.random.default_rng(0)
     assert upper_bounds(random.permutation(deltas)) == (0.95, 0.475)
     assert upper_bounds(np.vstack([deltas, np.full((500, 2), np.nan)])) == (0.95, 0.475)
+    # Of what is won nothing is lost.
+    assert upper_bounds(-deltas) == (0, 0)
+    assert upper_bounds(deltas + 0.5) == pytest.approx((0.45, 0))
 
 
 def test_there_is_no_bound_without_a_labelled_draw() -> None:

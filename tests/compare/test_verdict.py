@@ -14,7 +14,9 @@ from pillsnap.compare import noise
 from pillsnap.compare.certify import Certified, in_words
 from pillsnap.compare.figures import Figures, Metrics
 from pillsnap.compare.hints import ALWAYS, likely_causes
+from pillsnap.compare.limits import exceeds
 from pillsnap.compare.verdict import (
+    BATCH,
     BUDGET,
     CERTIFIED,
     Breach,
@@ -23,6 +25,7 @@ from pillsnap.compare.verdict import (
     certified,
     concerns_outputs,
     find_breaches,
+    find_over_budget,
     judge,
     profile_for,
 )
@@ -66,7 +69,7 @@ def detection(
         "map_0_5_0_95_delta": 0.0,
         "map_0_5_delta_upper": 0.0,
         "map_0_5_0_95_delta_upper": 0.0,
-        "map_images": 32,
+        "map_distinct_images": 32,
         "iou_delta_p95": 0.0,
         "unmatched_rate": 0.0,
         **changes,
@@ -95,13 +98,15 @@ BOUNDED: dict[str, list[tuple[str, Any]]] = {
         for key in ("iou_delta_p95", "unmatched_rate")
     },
     "map_delta": [
-        (name, lambda value, name=name, sign=sign: detection(QUIET, **{name: sign * value}))
-        for name, sign in product(("map_0_5_delta", "map_0_5_0_95_delta"), (1, -1))
+        (name, lambda value, name=name: detection(QUIET, **{name: -value}))
+        for name in ("map_0_5_delta", "map_0_5_0_95_delta")
     ],
     "raw_box_err_px": [("raw_box_err_px", lambda value: detection({**QUIET, 16: (value, 0.0)}))],
     "raw_score_err": [("raw_score_err", lambda value: detection({**QUIET, 16: (0.0, value)}))],
 }
 LIMIT = 0.0123
+# A hair, and more than binary rounding.
+ABOVE = 1 + 1e-9
 
 
 def test_every_tolerance_is_tested_here() -> None:
@@ -111,12 +116,45 @@ def test_every_tolerance_is_tested_here() -> None:
 @pytest.mark.parametrize("key", BOUNDED)
 def test_a_tolerance_alone_breaches_just_above_its_limit(key: str) -> None:
     tolerances = replace(UNJUDGED, **{key: LIMIT})
-    above = math.nextafter(LIMIT, 1)
+    above = LIMIT * ABOVE
     for name, metrics_of in BOUNDED[key]:
         assert find_breaches(metrics_of(LIMIT), tolerances) == ()
+        # Nor does what binary rounding adds.
+        assert find_breaches(metrics_of(math.nextafter(LIMIT, 1)), tolerances) == ()
         (breach,) = find_breaches(metrics_of(above), tolerances)
         assert (breach.figure, breach.value, breach.limit) == (name, above, LIMIT)
         assert breach.where == ("stride 16" if key.startswith("raw_") else "")
+
+
+def test_a_figure_that_meets_its_limit_but_for_binary_rounding_passes() -> None:
+    for value, limit in ((0.91 - 0.9, 0.01), (1 - 0.99, 0.01), (0.901 - 0.9, 0.001), (0.3, 0.3)):
+        assert not exceeds(value, limit)
+        assert exceeds(value * ABOVE, limit)
+    assert exceeds(1e-300, 0.0)
+    assert exceeds(math.inf, 1.0)
+    for name in ("map_0_5_delta", "iou_delta_p95"):
+        lost = {"map_0_5_delta": 0.9 - 0.91, "iou_delta_p95": 1 - 0.99}[name]
+        assert find_breaches(detection(QUIET, **{name: lost}), DEFAULT.practical) == ()
+    budget = {"latency_p95_ms": 0.3}
+    assert find_over_budget({"contended": False, "latency_p95_ms": 0.1 + 0.2}, budget) == ()
+
+
+@pytest.mark.parametrize("name", ["map_0_5_delta", "map_0_5_0_95_delta"])
+def test_a_loss_of_map_breaches_and_a_gain_is_drift(name: str) -> None:
+    lost = judge(figures(detection(QUIET, **{name: -0.025})), DEFAULT, "int8")
+    assert lost.name == "breach"
+    assert lost.breaches == (Breach(name, 0.025, 0.02),)
+    assert lost.reason == f"{name} -0.025, a loss > 0.02"
+    gained = judge(figures(detection(QUIET, **{name: 0.025})), DEFAULT, "int8")
+    assert (gained.name, gained.breaches) == ("within_tolerance", ())
+    assert gained.reason == f"{name} +0.025 is a gain beyond 0.02: drift, no breach"
+    # Within the tolerance neither is drift by itself, and one that is not judged is none.
+    for change in (-0.015, 0.015):
+        assert verdict(detection(QUIET, **{name: change}), "int8") == "equivalent"
+    unjudged = replace(DEFAULT, int8=UNJUDGED)
+    for change in (-0.025, 0.025):
+        found = judge(figures(detection(QUIET, **{name: change})), unjudged, "int8")
+        assert found == Verdict("equivalent")
 
 
 @pytest.mark.parametrize("key", BOUNDED)
@@ -180,15 +218,15 @@ DRIFTED: dict[str, tuple[Metrics, Metrics]] = {
     # By figure: at the limit of numeric noise, and just above it.
     "probability": (
         classification(prob_err_max=noise.PROBABILITY),
-        classification(prob_err_max=math.nextafter(noise.PROBABILITY, 1)),
+        classification(prob_err_max=noise.PROBABILITY * ABOVE),
     ),
     "box": (
         detection({**QUIET, 8: (noise.BOX_PX, 0.0)}),
-        detection({**QUIET, 8: (math.nextafter(noise.BOX_PX, 1), 0.0)}),
+        detection({**QUIET, 8: (noise.BOX_PX * ABOVE, 0.0)}),
     ),
     "score": (
         detection({**QUIET, 8: (0.0, noise.SCORE)}),
-        detection({**QUIET, 8: (0.0, math.nextafter(noise.SCORE, 1))}),
+        detection({**QUIET, 8: (0.0, noise.SCORE * ABOVE)}),
     ),
     "flip": (classification(), classification(top1_mismatch_rate=1 / 300)),
     "class": (detection(QUIET), detection(QUIET, class_flips=1)),
@@ -281,24 +319,19 @@ def test_the_number_of_samples_never_changes_a_verdict(profile: str) -> None:
 
 def flips(failures: int, trials: int, **changes: Any) -> Metrics:
     rate = failures / trials if trials else None
-    counts = {"top1_judged_flips": failures, "top1_judged_samples": trials}
+    counts = {"top1_distinct_flips": failures, "top1_distinct_samples": trials}
     return classification(top1_mismatch_rate=rate, **counts, **changes)
 
 
 def boxes(only: tuple[int, int], sides: tuple[int, int], **changes: Any) -> Metrics:
-    counts = {
-        "reference_only": only[0],
-        "candidate_only": only[1],
-        "reference_boxes": sides[0],
-        "candidate_boxes": sides[1],
-    }
+    counts = {"distinct_unmatched": sum(only), "distinct_boxes": sum(sides)}
     return detection(QUIET, unmatched_rate=sum(only) / sum(sides), **counts, **changes)
 
 
 def maps(delta: float, upper: float | None, images: int = 400) -> Metrics:
     """A detection cell whose boxes certify their rate, and both its mAPs with this bound."""
     names = ("map_0_5_delta", "map_0_5_0_95_delta")
-    found = boxes((0, 0), (5000, 5000), map_images=images)
+    found = boxes((0, 0), (5000, 5000), map_distinct_images=images)
     return found | dict.fromkeys(names, delta) | {f"{name}_upper": upper for name in names}
 
 
@@ -371,7 +404,7 @@ def test_gate_strict_wants_the_tolerance_certified(metrics: Metrics) -> None:
 
 
 def test_gate_strict_wants_the_map_deltas_certified() -> None:
-    above = math.nextafter(0.01, 1)
+    above = 0.01 * ABOVE
     for metrics in (maps(0.002, above), maps(-0.002, above)):
         assert not judge(figures(metrics), DEFAULT, "strict").failed
         found = judge(figures(metrics), DEFAULT, "strict", gate_strict=True)
@@ -380,7 +413,7 @@ def test_gate_strict_wants_the_map_deltas_certified() -> None:
             Breach("map_0_5_0_95_delta_certified", above, 0.01),
         )
         assert found.looser == "int8"
-        assert "mAP@0.5 delta over 400 images: certifies" in found.reason
+        assert "mAP@0.5 loss over 400 images: certifies" in found.reason
         assert ", not 1 %" in found.reason
         assert "too few samples" in "".join(likely_causes(found.breaches, metrics))
     # One of the two is enough.
@@ -642,3 +675,23 @@ def test_only_breaches_of_what_the_model_answers_concern_its_outputs() -> None:
     assert not concerns_outputs((speed, samples, classes))
     assert concerns_outputs((speed, Breach("prob_err_max", 1e-3, 1e-4)))
     assert concerns_outputs((Breach("raw_score_err", 1e-3, 1e-4, "stride 8"),))
+
+
+def test_other_batches_are_held_to_the_profile_too() -> None:
+    metrics = classification()
+    for drift, profile, name in (
+        ({"prob_err_max": 1e-6, "logit_err_max": 9.0}, "strict", "equivalent"),
+        ({"prob_err_max": 2e-4, "logit_err_max": 0.0}, "strict", "breach"),
+        ({"prob_err_max": 2e-4, "logit_err_max": 0.0}, "int8", "within_tolerance"),
+        (None, "strict", "equivalent"),
+    ):
+        assert judge(figures(metrics), DEFAULT, profile, batch_drift=drift).name == name
+    found = judge(figures(metrics), DEFAULT, "strict", batch_drift={"prob_err_max": 2e-4})
+    assert found.breaches == (Breach("prob_err_max", 2e-4, 1e-4, BATCH),)
+    assert found.looser == "practical"
+    assert concerns_outputs(found.breaches)
+    assert likely_causes(found.breaches, metrics)[0].startswith(
+        "an operator that computes over all"
+    )
+    boxes = judge(figures(detection(QUIET)), DEFAULT, "strict", batch_drift={"raw_box_err_px": 1.0})
+    assert [breach.figure for breach in boxes.breaches] == ["raw_box_err_px"]

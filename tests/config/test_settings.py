@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from pillsnap.config.load import ENV_NAMES, find_config, load_config
+from pillsnap.config.load import ENV_NAMES, find_config, load_config, read_environment
 from pillsnap.config.schema import read_comments
 from pillsnap.config.settings import Compare, Config, Paths, config_sha256
 from pillsnap.config.tolerances import Profiles, Tolerances
@@ -103,11 +103,35 @@ def test_the_real_environment_is_the_default(
     assert load_config(path).export.opset == 19
 
 
-@pytest.mark.parametrize("text", ["12", "23", "x", "1.7e1", "-17", "²", " 17"])
+@pytest.mark.parametrize("text", ["12", "23", "x", "1.7e1", "-17", "²", "1 7"])
 def test_a_wrong_opset_in_the_environment(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match="environment variable OPSET") as caught:
         load(tmp_path, OPSET=text)
     assert "a whole number from 13 to 22" in str(caught.value)
+
+
+@pytest.mark.parametrize("form", [" {} ", "{}\n", "{}\r\n", '"{}"', "'{}'\n", ' "{}" # pinned'])
+@pytest.mark.parametrize("name", ["OPSET", "MODEL_PATH", "API_KEY", "OUT"])
+def test_the_environment_is_read_as_the_env_file_is(tmp_path: Path, name: str, form: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("paths: {exp_dir: '${OUT:-x}'}")
+    given = form.format("18")
+    (tmp_path / ".env").write_text(f"{name}={given}")
+    from_file = read_environment(path, {})
+    assert from_file[name] == "18"
+    assert read_environment(path, {name: given, "OTHER": given}) == {**from_file, "OTHER": given}
+    assert load_config(path, {"OPSET": given}).export.opset == 18
+
+
+@pytest.mark.parametrize("value", ['"secret', "'secret\n", '"secret" more'])
+def test_broken_quotes_of_the_environment_are_named_without_their_secret(
+    tmp_path: Path, value: str
+) -> None:
+    with pytest.raises(ConfigError, match="quotes are broken") as caught:
+        load(tmp_path, API_KEY=value)
+    assert "environment variable API_KEY" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    load(tmp_path, OTHER_PROGRAMS_KEY=value)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +270,7 @@ def test_find_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in (option, variable, tmp_path / "config.yaml"):
         path.touch()
     environ = {"PILLSNAP_CONFIG": str(variable)}
+    assert find_config(None, {"PILLSNAP_CONFIG": f'"{variable}"\n'}, tmp_path) == variable
     assert find_config(str(option), environ, tmp_path) == option
     assert find_config(None, environ, tmp_path) == variable
     assert find_config(None, {}, tmp_path) == tmp_path / "config.yaml"

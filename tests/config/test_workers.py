@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+from typing import cast
 
 import pytest
 
@@ -11,11 +11,12 @@ from pillsnap.config.runtime import Cuda, Runtime, Tensorrt
 from pillsnap.core.errors import ConfigError
 from pillsnap.core.workers import MIB_PER_GPU_WORKER, thread_count, workers_for_gpu
 from pillsnap.engines import gpu_providers
+from pillsnap.plugin import spreading
 from tests.core.gpus import ask
 
 
-def test_threads_are_the_option_or_a_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+def test_threads_are_the_option_or_a_share_of_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pillsnap.core.workers.usable_cpus", lambda: 8)
     assert [thread_count(None, workers) for workers in (0, 1, 2, 3, 8, 20)] == [8, 8, 4, 2, 1, 1]
     assert thread_count(3, 8) == 3
     # What is configured stands for every process; the option wins over it.
@@ -36,10 +37,8 @@ def gpu(free_mib: int) -> str:
     return f"A GPU,GPU-aa,{max(1, free_mib * MIB)},-"
 
 
-def workers(call: str, *gpus: str, cores: int = 64) -> object:
-    """workers_for_gpu on a machine of so many cores."""
-    known = f"setattr(os, 'sched_getaffinity', lambda pid: set(range({cores})))"
-    return ask(f"({known}, workers_for_gpu({call}))[1]", *gpus)
+def workers(call: str, *gpus: str) -> object:
+    return ask(f"workers_for_gpu({call})", *gpus)
 
 
 @needs_compiler
@@ -51,7 +50,6 @@ def test_workers_share_the_memory_of_the_gpu() -> None:
         (80 * 1024, 20),
     ):
         assert workers("{'auto'}, Runtime().device_id", gpu(free)) == count
-    assert workers("{'auto'}, Runtime().device_id", gpu(80 * 1024), cores=6) == 6
 
 
 @needs_compiler
@@ -87,3 +85,17 @@ def test_without_a_gpu_workers_are_not_limited_by_one() -> None:
     runtime = Runtime(cuda=Cuda(63), tensorrt=Tensorrt(63))
     for providers in ({"auto"}, {"cuda"}, {"tensorrt"}, set[str]()):
         assert workers_for_gpu(providers, runtime.device_id) is None
+
+
+def test_n_auto_starts_no_more_workers_than_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_AUTO_NUM_WORKERS", raising=False)
+    limits: dict[str, int | None] = {"cpus": 4, "gpu": None}
+    monkeypatch.setattr(spreading, "usable_cpus", lambda: limits["cpus"])
+    monkeypatch.setattr(spreading, "_gpu_workers", lambda config: limits["gpu"])
+    config = cast(pytest.Config, None)
+    assert [spreading.auto_workers(config, usual) for usual in (16, 4, 2)] == [4, 4, 2]
+    limits["gpu"] = 1
+    assert spreading.auto_workers(config, 16) == 1
+    # A number of the user's stands.
+    monkeypatch.setenv("PYTEST_XDIST_AUTO_NUM_WORKERS", "16")
+    assert spreading.auto_workers(config, 16) == 16

@@ -15,16 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from pillsnap.core import files
+from pillsnap.core import files, folders
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.files import (
-    appearing_folder,
     file_lock,
     point_latest,
-    remove_abandoned_folders,
     replace_atomic,
     write_atomic,
 )
+from pillsnap.core.folders import appearing_folder, remove_abandoned_folders
 from pillsnap.gate.journal import RunLock, begin
 
 
@@ -83,14 +82,14 @@ def test_a_folder_that_a_killed_process_was_making_goes(tmp_path: Path) -> None:
 def test_a_folder_taken_for_abandoned_before_it_is_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, tries = files.make_folder, iter([True, False])
+    make, tries = folders.make_folder, iter([True, False])
 
     def make_and_lose(folder: Path) -> None:
         make(folder)
         if next(tries):
             remove_abandoned_folders(tmp_path / "demo")
 
-    monkeypatch.setattr(files, "make_folder", make_and_lose)
+    monkeypatch.setattr(folders, "make_folder", make_and_lose)
     with appearing_folder(tmp_path / "demo") as folder:
         assert folder.is_dir()
     assert names(tmp_path) == ["demo"]

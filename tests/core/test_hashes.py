@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,12 @@ import pytest
 from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.core.hashes import (
     canonical_json,
-    get_git_sha,
     prepare_version_tag,
     sha256_file,
     sha256_json,
     utc_timestamp,
 )
+from tests.core.test_checkout import git
 
 
 def test_timestamp_has_the_contracts_form(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,30 +34,18 @@ def test_broken_source_date_epoch_is_named(monkeypatch: pytest.MonkeyPatch, text
     assert text in str(caught.value)
 
 
-def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=n", "-c", "user.email=e@x", "-c", "commit.gpgsign=false"]
-    command = ["git", *identity, *arguments]
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
-
-
-def test_git_sha_of_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_tag_is_a_moment_and_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert get_git_sha(tmp_path) == "nogit"
+    assert prepare_version_tag(tmp_path) == "19700101-000000-nogit"
     git(tmp_path, "init", "-q")
-    assert get_git_sha(tmp_path) == "nogit", "no commit yet"
     git(tmp_path, "commit", "-q", "--allow-empty", "-m", "first")
     head = git(tmp_path, "rev-parse", "HEAD")
-    assert get_git_sha(tmp_path) == head[:7]
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     assert prepare_version_tag(tmp_path) == f"19700101-000000-{head[:7]}"
     monkeypatch.chdir(tmp_path)
     assert prepare_version_tag() == f"19700101-000000-{head[:7]}"
-
-
-def test_git_sha_without_git_or_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert get_git_sha(tmp_path / "gone") == "nogit"
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert get_git_sha() == "nogit"
 
 
 def test_hashes(tmp_path: Path) -> None:

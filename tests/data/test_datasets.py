@@ -23,7 +23,7 @@ from pillsnap.config.settings import (
     Paths,
     Validation,
 )
-from pillsnap.core.errors import DataError
+from pillsnap.core.errors import DataError, ImageError
 from pillsnap.data.calibration import read_calibration
 from pillsnap.data.datasets import (
     SCENES,
@@ -35,7 +35,7 @@ from pillsnap.data.datasets import (
 )
 from pillsnap.data.labels import Box
 from pillsnap.data.listing import IMAGE_SUFFIXES
-from pillsnap.data.maps import read_class_map, read_edi_map
+from pillsnap.data.maps import read_class_map, read_edi_map, without_code
 from pillsnap.pipeline import images
 
 
@@ -185,10 +185,19 @@ def test_an_image_outside_of_the_class_folders(tmp_path: Path) -> None:
     assert str(tmp_path / "val/b.jpg") in refusal(lambda: singles(tmp_path))
 
 
-def test_several_names_may_share_an_index(tmp_path: Path) -> None:
-    touch(tmp_path / "val", "K-1/a.jpg", "other name/a.jpg")
-    samples = singles(tmp_path, {"K-1": 2, "other name": 2})
-    assert [sample.label for sample in samples] == [2, 2]
+def test_two_codes_of_one_index_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "val", "K-1/a.jpg", "K-2/a.jpg")
+    message = refusal(lambda: singles(tmp_path, {"K-1": 2, "K-0": 1, "K-2": 2}))
+    assert "class_map.json: K-2" in message
+    assert "K-1 and K-2 have index 2" in message
+
+
+def test_classes_without_a_code_are_told(tmp_path: Path) -> None:
+    touch(tmp_path / "val", "K-1/a.jpg")
+    assert "no code for 4,998 of 5,000 classes: 1, 2, 4, 5, 6, 7, 8, 9 and 4,990 more;" in str(
+        dataset(tmp_path).without_code
+    )
+    assert without_code([1, 0, 2], 3) is None
 
 
 def test_an_index_beyond_the_head(tmp_path: Path) -> None:
@@ -269,13 +278,30 @@ def test_broken_manifests(tmp_path: Path, text: str | bytes, parts: list[str]) -
     assert [part for part in parts if part not in message] == []
 
 
+def test_paths_of_windows_in_a_manifest(tmp_path: Path) -> None:
+    touch(tmp_path / "sub", f"x/{DECOMPOSED}.jpg", "a\\b.jpg", "a/b.jpg")
+    text = f"image_path,mapping_code\n.\\x\\{COMPOSED}.jpg,K-1\na\\b.jpg,K-1\n"
+    samples = manifest(tmp_path, text + "C:\\x\\c.jpg,K-2\n")
+    # What has a backslash in its name is meant by it; what leads nowhere is named when it is read.
+    assert [sample.id for sample in samples] == ["C:\\x\\c.jpg", "a\\b.jpg", f"x/{DECOMPOSED}.jpg"]
+    with pytest.raises(ImageError, match=r"a backslash, as on Windows, .*(?s:.*)path with /"):
+        images.read_image(samples[0].path)
+
+
+def test_a_file_that_two_names_lead_to_is_no_two_images(tmp_path: Path) -> None:
+    touch(tmp_path / "sub", "x/b.jpg")
+    text = "image_path,mapping_code\nx\\b.jpg,K-1\nx/b.jpg,K-1\n"
+    message = refusal(lambda: manifest(tmp_path, text))
+    assert "listed twice" in message and str(tmp_path / "sub/x/b.jpg") in message
+
+
 # --- maps ------------------------------------------------------------------------------------
 
 
 def test_maps(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
     path.write_text('\ufeff{"K-1": 0, "약": 7}', encoding="utf-8")
-    assert read_class_map(path) == {"K-1": 0, "약": 7}
+    assert read_class_map(path, 8) == {"K-1": 0, "약": 7}
     path.write_text('{"K-1": "0123"}')
     assert read_edi_map(path) == {"K-1": "0123"}
 
@@ -300,23 +326,23 @@ def test_maps(tmp_path: Path) -> None:
 def test_broken_maps(tmp_path: Path, text: str, part: str) -> None:
     path = tmp_path / "map.json"
     path.write_text(text)
-    assert part in refusal(lambda: read_class_map(path))
+    assert part in refusal(lambda: read_class_map(path, 8))
     assert str(path) in refusal(lambda: read_edi_map(path))
 
 
 def test_names_of_a_map_are_composed_and_may_not_differ_in_their_form_alone(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
     path.write_text(json.dumps({DECOMPOSED: 0}))
-    assert read_class_map(path) == {COMPOSED: 0}
+    assert read_class_map(path, 8) == {COMPOSED: 0}
     path.write_text(json.dumps({DECOMPOSED: 0, COMPOSED: 0}))
-    assert read_class_map(path) == {COMPOSED: 0}
+    assert read_class_map(path, 8) == {COMPOSED: 0}
     path.write_text(json.dumps({DECOMPOSED: 0, COMPOSED: 1}))
-    assert "Unicode form" in refusal(lambda: read_class_map(path))
+    assert "Unicode form" in refusal(lambda: read_class_map(path, 8))
 
 
 def test_missing_maps_and_numbers_for_codes(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
-    assert "cannot be read" in refusal(lambda: read_class_map(path))
+    assert "cannot be read" in refusal(lambda: read_class_map(path, 8))
     path.write_text('{"K-1": 123}')
     assert "leading zeros" in refusal(lambda: read_edi_map(path))
 
@@ -426,6 +452,24 @@ def coco(folder: Path, **changes: Any) -> list[Sample]:
     }
     (folder / "labels.json").write_text(json.dumps(tables))
     return scenes(folder, "labels.json")
+
+
+def test_paths_of_windows_in_a_coco_file(tmp_path: Path) -> None:
+    def entries(name: str) -> list[dict[str, Any]]:
+        names = (name, "a.jpg")
+        return [
+            {"id": 7 - 4 * place, "file_name": file, "width": 200, "height": 100}
+            for place, file in enumerate(names)
+        ]
+
+    samples = coco(tmp_path, images=entries("sub\\b.jpg"))
+    assert [sample.id for sample in samples] == ["a.jpg", "sub/b.jpg"]
+    assert len(samples[1].boxes or ()) == 2
+    message = refusal(lambda: coco(tmp_path, images=entries("C:\\x\\b.jpg")))
+    assert "an image without labels" in message and str(tmp_path / "images/sub/b.jpg") in message
+    assert "got:      a path of Windows that leads to none: C:\\x\\b.jpg" in message
+    both = [*entries("sub\\b.jpg"), {**entries("sub/b.jpg")[0], "id": 8}]
+    assert "listed twice" in refusal(lambda: coco(tmp_path, images=both))
 
 
 def test_coco_labels(tmp_path: Path) -> None:

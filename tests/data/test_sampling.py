@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +56,25 @@ samples_st = sizes_st.map(singles) | st.lists(
         for number, kind in enumerate(kinds)
     ]
 )
+
+
+@pytest.mark.parametrize("by", [("class",), ()])
+@pytest.mark.parametrize(("boxed", "at_least"), [(4, 4), (8, 8), (40, 8), (0, 0)])
+def test_a_smoke_sample_of_mostly_background_has_labelled_boxes(
+    boxed: int, at_least: int, by: tuple[Any, ...]
+) -> None:
+    scenes = [scene(number, *([0] * (number < boxed))) for number in range(400)]
+    for seed in range(10):
+        compare = Compare(sample_count=32, stratify_by=by, seed=seed)
+        chosen = select(scenes, compare, "smoke")
+        assert len(set(chosen)) == 32
+        assert sum(bool(sample.boxes) for sample in chosen) >= at_least
+
+
+def test_where_boxes_are_no_rarity_the_smoke_sample_is_in_proportion() -> None:
+    scenes = [scene(number, *([0] * (number % 2))) for number in range(400)]
+    chosen = select(scenes, Compare(sample_count=32), "smoke")
+    assert sum(bool(sample.boxes) for sample in chosen) == 16
 
 
 @laws

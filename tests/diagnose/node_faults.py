@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pillsnap.export.quantize.graph import element_types
+from pillsnap.engines.onnxruntime.precision import element_types
 
 OPERATORS = ("Conv", "Gemm", "MatMul", "Add", "Mul")
 FACTOR = 1.05

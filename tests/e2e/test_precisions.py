@@ -36,6 +36,9 @@ def test_both_precisions_of_both_stages_are_made_once_and_hold(small: DemoProjec
         assert made["method"] == ("static" if precision == "int8" else "")
         assert made["calibration_images"] == (64 if precision == "int8" else 0)
         assert made["nodes_low"] > 0
+        proven = cell["execution"]["precision"]
+        assert proven["compute_nodes_by_type"][precision] == made["nodes_low"]
+        assert proven["compute_nodes"] == made["nodes_low"] + made["nodes_float"]
         assert (
             f"{precision}{' static' if precision == 'int8' else ''}: {made['nodes_low']} nodes"
             in (done.stdout)
@@ -64,6 +67,7 @@ def test_an_int8_file_is_no_fp32_candidate(small: DemoProject) -> None:
     cell = cells(small)["classification-onnx-auto-fp32-smoke"]
     assert cell["verdict"] == "breach"
     assert cell["looser_profile"] in ("practical", "fp16", "int8")
+    assert "note: classification: the candidate is not in float32" in done.stdout
 
 
 def test_what_is_verified_cannot_calibrate(small: DemoProject) -> None:

@@ -155,8 +155,10 @@ def test_what_ran_and_how_fast_stands_in_report_and_table(project: DemoProject) 
     assert cell["execution"]["placement"]["compute_nodes_on_provider"] == 16
     found = cell["performance"]
     assert (found["contended"], found["torch_remembered"]) == (False, False)
+    absent = ("single_problem", "speedup_over_fp32", "fp32_compared")
+    assert [found[name] for name in absent] == [None] * 3
     for name, value in found.items():
-        if name not in ("contended", "torch_remembered", "peak_gpu_memory_mib"):
+        if name not in ("contended", "torch_remembered", "peak_gpu_memory_mib", *absent):
             assert value > 0, name
     size = (project.out_dir / "latest_classification.onnx").stat().st_size
     assert found["model_size_mib"] == pytest.approx(size / 2**20, abs=1e-3)

@@ -16,13 +16,16 @@ from tests.e2e.demo_project import ROOT, DemoProject
 # Both print a scalar of a YAML file; mikefarah's plainly, the jq wrapper in JSON.
 YQ = """#!{python}
 import json, sys, yaml
-value = yaml.safe_load(open(sys.argv[2]))
+value = yaml.safe_load({file})
 for key in sys.argv[1].strip(".").split("."):
     value = (value or {{}}).get(key)
 plain = value if isinstance(value, str) else json.dumps(value)
 print({answer})
 """
 ANSWERS = {"mikefarah": "plain", "jq-wrapper": "json.dumps(value)"}
+OPENED = "open(sys.argv[2])"
+# May open no file outside the home folder; "-" is standard input.
+CONFINED = "sys.stdin if sys.argv[2] == '-' else sys.exit('no such file')"
 
 
 def run_script(
@@ -43,10 +46,10 @@ def run_script(
     )
 
 
-def make_yq(folder: Path, answer: str) -> Path:
+def make_yq(folder: Path, answer: str, file: str = OPENED) -> Path:
     folder.mkdir()
     tool = folder / "yq"
-    tool.write_text(YQ.format(python=sys.executable, answer=answer))
+    tool.write_text(YQ.format(python=sys.executable, answer=answer, file=file))
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     return folder
 
@@ -58,9 +61,13 @@ def small(project: DemoProject) -> DemoProject:
     return project
 
 
-@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-def test_exports_and_reports(small: DemoProject, tmp_path: Path, answer: str) -> None:
-    tools = make_yq(tmp_path / "bin", answer)
+@pytest.mark.parametrize(
+    ("answer", "file"),
+    [(ANSWERS["mikefarah"], CONFINED), (ANSWERS["jq-wrapper"], OPENED)],
+    ids=["mikefarah-of-snap", "jq-wrapper"],
+)
+def test_exports_and_reports(small: DemoProject, tmp_path: Path, answer: str, file: str) -> None:
+    tools = make_yq(tmp_path / "bin", answer, file)
     done = run_script(small, tools, OPSET="18")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
+import signal
 import subprocess
+import sys
 import sysconfig
 import venv
 from dataclasses import replace
@@ -107,7 +110,34 @@ def test_mistakes_are_messages(exported: DemoProject, python: Path, tmp_path: Pa
     assert "Traceback" not in done.stderr
 
 
+def test_where_latest_is_a_copy_the_export_itself_is_frozen_in(exported: DemoProject) -> None:
+    script = exported.out_dir / FILE_NAME
+    before = script.read_bytes()
+    link = exported.out_dir / "latest_detection.onnx"
+    target = link.resolve()
+    link.unlink()
+    shutil.copy(target, link)
+    try:
+        publish_standalone(load_config(exported.config, {}))
+        assert script.read_bytes() == before
+    finally:
+        point_latest(link, target)
+
+
+def test_a_pipe_that_closes_is_no_traceback(exported: DemoProject, python: Path) -> None:
+    photo = str(next((exported.images / "single").rglob("000.png")))
+    # More lines than a pipe holds.
+    command = [str(python), "-I", str(exported.out_dir / FILE_NAME), *[photo] * 500]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert json.loads(process.stdout.readline())["code"]
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == -signal.SIGPIPE
+
+
 FROZEN: dict[str, Any] = {
+    "onnxruntime": "1.12",
     "stages": {},
     "nms": {},
     "crop_margin": 0.0,
@@ -137,6 +167,43 @@ def test_no_name_stands_for_two_things() -> None:
         if name is not None:
             found.setdefault(name, set()).add(ast.dump(node))
     assert {name for name, sources in found.items() if len(sources) > 1} == set()
+
+
+def run_with(name: str, version: str, folder: Path, how: str) -> tuple[int, str]:
+    """Exit code and errors of the file under another version of Python or of a library."""
+    (folder / FILE_NAME).write_text(assemble(FROZEN))
+    attribute = "version" if name == "sys" else "__version__"
+    code = f"import runpy, {name}; {name}.{attribute} = {version!r}; {how}"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "words"),
+    [
+        ("sys", "3.8.10 (default, Nov 22 2023)", "Python 3.10 or newer, this is 3.8.10"),
+        ("numpy", "1.19.5", "numpy 1.21 or newer, this is 1.19.5"),
+        ("onnxruntime", "1.11.0", "ONNX Runtime 1.12 or newer, this is 1.11.0"),
+    ],
+)
+def test_what_is_too_old_is_a_message(tmp_path: Path, name: str, version: str, words: str) -> None:
+    message = f"pillsnap_pipeline.py needs {words}"
+    started = f"runpy.run_path({FILE_NAME!r}, None, '__main__')"
+    assert run_with(name, version, tmp_path, started) == (2, f"error: {message}\n")
+    if name == "sys":
+        code, errors = run_with(name, version, tmp_path, "import pillsnap_pipeline")
+        assert (code, errors.splitlines()[-1]) == (1, f"ImportError: {message}")
+
+
+def test_an_older_python_can_read_the_file_as_far_as_the_message() -> None:
+    source = assemble(FROZEN)
+    ast.parse(source, feature_version=(3, 7))
+    assert "Needed, or newer: Python 3.10, numpy 1.21" in (
+        ast.get_docstring(ast.parse(source)) or ""
+    )
 
 
 def test_maps_survive_whatever_they_hold() -> None:

@@ -64,7 +64,6 @@ def test_a_session_is_timed_in_a_process_of_its_own(tmp_path: Path) -> None:
     path = save_network(tmp_path / "network.onnx")
     alone = OnnxAlone(path, "cpu", 1, Runtime(), "fp32")
     found = alone.measure(batch_of(1))
-    assert found is not None
     assert len(found.seconds) >= 5
     assert all(seconds > 0 for seconds in found.seconds)
     # ONNX Runtime and numpy, not the torch and pytest of this process.
@@ -74,9 +73,16 @@ def test_a_session_is_timed_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert found.as_dict()["seconds"] == list(found.seconds)
 
 
-def test_a_process_that_fails_yields_nothing(tmp_path: Path) -> None:
-    gone = OnnxAlone(tmp_path / "gone.onnx", "cpu", 1, Runtime(), "fp32")
-    assert gone.measure(batch_of(1)) is None
+def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
+    found = OnnxAlone(tmp_path / "gone.onnx", "cpu", 1, Runtime(), "fp32").measure(batch_of(1))
+    assert found.seconds == ()
+    assert found.problem is not None
+    assert "cannot load this model" in found.problem
+    assert "gone.onnx" in found.problem
+    assert "\n" not in found.problem
+    performance = performance_figures([timing(alone=found.as_dict())], None, contended=False)
+    assert performance["single_problem"] == found.problem
+    assert performance["latency_p50_ms"] is None
 
 
 def timing(*runs: tuple[int, float], **others: Any) -> dict[str, Any]:
@@ -85,6 +91,7 @@ def timing(*runs: tuple[int, float], **others: Any) -> dict[str, Any]:
         "reference_s": None,
         "reference_remembered": False,
         "alone": None,
+        "float32_alone": None,
         **others,
     }
 
@@ -114,15 +121,32 @@ def test_figures_of_speed_and_memory() -> None:
         "batch_latency_p50_ms": pytest.approx(3000),
         "batch_latency_p95_ms": pytest.approx(3900),
         "single_runs": 3,
+        "single_problem": None,
         "latency_p50_ms": pytest.approx(200),
         "latency_p95_ms": pytest.approx(290),
         "torch_images_per_s": pytest.approx(1 / 0.375),
         "torch_remembered": True,
         "speedup_over_torch": pytest.approx(2.0),
+        "speedup_over_fp32": None,
+        "fp32_compared": None,
         "peak_memory_mib": 80.5,
         "peak_gpu_memory_mib": None,
         "model_size_mib": 3.0,
     }
+
+
+def test_a_file_of_lower_precision_is_held_against_the_float32_one() -> None:
+    one, other = {"seconds": [0.2, 0.1, 0.9]}, {"seconds": [0.1, 0.3, 0.05]}
+    found = performance_figures(
+        [timing((16, 2.0)), timing(alone=one, float32_alone=other)], None, contended=False
+    )
+    assert found["speedup_over_fp32"] == pytest.approx(0.5)
+    assert found["fp32_compared"] == "alone"
+    # One that could not be timed is held against nothing.
+    for failed in ({"alone": {"seconds": []}}, {"float32_alone": {"seconds": []}}):
+        times = timing(**{"alone": one, "float32_alone": other, **failed})
+        found = performance_figures([times], None, contended=False)
+        assert found["speedup_over_fp32"] is found["fp32_compared"] is None
 
 
 def test_figures_that_were_not_measured_are_null() -> None:

@@ -156,9 +156,10 @@ def test_metadata_and_links(experiment: Experiment, tmp_path: Path) -> None:
         }
         assert set(metadata) == {
             *("stage", "version_tag", "exported_at_utc", "git_sha", "checkpoint_sha256"),
+            *("git_dirty", "git_diff_sha256"),
             *("class_map_sha256", "preprocess", "nms", "num_classes", "model", "input_shape"),
             *("strides", "opset", "exporter", "dynamic_axes", "params_million", "versions"),
-            *("export_key", "graph_sha256"),
+            *("export_key", "graph_sha256", "checkpoint_entry"),
         }
         assert exported.checkpoint is not None
         assert metadata["checkpoint_sha256"] == sha256_file(exported.checkpoint)

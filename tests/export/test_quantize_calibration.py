@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from pillsnap.config.settings import CalibrationData, Config, Data, Export, Paths, Quantize
 from pillsnap.core.errors import DataError, ExportError, ImageError, PillsnapError
-from pillsnap.export.quantize.calibration import choose_images, measure_ranges
+from pillsnap.data.datasets import SINGLES
+from pillsnap.export.quantize.calibration import (
+    choose_calibration,
+    choose_images,
+    measure_ranges,
+)
+from pillsnap.pipeline.transforms import LetterboxTransform
 
 
 @pytest.fixture
@@ -57,6 +64,23 @@ def test_too_few_images_say_how_many_there_are(images: list[Path]) -> None:
     assert "got:      4 images that are not verified" in text
     assert "expected: 5" in text
     assert "--int8-method dynamic" in text
+    assert "set data.calibration, set export.quantize.calibration_images to 4" in text
+
+
+def test_too_few_images_of_data_calibration_are_not_laid_to_the_validation_data(
+    images: list[Path], tmp_path: Path
+) -> None:
+    assert images
+    export = Export(quantize=Quantize(calibration_images=100))
+    data = Data(calibration=CalibrationData(single=tmp_path))
+    config = Config(Paths(tmp_path), data=data, export=export)
+    with pytest.raises(DataError) as caught:
+        choose_calibration(config, SINGLES, LetterboxTransform(8, 8), ())
+    text = str(caught.value)
+    assert "data.calibration.single has too few images" in text and "validation" not in text
+    assert "where:    12 images of data.calibration.single" in text
+    assert "expected: 100 (export.quantize.calibration_images)" in text
+    assert "add images, set export.quantize.calibration_images to 12, or take" in text
 
 
 def test_draw_depends_on_the_seed_alone(images: list[Path]) -> None:

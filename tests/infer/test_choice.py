@@ -78,6 +78,32 @@ def test_an_export_that_no_link_leads_to_is_not_taken_in_silence(
     assert choice.reason.startswith("newest detection export of export.out_dir; no latest_")
 
 
+def test_a_link_that_became_a_text_leads_where_it_led(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_exports(config.out_dir)
+    latest = config.out_dir / "latest_detection.onnx"
+    latest.write_text(f"detection-{TAGS[2]}.onnx\n")
+    choice = choose_model(config, "detection", {})
+    assert (choice.path.name, choice.passed) == (f"detection-{TAGS[2]}.onnx", True)
+    assert "a symbolic link that became a text" in caplog.text
+    latest.write_text("detection-20230101-000000-nogit.onnx")  # which is not there
+    choice = choose_model(config, "detection", {})
+    assert (choice.path.name, choice.passed) == (f"detection-{TAGS[1]}.onnx", False)
+    for elsewhere in (f"../export/detection-{TAGS[2]}.onnx", f"classification-{TAGS[2]}.onnx"):
+        latest.write_text(elsewhere)
+        assert choose_model(config, "detection", {}).path == latest  # refused when it is opened
+
+
+def test_a_copy_in_place_of_the_link_has_passed_too(config: Config) -> None:
+    """As on a file system without links."""
+    add_exports(config.out_dir)
+    touch(config.out_dir / "latest_detection.onnx")
+    choice = choose_model(config, "detection", {})
+    assert (choice.path.name, choice.passed) == ("latest_detection.onnx", True)
+    assert "of export.out_dir, a copy of the newest detection export that passed" in choice.reason
+
+
 def test_a_file_in_model_path_is_the_classifier(config: Config, tmp_path: Path) -> None:
     touch(tmp_path / "own.pt")
     assert chosen(config, "classification", MODEL_PATH="own.pt") == ("own.pt", "torch")

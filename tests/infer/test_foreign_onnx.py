@@ -59,6 +59,12 @@ def test_rows_of_boxes_are_taken_whoever_made_the_file(tmp_path: Path) -> None:
     assert answer(path, "detection").shape == (1, 1, 6)
 
 
+def test_what_is_not_finite_is_no_other_column(tmp_path: Path) -> None:
+    rows = np.array([[BOX, [*BOX[:4], np.nan, 1.0]]])
+    path = save_constant(tmp_path / "m.onnx", rows, [1, "boxes", 6])
+    np.testing.assert_array_equal(answer(path, "detection"), rows.astype(np.float32))
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [

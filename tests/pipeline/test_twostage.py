@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pillsnap.infer.inputs import expand_braces, find_inputs
 from pillsnap.infer.outputs import json_line, open_results, save_drawn
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.crops import crop_box
+from pillsnap.pipeline.nms import suppress
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.pipeline.twostage import Pipeline, Stage
 
@@ -110,7 +112,7 @@ def pipeline(**changes: Any) -> Pipeline:
         "classifier": Stage(logits_of, classify, {"version": "c"}),
         "detector": Stage(boxes_of, LetterboxTransform(32, 32), {"version": "d"}),
         "codes": ClassCodes({0: "red", 1: "blue"}, {"red": "1"}),
-        "suppress": lambda rows: np.arange(len(rows)),
+        "suppress": lambda rows: (np.arange(len(rows)), False),
         "softmax": softmax,
         "batch_size": 2,
     }
@@ -148,13 +150,54 @@ def test_single_does_not_need_a_detector_and_boxes_no_classifier() -> None:
 
 
 @pytest.mark.parametrize("stage", ["classifier", "detector"])
-def test_a_missing_or_broken_model_is_an_error(stage: str) -> None:
+def test_a_missing_model_is_an_error(stage: str) -> None:
     with pytest.raises(EngineError, match="none is loaded"):
         pipeline(**{stage: None}).run([halves(10, 10)], "combo")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("stage", "mode"),
+    [
+        ("classifier", "single"),
+        ("classifier", "combo"),
+        ("detector", "combo"),
+        ("detector", "boxes"),
+    ],
+)
+def test_values_that_are_not_finite_cost_only_the_photo_they_are_of(
+    stage: str, mode: str, value: float
+) -> None:
+    """A whole photo, also where one of its pills alone is concerned."""
     whole = getattr(pipeline(), stage)
-    broken = Stage(lambda batch: whole.run(batch) * np.nan, whole.transform, {})
-    with pytest.raises(EngineError, match="not finite"):
-        pipeline(**{stage: broken}).run([halves(10, 10)], "combo")
+
+    def overflowing(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        output = whole.run(batch)
+        output[batch[:, 1].max(axis=(1, 2)) > 0, ..., -1:] = value  # where there is green
+        return output
+
+    images = [halves(10, 10) for _ in range(5)]
+    images[2][:, :5, 1] = 255
+    expected = pipeline().run(images, mode)
+    found = pipeline(**{stage: Stage(overflowing, whole.transform, whole.version)}).run(
+        images, mode
+    )
+    name = {"classifier": "classification", "detector": "detection"}[stage]
+    expected[2] = {
+        "mode": mode,
+        "error": f"the {name} model gave values that are not finite",
+        "models": expected[2]["models"],
+    }
+    assert found == expected
+
+
+def test_a_photo_with_more_pills_than_nms_may_keep_says_so() -> None:
+    settings = {"conf_threshold": 0.5, "iou_threshold": 0.5, "class_agnostic": False}
+    for most, expected in ((1, True), (2, False), (3, False)):
+        limited = partial(suppress, max_detections=most, **settings)
+        for mode in ("boxes", "combo"):
+            (result,) = pipeline(suppress=limited).run([halves(10, 10)], mode)
+            assert (len(result["boxes"]), result["truncated"]) == (min(most, 2), expected)
 
 
 def test_no_batch_is_larger_than_asked() -> None:
@@ -231,13 +274,14 @@ def test_brackets_and_braces_in_the_name_of_a_folder_that_is_there(
 RESULTS: list[dict[str, Any]] = [
     {"image": "a.png", "code": "K", "class_index": 1, "confidence": 0.5, "edi_code": None},
     {"image": "b.png", "error": "this image cannot be read"},
-    {"image": "c.png", "boxes": []},
+    {"image": "c.png", "boxes": [], "truncated": False},
     {
         "image": "d,\n.png",
         "boxes": [
             {"xyxy": [1.0, 2.0, 3.0, 4.0], "confidence": 0.9, "pill": {"code": "K-1"}},
             {"xyxy": [5.0, 6.0, 7.0, 8.0], "confidence": 0.8},
         ],
+        "truncated": True,
     },
 ]
 
@@ -255,6 +299,7 @@ def test_results_as_jsonl_and_csv(tmp_path: Path) -> None:
     assert [row["image"] for row in rows] == ["a.png", "b.png", "c.png", r"d,\n.png", r"d,\n.png"]
     assert rows[1]["error"] == "this image cannot be read"
     assert (rows[3]["code"], rows[3]["x2"], rows[4]["box"]) == ("K-1", "3.0", "1")
+    assert [row["truncated"] for row in rows] == ["", "", "false", "true", "true"]
 
 
 def test_a_broken_off_run_leaves_no_results(tmp_path: Path) -> None:

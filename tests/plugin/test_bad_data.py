@@ -89,9 +89,18 @@ def test_what_is_left_out_or_taken_otherwise_is_said(project: Project) -> None:
     label = (combo / "labels/04.txt").read_text()
     (combo / "labels/04.txt").write_text(label * 2)
     (combo / "labels/05.txt").write_text("0 0.1 0.1 0.4 0.1 0.4 0.4\n")
-    result = project.run("-m", "smoke", "--stage", "detection")
+    shutil.rmtree(project.path / "single/K-2")
+    photo, exif = project.path / "single/K-0/0.png", Image.Exif()
+    exif[0x0112] = 3
+    with Image.open(photo) as opened:
+        opened.load()
+        opened.save(photo, exif=exif)
+    codes = {"K-0": 0, "K-1": 1, "K-3": 3}
+    (project.path / "class_map.json").write_text(json.dumps(codes))
+    result = project.run("-m", "smoke")
     assert result.ret == 0
-    compare = project.report()["stages"]["detection"]["compare"]
+    stages = project.report()["stages"]
+    compare = stages["detection"]["compare"]
     assert compare["data"] == {
         "images": 12,
         "left_out": {".heic": 1},
@@ -107,6 +116,12 @@ def test_what_is_left_out_or_taken_otherwise_is_said(project: Project) -> None:
         "polygons that became the boxes around them: 1",
     ):
         assert said in compare["notes"]
+        assert f"note: {said}" in shown
+    for said in (
+        "class_map has no code for 1 of 4 classes: 2; infer and the service answer them with",
+        "classification: photos with an EXIF orientation are turned upright, as in ultralytics;",
+    ):
+        assert said in " ".join(stages["classification"]["compare"]["notes"])
         assert f"note: {said}" in shown
 
 

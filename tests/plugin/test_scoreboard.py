@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pillsnap.config.cells import STAGES
-from pillsnap.engines.torch.checkpoints import checkpoint_path
+from pillsnap.engines.torch.checkpoints import checkpoint_paths
 from tests.plugin.project import Project
 
 ITEMS = """
@@ -52,8 +52,9 @@ def test_others(request):
 def proof(project: Project) -> Project:
     (project.path / "tests" / "test_items.py").write_text(ITEMS)
     for stage in STAGES:
-        checkpoint_path(project.path / "exp", stage).parent.mkdir(parents=True, exist_ok=True)
-        checkpoint_path(project.path / "exp", stage).touch()
+        checkpoint, *_ = checkpoint_paths(project.path / "exp", stage)
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.touch()
     return project
 
 

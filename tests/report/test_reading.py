@@ -6,7 +6,9 @@ import os
 import socket
 from pathlib import Path
 
-from pillsnap.report.reading import MAX_BYTES, read_report_files
+import pytest
+
+from pillsnap.report.reading import MAX_BYTES, list_reports, read_bounded
 
 
 def test_anything_may_lie_among_reports(tmp_path: Path) -> None:
@@ -22,12 +24,19 @@ def test_anything_may_lie_among_reports(tmp_path: Path) -> None:
         file.truncate(MAX_BYTES + 1)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket.json"))
-        found = [(path.name, data) for path, data in read_report_files(tmp_path)]
-    assert found == [("b.json", b"{}"), (os.fsdecode(b"d\xff\n.json"), b"\xff")]
+        found = list_reports(tmp_path)
+    assert list(found) == ["b.json", os.fsdecode(b"d\xff\n.json"), "huge.json"]
+    about = (tmp_path / "b.json").stat()
+    assert found["b.json"] == (about.st_size, about.st_mtime_ns)
+    assert read_bounded(tmp_path / "b.json") == b"{}"
+    with pytest.raises(ValueError, match=f"more than {MAX_BYTES} bytes"):
+        read_bounded(tmp_path / "huge.json")
+    with pytest.raises(OSError, match="Not a regular file"):  # it may have become one since
+        read_bounded(tmp_path / "fifo.json")
 
 
 def test_a_folder_of_reports_may_be_none(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")
     for name in ("missing", "fifo", "loop"):
-        assert list(read_report_files(tmp_path / name)) == []
+        assert list_reports(tmp_path / name) == {}

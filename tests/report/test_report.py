@@ -40,6 +40,7 @@ from pillsnap.config.settings import (
     Validation,
     config_sha256,
 )
+from pillsnap.core.checkout import Checkout
 from pillsnap.core.errors import PillsnapError
 from pillsnap.data.datasets import Sample
 from pillsnap.data.labels import Box
@@ -48,10 +49,11 @@ from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
 from pillsnap.pipeline.transforms import Geometry
 from pillsnap.report import SCHEMA_PATH, RunFacts, build_report, publish_report
+from pillsnap.report.lines import WIDTH
 from pillsnap.report.models import Repeated, Report
 from pillsnap.report.policy import sample_policy
 from pillsnap.report.schema import make_schema
-from pillsnap.report.table import WIDTH, render
+from pillsnap.report.table import render
 from tests.engines.test_onnxruntime import save_network
 
 DIGEST = "0123456789abcdef" * 4
@@ -62,8 +64,14 @@ CLASSES = {
     "classes_covered": 20,
     "classes_missing": None,
 }
-CLASSIFICATION: Metrics = {
+DISTINCT: Metrics = {
     "samples": 32,
+    "distinct_samples": 32,
+    "label_conflicts": 0,
+    "label_conflict_samples": [],
+}
+CLASSIFICATION: Metrics = {
+    **DISTINCT,
     "non_finite": 0,
     "mse_mean": 2e-9,
     "mse_p99": 3e-9,
@@ -82,6 +90,8 @@ CLASSIFICATION: Metrics = {
     "top1_near_ties": 0,
     "top1_judged_flips": 0,
     "top1_judged_samples": 32,
+    "top1_distinct_flips": 0,
+    "top1_distinct_samples": 32,
     "top1_mismatch_rate": 0.0,
     "worst_classes": [],
     "boundary_cases": [
@@ -95,12 +105,14 @@ CLASSIFICATION: Metrics = {
         }
     ],
     "labelled_samples": 32,
+    "labelled_distinct_samples": 32,
     "reference_top1": 0.9375,
     "candidate_top1": 0.9375,
+    "reference_top1_by_chance": 1e-38,
     **CLASSES,
 }
 DETECTION: Metrics = {
-    "samples": 32,
+    **DISTINCT,
     "non_finite": 0,
     "raw_box_err_px": 5e-4,
     "raw_score_err": 2e-6,
@@ -123,6 +135,10 @@ DETECTION: Metrics = {
     "reference_only_rate": 0.0,
     "candidate_only_rate": 0.0,
     "unmatched_rate": 0.0,
+    "distinct_boxes": 172,
+    "distinct_unmatched": 0,
+    "images_at_max_detections": 0,
+    "labels_above_max_detections": 0,
     "iou_delta_p50": 1e-6,
     "iou_delta_p95": 2e-6,
     "iou_delta_max": 3e-6,
@@ -138,6 +154,7 @@ DETECTION: Metrics = {
     "map_0_5_0_95_delta": 0.002,
     "map_0_5_0_95_delta_upper": 0.0123,
     "map_images": 32,
+    "map_distinct_images": 32,
     "map_resamples": 1000,
     "map_reason": None,
     **CLASSES,
@@ -210,6 +227,8 @@ def make_result(
             "exported_at_utc": "2025-01-31T23:59:59Z",
             "git_sha": "nogit",
             "opset": 17,
+            "ir_version": 8,
+            "min_onnxruntime": "1.12",
             "dynamic_axes": True,
             "providers": list(providers),
         },
@@ -236,6 +255,7 @@ def facts(**changes: Any) -> RunFacts:
         "run": "20250131-235959-nogit-abc123",
         "started": datetime(2025, 1, 31, 23, 59, 59, tzinfo=UTC),
         "command": "pytest -m smoke",
+        "checkout": Checkout("nogit"),
         "threads": 2,
         "exit_code": 0,
         "complete": True,
@@ -334,9 +354,10 @@ def real_metrics() -> tuple[Metrics, Metrics]:
     recorder = DetectionRecorder((8, 16, 32), (64, 64), Nms())
     geometries = [Geometry(ratio=1.0, left=0, top=0, width=64, height=64)] * 4
     boxes = recorder.columns(scenes, geometries, rows, rows[..., :6] + np.float32(0.001))
+    content = np.arange(20 * 32).astype(np.uint8).reshape(20, 32)
     return (
-        classification_figures(columns, 5).metrics,
-        detection_figures(boxes, (8, 16, 32), 100, 0).metrics,
+        classification_figures({**columns, "content": content}, 5).metrics,
+        detection_figures({**boxes, "content": content[:4]}, (8, 16, 32), 100, 0).metrics,
     )
 
 
@@ -575,17 +596,20 @@ def test_the_environment_names_versions_and_hardware(config: Config) -> None:
     assert environment["python"].startswith("3.")
 
 
-def test_the_commit_is_that_of_the_configs_folder(config: Config) -> None:
-    def git(*words: str) -> str:
-        who = ("-c", "user.name=a", "-c", "user.email=a@b")
-        command = ["git", "-C", str(config.source.parent), *who, *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+def test_a_changed_working_tree_stands_beside_the_commit(config: Config) -> None:
+    def notes(checkout: Checkout) -> str:
+        report = build_report([make_result()], config, facts(checkout=checkout))
+        check(report)
+        found = {key: report["provenance"][key] for key in checkout.as_dict()}
+        assert found == checkout.as_dict()
+        return " ".join(" ".join(render(report, "report.json")).split())
 
-    assert build_report([], config, facts())["provenance"]["git_sha"] == "nogit"
-    git("init", "-q")
-    git("commit", "-q", "--allow-empty", "-m", "one")
-    found = build_report([], config, facts())["provenance"]["git_sha"]
-    assert found == git("rev-parse", "HEAD")[:7]
+    assert "commit" not in notes(Checkout("nogit"))
+    assert "commit" not in notes(Checkout("1234567", dirty=False))
+    changed = notes(Checkout("1234567", True, DIGEST))
+    assert f"files of commit 1234567 had been changed (diff {DIGEST[:12]})" in changed
+    unknown = notes(Checkout("1234567", reason="git refuses it"))
+    assert "changes to commit 1234567 are not known: git refuses it" in unknown
 
 
 def test_published_files_are_equal_in_both_places(config: Config) -> None:
@@ -633,6 +657,7 @@ def test_what_lies_beside_the_report_does_not_cost_it(config: Config) -> None:
         command="pytest",
         started=datetime(2025, 1, 1, tzinfo=UTC),
         tag="tag",
+        checkout=Checkout("nogit"),
     )
     assert (finished.exit_code, finished.path) == (0, config.out_dir / "export_report.json")
 
@@ -653,6 +678,7 @@ def test_a_report_that_cannot_be_written_is_an_incomplete_run(config: Config) ->
             command="pytest",
             started=datetime(2025, 1, 1, tzinfo=UTC),
             tag="tag",
+            checkout=Checkout("nogit"),
         )
         assert (finished.exit_code, finished.path) == (expected, None)
         assert finished.report["gate"]["exit_code"] == expected
@@ -688,6 +714,8 @@ def busy_report(config: Config) -> dict[str, Any]:
                 "top1_near_ties": 3,
                 "top1_judged_flips": 5,
                 "top1_judged_samples": 10**9,
+                "top1_distinct_flips": 5,
+                "top1_distinct_samples": 10**9,
             },
             breaches=breaches,
             reason="; ".join(map(str, breaches)),
@@ -792,13 +820,72 @@ def test_what_a_sample_certifies_stands_in_report_and_table(config: Config) -> N
     lines = render(report, "report.json")
     assert "  0 of 32 flipped: certifies 8.9 %; 0.1 % needs 2,995" in lines
     assert "  0 of 172 boxes unmatched: certifies 1.7 %; 1 % needs 299 boxes" in lines
-    assert "  mAP@0.5 delta over 32 images: certifies 0.4 %, within 1 %" in lines
-    assert "  mAP@0.5:0.95 delta over 32 images: certifies 1.2 %, not 1 %" in lines
+    assert "  mAP@0.5 loss over 32 images: certifies 0.4 %, within 1 %" in lines
+    assert "  mAP@0.5:0.95 loss over 32 images: certifies 1.2 %, not 1 %" in lines
     # However little is certified, the verdict is another matter.
     assert report["gate"]["verdict"] == "equivalent"
     report["cells"][1]["certified"]["top1_mismatch_rate"]["certified_upper"] = 1.5
     with pytest.raises(jsonschema.ValidationError):
         check(report)
+
+
+def test_what_the_samples_are_short_of_stands_in_report_and_table(config: Config) -> None:
+    copies = {
+        "samples": 3000,
+        "distinct_samples": 24,
+        "label_conflicts": 12,
+        "label_conflict_samples": [["a/0.png", "b/0.png"], ["c/1.png", "d/1.png"]],
+        "labelled_distinct_samples": 2,
+        "reference_top1_by_chance": 0.25,
+    }
+    cut = {"images_at_max_detections": 7, "labels_above_max_detections": 1234}
+    results = [
+        make_result(metrics={**CLASSIFICATION, **copies}),
+        make_result("detection", metrics={**DETECTION, **cut}),
+    ]
+    report = build_report(results, config, facts())
+    check(report)
+    singles, scenes = (
+        report["stages"][stage]["compare"]["notes"] for stage in ("classification", "detection")
+    )
+    assert (
+        "classification: 2,976 of 3,000 samples are copies, files of the same bytes as another: "
+        "what the sample certifies counts each image once"
+    ) in singles
+    assert (
+        "classification: the same image under different labels (two classes, say), of which at "
+        "most one is right: 12, such as a/0.png and b/0.png; c/1.png and d/1.png"
+    ) in singles
+    assert (
+        "classification: 2 labelled images are too few to tell the reference from guessing: "
+        "verify more samples"
+    ) in singles
+    assert (
+        "detection: max_detections (100) is reached in 7 images, whose further boxes neither side "
+        "keeps; labelled boxes above it: 1,234"
+    ) in scenes
+    lines = render(report, "report.json")
+    assert "  2,976 copies: 24 distinct images of 3,000" in lines
+    assert "  copies that are labelled differently: 12" in lines
+    assert "  max_detections reached in 7 of 32 images" in lines
+    # Nothing of it is said of samples that lack nothing.
+    report = build_report([make_result(), make_result("detection")], config, facts())
+    text = "\n".join(render(report, "report.json"))
+    assert not any(word in text for word in ("copies", "max_detections", "too few"))
+
+
+def test_a_gain_of_map_is_a_note_and_has_its_sign_in_the_row(config: Config) -> None:
+    metrics = {**DETECTION, "map_0_5_0_95_delta": 0.025}
+    reason = "map_0_5_0_95_delta +0.025 is a gain beyond 0.01: drift, no breach"
+    gained = make_result("detection", "within_tolerance", metrics=metrics, reason=reason)
+    report = build_report([gained], config, facts())
+    check(report)
+    assert reason in report["stages"]["detection"]["compare"]["notes"]
+    assert report["stages"]["detection"]["compare"]["failure_reason"] is None
+    assert any("mAP +0.025/-0.01" in line for line in render(report, "report.json"))
+    lost = make_result("detection", metrics={**DETECTION, "map_0_5_0_95_delta": -0.005})
+    lines = render(build_report([lost], config, facts()), "report.json")
+    assert any("mAP -0.005/-0.01" in line for line in lines)
 
 
 def test_without_labels_nothing_is_certified_of_map(config: Config) -> None:
@@ -901,12 +988,25 @@ def test_classes_that_coverage_lacks_are_noted(config: Config) -> None:
     assert notes_of(config) == []
 
 
+def test_a_file_that_asks_for_a_newer_runtime_than_its_opset_does_is_noted(config: Config) -> None:
+    result = make_result()
+    report = build_report([result], config, facts())
+    assert (report["ir_version"], report["min_onnxruntime"]) == (8, "1.12")
+    assert "IR version" not in " ".join(report["compare"]["notes"])
+    result.outcomes[0].candidate.update(ir_version=10, min_onnxruntime="1.18")
+    shown = " ".join(" ".join(render(build_report([result], config, facts()), None)).split())
+    assert (
+        "note: classification: IR version 10 of the file needs ONNX Runtime 1.18, where opset 17 "
+        "needs 1.12"
+    ) in shown
+
+
 def test_every_cell_has_a_row_with_its_figures_against_their_limits(config: Config) -> None:
     report = build_report([make_result("detection"), make_result(samples=32)], config, facts())
     lines = render(report, "report.json")
     place = next(i for i, line in enumerate(lines) if line.startswith("classification"))
     assert lines[0].split() == ["detection-onnx-auto-fp32-smoke", "2", "1.5", "s", "equivalent"]
-    assert lines[1].startswith("  box px 0.0005/0.05  score 2e-06/0.0001  mAP 0.002/0.01")
+    assert lines[1].startswith("  box px 0.0005/0.05  score 2e-06/0.0001  mAP +0.002/-0.01")
     assert lines[place].split()[:2] == ["classification-onnx-auto-fp32-smoke", "32"]
     assert lines[place + 1].startswith("  mse 2e-09/1e-06  p99 3e-09/5e-06")
     # One column under the other.
@@ -920,13 +1020,16 @@ def test_the_policy_is_said_in_words(config: Config) -> None:
     cells = [
         Cell("detection", "onnx", "auto", "fp32", mode) for mode in ("smoke", "coverage", "full")
     ]
+    boxed = "at least 25 % with labelled boxes where the data have so many"
     assert [sample_policy(cell, config.compare) for cell in cells] == [
-        "32 at random, stratified by class, seed 0",
+        f"32 at random, stratified by class, {boxed}, seed 0",
         "class-balanced: 1 per class, at most 5000, seed 0",
         "the whole validation set",
     ]
     plain = replace(config.compare, stratify_by=())
-    assert sample_policy(cells[0], plain) == "32 at random, seed 0"
+    assert sample_policy(cells[0], plain) == f"32 at random, {boxed}, seed 0"
+    single = replace(cells[0], stage="classification")
+    assert sample_policy(single, plain) == "32 at random, seed 0"
     hard = replace(cells[1], stage="classification", hard=True)
     compare = replace(config.compare, hard_per_bin=8, hard_pool=900, seed=3)
     assert sample_policy(hard, compare) == (
@@ -1006,6 +1109,7 @@ def answer(
     unreadable: Sequence[str] = (),
     content: Callable[[Sample], bytes] = content_of,
     height: float = 9,
+    reference: dict[str, Any] | None = None,
 ) -> Outcome:
     """What a shard yields whose candidate answers as the reference does."""
     cell = shard.cell
@@ -1018,6 +1122,7 @@ def answer(
         "strides": [8, 16, 32],
         "exactness": ERRORS[cell.stage] if shard.index == 1 else None,
         "seconds": 0.5,
+        "reference": reference or {},
     }
     if not read:
         return Outcome(shard.id, **common)
@@ -1255,3 +1360,20 @@ def test_a_cell_of_hard_samples_is_judged_by_itself(tmp_path: Path) -> None:
     assert result.verdict.name == "inconclusive"
     assert "no image of the pool has a probability inside" in result.verdict.reason
     check(build_report([result], run.config, facts(exit_code=1)))
+
+
+def test_which_weights_were_taken_stands_in_report_table_and_reason(tmp_path: Path) -> None:
+    run, choice = make_run(tmp_path), "weights of the checkpoint's ema, beside model"
+    trained = {"checkpoint_entry": "ema", "checkpoint_choice": choice, "notes": [choice]}
+    result = judge_cell(run, "classification", reference=trained)
+    assert result.verdict == Verdict("equivalent")
+    report = build_report([result], run.config, facts())
+    check(report)
+    assert report["stages"]["classification"]["ckpt_entry"] == report["ckpt_entry"] == "ema"
+    assert f"note: {choice}" in render(report, None)
+    unsure = judge_cell(run, "classification", reference=trained, height=0)
+    assert unsure.verdict.name == "inconclusive" and unsure.verdict.reason.endswith(f"({choice})")
+    gone = judge_cell(run, "classification", reference=trained, unreadable=["K-0/00.png"])
+    assert gone.verdict.name == "inconclusive" and choice not in gone.verdict.reason
+    alone = judge_cell(run, "classification", reference={"checkpoint_entry": ""})
+    assert build_report([alone], run.config, facts())["ckpt_entry"] is None

@@ -4,75 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pillsnap.report.standing import Standing, find_standing, read_judgements
-
-SHA = "0123456789abcdef" * 4
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-DRIFT = {"figure": "prob_err_max", "value": 0.5, "limit": 1e-4, "where": ""}
-SLOW = {"figure": "latency_p95_ms", "value": 50.0, "limit": 40.0, "where": "budget"}
-
-
-class Reports:
-    """A folder of reports, one a day; of each what is judged by, and no more."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._day = 0
-
-    def add(self, verdict: str, mode: str = "smoke", **changes: Any) -> None:
-        """A report of the next day: of one cell, in which SHA ran on the CPU."""
-        self._day += 1
-        facts = {
-            "day": self._day,
-            "sha256": SHA,
-            "provider": CPU,
-            "stage": "classification",
-            "precision": "fp32",
-            "quantized": None,
-            "config": "config",
-            "data": "data",
-            "checkpoint": "checkpoint",
-            "content": mode,
-            "complete": True,
-            "breaches": [DRIFT] if verdict == "breach" else [],
-            **changes,
-        }
-        name, stage = f"{facts['precision']}-{mode}", facts["stage"]
-        provider = facts["provider"]
-        cell = {
-            "id": name,
-            "stage": stage,
-            "precision": facts["precision"],
-            "verdict": verdict,
-            "breaches": facts["breaches"],
-            "quantized": facts["quantized"],
-            "execution": None if provider is None else {"providers": [provider, CPU]},
-        }
-        report = {
-            "cells": [cell],
-            "gate": {"complete": facts["complete"]},
-            "provenance": {
-                "started_at_utc": f"2025-01-{facts['day']:02}T00:00:00Z",
-                "config_sha256": facts["config"],
-                "data_sha256": {stage: facts["data"]},
-                "checkpoints_sha256": {stage: facts["checkpoint"]},
-                "models_sha256": {name: facts["sha256"]},
-                "data_fingerprint": {name: facts["content"]},
-            },
-        }
-        # By name the newest comes first.
-        (self.folder / f"{99 - self._day}.json").write_text(json.dumps(report))
-
-    def standing(self, provider: str = CPU, stage: str = "classification") -> Standing:
-        return find_standing(read_judgements(self.folder, SHA), stage, provider)
-
-    @property
-    def approved(self) -> bool:
-        return self.standing().approved
+from pillsnap.report.standing import Standing
+from tests.report.report_folder import CPU, CUDA, DRIFT, SHA, SLOW, Reports
 
 
 @pytest.fixture

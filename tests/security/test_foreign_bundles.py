@@ -117,6 +117,18 @@ def test_a_manifest_with_anything_in_a_cell(bundle: Path, key: str, stage: int) 
     assert not is_read(bundle)
 
 
+@pytest.mark.parametrize("key", ["checkpoint", "checkpoint_entry", "checkpoint_choice", "notes"])
+def test_a_manifest_with_anything_in_what_is_said_of_the_checkpoint(bundle: Path, key: str) -> None:
+    path = bundle / "manifest.json"
+    whole = json.loads(path.read_text())
+    read = []
+    for value in WRONG:
+        whole["cells"][0]["reference"][key] = value
+        path.write_text(json.dumps(whole))
+        read += [value] if is_read(bundle) else []
+    assert read == ([[], ["\0"]] if key == "notes" else [None, "x"])
+
+
 @pytest.mark.parametrize("stage", [0, 1], ids=TRANSFORMS)
 def test_a_manifest_with_anything_in_a_transform(bundle: Path, stage: int) -> None:
     path = bundle / "manifest.json"

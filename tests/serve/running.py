@@ -21,10 +21,13 @@ END_S = 30
 
 
 @contextmanager
-def running(config: Path, log: Path, **environ: str) -> Iterator[httpx.Client]:
-    """`uvicorn pillsnap.serve:app` with a config, until the block ends; a client of it."""
+def running(
+    config: Path, log: Path, *, script: str | None = None, **environ: str
+) -> Iterator[httpx.Client]:
+    """`uvicorn pillsnap.serve:app` with a config, or a Python script that is given a port, until
+    the block ends; a client of it."""
     with (
-        started(config, log, **environ) as (server, port),
+        started(config, log, script=script, **environ) as (server, port),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         wait_until_served(client, server, log)
@@ -33,17 +36,24 @@ def running(config: Path, log: Path, **environ: str) -> Iterator[httpx.Client]:
 
 @contextmanager
 def started(
-    config: Path, log: Path, *options: str, **environ: str
+    config: Path, log: Path, *options: str, script: str | None = None, **environ: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The process of a service that starts, ended by SIGTERM when the block ends; its port.
 
     Args:
         options: for uvicorn.
+        script: see running.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = (sys.executable, "-m", "uvicorn", "pillsnap.serve:app", "--port", str(port), *options)
+    program = ("-m", "uvicorn", "pillsnap.serve:app", "--port")
+    command = (
+        sys.executable,
+        *(program if script is None else ("-c", script)),
+        str(port),
+        *options,
+    )
     keyless = {name: value for name, value in os.environ.items() if name != "API_KEY"}
     env = {**keyless, "PILLSNAP_CONFIG": str(config), **environ}
     with log.open("wb") as file:

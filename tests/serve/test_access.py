@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+import uvicorn
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from pillsnap.core.errors import ConfigError
@@ -14,10 +22,12 @@ from pillsnap.serve.refusal import Refusal
 KEY = "s3cret-ключ"
 
 
-def status(key: str | None, peer: str | None, **headers: str) -> int:
+def status(
+    key: str | None, peer: str | None, *, server: Sequence[Any] | None = None, **headers: str
+) -> int:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
-        require_access(key, peer, named)
+        require_access(key, peer, named, server=server)
     except Refusal as refusal:
         assert "s3cret" not in refusal.message
         return refusal.status
@@ -39,6 +49,24 @@ def test_the_key(given: str | None, expected: int) -> None:
     headers = {} if given is None else {"x_api_key": given}
     assert status(KEY, "203.0.113.9", host="pills.example", **headers) == expected
     assert status(KEY, "127.0.0.1", host="localhost", **headers) == expected
+    bearer = {} if given is None else {"authorization": f"bearer  {given} "}
+    assert status(KEY, "203.0.113.9", host="pills.example", **bearer) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"authorization": "Bearer k"}, 200),
+        ({"authorization": "k"}, 401),
+        ({"authorization": "Bearer"}, 401),
+        ({"authorization": "Basic k"}, 401),
+        # One of a gateway's beside the client's own.
+        ({"authorization": "Bearer other", "x_api_key": "k"}, 200),
+        ({"authorization": "Bearer k", "x_api_key": "other"}, 200),
+    ],
+)
+def test_the_key_as_a_bearer_token(headers: dict[str, str], expected: int) -> None:
+    assert status("k", "203.0.113.9", **headers) == expected
 
 
 @pytest.mark.parametrize("key", [None, ""])
@@ -81,6 +109,42 @@ def test_without_a_key(
     key: str | None, peer: str | None, headers: dict[str, str], expected: int
 ) -> None:
     assert status(key, peer, **headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("peer", "server", "headers", "expected"),
+    [
+        (None, ("/run/pills", None), {"host": "localhost"}, 200),
+        (None, ("/run/pills", None), {"host": "pills.example"}, 403),
+        (None, ("/run/pills", None), {"host": "localhost", "x_forwarded_for": "::1"}, 403),
+        (None, ("/run/pills", None), {"host": "localhost", "sec_fetch_site": "cross-site"}, 403),
+        # As a server makes it out of X-Forwarded-For.
+        ("203.0.113.9", ("/run/pills", None), {"host": "localhost"}, 403),
+        (None, ("127.0.0.1", 8000), {"host": "localhost"}, 403),
+        (None, None, {"host": "localhost"}, 403),
+    ],
+)
+def test_a_unix_socket_without_a_key(
+    peer: str | None, server: Sequence[Any] | None, headers: dict[str, str], expected: int
+) -> None:
+    assert status(None, peer, server=server, **headers) == expected
+
+
+def test_a_client_of_a_unix_socket_is_answered(app: Starlette, tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    server = uvicorn.Server(uvicorn.Config(app, uds=path, lifespan="off", log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        with httpx.Client(transport=httpx.HTTPTransport(uds=path)) as client:
+            assert client.get("http://localhost/version").status_code == 200
+            assert client.get("http://localhost/version", headers={"via": "x"}).status_code == 403
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.mark.parametrize(
@@ -130,12 +194,24 @@ def test_a_key_that_is_not_utf8_is_a_key() -> None:
 def test_every_route_but_health_asks(
     keyed: TestClient, remote: TestClient, method: str, route: str
 ) -> None:
-    assert keyed.request(method, route).status_code == 401
+    refused = keyed.request(method, route)
+    assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
     assert keyed.request(method, route, headers={"X-API-Key": "wrong"}).status_code == 401
     allowed = keyed.request(method, route, headers={"X-API-Key": "right"})
     assert allowed.status_code == (200 if method == "GET" else 415 if route == "/predict" else 422)
     assert remote.request(method, route).status_code == 403
     assert keyed.get("/health").status_code == remote.get("/health").status_code == 200
+
+
+def test_a_slash_at_the_end_is_no_other_route(keyed: TestClient, photo: bytes) -> None:
+    answer = keyed.get("/health/", follow_redirects=False)
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert keyed.get("/version/", follow_redirects=False).status_code == 401
+    headers = {"content-type": "image/png", "authorization": "Bearer right"}
+    assert keyed.post("/predict/", content=photo, headers=headers).status_code == 200
+    counted = keyed.get("/metrics", headers=headers).text
+    assert 'route="/predict",status="200"' in counted
+    assert 'route="/predict/"' not in counted
 
 
 @pytest.mark.parametrize("route", ["/docs", "/redoc", "/openapi.json", "/nothing"])

@@ -13,6 +13,7 @@ import pytest
 
 from pillsnap.pipeline.twostage import Result
 from pillsnap.serve.batching import Batcher
+from pillsnap.serve.refusal import Refusal
 from tests.pipeline.test_twostage import halves
 
 IMAGE = halves(4, 4)
@@ -139,3 +140,12 @@ def test_closing_answers_what_was_submitted() -> None:
     pipeline.let.release(20)
     batcher.close()
     assert all(job.done() and np.size(job.result()) == 1 for job in jobs)
+
+
+def test_a_thread_that_has_ended_is_not_waited_for() -> None:
+    batcher, _, _ = start("a")
+    batcher.require_running()
+    batcher.close()
+    with pytest.raises(Refusal, match="has ended") as caught:
+        batcher.require_running()
+    assert caught.value.status == 503

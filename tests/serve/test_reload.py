@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from starlette.testclient import TestClient
 
 from pillsnap.core.hashes import sha256_file
@@ -292,7 +294,11 @@ def test_only_a_passing_verdict_for_this_file_and_provider_counts(
 
 
 def test_a_report_that_passes_a_file_lets_it_in(
-    served: TestClient, photo: bytes, passed: DemoProject, place: Callable[[str], Path]
+    served: TestClient,
+    photo: bytes,
+    passed: DemoProject,
+    place: Callable[[str], Path],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = place("candidate.onnx")
     unverified(passed.out_dir / "latest_classification.onnx", path)
@@ -307,6 +313,14 @@ def test_a_report_that_passes_a_file_lets_it_in(
     assert after["classification"]["sha256"] != before["classification"]["sha256"]
     assert after["classification"]["verified"] is True
     assert after["detection"] == before["detection"]
+    # What a restart would serve instead is said wherever one looks.
+    latest = (passed.out_dir / "latest_classification.onnx").resolve().name
+    restart = after["classification"]["restart"]
+    assert (restart["file"], restart["same"]) == (latest, False)
+    assert "set CLASSIFICATION_MODEL_PATH to candidate.onnx" in restart["to_keep"]
+    assert served.get("/version").json()["models"] == after
+    assert f"serves until a restart, which would take {latest}" in caplog.text
+    assert str(path) in caplog.text
     (result,) = served.post("/predict", content=photo, headers=IMAGE).json()["results"]
     assert result["models"]["classification"]["sha256"] == after["classification"]["sha256"]
     both = {
@@ -316,6 +330,7 @@ def test_a_report_that_passes_a_file_lets_it_in(
     answer = served.post("/reload", json=both)
     assert answer.status_code == 200, answer.text
     models = answer.json()["models"]
+    assert all(each["restart"]["same"] for each in models.values())
     assert {stage: m["sha256"] for stage, m in models.items()} == {
         stage: m["sha256"] for stage, m in before.items()
     }
@@ -401,3 +416,44 @@ def test_a_verdict_does_not_vouch_for_weights_in_other_files(
     assert result["code"] == "K-000123"
     body["model_path"] = "latest_classification.onnx"
     assert lenient.post("/reload", json=body).status_code == 200
+
+
+def overflowing(good: Path, path: Path) -> None:
+    """A classifier whose logits are NaN for a photo that is nearly white."""
+    model = onnx.load(good)
+    graph = model.graph
+    source, target = graph.input[0].name, graph.output[0].name
+    for node in graph.node:
+        node.output[:] = ["finite" if name == target else name for name in node.output]
+    graph.initializer.append(numpy_helper.from_array(np.float32(0.99), "limit"))
+    graph.node.extend(
+        [
+            helper.make_node("ReduceMean", [source], ["mean"], axes=[1, 2, 3], keepdims=1),
+            helper.make_node("Sub", ["limit", "mean"], ["room"]),
+            helper.make_node("Sqrt", ["room"], ["root"]),
+            helper.make_node("Sub", ["root", "root"], ["nothing"]),
+            helper.make_node("Flatten", ["nothing"], ["column"]),
+            helper.make_node("Add", ["finite", "column"], [target]),
+        ]
+    )
+    onnx.save(model, path)
+
+
+def test_a_photo_that_makes_the_model_overflow_costs_the_others_nothing(
+    lenient: TestClient, passed: DemoProject, place: Callable[[str], Path], photo: bytes
+) -> None:
+    overflowing(passed.out_dir / "latest_classification.onnx", place("overflowing.onnx"))
+    body = {"model_path": "overflowing.onnx", "allow_unverified": True}
+    assert lenient.post("/reload", json=body).status_code == 200
+    file = io.BytesIO()
+    Image.new("RGB", (96, 96), "white").save(file, "PNG")
+    forms = [("i", ("a.png", photo)), ("i", ("white.png", file.getvalue())), ("i", ("c", b"no"))]
+    answer = lenient.post("/predict", files=forms)
+    assert (answer.status_code, answer.json()["unreadable"]) == (200, 2)
+    good, white, unreadable = answer.json()["results"]
+    assert good["code"] == "K-000123"
+    assert white["error"] == "the classification model gave values that are not finite"
+    assert "cannot be read" in unreadable["error"]
+    assert 'pillsnap_images_total{outcome="unanswered"} 1.0' in lenient.get("/metrics").text
+    alone = lenient.post("/predict", content=file.getvalue(), headers=IMAGE)
+    assert (alone.status_code, alone.json()["error"]) == (422, white["error"])

@@ -20,6 +20,9 @@ from pillsnap.compare.records import Columns, Records
 
 Metrics = dict[str, Any]
 
+# Classes, and cases of a kind, that are listed.
+LISTED = 10
+
 # Values that become Python floats at a time.
 _CHUNK = 1 << 16
 

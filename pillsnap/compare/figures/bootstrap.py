@@ -25,7 +25,12 @@ CHUNK_BYTES = 8 * 2**20
 
 
 def bootstrap_map_deltas(
-    reference: Evaluation, candidate: Evaluation, *, seed: int, resamples: int = 1000
+    reference: Evaluation,
+    candidate: Evaluation,
+    *,
+    seed: int,
+    resamples: int = 1000,
+    images: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
     """Differences in mAP, candidate minus reference, on images drawn with replacement.
 
@@ -39,6 +44,8 @@ def bootstrap_map_deltas(
         seed: not negative.
         resamples: how many draws. Fewer, but not below FEWEST_RESAMPLES, where they would take
             more than MOST_WORK: from about 20,000 boxes of both sides together.
+        images: int64 [N], which distinct image each of them is, as of number_images: copies are
+            drawn together, as one. None where there are none.
 
     Returns:
         float64 [B, 2], mAP@0.5 and mAP@0.5:0.95 by draw; nan for a draw without a labelled box.
@@ -54,18 +61,22 @@ def bootstrap_map_deltas(
     random = np.random.Generator(np.random.PCG64(seed))
     deltas = np.empty((resamples, 2))
     step = _chunk(reference.images, both)
+    if images is None:
+        images = np.arange(reference.images)
+    distinct = int(images.max()) + 1
     for start in range(0, resamples, step):
         chunk = deltas[start : start + step]
-        chunk[:] = _deltas(reference, candidate, _draw(random, reference.images, len(chunk)))
+        drawn = _draw(random, distinct, len(chunk))
+        chunk[:] = _deltas(reference, candidate, drawn.take(images, axis=1))
     return deltas
 
 
 def upper_bounds(deltas: NDArray[np.float64]) -> tuple[float | None, float | None]:
-    """What the absolute difference in mAP does not exceed, one-sided, at 95 % confidence.
+    """What the loss of mAP does not exceed, one-sided, at 95 % confidence; 0 where it is a gain.
 
-    The 0.95 quantile of the resampled absolute differences; draws without a labelled box are left
-    out. A resample holds nothing that the images do not: where both sides agree on all of them the
-    bound is 0, which says nothing of images unlike these.
+    The 0.95 quantile of the resampled losses, reference minus candidate; draws without a labelled
+    box are left out. A resample holds nothing that the images do not: where both sides agree on all
+    of them the bound is 0, which says nothing of images unlike these.
 
     Args:
         deltas: float64 [B, 2], as from bootstrap_map_deltas.
@@ -73,30 +84,40 @@ def upper_bounds(deltas: NDArray[np.float64]) -> tuple[float | None, float | Non
     Returns:
         Bounds for mAP@0.5 and mAP@0.5:0.95; None where no draw has a labelled box.
     """
-    first, second = (_upper_bound(np.abs(column[~np.isnan(column)])) for column in deltas.T)
+    first, second = (_upper_bound(-column[~np.isnan(column)]) for column in deltas.T)
     return first, second
 
 
-def upper_map(evaluation: Evaluation, *, seed: int) -> float | None:
+def upper_map(evaluation: Evaluation, *, images: NDArray[np.int64], seed: int) -> float | None:
     """What mAP@0.5:0.95 of a model is at most, one-sided, at 95 % confidence; None where too few
     images are labelled to say so.
 
-    The 0.95 quantile over resampled images, as mAP more than that of a model which finds nothing.
+    The 0.95 quantile over resampled images, as the loss of a model which finds nothing.
+
+    Args:
+        images: see bootstrap_map_deltas.
     """
-    labelled = {image for ranking in evaluation.rankings for image in ranking.labelled.tolist()}
-    if len(labelled) < FEWEST_IMAGES:
+    if count_labelled(evaluation, images) < FEWEST_IMAGES:
         return None
     blind = tuple(
         Ranking(ranking.scores[:0], ranking.images[:0], ranking.matched[:, :0], ranking.labelled)
         for ranking in evaluation.rankings
     )
     nothing = Evaluation(evaluation.images, blind)
-    return upper_bounds(bootstrap_map_deltas(nothing, evaluation, seed=seed))[1]
+    deltas = bootstrap_map_deltas(evaluation, nothing, seed=seed, images=images)
+    return upper_bounds(deltas)[1]
 
 
-def _upper_bound(sizes: NDArray[np.float64]) -> float | None:
+def count_labelled(evaluation: Evaluation, images: NDArray[np.int64]) -> int:
+    """How many distinct images have a labelled box."""
+    return len({image for each in evaluation.rankings for image in images[each.labelled].tolist()})
+
+
+def _upper_bound(losses: NDArray[np.float64]) -> float | None:
+    if not len(losses):
+        return None
     # One of the values, not one between them: the least that 95 % of them do not exceed.
-    return float(np.quantile(sizes, CONFIDENCE, method="inverted_cdf")) if len(sizes) else None
+    return max(0.0, float(np.quantile(losses, CONFIDENCE, method="inverted_cdf")))
 
 
 def _same_labels(a: Evaluation, b: Evaluation) -> bool:

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.compare import noise
+from pillsnap.compare.certify import upper_bound
 from pillsnap.compare.figures import (
+    LISTED,
     Figures,
     Metrics,
     ids_of,
@@ -21,13 +23,11 @@ from pillsnap.compare.figures import (
     total,
     worst_samples,
 )
+from pillsnap.compare.figures.copies import count_images, label_conflicts, number_images
 from pillsnap.compare.records import Columns
 
 # A reference that guesses right this often by chance alone shows nothing of the trained model.
 CHANCE = 0.05
-
-# Classes, and boundary cases of a kind, that are listed.
-LISTED = 10
 
 
 def classification_figures(
@@ -43,6 +43,7 @@ def classification_figures(
 
     The top-1 flips that count against the tolerance leave out near ties of the reference (top-1
     minus top-2 probability within the drift limit of 1e-4), which flip in healthy exports too.
+    What the samples prove goes by the distinct images among them.
     """
     ref_finite, cand_finite = columns["ref_finite"], columns["cand_finite"]
     finite = ref_finite & cand_finite
@@ -52,7 +53,8 @@ def classification_figures(
 
     flipped = good("ref_top1") != good("cand_top1")
     near_tie = flipped & (good("ref_margin") <= noise.PROBABILITY)
-    judged, count = int((flipped & ~near_tie).sum()), int(finite.sum())
+    against = flipped & ~near_tie
+    judged, count = int(against.sum()), int(finite.sum())
     flips = int(flipped.sum())
     label = good("label")
     correct, candidate_correct = (
@@ -65,6 +67,7 @@ def classification_figures(
     error_max, error_sample = _largest(columns, "prob_err_max", rows)
     metrics = {
         "samples": len(finite),
+        **_distinct(columns, finite, against),
         # Where the reference is not finite either, it is the reference that has no signal.
         "non_finite": int((ref_finite & ~cand_finite).sum()),
         "mse_mean": mean(mse),
@@ -89,11 +92,11 @@ def classification_figures(
         "reference_top1": correct / asked if asked else None,
         "candidate_top1": candidate_correct / asked if asked else None,
     }
+    metrics["reference_top1_by_chance"] = _by_chance(metrics, num_classes)
     drift = np.where(finite, columns["prob_err_max"], np.inf)
     return Figures(
         metrics,
-        not_finite(columns)
-        or (_untrained(columns, num_classes, correct, asked) if population else None),
+        not_finite(columns) or (_untrained(columns, num_classes, metrics) if population else None),
         worst_samples(columns, drift),
     )
 
@@ -161,7 +164,27 @@ def _boundary_cases(
     return [dict(zip([*names, "flipped"], case, strict=True)) for case in cases]
 
 
-def _untrained(columns: Columns, num_classes: int, correct: int, asked: int) -> str | None:
+def _distinct(columns: Columns, finite: NDArray[np.bool_], against: NDArray[np.bool_]) -> Metrics:
+    """How many images the samples are of; `against` is of the finite ones."""
+    images, label = number_images(columns), columns["label"]
+    return {
+        "distinct_samples": count_images(images),
+        **label_conflicts(columns, images, label),
+        "top1_distinct_flips": count_images(images[finite][against]),
+        "top1_distinct_samples": count_images(images[finite]),
+        "labelled_distinct_samples": count_images(images[finite & (label >= 0)]),
+    }
+
+
+def _by_chance(metrics: Metrics, num_classes: int) -> float | None:
+    """How likely guessing is right as often on as many distinct images; None without labels."""
+    if metrics["reference_top1"] is None:
+        return None
+    distinct = metrics["labelled_distinct_samples"]
+    return binomial_tail(round(metrics["reference_top1"] * distinct), distinct, 1 / num_classes)
+
+
+def _untrained(columns: Columns, num_classes: int, metrics: Metrics) -> str | None:
     """Why this reference shows nothing: an untrained model would pass any comparison."""
     label = columns["label"]
     classes = len(np.unique(label[label >= 0]))
@@ -175,11 +198,18 @@ def _untrained(columns: Columns, num_classes: int, correct: int, asked: int) -> 
             f"the reference's probabilities are near uniform: median top-1 {median:.2g}, "
             f"chance {chance:.2g}: is it trained?"
         )
-    if asked and binomial_tail(correct, asked, chance) > CHANCE:
+    top1, by_chance = metrics["reference_top1"], metrics["reference_top1_by_chance"]
+    # One that is right on all of a few is no guess, and by_chance says what that proves.
+    if by_chance is not None and by_chance > CHANCE and top1 < 1:
+        asked, distinct = metrics["labelled_samples"], metrics["labelled_distinct_samples"]
+        most = upper_bound(round(top1 * distinct), distinct)
+        # Where it may as well be a good one, the sample is to blame.
+        few = most is not None and most > (1 + chance) / 2
         return (
-            f"the reference is right on {correct} of {asked} samples, no better than guessing "
-            f"among {num_classes} classes: do class_map, mean, std and the checkpoint belong "
-            "together?"
+            f"the reference is right on {round(top1 * asked)} of {asked} samples, no better than "
+            f"guessing among {num_classes} classes: "
+            + ("these are too few to tell, verify more samples; " if few else "")
+            + "do class_map, mean, std and the checkpoint belong together?"
         )
     return None
 

@@ -7,17 +7,32 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pillsnap.compare import noise
 from pillsnap.compare.figures import Figures, largest, mean, not_finite, quantile, worst_samples
-from pillsnap.compare.figures.bootstrap import bootstrap_map_deltas, upper_bounds, upper_map
+from pillsnap.compare.figures.bootstrap import (
+    FEWEST_IMAGES,
+    bootstrap_map_deltas,
+    count_labelled,
+    upper_bounds,
+    upper_map,
+)
 from pillsnap.compare.figures.coco import evaluate
+from pillsnap.compare.figures.copies import (
+    count_images,
+    have_copies,
+    label_conflicts,
+    number_images,
+)
 from pillsnap.compare.figures.ranking import MeanAP
-from pillsnap.compare.records import Columns, unragged
+from pillsnap.compare.records import Array, Columns, unragged
 
 # Below this mAP@0.5 the reference finds next to nothing that is labelled. Random weights had up to
 # 0.0495, by one lucky box in eight images.
 MAP_FLOOR = 0.05
+
+NO_LABELLED_BOX = "no labelled box in these images"
 
 
 def detection_figures(
@@ -39,16 +54,24 @@ def detection_figures(
 
     Rates of boxes that one side lacks are unmatched boxes over all boxes of that side; the figure
     that is judged, `unmatched_rate`, is unmatched boxes of both over boxes of both. IoU delta of a
-    matched pair is 1 - IoU.
+    matched pair is 1 - IoU. What the samples prove goes by the distinct images among them.
     """
     finite = columns["ref_finite"] & columns["cand_finite"]
-    ref_count, cand_count = (int(columns[f"{side}_boxes_count"].sum()) for side in ("ref", "cand"))
+    ref_boxes, cand_boxes = (columns[f"{side}_boxes_count"] for side in ("ref", "cand"))
+    ref_count, cand_count = int(ref_boxes.sum()), int(cand_boxes.sum())
+    images = number_images(columns)
+    firsts = np.unique(images, return_index=True)[1]
+    distinct_boxes = int((ref_boxes + cand_boxes)[firsts].sum())
+    distinct_pairs = int(columns["pairs_count"][firsts].sum())
     iou_delta, conf_delta = columns["pairs"].T
     pairs, both = len(iou_delta), ref_count + cand_count
     box_err, score_err = columns["box_err_px"], columns["score_err"]
-    maps, reason = _mean_ap(columns, max_detections, seed, bound_reference)
+    truth = unragged(columns, "truth")
+    maps, reason = _mean_ap(columns, truth, images, max_detections, seed, bound_reference)
     metrics: dict[str, Any] = {
         "samples": len(finite),
+        "distinct_samples": count_images(images),
+        **label_conflicts(columns, images, _number_labels(truth, columns["labelled"], images)),
         # Where the reference is not finite either, it is the reference that has no signal.
         "non_finite": int((columns["ref_finite"] & ~columns["cand_finite"]).sum()),
         "raw_box_err_px": largest(box_err[finite]),
@@ -72,6 +95,13 @@ def detection_figures(
         "reference_only_rate": (ref_count - pairs) / ref_count if ref_count else None,
         "candidate_only_rate": (cand_count - pairs) / cand_count if cand_count else None,
         "unmatched_rate": (both - 2 * pairs) / both if both else None,
+        "distinct_boxes": distinct_boxes,
+        "distinct_unmatched": distinct_boxes - 2 * distinct_pairs,
+        # NMS drops what is beyond, on both sides: it is neither compared nor found.
+        "images_at_max_detections": int(
+            (np.maximum(ref_boxes, cand_boxes) >= max_detections).sum()
+        ),
+        "labels_above_max_detections": sum(max(0, len(boxes) - max_detections) for boxes in truth),
         "iou_delta_p50": quantile(iou_delta, 0.5),
         "iou_delta_p95": quantile(iou_delta, 0.95),
         "iou_delta_max": largest(iou_delta),
@@ -82,13 +112,18 @@ def detection_figures(
     }
     in_noise = np.maximum(box_err / noise.BOX_PX, score_err / noise.SCORE)
     drift = np.where(finite, in_noise.max(axis=1), np.inf)
-    no_signal = not_finite(columns) or _no_signal(ref_count, maps)
+    no_signal = not_finite(columns) or _no_signal(ref_count, maps, reason)
     return Figures(metrics, no_signal, worst_samples(columns, drift))
 
 
 @dataclass(frozen=True)
 class _Maps:
-    """mAP of both engines on the labelled images, and how far its loss is certain."""
+    """mAP of both engines on the labelled images, and how far its loss is certain.
+
+    Attributes:
+        images, distinct, with_boxes: how many are labelled; of them, distinct ones; and of those,
+            with a labelled box.
+    """
 
     reference: MeanAP
     candidate: MeanAP
@@ -96,10 +131,17 @@ class _Maps:
     reference_upper: float | None
     resamples: int
     images: int
+    distinct: int
+    with_boxes: int
 
 
 def _mean_ap(
-    columns: Columns, max_detections: int, seed: int, bound_reference: bool
+    columns: Columns,
+    truth: list[Array],
+    images: NDArray[np.int64],
+    max_detections: int,
+    seed: int,
+    bound_reference: bool,
 ) -> tuple[_Maps | None, str | None]:
     """mAP of reference and candidate on the labelled images, or the reason why there is none."""
     labelled = np.flatnonzero(columns["labelled"])
@@ -107,20 +149,23 @@ def _mean_ap(
         return None, "no labels"
     truth, ref, cand = (
         [boxes[index] for index in labelled]
-        for boxes in (unragged(columns, name) for name in ("truth", "ref_boxes", "cand_boxes"))
+        for boxes in (truth, unragged(columns, "ref_boxes"), unragged(columns, "cand_boxes"))
     )
+    images = np.unique(images[labelled], return_inverse=True)[1]
     reference = evaluate(truth, ref, max_detections=max_detections)
     candidate = evaluate(truth, cand, max_detections=max_detections)
     if reference is None or candidate is None:
-        return None, "no labelled box in these images"
-    deltas = bootstrap_map_deltas(reference, candidate, seed=seed)
+        return None, NO_LABELLED_BOX
+    deltas = bootstrap_map_deltas(reference, candidate, seed=seed, images=images)
     return _Maps(
         reference.mean_ap(),
         candidate.mean_ap(),
         upper_bounds(deltas),
-        upper_map(reference, seed=seed) if bound_reference else None,
+        upper_map(reference, images=images, seed=seed) if bound_reference else None,
         len(deltas),
         len(labelled),
+        count_images(images),
+        count_labelled(reference, images),
     ), None
 
 
@@ -137,17 +182,33 @@ def _map_metrics(maps: _Maps | None) -> dict[str, float | int | None]:
         **metrics,
         "reference_map_0_5_0_95_upper": None if maps is None else maps.reference_upper,
         "map_images": 0 if maps is None else maps.images,
+        "map_distinct_images": 0 if maps is None else maps.distinct,
         "map_resamples": 0 if maps is None else maps.resamples,
     }
 
 
-def _no_signal(ref_count: int, maps: _Maps | None) -> str | None:
+def _no_signal(ref_count: int, maps: _Maps | None, reason: str | None) -> str | None:
     """Why this reference shows nothing: an untrained model would pass any comparison."""
     if maps is not None and maps.reference.map_0_5 < MAP_FLOOR:
+        few = f"{maps.with_boxes} with boxes are too few to tell, verify more images; "
         return (
-            f"the reference's mAP@0.5 on labelled images is {maps.reference.map_0_5:.3g}: is it "
-            "trained, and do labels, classes and conf_threshold belong to it?"
+            f"the reference's mAP@0.5 on labelled images is {maps.reference.map_0_5:.3g}: "
+            + (few if maps.with_boxes < FEWEST_IMAGES else "")
+            + "is it trained, and do labels, classes and conf_threshold belong to it?"
         )
     if ref_count == 0:
-        return "the reference finds no box in any image: nothing to compare"
+        why = f" ({reason}: verify some with boxes)" if reason == NO_LABELLED_BOX else ""
+        return f"the reference finds no box in any image: nothing to compare{why}"
     return None
+
+
+def _number_labels(
+    truth: list[Array], labelled: NDArray[np.bool_], images: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """int64 [N], equal where copies have the same boxes in any order; -1 elsewhere."""
+    numbers: dict[bytes, int] = {}
+    labels = np.full(len(truth), -1)
+    for row in np.flatnonzero(labelled & have_copies(images)):
+        boxes = truth[row]
+        labels[row] = numbers.setdefault(boxes[np.lexsort(boxes.T)].tobytes(), len(numbers))
+    return labels

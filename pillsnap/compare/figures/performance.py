@@ -36,10 +36,12 @@ def performance_figures(
     size = max((images for images, _ in runs), default=None)
     batches = [seconds for images, seconds in runs if images == size]
     per_image = math.fsum(batches) / (len(batches) * size) if size else None
-    timed = next((t for t in timings if t["reference_s"]), None)
+    timed = next((t for t in timings if t.get("reference_s")), None)
     reference = None if timed is None else timed["reference_s"]
     speedup = reference / per_image if reference and per_image else None
-    alone = next((t["alone"] for t in timings if t["alone"]), None) or {"seconds": []}
+    alone = _first(timings, "alone") or {"seconds": []}
+    float32 = _first(timings, "float32_alone") or {"seconds": []}
+    both = alone["seconds"] and float32["seconds"]
     return {
         "contended": contended,
         "batch_size": size,
@@ -47,14 +49,25 @@ def performance_figures(
         "images_per_s": _inverse(per_image),
         **_latency("batch_latency", batches),
         "single_runs": len(alone["seconds"]),
+        "single_problem": alone.get("problem"),
         **_latency("latency", alone["seconds"]),
         "torch_images_per_s": _inverse(reference),
         "torch_remembered": None if timed is None else timed["reference_remembered"],
         "speedup_over_torch": speedup,
+        "speedup_over_fp32": _median(float32) / _median(alone) if both else None,
+        "fp32_compared": "alone" if both else None,
         "peak_memory_mib": alone.get("peak_memory_mib"),
         "peak_gpu_memory_mib": alone.get("peak_gpu_memory_mib"),
         "model_size_mib": None if size_bytes is None else round(size_bytes / 2**20, 3),
     }
+
+
+def _first(timings: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any] | None:
+    return next((timing[name] for timing in timings if timing.get(name)), None)
+
+
+def _median(alone: Mapping[str, Any]) -> float:
+    return float(np.median(alone["seconds"]))
 
 
 def _inverse(seconds: float | None) -> float | None:

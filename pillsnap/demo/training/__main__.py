@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
 
+from pillsnap.core.cpus import usable_cpus
 from pillsnap.demo.dataset import write_validation
 from pillsnap.demo.training.classifier import train_classifier
 from pillsnap.demo.training.detector import keep_offline, train_detector
@@ -62,7 +62,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="folder for the checkpoints and figures.json (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, default=usable_cpus())
     parser.add_argument(
         "--measure-only", action="store_true", help="measure the checkpoints in --out as they are"
     )

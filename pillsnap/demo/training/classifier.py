@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from pillsnap.core.cpus import usable_cpus
 from pillsnap.demo.drugs import DRUGS
 from pillsnap.demo.render import render_crop, render_single
 from pillsnap.demo.training.checkpoint import write_checkpoint
@@ -107,7 +107,7 @@ def _training_images() -> tuple[torch.Tensor, torch.Tensor]:
         photos += [render_crop(drug_index, n, split="train") for n in range(half)]
         return torch.stack([transform(photo) for photo in photos])
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(4, usable_cpus())) as pool:
         drawn = list(pool.map(draw, range(len(DRUGS))))
     return torch.cat(drawn), torch.arange(len(DRUGS)).repeat_interleave(IMAGES_PER_DRUG)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from pillsnap.engines.onnxruntime.providers import require_loadable
+from pillsnap.engines.onnxruntime.precision import read_precision
+from pillsnap.engines.onnxruntime.providers import TENSORRT, require_loadable
 from pillsnap.engines.onnxruntime.sessions import Session, open_session
 from pillsnap.engines.protocol import Batch, FindFile, Request
 from pillsnap.engines.timing import Alone, OnnxAlone
@@ -15,10 +18,16 @@ class OnnxEngine:
 
     Args:
         alone: how to run the same in a process of its own.
+
+    Attributes:
+        input_shape: see RunsAtOtherSizes.
     """
 
     def __init__(self, session: Session, alone: OnnxAlone | None = None) -> None:
         self.info: dict[str, Any] = session.facts()
+        # TensorRT builds an engine for every shape, which takes minutes.
+        builds = TENSORRT in self.info["providers"]
+        self.input_shape = None if builds else tuple(session.ort.get_inputs()[0].shape)
         self._alone = alone
         self._session = session
 
@@ -28,6 +37,11 @@ class OnnxEngine:
     def alone(self, image: Batch) -> Alone | None:
         return None if self._alone is None else self._alone.measure(image)
 
+    def alone_in_float32(self, model: Path, image: Batch) -> Alone | None:
+        if self._alone is None:
+            return None
+        return replace(self._alone, model=model, precision="fp32").measure(image)
+
 
 def open_candidate(request: Request, file: FindFile) -> OnnxEngine:
     """`--engine onnx` and `--engine tensorrt`; errors are require_loadable's and open_session's."""
@@ -35,5 +49,8 @@ def open_candidate(request: Request, file: FindFile) -> OnnxEngine:
     require_loadable(cell.provider, runtime)
     model = file()
     how = (cell.provider, request.threads, runtime, cell.precision)
-    session = open_session(model.content(), *how, where=model.path)
-    return OnnxEngine(session, alone=OnnxAlone(model.path, *how))
+    content = model.content()
+    session = open_session(content, *how, where=model.path)
+    engine = OnnxEngine(session, alone=OnnxAlone(model.path, *how))
+    engine.info["precision"] = read_precision(content, session.options)
+    return engine

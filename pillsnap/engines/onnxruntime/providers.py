@@ -20,10 +20,13 @@ CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 NAMES = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
 INSTALL = {
-    "cuda": "needs an NVIDIA driver, CUDA 13 and cuDNN 9: pip install onnxruntime-gpu torch",
+    "cuda": (
+        "needs an NVIDIA driver, CUDA 13 and cuDNN 9: "
+        "pip uninstall onnxruntime, pip install 'pillsnap[gpu]'"
+    ),
     "tensorrt": (
         "needs an NVIDIA driver, CUDA 13 and TensorRT 10.x (11 does not fit): "
-        "pip install onnxruntime-gpu torch 'tensorrt-cu13>=10,<11'"
+        "pip uninstall onnxruntime, pip install 'pillsnap[gpu]' 'tensorrt-cu13>=10,<11'"
     ),
 }
 

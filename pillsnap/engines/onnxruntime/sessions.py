@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.config.runtime import Runtime
+from pillsnap.core.alternatives import ONNXRUNTIME
 from pillsnap.core.errors import EngineError, first_line
 from pillsnap.engines.onnxruntime.libraries import preload
 from pillsnap.engines.onnxruntime.placement import Placement, read_placement, require_all_compute
@@ -75,8 +76,9 @@ def open_session(
         where: the file behind a content, for the error.
 
     Raises:
-        EngineError: the model cannot be loaded, or does not run as asked.
+        EngineError: the model cannot be loaded, or does not run as asked; as ONNXRUNTIME.require.
     """
+    ONNXRUNTIME.require()
     import onnxruntime as ort
 
     runtime = runtime or Runtime()

@@ -88,19 +88,22 @@ def create_backbone(settings: Classification, size: int | None = None) -> torch.
     """
     import timm
 
-    sized = {} if size is None else {"img_size": size}
+    options: dict[str, Any] = {} if size is None else {"img_size": size}
+    if settings.global_pool is not None:
+        options["global_pool"] = settings.global_pool
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # renamed models still work
             module: torch.nn.Module = timm.create_model(
-                settings.backbone, pretrained=False, num_classes=settings.num_classes, **sized
+                settings.backbone, pretrained=False, num_classes=settings.num_classes, **options
             )
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        at = f" at {size} x {size}" if sized else ""
+        at = "" if size is None else f" at {size} x {size}"
+        pool = f", global pooling {settings.global_pool}" if settings.global_pool else ""
         raise CheckpointError(
             f"timm cannot build this backbone as a classifier{at}",
             where=_WHERE,
-            got=f"{settings.backbone}: {error}",
+            got=f"{settings.backbone}{pool}: {error}",
         ) from error
     return module
 

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
+from pillsnap.core.alternatives import OPENCV
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
+from pillsnap.engines.torch.agreement import require_agreement
 from pillsnap.engines.torch.backbones import data_config
 from pillsnap.engines.torch.safe_load import LoadedModel
+from pillsnap.engines.torch.tensorfile import SUFFIX
 from pillsnap.engines.torch.timm_models import load_classifier
 from pillsnap.engines.torch.yolo import load_detector, require_size
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
@@ -25,7 +28,7 @@ __all__ = [
     "build_classification_model",
     "build_detection_model",
     "build_model",
-    "checkpoint_path",
+    "checkpoint_paths",
     "count_params",
     "find_best_checkpoint",
     "letterbox_transform",
@@ -33,6 +36,9 @@ __all__ = [
     "resolve_classify_transform",
     "stage_transform",
 ]
+
+
+_SUFFIXES = (".pt", SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -54,30 +60,43 @@ class Network:
 
 
 def list_checkpoints(exp_dir: Path) -> list[Path]:
-    """All .pt files in exp_dir/checkpoints, sorted by name; none when the folder is missing."""
-    return sorted(path for path in (exp_dir / "checkpoints").glob("*.pt") if path.is_file())
+    """All checkpoints in exp_dir/checkpoints, sorted by name; none when the folder is missing."""
+    files = [path for kind in _SUFFIXES for path in (exp_dir / "checkpoints").glob(f"*{kind}")]
+    return sorted(path for path in files if path.is_file())
 
 
-def checkpoint_path(exp_dir: Path, stage: str) -> Path:
-    """Where the checkpoint of a stage belongs."""
-    return exp_dir / "checkpoints" / f"{stage}_best.pt"
+def checkpoint_paths(exp_dir: Path, stage: str) -> list[Path]:
+    """Where the checkpoint of a stage belongs: under one of these names."""
+    return [exp_dir / "checkpoints" / f"{stage}_best{suffix}" for suffix in _SUFFIXES]
 
 
 def find_best_checkpoint(exp_dir: Path, stage: str) -> Path:
-    """exp_dir/checkpoints/<stage>_best.pt.
+    """exp_dir/checkpoints/<stage>_best.pt, or .safetensors.
 
     Raises:
         MissingCheckpoint: it is not there; names the path and what lies beside it.
+        CheckpointError: both are there.
     """
-    path = checkpoint_path(exp_dir, stage)
-    if path.exists():
-        return path
+    paths = checkpoint_paths(exp_dir, stage)
+    found = [path for path in paths if path.exists()]
+    if len(found) > 1:
+        # Copying changes which is the newest, so none can stand for the other.
+        raise CheckpointError(
+            f"there are two {stage} checkpoints",
+            where=exp_dir / "checkpoints",
+            got=" and ".join(path.name for path in found),
+            expected="one of them",
+            hint="move the other away",
+        )
+    if found:
+        return found[0]
     beside = ", ".join(other.name for other in list_checkpoints(exp_dir)[:8])
     raise MissingCheckpoint(
         f"there is no {stage} checkpoint",
-        where=path,
+        where=paths[0],
         got=f"beside it: {beside}" if beside else None,
-        hint=f"put the trained {stage} model there, or change paths.exp_dir",
+        hint=f"put the trained {stage} model there, as {' or '.join(path.name for path in paths)}, "
+        "or change paths.exp_dir",
     )
 
 
@@ -86,12 +105,18 @@ def build_detection_model(config: Config, ckpt: Path) -> LoadedModel:
     loaded = load_detector(config.detection, ckpt)
     _, _, height, width = config.export.input_shape.detection
     require_size(height, width, max(loaded.strides))
+    require_agreement(config, DETECTION, loaded.origin.said, letterbox_transform(config), ckpt)
     return loaded
 
 
 def build_classification_model(config: Config, ckpt: Path) -> LoadedModel:
-    """The classifier in `ckpt`; see LoadedModel, and load_classifier for the errors."""
-    return load_classifier(config.classification, ckpt, config.export.input_shape.classification[2])
+    """The classifier in `ckpt`; see LoadedModel; errors are load_classifier's,
+    resolve_classify_transform's and require_agreement's."""
+    size = config.export.input_shape.classification[2]
+    loaded = load_classifier(config.classification, ckpt, size)
+    transform = resolve_classify_transform(config)
+    require_agreement(config, CLASSIFICATION, loaded.origin.said, transform, ckpt)
+    return loaded
 
 
 def build_model(config: Config, stage: str, ckpt: Path) -> LoadedModel:
@@ -143,7 +168,12 @@ def resolve_classify_transform(config: Config) -> ClassifyTransform:
 
 
 def letterbox_transform(config: Config) -> LetterboxTransform:
-    """The detector's preprocessing: into export.input_shape.detection."""
+    """The detector's preprocessing: into export.input_shape.detection; it needs OpenCV.
+
+    Raises:
+        EngineError: as OPENCV.require.
+    """
+    OPENCV.require()
     _, _, height, width = config.export.input_shape.detection
     return LetterboxTransform(height, width)
 

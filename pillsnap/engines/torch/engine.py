@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hardware import cpu_name, gpu_name
@@ -16,12 +14,19 @@ from pillsnap.core.hashes import sha256_file, sha256_json
 from pillsnap.engines.protocol import Batch, Engine, Reference, Request, Transform
 from pillsnap.engines.registry import package_versions
 from pillsnap.engines.timing import Alone, time_here
+from pillsnap.engines.torch.agreement import choice_in_words, origin_notes
 from pillsnap.engines.torch.checkpoints import (
     NETWORKS,
     build_model,
     count_params,
     find_best_checkpoint,
     stage_transform,
+)
+from pillsnap.engines.torch.description import (
+    Stored,
+    describe,
+    is_description,
+    read_description,
 )
 from pillsnap.engines.torch.model import TorchEngine
 from pillsnap.pipeline import images, preprocess, transforms
@@ -84,42 +89,26 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
         threads=request.threads,
     )
 
-    def describe() -> Batch:
-        loaded = engine.loaded
-        recorded = loaded.recorded or 0.0
-        return np.array([count_params(loaded.module), recorded, *loaded.strides], np.float64)
+    def compute() -> Stored:
+        return describe(engine.loaded, count_params(engine.loaded.module))
 
-    def name_classes() -> NDArray[np.uint8]:
-        names = json.dumps(engine.loaded.class_names).encode()
-        return np.frombuffer(names, np.uint8)
-
-    if request.cache is None:
-        about, names = describe(), name_classes()
-    else:
-        about = request.cache.get_or_compute(sha256_json(["about", key]), describe, _is_about)
-        names = request.cache.get_or_compute(
-            sha256_json(["class names", key]), name_classes, _are_names
+    stored = (
+        compute()
+        if request.cache is None
+        else request.cache.get_or_compute(
+            sha256_json(["description", key]), compute, is_description
         )
-    engine.info["params_million"] = float(about[0])
-    engine.info["recorded"] = float(about[1]) or None
-    strides = tuple(int(stride) for stride in about[2:])
-    class_names = tuple(json.loads(names.tobytes()))
-    return Reference(engine, transform, strides, key, engine.run_exact, class_names)
-
-
-def _is_about(found: Batch) -> bool:
-    """Whether an array can be a number of parameters, a recorded figure and the strides."""
-    whole = found.ndim == 1 and found.size > 1 and np.isfinite(found).all()
-    return bool(whole and (found[:2] >= 0).all() and (found[2:] >= 1).all())
-
-
-def _are_names(found: NDArray[Any]) -> bool:
-    """Whether an array can be a JSON list of texts."""
-    try:
-        names = json.loads(found.tobytes())
-    except ValueError:
-        return False
-    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+    )
+    about = read_description(stored)
+    origin = about.origin
+    engine.info |= {
+        "params_million": about.params_million,
+        "recorded": about.recorded,
+        "checkpoint_entry": origin.entry,
+        "checkpoint_choice": choice_in_words(stage, origin),
+        "notes": origin_notes(config, stage, origin, transform),
+    }
+    return Reference(engine, transform, about.strides, key, engine.run_exact, about.class_names)
 
 
 def _key(request: Request, checkpoint: str, transform: Transform, device: str) -> str:

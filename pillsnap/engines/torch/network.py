@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillsnap.core.errors import CheckpointError
 from pillsnap.core.printable import printable
+from pillsnap.engines.torch.leftovers import COUNTERS
 from pillsnap.engines.torch.torchfile import StandIn
 
 if TYPE_CHECKING:
@@ -149,12 +150,13 @@ def _require_tree(model: torch.nn.Module, path: Path) -> None:
                 got=printable(f"{name}: {layer.name}", 200),
                 expected="layers of this version of ultralytics and of torch.nn",
                 hint="train with task=detect and ultralytics' own layers; the gate cannot verify "
-                "a detector of other ones",
+                "a detector of other ones, nor of layers that only a later ultralytics has",
             )
         held = vars(layer)
         if "_modules" not in held:
             raise _odd(path, f"layer {name}", "a layer without a state", "its weights")
-        bare = not held["_modules"] and not held["_parameters"] and not held["_buffers"]
+        buffers = {*held["_buffers"]} - COUNTERS
+        bare = not held["_modules"] and not held["_parameters"] and not buffers
         if id(layer) in seen and not bare:  # an activation may serve many layers
             raise _odd(path, f"layer {name}", "also at another place", "one place")
         seen.add(id(layer))

@@ -13,7 +13,10 @@ def raw_boxes(model: Any) -> torch.nn.Module:
     import torch
 
     head = model.model[-1]
-    head.end2end = False
+    try:
+        head.end2end = False
+    except AttributeError:  # ultralytics 8.4.0 to 8.4.7 go by whether it has the branch
+        head._modules.pop("one2one_cv2", None)
     head.export = False
     # Otherwise anchors are cached by shape, and a checkpoint may bring those of its training.
     head.dynamic = True

@@ -1,19 +1,57 @@
-"""What stands in a .pt file: loaded modules, and why a file is refused."""
+"""What stands in a checkpoint: loaded modules, and why a file is refused."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
-from pillsnap.engines.torch.torchfile import Unreadable, pickled_names, require_container
+from pillsnap.core.placeholders import read_placeholder
+from pillsnap.engines.torch.tensorfile import (
+    is_safetensors,
+    opens_as_safetensors,
+    read_safetensors,
+    safetensors_names,
+)
+from pillsnap.engines.torch.torchfile import (
+    Unreadable,
+    pickled_names,
+    read_checkpoint,
+    require_container,
+)
+from pillsnap.engines.torch.trainer import Facts
 
 if TYPE_CHECKING:
     import torch
 
 _YOLO_CLASSIFIER = "ultralytics.nn.tasks.ClassificationModel"
+
+
+# Of a Detect layer's branches, behind the number of the layer.
+_YOLO_HEAD = re.compile(r"(^|\.)model\.[0-9]+\.cv[23]\.[0-9]+\.")
+
+KINDS = "a .pt written by torch.save, or a .safetensors"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where in a checkpoint a model comes from, and what else the file says.
+
+    Attributes:
+        entry: the keys that lead to its weights; "" for weights that stand by themselves.
+        entries: of all weights of this network in the file.
+        said: what training was told.
+        notes: what was done to take the weights, in words.
+    """
+
+    entry: str = ""
+    entries: tuple[str, ...] = ()
+    said: Facts = field(default_factory=Facts)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -30,12 +68,14 @@ class LoadedModel:
         class_names: names in the checkpoint by index; () for a classifier.
         recorded: top-1 or, of a detector, mAP@0.5:0.95 that training measured, 0 to 1; None where
             the checkpoint does not say.
+        origin: where in the checkpoint it comes from.
     """
 
     module: torch.nn.Module
     strides: tuple[int, ...] = ()
     class_names: tuple[str, ...] = ()
     recorded: float | None = None
+    origin: Origin = Origin()
 
 
 def require_checkpoint(path: Path) -> None:
@@ -49,10 +89,10 @@ def require_checkpoint(path: Path) -> None:
         raise MissingCheckpoint(
             "there is no checkpoint",
             where=path,
-            hint="put the trained .pt there, or change paths.exp_dir",
+            hint="put the trained .pt or .safetensors there, or change paths.exp_dir",
         )
     if path.is_dir():
-        raise CheckpointError("the checkpoint is a folder", where=path, expected="a .pt file")
+        raise CheckpointError("the checkpoint is a folder", where=path, expected=KINDS)
     if not path.is_file():  # opening a pipe waits for ever
         raise CheckpointError("the checkpoint is no regular file", where=path)
     try:
@@ -64,17 +104,31 @@ def require_checkpoint(path: Path) -> None:
     except Unreadable as error:
         raise CheckpointError(error.what, where=path, got=error.got, hint=error.hint) from error
     if kind is not None:
+        standing = read_placeholder(path)
         raise CheckpointError(
             "this is not a PyTorch checkpoint",
             where=path,
-            got=kind,
-            expected="a .pt file written by torch.save",
-            hint="give the .pt that training saved",
+            got=kind if standing is None else standing.kind,
+            expected=KINDS,
+            hint="give the file that training saved" if standing is None else standing.hint,
         )
 
 
+def read_content(
+    path: Path, layers: Mapping[str, type[torch.nn.Module]], hint: str | None = None
+) -> Any:
+    """What a checkpoint holds, whichever of the two formats it has; see read_checkpoint, whose
+    arguments these are, and read_safetensors."""
+    return (
+        read_safetensors(path)
+        if opens_as_safetensors(path)
+        else read_checkpoint(path, layers, hint)
+    )
+
+
 def checkpoint_stage(path: Path) -> str:
-    """What a .pt is for: detection when it pickles an Ultralytics model, else classification.
+    """What a checkpoint is for: detection when it pickles an Ultralytics model or has the names of
+    one's head, else classification.
 
     Nothing is made of it. A YOLO classifier is a classification checkpoint, though of no use here.
 
@@ -82,6 +136,9 @@ def checkpoint_stage(path: Path) -> str:
         MissingCheckpoint, CheckpointError: as require_checkpoint.
     """
     require_checkpoint(path)
+    if opens_as_safetensors(path):
+        found = any(_YOLO_HEAD.search(name) for name in safetensors_names(path))
+        return DETECTION if found else CLASSIFICATION
     names = pickled_names(path)
     pickled = any(name.startswith("ultralytics.") for name in names)
     return DETECTION if pickled and _YOLO_CLASSIFIER not in names else CLASSIFICATION
@@ -113,12 +170,12 @@ def _foreign_kind(path: Path) -> str | None:
         head = file.read(512)
     if size == 0:
         return "an empty file"
+    if is_safetensors(head):  # before others: a header's length may read PK
+        return None
     if head.startswith(b"PK"):
         return require_container(path)
     if head[0] == 0x80:
         return None  # a pickle, as torch.save wrote before its zip format
-    if int.from_bytes(head[:8], "little") < size and head[8:9] == b"{":
-        return "a safetensors file"
     if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
         return "a text file"
     if head[0] == 0x08 and (b"pytorch" in head or b"onnx" in head.lower()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,23 @@ from pillsnap.engines.torch.backbones import (
     require_architecture,
     require_backbone,
 )
+from pillsnap.engines.torch.fit import find_misfit
+from pillsnap.engines.torch.pooling import settle_pooling
 from pillsnap.engines.torch.recorded import recorded_top1
-from pillsnap.engines.torch.safe_load import LoadedModel, checkpoint_stage, require_finite
-from pillsnap.engines.torch.statedict import COUNTER, KEYS, find_weights
-from pillsnap.engines.torch.torchfile import StandIn, read_checkpoint
+from pillsnap.engines.torch.safe_load import (
+    LoadedModel,
+    Origin,
+    checkpoint_stage,
+    read_content,
+    require_finite,
+)
+from pillsnap.engines.torch.statedict import KEYS, Wanted, Weights, find_weights
+from pillsnap.engines.torch.timm_names import under_current_names
+from pillsnap.engines.torch.torchfile import StandIn
+from pillsnap.engines.torch.trainer import classifier_facts
 
 if TYPE_CHECKING:
     import torch
-
-_SHOWN = 5
 
 _HINT = "if you trust its origin, load it there and save model.state_dict() instead"
 
@@ -33,15 +42,17 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
     """Build the backbone and fill it strictly from a checkpoint.
 
     Args:
-        settings: names the backbone, the class count and the memory format.
-        path: a .pt holding a state dict: bare, or under one of the keys that trainers use.
+        settings: names the backbone, the class count, the pooling, the entry of the checkpoint and
+            the memory format.
+        path: a .pt or .safetensors holding a state dict: bare, or under one of the keys that
+            trainers use.
         size: side of the input in pixels: what a network whose weights are of one size (a ViT) is
             built for if the weights are of it; None, or else, is the backbone's own.
 
     Raises:
         MissingCheckpoint: there is no such file.
         CheckpointError: unknown backbone, unsafe or damaged file, weights that do not fit, or a
-            checkpoint that says it is of another architecture.
+            checkpoint that says it is of another architecture or pooling.
     """
     import torch
 
@@ -53,10 +64,12 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
             hint="was one checkpoint copied over the other?",
         )
     require_backbone(settings.backbone)
-    content = read_checkpoint(path, {}, _HINT)
+    content = read_content(path, {}, _HINT)
     require_architecture(settings, content, path)
-    module, state = _network_and_weights(settings, content, size, path)
-    if state is None:
+    said = classifier_facts(content)
+    settings, notes = settle_pooling(settings, said, path)
+    module, weights = _network_and_weights(settings, content, size, path)
+    if weights is None:
         raise CheckpointError(
             "the checkpoint holds no state dict",
             where=path,
@@ -64,43 +77,40 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
             expected=f"tensors by name, bare or under one of {', '.join(KEYS)}",
             hint=_whole_model(content),
         )
-    _require_fit(settings, module, state, path)
-    module.load_state_dict(state, strict=True)
+    _require_fit(settings, module, weights.state, path)
+    module.load_state_dict(weights.state, strict=True)
     module = module.float().eval()
     require_finite(module, path)
     if settings.channels_last:
         module.to(memory_format=torch.channels_last)
-    return LoadedModel(module, recorded=recorded_top1(content))
+    origin = Origin(weights.entry, weights.entries, said, (*notes, *weights.notes))
+    return LoadedModel(module, recorded=recorded_top1(content), origin=origin)
 
 
 def _network_and_weights(
     settings: Classification, content: object, size: int | None, path: Path
-) -> tuple[torch.nn.Module, dict[str, torch.Tensor] | None]:
+) -> tuple[torch.nn.Module, Weights | None]:
     """The network without weights, at `size` where they are of that, and what is found for it."""
     if size is not None and is_resized(settings.backbone, size):
         with suppress(CheckpointError):  # not to be built so; its own size then says what is wrong
             module = create_backbone(settings, size)
-            state = find_weights(content, module.state_dict(), path)
-            if state is not None and not any(_differences(module, state)):
-                return module, state
+            weights = _weights_of(module, settings, content, path)
+            if weights is not None and not find_misfit(module, weights.state):
+                return module, weights
     module = create_backbone(settings)
-    return module, find_weights(content, module.state_dict(), path)
+    return module, _weights_of(module, settings, content, path)
 
 
-def _differences(
-    module: torch.nn.Module, state: Mapping[str, torch.Tensor]
-) -> tuple[list[str], list[str], list[str]]:
-    """Names that are missing, unexpected, and of another shape."""
-    wanted = module.state_dict()
-    return (
-        [key for key in wanted if key not in state and not key.endswith(COUNTER)],
-        [key for key in state if key not in wanted],
-        [
-            f"{key} {_shape(state[key])} instead of {_shape(wanted[key])}"
-            for key in wanted
-            if key in state and state[key].shape != wanted[key].shape
-        ],
+def _weights_of(
+    module: torch.nn.Module, settings: Classification, content: object, path: Path
+) -> Weights | None:
+    wanted = Wanted(
+        module.state_dict(),
+        settings.checkpoint_entry,
+        "classification.checkpoint_entry",
+        partial(under_current_names, module),
     )
+    return find_weights(content, wanted, path)
 
 
 def _require_fit(
@@ -114,41 +124,47 @@ def _require_fit(
     Raises:
         CheckpointError: missing, unexpected or mismatched tensors.
     """
-    missing, unexpected, mismatched = _differences(module, state)
-    if not (missing or unexpected or mismatched):
+    misfit = find_misfit(module, state)
+    if not misfit:
         return
-    classes = _head_classes(module, state)
-    facts = [
-        _listed("missing", missing),
-        _listed("unexpected", unexpected),
-        _listed("mismatched", mismatched),
-    ]
+    import timm
+
     what = "the checkpoint does not fit the backbone"
-    hint = "set classification.backbone to the one that was trained"
-    if not (missing or unexpected) and _one_size(module):
+    hint = misfit.hint() or (
+        "set classification.backbone to the one that was trained; or is it of another version of "
+        f"timm, or of another library, whose names are not those of timm {timm.__version__}?"
+    )
+    if misfit.same_names and _one_size(module):
         hint = (
             "this backbone's weights are of one image size: set export.input_shape.classification "
             "to the training's, or classification.backbone to the one that was trained"
         )
-    if classes is not None and classes != settings.num_classes and not (missing or unexpected):
+    channels = _side(module, state, "first_conv", 1)
+    if channels is not None and channels != 3:
+        what = f"the checkpoint is of {channels}-channel images, and every engine is fed RGB"
+        hint = "train on RGB images (in_chans 3; a grey photo has three equal channels)"
+    classes = _side(module, state, "classifier", 0)
+    if classes is not None and classes != settings.num_classes and misfit.same_names:
         what = f"head of {classes} classes, config says {settings.num_classes}"
         hint = f"set classification.num_classes: {classes}, or use the right checkpoint"
     raise CheckpointError(
         what,
         where=path,
-        got="; ".join(fact for fact in facts if fact),
+        got=str(misfit),
         expected=f"{settings.backbone} with {settings.num_classes} classes",
         hint=hint,
     )
 
 
-def _head_classes(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> int | None:
-    """Rows of the checkpoint's classifier head, where timm names that layer."""
-    head = _pretrained_config(module).get("classifier")
-    name = f"{head[0] if isinstance(head, (tuple, list)) else head}.weight"
-    if name not in module.state_dict() or name not in state or not state[name].ndim:
+def _side(
+    module: torch.nn.Module, state: Mapping[str, torch.Tensor], role: str, axis: int
+) -> int | None:
+    """A side of the checkpoint's weight of the layer that timm says has a role, where it does."""
+    layer = _pretrained_config(module).get(role)
+    name = f"{layer[0] if isinstance(layer, (tuple, list)) else layer}.weight"
+    if name not in module.state_dict() or name not in state or state[name].ndim <= axis:
         return None
-    return int(state[name].shape[0])
+    return int(state[name].shape[axis])
 
 
 def _one_size(module: torch.nn.Module) -> bool:
@@ -158,17 +174,6 @@ def _one_size(module: torch.nn.Module) -> bool:
 def _pretrained_config(module: torch.nn.Module) -> Mapping[str, Any]:
     found: Any = getattr(module, "pretrained_cfg", None)
     return found or {}
-
-
-def _shape(tensor: torch.Tensor) -> str:
-    return str(list(tensor.shape))
-
-
-def _listed(title: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - _SHOWN} more" if names[_SHOWN:] else ""
-    return f"{len(names)} {title}: {', '.join(names[:_SHOWN])}{more}"
 
 
 def _outline(content: object) -> str:

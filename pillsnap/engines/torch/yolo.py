@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import tempfile
 from atexit import register
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pillsnap.config.settings import Detection
+from pillsnap.core.alternatives import ULTRALYTICS
 from pillsnap.core.errors import CheckpointError
 from pillsnap.core.printable import printable
+from pillsnap.engines.torch.later_layers import require_known_layers
 from pillsnap.engines.torch.network import (
     broken_network,
     class_names,
@@ -26,11 +27,19 @@ from pillsnap.engines.torch.network import (
 )
 from pillsnap.engines.torch.raw_boxes import raw_boxes
 from pillsnap.engines.torch.recorded import recorded_map
-from pillsnap.engines.torch.safe_load import LoadedModel, require_checkpoint, require_finite
+from pillsnap.engines.torch.safe_load import (
+    LoadedModel,
+    Origin,
+    require_checkpoint,
+    require_finite,
+)
+from pillsnap.engines.torch.statedict import wrong_entry
+from pillsnap.engines.torch.tensorfile import opens_as_safetensors
 from pillsnap.engines.torch.torchfile import StandIn, read_checkpoint
+from pillsnap.engines.torch.trainer import detector_facts
+from pillsnap.engines.torch.yolo_weights import plain_name, read_detector_weights
 
-if TYPE_CHECKING:
-    pass
+_SETTING = "detection.checkpoint_entry"
 
 
 def quiet_ultralytics() -> None:
@@ -59,13 +68,18 @@ def load_detector(settings: Detection, path: Path) -> LoadedModel:
 
     Args:
         settings: the architecture and the class count that the checkpoint must have.
-        path: a .pt that ultralytics saved.
+        path: a .pt that ultralytics saved, or a .safetensors of such a model's weights.
 
     Raises:
         MissingCheckpoint: there is no such file.
         CheckpointError: unsafe, damaged or foreign file, or another model than configured.
+        EngineError: ultralytics is not installed, or not in a version that is known.
     """
-    model, recorded = read_detection_model(path)
+    require_checkpoint(path)
+    ULTRALYTICS.require()
+    quiet_ultralytics()
+    read = read_detector_weights if opens_as_safetensors(path) else _read_pickled
+    model, recorded, origin = read(settings, path)
     head = _require_detection_head(model, path)
     _require_settings(settings, model, head, path)
     require_finite(model, path)
@@ -74,21 +88,19 @@ def load_detector(settings: Detection, path: Path) -> LoadedModel:
     try_network(module, strides, path)
     # What the trial left in them has a shape and no values.
     head.anchors = head.strides = head.stride.new_empty(0)
-    return LoadedModel(module, strides, class_names(model, path), recorded)
+    return LoadedModel(module, strides, class_names(model, path), recorded, origin)
 
 
-def read_detection_model(path: Path) -> tuple[Any, float | None]:
-    """The ultralytics model in a checkpoint (its EMA if there is one): float32, evaluation mode;
-    and the mAP that training recorded.
+def _read_pickled(settings: Detection, path: Path) -> tuple[Any, float | None, Origin]:
+    """The ultralytics model in a .pt (its EMA if there is one, unless config chooses): float32,
+    evaluation mode; the mAP that training recorded; and where it stands.
 
     Only layers of pillsnap's own list are made of it, without their constructors, whatever
     ultralytics' settings say; the file is opened for reading only.
 
     Raises:
-        MissingCheckpoint, CheckpointError: as load_detector.
+        CheckpointError: as load_detector.
     """
-    quiet_ultralytics()
-    require_checkpoint(path)
     from pillsnap.engines.torch.torchfile.layers import network_layers
 
     content = read_checkpoint(
@@ -97,19 +109,22 @@ def read_detection_model(path: Path) -> tuple[Any, float | None]:
         "a detector of own layers cannot be verified: train one of ultralytics' own, or take what "
         "is named out of the checkpoint where you trust it",
     )
-    model = _model_of(content, path)
+    model, entry, entries = _model_of(content, settings.checkpoint_entry, path)
     require_network(model, path)
+    require_known_layers(model, path)
     require_head(_require_detection_head(model, path), path)
     try:
-        return model.float().eval(), recorded_map(content)
+        origin = Origin(entry, entries, detector_facts(content))
+        return model.float().eval(), recorded_map(content), origin
     except Exception as error:  # whatever attributes of another kind raise
         raise broken_network(path, error) from error
 
 
-def _model_of(content: object, path: Path) -> Any:
-    """The model in a checkpoint: under ema or model, or the whole of it."""
+def _model_of(content: object, chosen: str | None, path: Path) -> tuple[Any, str, tuple[str, ...]]:
+    """The model in a checkpoint, under ema or model, or the whole of it; the entry, and all that
+    hold one."""
     layers: Any = import_module("ultralytics.nn.tasks")
-    entries = content if isinstance(content, Mapping) else {"model": content}
+    entries = content if isinstance(content, Mapping) else {"": content}
     if entries.get("modelopt") is not None:
         raise CheckpointError(
             "quantisation-aware checkpoints are not supported",
@@ -117,11 +132,14 @@ def _model_of(content: object, path: Path) -> Any:
             got="a checkpoint with modelopt ranges",
             expected="the float model",
         )
-    found = [entries[key] for key in ("ema", "model") if entries.get(key) is not None]
-    model = next((entry for entry in found if type(entry) is layers.DetectionModel), None)
-    if model is not None:
-        return model
-    other = next((entry for entry in found if isinstance(entry, StandIn)), None)
+    found = {k: entries[k] for k in ("ema", "model", "") if entries.get(k) is not None}
+    models = [key for key, entry in found.items() if type(entry) is layers.DetectionModel]
+    if chosen is not None and models and chosen not in models:
+        raise wrong_entry(chosen, [key for key in models if key], _SETTING, path)
+    if models:
+        entry = chosen or models[0]
+        return found[entry], entry, tuple(key for key in models if key)
+    other = next((entry for entry in found.values() if isinstance(entry, StandIn)), None)
     if other is not None:
         raise CheckpointError(
             "the checkpoint is not a YOLO detection model",
@@ -205,7 +223,7 @@ def _require_settings(settings: Detection, model: Any, head: Any, path: Path) ->
             hint=f"set detection.num_classes: {head.nc}, or use the right checkpoint",
         )
     found = architecture(model)
-    if found and _plain(found) != _plain(settings.model):
+    if found and plain_name(found) != plain_name(settings.model):
         raise CheckpointError(
             f"the checkpoint is a {found}, config says {settings.model}",
             where=path,
@@ -213,8 +231,3 @@ def _require_settings(settings: Detection, model: Any, head: Any, path: Path) ->
             expected=f"{settings.model} (detection.model)",
             hint=f"set detection.model: {found}, or use the right checkpoint",
         )
-
-
-def _plain(name: str) -> str:
-    """yolo11m, yolov11m, YOLO11m.yaml and yolo11m.pt are one architecture."""
-    return re.sub(r"\.(yaml|yml|pt)$", "", name.lower()).replace("yolov", "yolo")

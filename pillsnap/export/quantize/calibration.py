@@ -15,7 +15,8 @@ from pillsnap.core.hashes import sha256_file, sha256_json
 from pillsnap.data.calibration import read_calibration
 from pillsnap.data.datasets import Source, read_dataset
 from pillsnap.engines import Transform
-from pillsnap.export.quantize.graph import element_types, tidied
+from pillsnap.engines.onnxruntime.precision import element_types
+from pillsnap.export.quantize.graph import tidied
 from pillsnap.export.quantize.run_graph import Batch, opened
 from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.preprocess import preprocess
@@ -66,20 +67,28 @@ def choose_calibration(
     Raises:
         DataError: too few are left.
     """
+    key: str | None = f"data.calibration.{source.key}"
     paths = read_calibration(config, source)
     if paths is None:
-        paths = [sample.path for sample in read_dataset(config, source).samples]
+        paths, key = [sample.path for sample in read_dataset(config, source).samples], None
     return choose_images(
         paths,
         lambda path: preprocess(read_image(path), transform),
         verified=verified,
         count=config.export.quantize.calibration_images,
         seed=config.compare.seed,
+        key=key,
     )
 
 
 def choose_images(
-    paths: Sequence[Path], read: Reader, *, verified: Collection[str], count: int, seed: int
+    paths: Sequence[Path],
+    read: Reader,
+    *,
+    verified: Collection[str],
+    count: int,
+    seed: int,
+    key: str | None = None,
 ) -> Calibration:
     """Draw calibration images that are not among the verified ones, by the content of the files.
 
@@ -91,6 +100,7 @@ def choose_images(
         verified: SHA-256 in hex of the bytes of every image that is verified.
         count: how many to draw.
         seed: another seed draws others.
+        key: of the configuration, that names the paths; None where they are validation images.
 
     Raises:
         DataError: fewer than `count` are left that can be read; says how many there are.
@@ -109,16 +119,42 @@ def choose_images(
         if digest not in verified:
             drawn.setdefault(digest, paths[index])
     if len(drawn) < count:
-        raise DataError(
-            "too few validation images are left to calibrate INT8 on: "
-            "what is calibrated on cannot prove anything",
-            where=f"{len(paths)} validation images, {len(verified)} of them verified",
-            got=f"{len(drawn)} images that are not verified"
-            + (f"; {len(missing)} cannot be read, such as {missing[0]}" if missing else ""),
-            expected=f"{count}",
-            hint="verify fewer images, add some, or take --int8-method dynamic, which needs none",
-        )
+        raise _too_few(paths, verified, drawn, missing, count, key)
     return Calibration(tuple(drawn.values()), read, sha256_json(list(drawn)))
+
+
+def _too_few(
+    paths: Sequence[Path],
+    verified: Collection[str],
+    drawn: Collection[str],
+    missing: Sequence[Path],
+    count: int,
+    key: str | None,
+) -> DataError:
+    got = f"{len(drawn)} images that are not verified"
+    if missing:
+        got += f"; {len(missing)} cannot be read, such as {missing[0]}"
+    if key is not None:
+        what = f"{key} has too few images to calibrate INT8 on"
+        where = f"{len(paths)} images of {key}"
+        steps = ["add images"]
+    else:
+        what = (
+            "too few validation images are left to calibrate INT8 on: what is calibrated on cannot "
+            "prove anything"
+        )
+        where = f"{len(paths)} validation images, {len(verified)} of them verified"
+        steps = ["verify fewer images"] * bool(verified) + ["add some", "set data.calibration"]
+    if drawn:
+        steps.append(f"set export.quantize.calibration_images to {len(drawn)}")
+    steps.append("or take --int8-method dynamic (export.quantize.int8_method), which needs none")
+    return DataError(
+        what,
+        where=where,
+        got=got,
+        expected=f"{count} (export.quantize.calibration_images)",
+        hint=", ".join(steps),
+    )
 
 
 def measure_ranges(

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pillsnap.engines.onnxruntime.precision import element_types
 from pillsnap.export.quantize.graph import (
     captured,
     decode_nodes,
     drop_unused_weights,
-    element_types,
     has_weights,
     tidied,
 )

@@ -70,18 +70,6 @@ def captured(node: onnx.NodeProto) -> Iterator[str]:
             yield from (value.name for value in body.output)
 
 
-def element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """TensorProto.DataType of every tensor that onnx can infer, by name."""
-    from onnx import shape_inference
-
-    graph = shape_inference.infer_shapes(model).graph
-    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        if value.type.HasField("tensor_type"):
-            types[value.name] = value.type.tensor_type.elem_type
-    return types
-
-
 def has_weights(node: onnx.NodeProto, initializers: set[str]) -> bool:
     """Whether a node multiplies by weights of the file."""
     return node.op_type in COMPUTE and any(name in initializers for name in node.input[:2])

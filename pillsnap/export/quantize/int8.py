@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pillsnap.core.errors import ExportError
+from pillsnap.engines.onnxruntime.precision import compute_types
 from pillsnap.export.onnxfile import stage_of
 from pillsnap.export.quantize.calibration import Ranges
 from pillsnap.export.quantize.graph import (
     COMPUTE,
     drop_unused_weights,
-    element_types,
     head_nodes,
     tidied,
 )
@@ -156,25 +156,6 @@ def _cleaned(result: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProt
 
 def count_compute(model: onnx.ModelProto) -> tuple[int, tuple[str, ...]]:
     """Nodes that multiply in fewer bits than float32, and the names of those that do not."""
-    from onnx import TensorProto
-
-    types = element_types(model)
-    dequantized = {
-        name
-        for node in model.graph.node
-        if node.op_type == "DequantizeLinear"
-        for name in node.output
-    }
-    low, left = 0, []
-    for node in model.graph.node:
-        if node.op_type in ("ConvInteger", "MatMulInteger"):
-            low += 1
-        elif node.op_type in COMPUTE:
-            small = types.get(node.input[0]) == TensorProto.FLOAT16 or (
-                not dequantized.isdisjoint(node.input[:1])
-                and not dequantized.isdisjoint(node.input[1:2])
-            )
-            low += small
-            if not small:
-                left.append(node.name)
-    return low, tuple(left)
+    found = list(compute_types(model))
+    left = tuple(node.name for node, kind, _ in found if kind == "fp32")
+    return len(found) - len(left), left

@@ -22,6 +22,7 @@ from pillsnap.export.quantize.convert import Criterion, convert
 from pillsnap.export.quantize.recipe import METHODS, PRECISIONS, Recipe
 from pillsnap.export.reading import graph_sha256, read_with_weights
 from pillsnap.export.reuse import Wanted
+from pillsnap.export.runtimes import lower_ir_version
 
 if TYPE_CHECKING:
     import onnx
@@ -71,6 +72,7 @@ def quantize_once(
         found = wanted.marked(marker) or wanted.newest(folder, name)
         if found is None:
             model, facts = convert(read_with_weights(source.path), recipe, calibration, criterion)
+            lower_ir_version(model)
             where = source.path
             prove(Traced(model, source.params_million, "", _strides(source)), config, stage, where)
             _stamp(model, {**recipe.facts(), **facts, "quantize_key": key})

@@ -13,6 +13,7 @@ from pillsnap.config.settings import Int8Method
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import canonical_json, sha256_file, sha256_json
 from pillsnap.engines import package_versions
+from pillsnap.engines.onnxruntime import precision
 from pillsnap.export.onnxfile import PREFIX, Exported
 
 PRECISIONS = tuple(each for each in cells.PRECISIONS if each != "fp32")
@@ -131,10 +132,11 @@ class Recipe:
 
     def key(self) -> str:
         """SHA-256 of all that can change the file."""
+        sources = sorted(Path(__file__).parent.glob("*.py"))
         content = {
             "facts": self.facts(),
             "exclude": None if self.exclude is None else sorted(self.exclude),
             # An edited converter must not reuse old files.
-            "sources": [sha256_file(file) for file in sorted(Path(__file__).parent.glob("*.py"))],
+            "sources": [sha256_file(file) for file in (*sources, Path(precision.__file__))],
         }
         return sha256_json(content)

@@ -136,11 +136,14 @@ def _is_reference(value: object) -> bool:
         if not all(isinstance(part, str | int | float | None) for part in parts):
             return False
     params, checkpoint = value.get("params_million"), value.get("checkpoint_sha256")
-    path = value.get("checkpoint")
+    texts = [value.get(name) for name in ("checkpoint", "checkpoint_entry", "checkpoint_choice")]
+    notes = value.get("notes", [])
     return (
         (params is None or _is_finite(params))
         and (checkpoint is None or _is(_HASH, checkpoint))
-        and (path is None or isinstance(path, str))
+        and all(text is None or isinstance(text, str) for text in texts)
+        and isinstance(notes, list)
+        and all(isinstance(note, str) for note in notes)
     )
 
 

@@ -16,6 +16,7 @@ from pillsnap.compare.reference import RememberedReference
 from pillsnap.core.arrayfiles import read_npy_head
 from pillsnap.core.errors import DataError
 from pillsnap.core.hashes import sha256_file
+from pillsnap.core.placeholders import read_placeholder
 from pillsnap.core.regularfiles import open_regular
 from pillsnap.core.textfiles import read_json
 from pillsnap.data.datasets import Sample
@@ -209,10 +210,12 @@ class _Part:
     def _checked(self, part: str) -> Path:
         path = self._folder / f"{self._name}{part}"
         if sha256_file(path) != self._sha256.get(path.name):
+            standing = read_placeholder(path)
             raise DataError(
                 "a file of the bundle is not what its manifest says",
                 where=path,
-                hint="copy the whole folder again",
+                got=None if standing is None else standing.kind,
+                hint="copy the whole folder again" if standing is None else standing.hint,
             )
         return path
 

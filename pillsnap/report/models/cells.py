@@ -12,20 +12,19 @@ from pillsnap.compare.verdict import VerdictName
 from pillsnap.config.cells import MODES, PRECISIONS
 from pillsnap.config.figures import FIGURES, PROFILES
 from pillsnap.report.models.diagnosis import Diagnosis
+from pillsnap.report.models.execution import Batching, Execution, Performance
 from pillsnap.report.models.figures import (
     METRICS,
     Exactness,
 )
 from pillsnap.report.models.values import (
     Count,
-    Counts,
     Flag,
     Natural,
     Number,
     Numbers,
     Part,
     Rate,
-    Size,
     StageName,
     Text,
     Texts,
@@ -47,14 +46,16 @@ Metrics = Annotated[
 class Certified(Part):
     certified_upper: Rate = Field(
         description="One-sided 95 % bound: Clopper-Pearson for rates, a paired bootstrap over "
-        "images for mAP deltas; null without trials"
+        "images for the loss of mAP; null without trials"
     )
     tolerance: Number | None
     certifies: Flag | None = Field(
         description="The bound is within the tolerance; null where that is null"
     )
-    trials: Count = Field(description="Samples, boxes or, of an mAP delta, images")
-    failures: Count | None = Field(description="null for an mAP delta")
+    trials: Count = Field(
+        description="Samples, boxes or, of mAP, images; copies of an image count once"
+    )
+    failures: Count | None = Field(description="null for mAP")
     samples_needed: Natural | None = Field(
         description="Fewest trials that would, with no further failure; null where none do"
     )
@@ -62,7 +63,7 @@ class Certified(Part):
 
 class Breach(Part):
     figure: Text
-    value: Number | None
+    value: Number | None = Field(description="Of an mAP delta the loss: reference minus candidate")
     limit: Number
     where: Text
 
@@ -82,61 +83,6 @@ class Quantized(Part):
     source_sha256: Text
     calibration_sha256: Text
     calibration_images: Count
-
-
-class Placement(Part):
-    provider: Text = Field(description="The one asked for; of auto the one that runs")
-    compute_nodes: Count = Field(description="Convolutions and matrix products, before fusion")
-    compute_nodes_on_provider: Count
-    compute_nodes_by_provider: Counts
-    other_ops_elsewhere: Counts = Field(
-        description="Other nodes on another provider, counted by op type"
-    )
-
-
-class Execution(Part):
-    """Where the candidate really ran; null for an engine without providers"""
-
-    providers: Texts = Field(description="Of the session, best first")
-    provider_options: Annotated[dict[str, dict[str, str]], SkipValidation] = Field(
-        description="What reads back of the options asked for, by provider"
-    )
-    placement: Placement
-
-
-class Performance(Part):
-    """Speed and memory of the candidate; null without figures"""
-
-    contended: Flag = Field(
-        description="Several workers shared the machine: the figures tell little, and no budget is "
-        "judged"
-    )
-    batch_size: Natural | None = Field(description="Images of the batches that were timed")
-    batch_runs: Count
-    images_per_s: Size = Field(description="In such batches, after the first")
-    batch_latency_p50_ms: Size = Field(description="Median time of a batch")
-    batch_latency_p95_ms: Size = Field(description="95th percentile of it")
-    single_runs: Count
-    latency_p50_ms: Size = Field(
-        description="Median time of one image; of ONNX Runtime in a process of its own"
-    )
-    latency_p95_ms: Size = Field(description="95th percentile of it")
-    torch_images_per_s: Size = Field(
-        description="The reference in batches of the same size on the same machine"
-    )
-    torch_remembered: Flag | None = Field(
-        description="Whether torch_images_per_s was measured in an earlier run, on a machine that "
-        "may have been busier: a run whose reference answers from the cache opens no torch"
-    )
-    speedup_over_torch: Size = Field(description="images_per_s over torch_images_per_s")
-    peak_memory_mib: Size = Field(
-        description="Peak resident memory of a process that runs this model alone, one image at a "
-        "time"
-    )
-    peak_gpu_memory_mib: Size = Field(
-        description="What that process takes of the GPU's memory; null without one"
-    )
-    model_size_mib: Size = Field(description="Of the file")
 
 
 class Accuracy(Part):
@@ -173,8 +119,8 @@ class Cell(Part):
     )
     tolerances: Numbers = Field(description="The profile in force; null is not judged")
     certified: dict[str, Certified] = Field(
-        description="What the sample supports of rates and mAP deltas; only --gate-strict judges "
-        "by it",
+        description="What the sample supports of rates and of the loss of mAP; only --gate-strict "
+        "judges by it",
         json_schema_extra={
             "propertyNames": {"enum": [f.name for f in FIGURES if f.certified is not None]}
         },
@@ -193,6 +139,7 @@ class Cell(Part):
     # Made elsewhere: by the file's own metadata, by an engine.
     quantized: SkipValidation[Quantized | None]
     execution: SkipValidation[Execution | None]
+    batching: SkipValidation[Batching | None]
     performance: Performance | None
     accuracy: Accuracy | None
     unreadable: Annotated[dict[str, str], SkipValidation] = Field(description="Reason by sample id")

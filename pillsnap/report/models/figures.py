@@ -20,8 +20,14 @@ from pillsnap.report.models.values import (
     Rate,
     Size,
     Text,
+    Texts,
 )
 
+DISTINCT = Field(description="Distinct images among them: files of the same bytes count once")
+CONFLICTS = Field(description="Images whose copies are labelled in different ways")
+CONFLICT_SAMPLES = Field(
+    max_length=10, description="Of such an image, the id of the first sample of each way"
+)
 ASKED = Field(description="How many coverage asks for; null in other modes")
 AVAILABLE = Field(description="In all the validation data")
 COVERED = Field(description="Among the samples of the cell")
@@ -61,6 +67,9 @@ class ClassificationFigures(Part):
     """classes_*: not of hard samples"""
 
     samples: Count
+    distinct_samples: Count = DISTINCT
+    label_conflicts: Count = CONFLICTS
+    label_conflict_samples: list[Texts] = CONFLICT_SAMPLES
     non_finite: Count = Field(description="Samples for which the candidate alone is not finite")
     mse_max: Size
     mse_max_sample: Text | None = Field(description="Id of the first sample that has mse_max")
@@ -77,6 +86,8 @@ class ClassificationFigures(Part):
     top1_near_ties: Count = Field(description="Flips that do not count against the tolerance")
     top1_judged_flips: Count
     top1_judged_samples: Count
+    top1_distinct_flips: Count = Field(description="Distinct images among top1_judged_flips")
+    top1_distinct_samples: Count = Field(description="Distinct images among top1_judged_samples")
     top1_mismatch_rate: Rate = Field(description="top1_judged_flips of top1_judged_samples")
     worst_classes: list[ClassFlips] = Field(
         max_length=10, description="Classes that flip most, by count, then by rate"
@@ -87,8 +98,13 @@ class ClassificationFigures(Part):
         "sure",
     )
     labelled_samples: Count
+    labelled_distinct_samples: Count = Field(description="Distinct images among labelled_samples")
     reference_top1: Rate = Field(description="Right among the labelled samples")
     candidate_top1: Rate = Field(description="Right among the labelled samples")
+    reference_top1_by_chance: Rate = Field(
+        description="How likely guessing among the classes reaches reference_top1 on as many "
+        "distinct images; null without labels"
+    )
     classes_asked: Natural | None = Field(
         None, description=ASKED.description, json_schema_extra=_optional
     )
@@ -112,6 +128,9 @@ class StrideFigures(Part):
 
 class DetectionFigures(Part):
     samples: Count
+    distinct_samples: Count = DISTINCT
+    label_conflicts: Count = CONFLICTS
+    label_conflict_samples: list[Texts] = CONFLICT_SAMPLES
     non_finite: Count = Field(description="Samples for which the candidate alone is not finite")
     per_stride: list[StrideFigures]
     precision_bits: Size = BITS
@@ -127,6 +146,14 @@ class DetectionFigures(Part):
     reference_only_rate: Rate = Field(description="Of the reference's boxes")
     candidate_only_rate: Rate = Field(description="Of the candidate's boxes")
     unmatched_rate: Rate = Field(description="Of the boxes of both")
+    distinct_boxes: Count = Field(description="Boxes of both, of distinct images")
+    distinct_unmatched: Count = Field(description="Of them, boxes that one alone has")
+    images_at_max_detections: Count = Field(
+        description="Images in which the NMS kept max_detections boxes: any beyond are not compared"
+    )
+    labels_above_max_detections: Count = Field(
+        description="Labelled boxes beyond max_detections of an image: they cannot all be found"
+    )
     iou_delta_p50: Rate
     iou_delta_p95: Rate
     iou_delta_max: Rate
@@ -134,9 +161,11 @@ class DetectionFigures(Part):
     conf_delta_max: Rate
     reference_map_0_5: Rate
     candidate_map_0_5: Rate
-    map_0_5_delta: Delta = Field(description="The candidate's minus the reference's")
+    map_0_5_delta: Delta = Field(
+        description="The candidate's minus the reference's, of which a loss is judged"
+    )
     map_0_5_delta_upper: Rate = Field(
-        description="One-sided 95 % bound of its size, by resampling images"
+        description="One-sided 95 % bound of its loss, by resampling images; 0 of a sure gain"
     )
     reference_map_0_5_0_95: Rate
     reference_map_0_5_0_95_upper: Rate = Field(
@@ -144,11 +173,14 @@ class DetectionFigures(Part):
         "hold it against, and of few images"
     )
     candidate_map_0_5_0_95: Rate
-    map_0_5_0_95_delta: Delta = Field(description="The candidate's minus the reference's")
+    map_0_5_0_95_delta: Delta = Field(
+        description="The candidate's minus the reference's, of which a loss is judged"
+    )
     map_0_5_0_95_delta_upper: Rate = Field(
-        description="One-sided 95 % bound of its size, by resampling images"
+        description="One-sided 95 % bound of its loss, by resampling images; 0 of a sure gain"
     )
     map_images: Count = Field(description="Labelled images")
+    map_distinct_images: Count = Field(description="Distinct ones among them, which are resampled")
     map_resamples: Count
     map_reason: Text | None = Field(description="Why mAP is null")
     classes_asked: Natural | None = ASKED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, SkipValidation
 
@@ -34,7 +34,7 @@ class Approval(Part):
 
 class Gate(Part):
     verdict: Annotated[VerdictName, SkipValidation] | None
-    exit_code: Annotated[Literal[0, 1, 2, 3, 4, 5], SkipValidation]
+    exit_code: Integer = Field(description="The process's own")
     complete: Flag
     missing: Texts
     skipped: ByName
@@ -66,12 +66,26 @@ class Environment(Part):
     cudnn: Text | None
     tensorrt: Text | None
     packages: Annotated[dict[str, str | None], SkipValidation]
+    distributions: Annotated[dict[str, dict[str, str]], SkipValidation] = Field(
+        description="By the name in packages, what each version came from: the installed "
+        "distributions of the package, with their versions. Several lie over one another"
+    )
+    problems: Texts = Field(
+        description="Packages that are installed more than once, and versions outside the bounds "
+        "of pillsnap's own metadata"
+    )
 
 
 class Provenance(Part):
     run: Text
     started_at_utc: Text
     git_sha: Text
+    git_dirty: Flag | None = Field(
+        description="Whether files of the commit had been changed when the run began; null where "
+        "there is none, or it is not known"
+    )
+    git_diff_sha256: Sha256 | None = Field(description="Of git diff, where there is one")
+    git_dirty_reason: Text | None = Field(description="Why it is not known")
     command: Text
     config: Text
     config_sha256: Text

@@ -77,11 +77,19 @@ class Repeated(Part):
     backbone: Text | None
     num_classes: Integer | None
     ckpt_path: Text | None
+    ckpt_entry: Text | None = Field(
+        description="keys that lead to the weights in the checkpoint; null where they stand alone"
+    )
     onnx_path: Text | None
     exported_at_utc: Utc | None
     git_sha: ShortSha | None
     input_shape: Shape | None
     opset: Integer | None
+    ir_version: Integer | None = Field(description="of the file's format")
+    min_onnxruntime: Text | None = Field(
+        description="first release of ONNX Runtime that reads opset and IR version; null where "
+        "none is known to"
+    )
     dynamic_axes: Flag | None
     params_million: Number | None
     providers: Texts | None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pillsnap.core.errors import CheckpointError
 from pillsnap.core.printable import printable
+from pillsnap.engines.torch.leftovers import leftover_hint
 from pillsnap.engines.torch.torchfile.budget import Budget
 from pillsnap.engines.torch.torchfile.container import Stream, open_archive
 from pillsnap.engines.torch.torchfile.guard import guarded
@@ -53,7 +54,7 @@ def read_checkpoint(
             where=path,
             got=", ".join(names[:5]) + (f" and {len(names) - 5} more" if names[5:] else ""),
             expected="tensors and plain values; for a detector an Ultralytics model",
-            hint=hint,
+            hint=leftover_hint(names) or hint,
         ) from None
     except Exception as error:  # damaged pickles and archives raise a dozen types
         _refuse(path, error)

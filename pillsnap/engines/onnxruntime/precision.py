@@ -1,0 +1,139 @@
+"""What a model computes in: the proof that the precision asked for is the file's.
+
+The model's own types count, not what a provider makes of them: the CPU has no float16 kernels, and
+casts around every such node.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pillsnap.engines.onnxruntime.placement import COMPUTE
+from pillsnap.engines.onnxruntime.providers import TENSORRT, Options
+
+if TYPE_CHECKING:
+    import onnx
+
+# Compute nodes whose kernels multiply integers, whatever goes in.
+_INTEGER = frozenset(
+    {
+        *("ConvInteger", "QLinearConv", "QGemm", "MatMulInteger", "QLinearMatMul", "QAttention"),
+        *("MatMulIntegerToFloat", "DynamicQuantizeMatMul"),
+    }
+)
+# What ONNX Runtime moves a DequantizeLinear behind, to meet the node that computes.
+_MOVED_BEHIND = frozenset({"MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
+_NAMES = {"FLOAT": "fp32", "FLOAT16": "fp16", "INT8": "int8", "UINT8": "int8"}
+
+
+def read_precision(model: bytes | Path, options: Options) -> dict[str, Any]:
+    """In which types the compute nodes of a session run, as plain builtins.
+
+    Args:
+        model: what the session was made of: content, or a file with weights beside it.
+        options: of the session's providers.
+    """
+    import onnx
+
+    if isinstance(model, Path):
+        found = list(compute_types(onnx.load(model, load_external_data=False)))
+    else:
+        found = list(compute_types(onnx.load_model_from_string(model)))
+    by_type = Counter(kind for _, kind, _ in found)
+    # It may then compute in float16 what the file holds in float32.
+    if options.get(TENSORRT, {}).get("trt_fp16_enable", "").lower() in ("1", "true"):
+        by_type["fp16"] += by_type.pop("fp32", 0)
+    return {
+        "compute_nodes": len(found),
+        "compute_nodes_by_type": dict(sorted(by_type.items())),
+        "weight_only_nodes": sum(weights for _, _, weights in found),
+    }
+
+
+def compute_types(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str, bool]]:
+    """Every compute node, what it multiplies in (fp32, fp16, int8; else onnx's name of it, in lower
+    case), and whether its weights are quantised and its activations are not.
+
+    Between DequantizeLinear and QuantizeLinear a node runs in integers only where both of what it
+    multiplies are dequantised; weights alone are multiplied as floats.
+    """
+    from onnx import TensorProto, inliner
+
+    bare = _without_weights(model)
+    bare = inliner.inline_local_functions(bare) if bare.functions else bare
+    types = _element_types(bare)
+    dequantized: dict[str, int] = {}
+    for node in _nodes(bare.graph):
+        if node.op_type == "DequantizeLinear":
+            dequantized[node.output[0]] = types.get(node.input[0], TensorProto.UNDEFINED)
+        elif node.op_type in _MOVED_BEHIND and node.input[0] in dequantized:
+            dequantized[node.output[0]] = dequantized[node.input[0]]
+        if node.op_type not in COMPUTE:
+            continue
+        factors = node.input[:2]
+        low = [dequantized[name] for name in factors if name in dequantized]
+        whole = len(low) == len(factors)
+        known = (types[name] for name in (*node.output, *factors) if name in types)
+        kind = low[0] if whole else next(known, TensorProto.UNDEFINED)
+        name = TensorProto.DataType.Name(kind)
+        integer = node.op_type in _INTEGER
+        yield (
+            node,
+            "int8" if integer else _NAMES.get(name, name.lower()),
+            node.op_type == "MatMulNBits"
+            or (not integer and not whole and not dequantized.keys().isdisjoint(factors[1:])),
+        )
+
+
+def element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """TensorProto.DataType of every tensor that onnx can infer, by name."""
+    return _element_types(_without_weights(model))
+
+
+def _element_types(model: onnx.ModelProto) -> dict[str, int]:
+    from onnx import shape_inference
+
+    types: dict[str, int] = {}
+    for graph in _graphs(shape_inference.infer_shapes(model).graph):
+        types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            if value.type.HasField("tensor_type"):
+                types[value.name] = value.type.tensor_type.elem_type
+    return types
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with its weights as inputs: inference copies a model to and fro."""
+    from onnx import helper
+
+    bare = type(model)()
+    bare.ir_version = model.ir_version
+    bare.opset_import.extend(model.opset_import)
+    bare.functions.extend(model.functions)
+    graph, source = bare.graph, model.graph
+    graph.name = source.name
+    for part in ("node", "input", "output", "value_info"):
+        getattr(graph, part).extend(getattr(source, part))
+    named = {value.name for value in source.input}
+    graph.input.extend(
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in source.initializer
+        if tensor.name not in named
+    )
+    return bare
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph, and the bodies of its nodes (If, Loop, Scan)."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from _graphs(body)
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    return (node for each in _graphs(graph) for node in each.node)

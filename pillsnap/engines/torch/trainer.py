@@ -1,0 +1,101 @@
+"""What training was told of a network and its input, as its arguments in the checkpoint say."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from pillsnap.config.settings import GlobalPool, Interpolation
+from pillsnap.engines.torch.recorded import training_arguments
+from pillsnap.engines.torch.torchfile import entries_of
+
+Sides = tuple[float, float]
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What training was told, as far as the checkpoint says it and it can be read.
+
+    Attributes:
+        pooling: a classifier's global pooling, a GlobalPool; "" is the backbone's own.
+        mean, std: of the channels R, G, B, on the scale 0 to 1.
+        interpolation: a filter's name.
+        crop_pct: see ClassifyTransform.
+        size: height and width of the input in pixels.
+        single_cls: whether a detector was taught all classes as one.
+    """
+
+    pooling: GlobalPool | Literal[""] | None = None
+    mean: Channels | None = None
+    std: Channels | None = None
+    interpolation: str | None = None
+    crop_pct: float | None = None
+    size: Sides | None = None
+    single_cls: bool | None = None
+
+
+def classifier_facts(content: object) -> Facts:
+    """Of the arguments of timm's trainer."""
+    told = training_arguments(content)
+    shape = _numbers(told.get("input_size"), 3)  # which goes before img_size
+    return Facts(
+        pooling=_pooling(told["gp"]) if "gp" in told else None,
+        mean=_channels(told.get("mean")),
+        std=_channels(told.get("std")),
+        interpolation=_one_of(told.get("interpolation"), get_args(Interpolation)),
+        crop_pct=_number(told.get("crop_pct")),
+        size=_sides(shape[1:] if shape else told.get("img_size")),
+    )
+
+
+def detector_facts(content: object) -> Facts:
+    """Of the arguments of ultralytics' trainer."""
+    told = entries_of(entries_of(content).get("train_args"))
+    single = told.get("single_cls")
+    return Facts(
+        size=_sides(told.get("imgsz")), single_cls=single if isinstance(single, bool) else None
+    )
+
+
+def _pooling(told: object) -> Any:
+    if told in (None, ""):
+        return ""
+    # timm's fast ones are the same, computed by other functions.
+    name = str(told).lower().removeprefix("fast") or "avg"
+    return _one_of(name, get_args(GlobalPool))
+
+
+def _one_of(value: object, known: tuple[str, ...]) -> str | None:
+    return value if isinstance(value, str) and value in known else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value if value >= 0 else None
+
+
+def _numbers(value: object, count: int) -> tuple[float, ...] | None:
+    if not isinstance(value, list | tuple) or len(value) != count:
+        return None
+    numbers = tuple(number for each in value if (number := _number(each)) is not None)
+    return numbers if len(numbers) == count else None
+
+
+def _channels(value: object) -> Channels | None:
+    """Three values, or one for all; on the scale 0 to 255 too."""
+    one = _numbers(value, 1)
+    found = _numbers(value, 3) if one is None else one * 3
+    if found is None:
+        return None
+    scale = 255 if max(found) > 1 else 1
+    red, green, blue = (each / scale for each in found)
+    return red, green, blue
+
+
+def _sides(value: object) -> Sides | None:
+    one = _number(value)
+    sides = _numbers(value, 2) if one is None else (one, one)
+    return None if sides is None else (sides[0], sides[1])

@@ -1,0 +1,94 @@
+"""What is found out on the first batch of a cell, and counts for all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pillsnap.compare import Recorder
+from pillsnap.compare.exactness import Exact, Excerpt, largest_exactness
+from pillsnap.compare.loading import Prepared
+from pillsnap.compare.reference import RememberedReference
+from pillsnap.config.cells import Cell
+from pillsnap.engines.protocol import Batch
+from pillsnap.engines.timing import Stopwatch, TimesAlone, TimesFloat32
+from pillsnap.gate.free_axes import try_free_axes
+
+
+@dataclass
+class FirstBatch:
+    """A cell's first batch, once both sides have answered it.
+
+    Attributes:
+        count: of images that the reference is run on in float64; from further batches where the
+            first has fewer.
+        batching: see Outcome.
+        example: float32 [N,3,H,W]; None before there is one.
+    """
+
+    cell: Cell
+    candidate: Stopwatch
+    remembered: RememberedReference
+    recorder: Recorder
+    count: int
+    batching: dict[str, Any] | None = None
+    example: Batch | None = None
+
+    def __post_init__(self) -> None:
+        self._excerpt = Excerpt(self.count)
+        self._again: dict[int, Batch] = {}
+
+    def see(self, batch: Prepared, ref: Batch, cand: Batch) -> None:
+        """Look at a batch and both outputs; errors as try_free_axes."""
+        self._excerpt.add(batch, ref, cand)
+        if self.example is not None:
+            return
+        self.example = batch.array
+        # Hard samples are for where models differ: the model is the same.
+        if not self.cell.hard:
+            strides, stage = self.remembered.reference.strides, self.cell.stage
+            self.batching = try_free_axes(
+                self.candidate, stage, batch, ref, cand, self.recorder, strides, self._again
+            )
+
+    def exact(self) -> Exact | None:
+        """The reference's outputs in float64 for the first images; None of an engine without."""
+        return self._excerpt.exact(self.remembered.exact_outputs)
+
+    def exactness(self, exact: Exact | None) -> dict[str, Any] | None:
+        """Outcome.exactness; how exact the same images are in other batches joins `batching`."""
+        if exact is None:
+            return None
+        if self.batching is not None and self.batching["drift"] is not None and self._again:
+            errors = self._excerpt.errors(exact, self.recorder.parts, self._again)
+            known = (error for error in errors if error.is_known)
+            self.batching["drift"] |= largest_exactness(known)
+        parts = self._excerpt.errors(exact, self.recorder.parts)
+        return {"images": len(exact), "parts": [part.as_dict() for part in parts]}
+
+    def timing(self, *, reference: bool, float32: bool) -> dict[str, Any]:
+        """Outcome.timing beside the runs; nothing without a batch, and of hard samples, which take
+        as long as others.
+
+        Args:
+            reference: whether the reference is to be timed too.
+            float32: whether the float32 file that the candidate was made from is.
+        """
+        engine, source = self.candidate.engine, self.candidate.info.get("float32_path")
+        if self.example is None or self.cell.hard or not isinstance(engine, TimesAlone):
+            return {}
+        self.candidate.repeat(self.example)
+        image = self.example[:1]
+        seconds, remembered, other = None, False, None
+        if reference:
+            seconds, remembered = self.remembered.seconds_per_image(self.example)
+        alone = engine.alone(image)
+        if float32 and source is not None and isinstance(engine, TimesFloat32):
+            other = engine.alone_in_float32(Path(source), image)
+        return {
+            "reference_s": seconds,
+            "reference_remembered": remembered,
+            "alone": None if alone is None else alone.as_dict(),
+            "float32_alone": None if other is None else other.as_dict(),
+        }

@@ -1,0 +1,52 @@
+"""Where the gate's items are, found without importing anything: a gate neither waits for a
+project's other tests and their conftests, nor fails by them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+FIXTURE = "gate_item"
+
+_KNOWN = pytest.StashKey[dict[Path, bool]]()
+
+
+def holds_gate_items(path: Path, config: pytest.Config) -> bool:
+    """Whether a file has a test of the fixture gate_item, or a folder such a file."""
+    known = config.stash.setdefault(_KNOWN, {})
+    if path not in known:
+        try:
+            known[path] = _folder_has(path, config) if path.is_dir() else _file_has(path)
+        except OSError:
+            known[path] = False  # what cannot be read cannot be run
+    return known[path]
+
+
+def _folder_has(folder: Path, config: pytest.Config) -> bool:
+    # By the hook, so that folders which pytest leaves out are not searched.
+    ignore = config.hook.pytest_ignore_collect
+    return any(
+        not ignore(collection_path=path, config=config)
+        for path in sorted(folder.iterdir())
+        if path.suffix == ".py" or path.is_dir()
+    )
+
+
+def _file_has(path: Path) -> bool:
+    if path.suffix != ".py":
+        return False
+    content = path.read_bytes()
+    if FIXTURE.encode() not in content:
+        return False
+    try:
+        nodes = list(ast.walk(ast.parse(content)))
+    except (SyntaxError, ValueError):
+        return True  # pytest says what is wrong with it
+    # An argument, or a name for pytest.mark.usefixtures.
+    return any(
+        (isinstance(node, ast.arg) and node.arg == FIXTURE)
+        or (isinstance(node, ast.Constant) and node.value == FIXTURE)
+        for node in nodes
+    )

@@ -1,0 +1,86 @@
+"""What a report says of the files that it judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import StrictBool
+from pydantic.dataclasses import dataclass
+
+from pillsnap.compare.verdict import Breach, concerns_outputs
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one cell of a report says of a file.
+
+    Attributes:
+        report: its name, printable.
+        sha256: of the file.
+        started: when its run began, ISO 8601 with Z.
+        whole: whether that run came to its end.
+        provider: what the file ran on, ONNX Runtime's name of it; None where that is not known.
+        of_outputs: a breach by what the file answers, not by speed, memory or too few samples.
+        basis: hashes of the configuration, the stage's data and its checkpoint; None: not known.
+        fingerprint: of the cell's samples.
+        path: where the file was; None: not known.
+    """
+
+    report: str
+    sha256: str
+    started: str
+    whole: StrictBool
+    cell: str
+    stage: str
+    precision: str
+    provider: str | None
+    verdict: str
+    of_outputs: StrictBool
+    basis: tuple[str | None, str | None, str | None]
+    fingerprint: str | None
+    path: str | None
+
+
+# What reading another thing as a report raises.
+NO_REPORT = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+
+
+def judgements_of(report: Mapping[str, Any], name: str) -> list[Judgement]:
+    """What a report says of every file it judged. A file of lower precision is judged by its own
+    profile alone: that it does not hold that of float32 was to be expected.
+
+    Raises:
+        NO_REPORT: it is none.
+    """
+    return list(_judgements(report, name))
+
+
+def _judgements(report: Mapping[str, Any], name: str) -> Iterator[Judgement]:
+    origin = report["provenance"]
+    paths = {each["sha256"]: each["path"] for each in report["gate"].get("approvals", ())}
+    for cell in report["cells"]:
+        sha256, made = origin["models_sha256"].get(cell["id"]), cell["quantized"]
+        if sha256 is None or (made is not None and made["precision"] != cell["precision"]):
+            continue
+        breaches = [Breach(**breach) for breach in cell["breaches"]]
+        yield Judgement(
+            report=name,
+            sha256=sha256,
+            started=origin["started_at_utc"],
+            whole=report["gate"]["complete"],
+            cell=cell["id"],
+            stage=cell["stage"],
+            precision=cell["precision"],
+            provider=cell["execution"]["providers"][0] if cell["execution"] else None,
+            verdict=cell["verdict"],
+            of_outputs=cell["verdict"] == "breach" and (not breaches or concerns_outputs(breaches)),
+            basis=(
+                origin["config_sha256"],
+                # Reports of earlier versions have none.
+                origin.get("data_sha256", {}).get(cell["stage"]),
+                origin["checkpoints_sha256"].get(cell["stage"]),
+            ),
+            fingerprint=origin["data_fingerprint"].get(cell["id"]),
+            path=paths.get(sha256),
+        )

@@ -1,0 +1,114 @@
+"""How the candidate of a cell ran: where, in which types, at which sizes, how fast."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SkipValidation
+
+from pillsnap.report.models.values import (
+    Count,
+    Counts,
+    Flag,
+    Natural,
+    Numbers,
+    Part,
+    Size,
+    Text,
+    Texts,
+)
+
+
+class Placement(Part):
+    provider: Text = Field(description="The one asked for; of auto the one that runs")
+    compute_nodes: Count = Field(description="Convolutions and matrix products, before fusion")
+    compute_nodes_on_provider: Count
+    compute_nodes_by_provider: Counts
+    other_ops_elsewhere: Counts = Field(
+        description="Other nodes on another provider, counted by op type"
+    )
+
+
+class ComputePrecision(Part):
+    compute_nodes: Count = Field(description="Of the file, before fusion")
+    compute_nodes_by_type: Counts = Field(
+        description="fp32, fp16, int8, or onnx's name of another. int8: operators of integers, and "
+        "those whose activations and weights both are dequantised"
+    )
+    weight_only_nodes: Count = Field(
+        description="Those whose weights are quantised and multiplied as floats"
+    )
+
+
+class Execution(Part):
+    """Where the candidate really ran; null for an engine without providers"""
+
+    providers: Texts = Field(description="Of the session, best first")
+    provider_options: Annotated[dict[str, dict[str, str]], SkipValidation] = Field(
+        description="What reads back of the options asked for, by provider"
+    )
+    placement: Placement
+    precision: ComputePrecision | None = Field(
+        description="What it computes in; null where the engine does not prove it"
+    )
+
+
+class Batching(Part):
+    """At which sizes of its free axes the candidate ran on the first images of the cell, and how
+    far its answers depend on the batch; null where no axis is free, where an engine is not to be
+    tried (TensorRT builds one for every size), and of hard samples"""
+
+    batch_sizes: list[Natural] = Field(description="The cell's own first")
+    input_sizes: Annotated[list[list[int]], SkipValidation] = Field(
+        description="Height and width, the cell's own first"
+    )
+    images: Count = Field(description="How many were answered in another batch as well")
+    drift: Numbers | None = Field(
+        description="Their largest difference from what the cell's batch answered, and how exact "
+        "they are there, held to the tolerances of the figures of these names; null where the "
+        "batch size is fixed"
+    )
+
+
+class Performance(Part):
+    """Speed and memory of the candidate; null without figures"""
+
+    contended: Flag = Field(
+        description="Several workers shared the machine: the figures tell little, and no budget is "
+        "judged"
+    )
+    batch_size: Natural | None = Field(description="Images of the batches that were timed")
+    batch_runs: Count
+    images_per_s: Size = Field(description="In such batches, after the first")
+    batch_latency_p50_ms: Size = Field(description="Median time of a batch")
+    batch_latency_p95_ms: Size = Field(description="95th percentile of it")
+    single_runs: Count
+    single_problem: Text | None = Field(description="Why one image could not be timed")
+    latency_p50_ms: Size = Field(
+        description="Median time of one image; of ONNX Runtime in a process of its own"
+    )
+    latency_p95_ms: Size = Field(description="95th percentile of it")
+    torch_images_per_s: Size = Field(
+        description="The reference in batches of the same size on the same machine"
+    )
+    torch_remembered: Flag | None = Field(
+        description="Whether torch_images_per_s was measured in an earlier run, on a machine that "
+        "may have been busier: a run whose reference answers from the cache opens no torch"
+    )
+    speedup_over_torch: Size = Field(description="images_per_s over torch_images_per_s")
+    speedup_over_fp32: Size = Field(
+        description="Of a file of lower precision that this run made or found: its speed over that "
+        "of the float32 file it was made from"
+    )
+    fp32_compared: Annotated[Literal["batches", "alone"], SkipValidation] | None = Field(
+        description="By images_per_s of the run's own float32 cell, or by latency_p50_ms, for "
+        "which the float32 file was timed too"
+    )
+    peak_memory_mib: Size = Field(
+        description="Peak resident memory of a process that runs this model alone, one image at a "
+        "time"
+    )
+    peak_gpu_memory_mib: Size = Field(
+        description="What that process takes of the GPU's memory; null without one"
+    )
+    model_size_mib: Size = Field(description="Of the file")
