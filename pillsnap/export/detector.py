@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,25 +55,11 @@ def _by_ultralytics(network: Any, config: Config) -> onnx.ModelProto:
         # None keeps the one-to-many head without NMS; False would choose the one-to-one head.
         "nms": None,
     }
-    with tempfile.TemporaryDirectory(prefix="pillsnap-") as folder, _torchscript_unless_told():
+    with tempfile.TemporaryDirectory(prefix="pillsnap-") as folder:
         network.pt_path = str(Path(folder, "detector.pt"))
         network.task = "detect"
         network.args = None  # of training, with paths of the machine it ran on
         return onnx.load(exporter.Exporter(overrides=options)(model=network))
-
-
-@contextmanager
-def _torchscript_unless_told() -> Iterator[None]:
-    """torch.onnx.export without dynamo, the default from torch 2.9 on: ultralytics before 8.3.215
-    does not say which it means."""
-    import torch
-
-    usual: Any = torch.onnx.export
-    torch.onnx.export = lambda *args, **how: usual(*args, **{"dynamo": False, **how})
-    try:
-        yield
-    finally:
-        torch.onnx.export = usual
 
 
 def _by_dynamo(network: Any, config: Config) -> onnx.ModelProto:

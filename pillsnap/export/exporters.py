@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pillsnap.core.errors import ExportError, PillsnapError, first_line
 
@@ -47,7 +47,9 @@ def exporting(checkpoint: Path, opset: int, exporter: str = "torchscript") -> It
     """Run an exporter in this block.
 
     Warnings, log lines and prints of the exporters are kept back, and the number of torch's threads
-    is put back afterwards: ultralytics sets it when it selects a device.
+    is put back afterwards: ultralytics sets it when it selects a device. A torch.onnx.export that
+    does not say which it means, as of ultralytics before 8.3.215, is by `exporter`: torch itself
+    took torchscript before 2.9, and dynamo since.
 
     Raises:
         ExportError: in place of whatever the exporter raised.
@@ -67,17 +69,21 @@ def exporting(checkpoint: Path, opset: int, exporter: str = "torchscript") -> It
     threads = torch.get_num_threads()
     loggers = [logging.getLogger(name) for name in ("ultralytics", "torch.onnx", "onnxscript")]
     levels = [logger.level for logger in loggers]
+    export: Any = torch.onnx.export
+    own = {"dynamo": exporter == "dynamo"}
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL + 1)
         with warnings.catch_warnings(), _without_stdout():
             warnings.simplefilter("ignore")
+            torch.onnx.export = lambda *args, **given: export(*args, **{**own, **given})
             yield
     except PillsnapError:
         raise
     except Exception as error:  # exporters raise anything, AssertionError included
         raise _failure(error, checkpoint, opset, exporter) from error
     finally:
+        torch.onnx.export = export
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         if torch.get_num_threads() != threads:

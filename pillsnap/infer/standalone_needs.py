@@ -13,7 +13,7 @@ import sys
 NEEDED = {
     "sys": ("Python", "3.10"),
     "numpy": ("numpy", "1.21"),
-    "PIL": ("Pillow", "9.4"),
+    "PIL": ("Pillow", "9.1"),
     "cv2": ("OpenCV", "4.5"),
     "onnxruntime": ("ONNX Runtime", "1.6"),
 }

@@ -20,6 +20,8 @@ Pixels = NDArray[np.uint8]
 # Only what Pillow decodes itself: an EPS file named .jpg would otherwise start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 
+_ORIENTATION = 0x0112
+
 # A PNG of 64 MiB in chunks of 8 KiB needs 33,000 reads; each takes Pillow some microseconds.
 _MOST_READS = 200_000
 
@@ -92,8 +94,7 @@ def decode_image(
                 )
             if look is not None:
                 look(opened)
-            ImageOps.exif_transpose(opened, in_place=True)
-            return _to_rgb(opened)
+            return _to_rgb(_upright(opened))
     except Exception as problem:  # Pillow raises a dozen types, SyntaxError among them
         raise _refusal(problem, path, data) from problem
 
@@ -128,6 +129,16 @@ def _refusal(problem: Exception, path: PurePath, data: bytes = b"") -> ImageErro
     else:
         reason, hint = _explain(problem)
     return ImageError(f"this image cannot be read: {reason}", where=path, hint=hint)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """An image turned by its EXIF orientation; the one before is let go, since two take too much
+    memory. Turning it in place is not for Pillow 9."""
+    if image.getexif().get(_ORIENTATION, 1) == 1:
+        return image
+    turned = ImageOps.exif_transpose(image)
+    image.close()
+    return turned
 
 
 def _to_rgb(image: Image.Image) -> Pixels:

@@ -148,7 +148,8 @@ def resize_by_opencv(image: Pixels, size: tuple[int, int], interpolation: str) -
 
 
 def unletterbox(boxes: Tensor, geometry: Geometry) -> Tensor:
-    """Boxes in pixels of the original image, as ultralytics' ops.scale_boxes gives them.
+    """Boxes in pixels of the original image, as ultralytics' ops.scale_boxes gives them from
+    8.4.183 on.
 
     The scale is taken per axis from the rounded sides, since that is how far the pixels moved.
 

@@ -25,10 +25,9 @@ def holds_gate_items(path: Path, config: pytest.Config) -> bool:
 
 
 def _folder_has(folder: Path, config: pytest.Config) -> bool:
-    # By the hook, so that folders which pytest leaves out are not searched.
-    ignore = config.hook.pytest_ignore_collect
+    left_out = config.hook.pytest_ignore_collect  # such as virtual environments
     return any(
-        not ignore(collection_path=path, config=config)
+        not left_out(collection_path=path, config=config) and holds_gate_items(path, config)
         for path in sorted(folder.iterdir())
         if path.suffix == ".py" or path.is_dir()
     )

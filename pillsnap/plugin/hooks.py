@@ -210,8 +210,17 @@ def _expect(config: pytest.Config, nodeids: Sequence[str]) -> None:
         state.ledger = Ledger(state.run)
         config.pluginmanager.register(Reporter(state.ledger), "pillsnap-reporter")
     state.ledger.expect(nodeids)
-    if state.ledger.expected:
+    begin(state, config.option.markexpr)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    config = session.config
+    state = config.stash.get(STATE, None)
+    if state is not None and not is_worker(config) and not config.option.collectonly:
+        state.running = True
         begin(state, config.option.markexpr)
+    return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -220,7 +229,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     verdicts; conclude after it, when nobody changes the exit code any more."""
     config = session.config
     state = config.stash.get(STATE, None)
-    if state is None or is_worker(config) or config.option.collectonly:
+    if state is None or not state.running:
         return (yield)
     with Ending(session, state):
         return (yield)

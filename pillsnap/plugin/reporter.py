@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from pillsnap.compare.outcome import Outcome
 from pillsnap.core.errors import first_line
 from pillsnap.gate.ledger import Ledger
 from pillsnap.plugin.state import PROPERTY
@@ -22,9 +23,14 @@ class Reporter:
         # A lost worker's report has when="???": that shard never reported.
         if shard is None or report.when not in ("setup", "call", "teardown"):
             return
-        for name, value in report.user_properties:
-            if name == PROPERTY:
-                self._ledger.add(json.loads(str(value)))  # Outcome.as_json, by GateItem.run
+        found = [value for name, value in report.user_properties if name == PROPERTY]
+        for value in found:
+            self._ledger.add(json.loads(str(value)))  # Outcome.as_json, by GateItem.run
+        if report.skipped and not found:  # by another plugin
+            # A skip is a place and a reason.
+            place = report.longrepr
+            reason = first_line(place[2] if isinstance(place, tuple) else report.longreprtext)
+            self._ledger.add(Outcome(shard.id, ("skipped", reason)).as_dict())
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = report.longreprtext if crash is None else crash.message

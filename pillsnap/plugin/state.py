@@ -55,6 +55,7 @@ class State:
     Attributes:
         asked: the user asked for the gate by -m or an option, so its items run alone.
         ledger: kept on the controller alone.
+        running: the session runs items; others, such as --fixtures, only show something.
         checkout: what the configuration's folder held when the run began.
         lock: says to other runs that this one is going on; kept on the controller alone.
     """
@@ -64,6 +65,7 @@ class State:
     tag: str
     started: datetime = field(default_factory=utc_now)
     ledger: Ledger | None = None
+    running: bool = False
     checkout: Checkout = field(default_factory=lambda: Checkout(NO_GIT))
     lock: RunLock | None = None
 
@@ -127,7 +129,9 @@ def make_state(config: pytest.Config) -> State | None:
 
 def begin(state: State, markers: str) -> None:
     """Note what this run is of: for the report, and on disk, so that --resume finds it if it is cut
-    off."""
+    off. Called when items are known and when they are about to run, whichever comes last."""
+    if not state.running or state.ledger is None or not state.ledger.expected:
+        return
     if state.lock is not None:
         return  # it was noted when the run began
     state.checkout = describe_checkout(state.run.config.source.parent)

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 # Importing a module declares its faults.
-from pillsnap.proof import boxes, exporting, numeric, preprocessing, runtime, weights  # noqa: F401
+from pillsnap.proof import (  # noqa: F401
+    boxes,
+    declaring,
+    exporting,
+    numeric,
+    preprocessing,
+    runtime,
+    weights,
+)
 from pillsnap.proof.fault import GROUPS, Fault, all_faults
 
 FAULTS: tuple[Fault, ...] = tuple(sorted(all_faults(), key=lambda f: GROUPS.index(f.group)))

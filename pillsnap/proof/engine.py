@@ -11,6 +11,7 @@ import numpy as np
 from pillsnap.compare.loading import Prepared, load_batches
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch, Engine, FindFile, Request, Transform, find_entry, register
+from pillsnap.engines.protocol import RunsAtOtherSizes
 from pillsnap.proof.fault import Injection
 
 ENGINE = "faulty"
@@ -35,12 +36,19 @@ class Desk:
 
 @dataclass
 class FaultyEngine:
-    """Not one of those that time themselves alone: a fault's speed is of no interest."""
+    """Not one of those that time themselves alone: a fault's speed is of no interest. It runs at
+    other sizes unless the fault lies around the file, which is made for a batch of the samples."""
 
     inner: Engine
     injection: Injection
     desk: Desk
     info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def input_shape(self) -> tuple[int | str | None, ...] | None:
+        if self.injection.see or self.injection.say or not isinstance(self.inner, RunsAtOtherSizes):
+            return None
+        return self.inner.input_shape
 
     def run(self, batch: Batch) -> Batch:
         see, say = self.injection.see, self.injection.say

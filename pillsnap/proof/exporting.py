@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pillsnap.config.settings import InputShape, Shape
+from pillsnap.config.settings import Shape
 from pillsnap.engines.torch.checkpoints import build_classification_model, find_best_checkpoint
 from pillsnap.export.exporters import exporting
 from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Injection, NotApplicable, fault
@@ -118,49 +117,6 @@ def dropout_on(bench: Bench) -> Injection:
     ]
     chain.append(helper.make_node("Div", ["dropout/kept", left], ["y"], name="dropout/scale"))
     return Injection(bench.save(insert_after(model, classifier_head(model).input[0], *chain)))
-
-
-@fault("export", "made for batches of one", refusal="one size only")
-def frozen_batch_size(bench: Bench) -> Injection:
-    return Injection(_fixed(bench, bench.config.export.input_shape))
-
-
-@fault("export", "made elsewhere, for batches of exactly the gate's size", refusal="one size only")
-def frozen_at_the_gates_batch_size(bench: Bench) -> Injection:
-    import onnx
-
-    _, channels, height, width = bench.config.input_shape(bench.stage)
-    shape: Shape = (bench.config.compare.batch_size, channels, height, width)
-    path = _fixed(bench, replace(bench.config.export.input_shape, **{bench.stage: shape}))
-    model = onnx.load(path)
-    del model.metadata_props[:]
-    onnx.save(model, path)
-    return Injection(path)
-
-
-@fault("export", "made for images of half the size", DETECTOR, refusal="cannot run this batch")
-def frozen_image_size(bench: Bench) -> Injection:
-    import onnx
-
-    config = bench.config
-    _, channels, height, width = config.input_shape(bench.stage)
-    # Whole strides; those of most detectors end at 32.
-    half_height, half_width = (max(64, side // 64 * 32) for side in (height, width))
-    if (half_height, half_width) == (height, width):
-        raise NotApplicable("the images are as small as a detector takes")
-    shape: Shape = (config.compare.batch_size, channels, half_height, half_width)
-    shapes = replace(config.export.input_shape, detection=shape)
-    model = onnx.load(_fixed(bench, shapes))
-    # The file claims to be what was asked for, a free batch size included.
-    del model.metadata_props[:]
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
-    return Injection(bench.save(model))
-
-
-def _fixed(bench: Bench, shapes: InputShape) -> Path:
-    """An export for inputs of exactly these shapes."""
-    export = replace(bench.config.export, dynamic_axes=False, input_shape=shapes)
-    return bench.export(replace(bench.config, export=export))
 
 
 @fault("export", "rows and columns of the image swapped")

@@ -37,7 +37,7 @@ class Injection:
         file: an .onnx in place of the healthy one.
         see: what the candidate is fed for a batch's samples and its right array [N,3,H,W].
         say: what it makes of its output.
-        provider: of the cell.
+        provider, precision: of the cell.
         config: of the run, where the fault needs other validation data.
     """
 
@@ -45,6 +45,7 @@ class Injection:
     see: See | None = None
     say: Say | None = None
     provider: str = "auto"
+    precision: str = "fp32"
     config: Config | None = None
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -16,7 +15,7 @@ from pillsnap.config.settings import Config
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
 from pillsnap.pipeline.images import read_image
-from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
+from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess, resize_by_opencv
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Injection, NotApplicable, fault
 from pillsnap.proof.wrong_preprocessing import (
@@ -97,7 +96,7 @@ def no_antialias(bench: Bench) -> Injection:
         height, width = image.shape[:2]
         scale = size / right.crop_pct / min(height, width)
         sides = (max(size, int(width * scale)), max(size, int(height * scale)))
-        resized = cv2.resize(image, sides, interpolation=cv2.INTER_CUBIC)
+        resized = resize_by_opencv(image, sides, "cubic")
         left, top = ((side - size) // 2 for side in sides)
         return normalised(resized[top : top + size, left : left + size], right)
 
@@ -182,7 +181,7 @@ def padding_0(bench: Bench) -> Injection:
 
 @fault("preprocessing", "INTER_AREA for INTER_LINEAR", DETECTOR)
 def area_for_linear(bench: Bench) -> Injection:
-    return reread(partial(letterboxed, right=_letterbox(bench), interpolation=cv2.INTER_AREA))
+    return reread(partial(letterboxed, right=_letterbox(bench), interpolation="area"))
 
 
 @fault("preprocessing", "padded at the right and bottom only", DETECTOR)
@@ -193,4 +192,6 @@ def padding_not_centred(bench: Bench) -> Injection:
 @fault("preprocessing", "the whole scene squeezed into a square", DETECTOR)
 def stretch_for_letterbox(bench: Bench) -> Injection:
     right = _letterbox(bench)
-    return reread(lambda image: scaled(cv2.resize(image, (right.width, right.height))))
+    return reread(
+        lambda image: scaled(resize_by_opencv(image, (right.width, right.height), "linear"))
+    )

@@ -133,6 +133,7 @@ def judge_injection(
         stages=(bench.stage,),
         engines=(ENGINE,),
         providers=(injection.provider,),
+        precisions=(injection.precision,),
         candidates={bench.stage: injection.file or bench.healthy},
     )
     run = GateRun(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pillsnap.pipeline.preprocess import Pixels, Tensor
+from pillsnap.pipeline.preprocess import Pixels, Tensor, resize_by_opencv
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 
 Triple = tuple[float, float, float]
@@ -55,15 +54,15 @@ def normalised(pixels: Pixels, transform: ClassifyTransform) -> Tensor:
 def letterboxed(
     image: Pixels,
     right: LetterboxTransform,
-    interpolation: int = cv2.INTER_LINEAR,
+    interpolation: str = "linear",
     centred: bool = True,
 ) -> Tensor:
     height, width = image.shape[:2]
     ratio = min(right.height / height, right.width / width)
     sides = (round(width * ratio), round(height * ratio))
-    resized = (
-        image if sides == (width, height) else cv2.resize(image, sides, interpolation=interpolation)
-    )
+    resized = image
+    if sides != (width, height):
+        resized = resize_by_opencv(image, sides, interpolation)
     canvas = np.full((right.height, right.width, 3), right.pad_value, np.uint8)
     left, top = (
         (round((whole - side) / 2 - 0.1) if centred else 0)

@@ -9,17 +9,9 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """`app`, made when it is first asked for: it chooses and tries the models.
-
-    A mistake in the configuration ends the process with its message, not with a traceback.
-    """
+    """`app`, made when it is first asked for: it chooses and tries the models."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pillsnap.core.errors import PillsnapError
-    from pillsnap.serve.late import create_from_environment
+    from pillsnap.serve.asgi import app
 
-    try:
-        # Kept, so that a second look at the name finds the same service.
-        return globals().setdefault("app", create_from_environment())
-    except PillsnapError as error:
-        raise SystemExit(f"error: {error}") from None
+    return app

@@ -7,6 +7,8 @@ import copy
 import io
 import os
 import pickle
+import sys
+import types
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +30,9 @@ from pillsnap.engines.torch.checkpoints import (
     list_checkpoints,
     resolve_classify_transform,
 )
+from pillsnap.engines.torch.later_layers import require_known_layers
+from pillsnap.engines.torch.raw_boxes import raw_boxes
+from pillsnap.engines.torch.yolo import read_detection_model
 from tests.small_models import (
     DetectorFile,
     Experiment,
@@ -107,6 +112,19 @@ def test_detector_prefers_the_averaged_weights(tmp_path: Path) -> None:
     assert loaded.module.state_dict()["model.model.0.conv.weight"].abs().sum() == 0
 
 
+def test_a_detector_of_ultralytics_8_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its arguments are of a class in ultralytics.yolo, where its layers were as well."""
+    place = "ultralytics.yolo.utils"
+    module: Any = types.ModuleType(place)
+    name = "IterableSimpleNamespace"
+    module.__dict__[name] = type(name, (types.SimpleNamespace,), {"__module__": place})
+    monkeypatch.setitem(sys.modules, "ultralytics.yolo", types.ModuleType("ultralytics.yolo"))
+    monkeypatch.setitem(sys.modules, place, module)
+    model = make_detector("yolo11n", 1)
+    model.args = module.IterableSimpleNamespace(imgsz=64)
+    assert build_detection_model(CONFIG, save_detector(model, tmp_path / "a.pt")).strides
+
+
 def test_checkpoints_are_only_read(detector_file: DetectorFile, tmp_path: Path) -> None:
     folder = tmp_path / "it's a folder"
     folder.mkdir()
@@ -160,6 +178,43 @@ def test_detector_that_lost_its_one_to_many_head(tmp_path: Path) -> None:
     path = save_detector(model, tmp_path / "fused.pt")
     with pytest.raises(CheckpointError, match="one-to-many head, which feeds the NMS, is gone"):
         build_detection_model(detection_config("yolo26n", 1), path)
+
+
+def test_detector_of_a_version_that_goes_by_whether_there_is_a_one_to_one_head(
+    detector_file: DetectorFile,
+) -> None:
+    model, _ = read_detection_model(detector_file("yolo26n", 1))
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        usual = raw_boxes(model)(images)
+        head = model.model[-1]
+        read_only = property(lambda self: hasattr(self, "one2one_cv2"))
+        head.__class__ = type("Detect", (type(head),), {"end2end": read_only})
+        assert head.end2end
+        assert torch.equal(raw_boxes(model)(images), usual)
+
+
+def test_layers_that_the_installed_ultralytics_would_run_as_something_else(
+    detector_file: DetectorFile, tmp_path: Path
+) -> None:
+    class SPPF(torch.nn.Module):
+        """As before ultralytics 8.4."""
+
+        def __init__(self, c1: int, c2: int, k: int = 5) -> None:
+            super().__init__()
+
+    later, _ = read_detection_model(detector_file("yolo26n", 1))  # which has one with a shortcut
+    earlier = torch.nn.Sequential(torch.nn.ReLU(), SPPF(1, 1))
+    require_known_layers(later, tmp_path)
+    require_known_layers(earlier, tmp_path)
+    for name, harmless, other in (("n", 3, 2), ("add", False, True)):
+        setattr(earlier[1], name, harmless)
+        require_known_layers(earlier, tmp_path)
+        setattr(earlier[1], name, other)
+        with pytest.raises(CheckpointError, match="of a later ultralytics") as caught:
+            require_known_layers(earlier, tmp_path)
+        assert "1: an SPPF as ultralytics 8." in str(caught.value)
+        delattr(earlier[1], name)
 
 
 def test_detector_without_a_model(tmp_path: Path) -> None:

@@ -159,6 +159,18 @@ def test_names_of_an_older_timm_are_taken_as_timm_takes_them(entry: str, tmp_pat
     assert loaded.origin.entry == entry and "older timm" in loaded.origin.notes[0]
 
 
+def test_weights_of_another_image_size_are_not_resampled(tmp_path: Path) -> None:
+    trained = timm.create_model("test_vit", num_classes=5, img_size=96).eval()
+    state = {**trained.state_dict(), "mask_token": torch.zeros(1, 1)}  # which timm leaves out
+    torch.save(state, tmp_path / "c.pt")
+    settings, images = Classification("test_vit", 5), torch.rand(2, 3, 96, 96)
+    with torch.inference_mode():
+        loaded = load_classifier(settings, tmp_path / "c.pt", size=96)
+        assert torch.equal(loaded.module(images), trained(images))
+    with pytest.raises(CheckpointError, match="pos_embed"):
+        load_classifier(settings, tmp_path / "c.pt", size=160)
+
+
 def test_detectors_with_leftovers_are_taken_or_say_what_to_call(tmp_path: Path) -> None:
     settings = Detection("yolo11n", 1)
     counted = make_detector("yolo11n", 1)

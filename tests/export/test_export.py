@@ -37,7 +37,7 @@ from pillsnap.export import (
 )
 from pillsnap.export.check import prove
 from pillsnap.export.exporters import Traced, exporting
-from pillsnap.export.reading import read_hashed
+from pillsnap.export.reading import opset_of, read_hashed
 from tests.small_models import Experiment, make_classifier
 
 # Measured on these models: at most 6e-5 px, 9e-8 in score, 2e-7 in logit.
@@ -507,6 +507,16 @@ def test_files_that_others_exported(tmp_path: Path) -> None:
     onnx.save(tiny([2, 3, 64, 64], [2, 84, 6]), path)
     assert not describe_onnx(path, "detection").dynamic_axes
     json.dumps(reuse.summary())
+
+
+def test_an_export_that_names_no_exporter_is_made_by_the_one_that_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    path, usual = tmp_path / "model.onnx", torch.onnx.export
+    with exporting(tmp_path, 17):  # as older versions of ultralytics call it
+        torch.onnx.export(torch.nn.ReLU(), (torch.zeros(1, 3),), path, opset_version=17)
+    assert opset_of(onnx.load(path)) == 17  # dynamo leaves it at 18
+    assert torch.onnx.export is usual
 
 
 def test_models_of_the_other_stage(experiment: Experiment, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pillsnap.core.errors import ImageError
 from pillsnap.core.printable import printable
@@ -108,6 +108,16 @@ def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None
     save_exactly(quarters(), path, exif=exif)
     expected = UPRIGHT[orientation](np.asarray(quarters()))
     assert_is(read_image(path), expected, slack=3 if suffix == "jpg" else 0)
+
+
+def test_images_are_turned_by_pillow_9_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on the machines of pillsnap_pipeline.py: it has no in_place."""
+    whole = ImageOps.exif_transpose
+    monkeypatch.setattr(ImageOps, "exif_transpose", lambda image: whole(image))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save_exactly(quarters(), tmp_path / "a.png", exif=exif)
+    assert_is(read_image(tmp_path / "a.png"), UPRIGHT[6](np.asarray(quarters())))
 
 
 def test_cmyk_jpeg(tmp_path: Path) -> None:
@@ -291,7 +301,7 @@ def chunk(kind: bytes, data: bytes = b"") -> bytes:
 def bmp_of_runs(count: int) -> bytes:
     """Eight grey pixels by one, in RLE8, after so many empty lines that are none."""
     head = struct.pack("<IiiHHIIiiII", 40, 8, 1, 1, 8, 1, 0, 0, 0, 256, 0) + bytes(1024)
-    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 1078) + head + b"\0\2\0\0" * count + b"\x08\1\0\1"
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 1078) + head + b"\0\0" * count + b"\x08\1\0\1"
 
 
 def of_many_pieces(form: str, count: int) -> bytes:
@@ -303,7 +313,7 @@ def of_many_pieces(form: str, count: int) -> bytes:
         return data[:33] + chunk(b"teSt") * count + data[33:]
     if form == "JPEG":
         return data[:2] + b"\xff\xfe\x00\x02" * count + data[2:]
-    if form == "BMP":  # run by run: the end of a line, and the next
+    if form == "BMP":  # run by run: ends of lines, where none has begun
         return bmp_of_runs(count)
     start = data.index(b",", 13 + 3 * 4)  # past the palette: GIF's first picture
     return data[:start] + b"!\xfe\x01a\x00" * count + data[start:]

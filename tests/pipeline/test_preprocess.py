@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 from PIL import Image
 
+from pillsnap.core.alternatives import ULTRALYTICS
+from pillsnap.core.packages import installed_version
 from pillsnap.pipeline.preprocess import (
     Pixels,
     Tensor,
@@ -47,6 +50,13 @@ def create_transform() -> Callable[..., Any]:
     from timm.data import create_transform
 
     return create_transform
+
+
+# Before, it rounds a thin side to nothing and fails, and scales boxes by the one unrounded ratio.
+keeps_thin_sides = pytest.mark.skipif(
+    Version(installed_version(ULTRALYTICS.distributions) or "0") < Version("8.4.183"),
+    reason="ultralytics lets no side vanish from 8.4.183 on",
+)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +191,13 @@ def test_the_image_is_left_alone() -> None:
 # Detection
 
 
-@pytest.mark.parametrize("size", [(64, 64), (96, 96), (320, 320), (96, 160), (161, 95), (1, 1)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        *((64, 64), (96, 96), (320, 320), (96, 160), (161, 95)),
+        pytest.param((1, 1), marks=keeps_thin_sides),
+    ],
+)
 def test_detector_input_equals_ultralytics(ultralytics: ModuleType, size: tuple[int, int]) -> None:
     for height, width in SHAPES:
         image = draw(height, width)
@@ -192,6 +208,7 @@ def test_detector_input_equals_ultralytics(ultralytics: ModuleType, size: tuple[
         assert (geometry.height, geometry.width) == (height, width)
 
 
+@keeps_thin_sides
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(
     shape=st.tuples(st.integers(1, 400), st.integers(1, 400)),
@@ -211,6 +228,7 @@ def test_padding_takes_the_value_asked_for() -> None:
     assert (tensor[:, [0, -1]] == np.float32(7) / np.float32(255)).all()
 
 
+@keeps_thin_sides
 @settings(max_examples=120, deadline=None, derandomize=True)
 @given(
     shape=st.tuples(st.integers(1, 1500), st.integers(1, 1500)),

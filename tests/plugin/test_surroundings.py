@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.core.distributions import register_distribution
 from tests.plugin.project import WITHOUT, Project, Workers
 
 SINGLES = ("-m", "smoke", "--stage", "classification")
@@ -44,6 +46,22 @@ def fault(stage, batch, output):
     assert result.ret == 0
     # pytest still lists what was warned of.
     result.stdout.fnmatch_lines(["*Corrupt EXIF data*", "*as torch and numpy do*"])
+
+
+def test_packages_over_one_another_are_named_at_the_start_and_at_the_end(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_distribution(project.path / "packages", "onnxruntime", "1.32.0")
+    monkeypatch.setenv("PYTHONPATH", str(project.path / "packages"), prepend=os.pathsep)
+    result = project.run(*SINGLES)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "pillsnap warning: onnxruntime is installed 2 times*",
+            "collected*",
+            "warning: onnxruntime is installed 2 times*",
+        ]
+    )
 
 
 @pytest.mark.parametrize("spread", [(), ("-n", "2")], ids=["none", "n2"])

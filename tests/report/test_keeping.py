@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pillsnap.report.keeping import prune_reports
-from tests.report.report_folder import CUDA, SLOW, Reports
+from tests.report.report_folder import CPU, CUDA, SLOW, Reports
 
 
 class Runs(Reports):
@@ -64,11 +67,44 @@ def test_what_a_file_that_exists_owes_its_verdict_to_stays(runs: Runs, model: Pa
 
 def test_a_breach_outlasts_any_number_of_passes(runs: Runs, model: Path) -> None:
     runs.add("breach", "full", path=model, provider=None)  # and what has opened it is not known
+    runs.add("breach", "full", path=model)
     runs.add("breach", "full", path=model, breaches=[SLOW])
     for _ in range(4):
-        runs.add("equivalent", path=model)
-    assert runs.prune(2) == [1, 2, 5, 6]
+        runs.add("equivalent", "full", path=model)
+    assert runs.prune(2) == [1, 2, 6, 7]
     assert not runs.approved
+
+
+# Arguments of Reports.add; most reports of a file are of the same.
+CELLS = st.fixed_dictionaries(
+    {
+        "verdict": st.sampled_from(["equivalent", "equivalent", "breach", "inconclusive"]),
+        "mode": st.sampled_from(["full", "full", "smoke"]),
+        "content": st.sampled_from(["a", "a", "b"]),
+        "config": st.sampled_from(["a", "a", "a", "b"]),
+        "provider": st.sampled_from([CPU, CPU, CPU, CUDA, None]),
+        "complete": st.sampled_from([True, True, False]),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(CELLS, min_size=3, max_size=8), CELLS)
+def test_no_standing_changes_now_or_with_the_next_report(
+    tmp_path_factory: pytest.TempPathFactory, earlier: list[dict[str, Any]], later: dict[str, Any]
+) -> None:
+    standings = []
+    for keep in (1, 100):
+        (folder := tmp_path_factory.mktemp("law") / "reports").mkdir()
+        (folder.parent / "model.onnx").touch()
+        runs, found = Runs(folder), []
+        for number, facts in enumerate(earlier):
+            runs.add(**facts, day=1 + number // 2, path="model.onnx")  # some at the same time
+        runs.prune(keep)
+        found += [runs.standing(), runs.standing(CUDA)]
+        runs.add(**later, path="model.onnx")
+        standings.append([*found, runs.standing(), runs.standing(CUDA)])
+    assert standings[0] == standings[1]
 
 
 def test_images_that_let_a_breach_go_are_not_forgotten(runs: Runs, model: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ from pillsnap.report.models import Repeated, Report
 from pillsnap.report.policy import sample_policy
 from pillsnap.report.schema import make_schema
 from pillsnap.report.table import render
+from tests.core.distributions import register_distribution
 from tests.engines.test_onnxruntime import save_network
 
 DIGEST = "0123456789abcdef" * 4
@@ -576,6 +578,8 @@ def test_the_environment_names_versions_and_hardware(config: Config) -> None:
         "cudnn",
         "tensorrt",
         "packages",
+        "distributions",
+        "problems",
     }
     assert environment["threads"] == 3
     assert environment["packages"].keys() == {
@@ -592,8 +596,28 @@ def test_the_environment_names_versions_and_hardware(config: Config) -> None:
         "pytest",
     }
     assert environment["packages"]["numpy"] == np.__version__
+    assert environment["distributions"]["numpy"] == {"numpy": np.__version__}
+    assert environment["distributions"].keys() == environment["packages"].keys()
     assert environment["packages"]["pytest"] == pytest.__version__
     assert environment["python"].startswith("3.")
+
+
+def test_a_package_that_is_installed_twice_is_named_with_both_sources(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = version("opencv-python-headless")
+    register_distribution(tmp_path / "packages", "opencv-python", "4.9.0")
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    report = build_report([], config, facts())
+    check(report)
+    environment = report["environment"]
+    assert environment["distributions"]["opencv"] == {
+        "opencv-python-headless": usual,
+        "opencv-python": "4.9.0",
+    }
+    assert environment["packages"]["opencv"] == f"{usual} and 4.9.0"
+    assert any(problem.startswith("cv2 is installed 2 ti") for problem in environment["problems"])
+    assert "warning: cv2 is installed 2 times" in " ".join(render(report, "report.json"))
 
 
 def test_a_changed_working_tree_stands_beside_the_commit(config: Config) -> None:

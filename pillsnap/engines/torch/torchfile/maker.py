@@ -71,9 +71,10 @@ class CheckpointMaker:
         found = storage_type(module, name)
         if found is not None:
             return found
-        if is_layer(module, name):
-            return StandIn(full, called=False)
+        # Data first: ultralytics 8.0 keeps its arguments among its layers.
         if not is_data(module, name):
+            if is_layer(module, name):
+                return StandIn(full, called=False)
             self.refused[full] = None
         return StandIn(full)
 
