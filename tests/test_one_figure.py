@@ -28,7 +28,7 @@ from pillsnap.compare.figures import Figures
 from pillsnap.compare.verdict import certified, judge
 from pillsnap.config.settings import Config
 from pillsnap.config.tolerances import Profiles
-from pillsnap.report.table import render
+from pillsnap.report.rows import cell_row
 
 profiles = Profiles()
 known = TypeAdapter(Config).json_schema()["$defs"]["Tolerances"]["properties"]["kl_mean"]
@@ -48,10 +48,7 @@ cell = dict.fromkeys(
 cell |= {"id": "c", "stage": "classification", "verdict": "equivalent", "samples": 9}
 cell |= {"seconds": 1.0, "metrics": {"kl_mean": 0.5}, "tolerances": {"kl_mean": 0.25}}
 cell |= {"certified": {}}
-gate = {"skipped": {}, "unmeasured": [], "missing": [], "complete": True, "exit_code": 0}
-report = {"gate": gate | {"verdict": "equivalent"}, "cells": [cell], "stages": {}}
-report["environment"] = {"problems": []}
-print(render(report, None)[1])
+print(cell_row(cell)[1])
 """
 
 
