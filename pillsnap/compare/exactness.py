@@ -68,7 +68,7 @@ class PartError:
 
     @property
     def is_known(self) -> bool:
-        """Whether the reference is finite; one that is not has no signal, which is said elsewhere."""
+        """Whether the reference is finite; that another has no signal is said elsewhere."""
         return math.isfinite(self.signal + self.reference)
 
     @property

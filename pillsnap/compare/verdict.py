@@ -220,7 +220,7 @@ def find_breaches(metrics: Metrics, tolerances: Tolerances) -> tuple[Breach, ...
     """Every figure of `metrics` that lies outside `tolerances`.
 
     A candidate that is not finite, or changes the class of an anchor whose reference is no near tie
-    while its exactness or raw scores are judged, breaches whatever the profile says.
+    while raw scores are judged, breaches whatever the profile says.
     """
     found = [Breach("non_finite", metrics["non_finite"], 0)] if metrics["non_finite"] else []
     for figure in FIGURES:
@@ -230,7 +230,6 @@ def find_breaches(metrics: Metrics, tolerances: Tolerances) -> tuple[Breach, ...
         for value, where in values_of(figure, metrics):
             if value is not None and exceeds(held := figure.held(value), limit):
                 found.append(Breach(figure.name, held, limit, where))
-    judges_anchors = tolerances.exactness is not None or tolerances.raw_score_err is not None
-    if judges_anchors and metrics.get("class_flips"):
+    if tolerances.raw_score_err is not None and metrics.get("class_flips"):
         found.append(Breach("class_flips", metrics["class_flips"], 0))
     return tuple(found)

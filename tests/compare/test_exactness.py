@@ -125,11 +125,15 @@ def test_the_first_images_of_a_shard_are_kept_across_its_batches() -> None:
     ((images, contents),) = seen
     assert images[:, 0, 0, 0].tolist() == [0, 0, 2]
     assert contents == [b"\0", b"\1", b"\2"]
-    found = excerpt.errors(exact, ClassificationRecorder().parts)
-    assert found["images"] == 3
-    (part,) = found["parts"]
-    assert part["reference"] == pytest.approx(math.sqrt(4 / 3))
-    assert part["candidate"] == pytest.approx(math.sqrt(11 / 3))
+    parts = ClassificationRecorder().parts
+    (part,) = excerpt.errors(exact, parts)
+    assert part.reference == pytest.approx(math.sqrt(4 / 3))
+    assert part.candidate == pytest.approx(math.sqrt(11 / 3))
     # A bundle may have fewer.
-    assert excerpt.errors(exact[:1], ClassificationRecorder().parts)["parts"][0]["reference"] == 0
+    assert excerpt.errors(exact[:1], parts)[0].reference == 0
+    # Answered again in other batches.
+    again = {1: np.full(5, 7, np.float32), 2: np.full(5, 1, np.float32), 9: np.zeros(5, np.float32)}
+    (part,) = excerpt.errors(exact, parts, again)
+    assert part.candidate == 5
+    assert part.reference == pytest.approx(math.sqrt(2))
     assert Excerpt(3).exact(run) is None
