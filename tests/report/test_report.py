@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.detection import DetectionRecorder
+from pillsnap.compare.exactness import exactness_metrics
 from pillsnap.compare.figures import Metrics
 from pillsnap.compare.figures.classification import classification_figures
 from pillsnap.compare.figures.detection import detection_figures
@@ -28,6 +29,7 @@ from pillsnap.compare.records import Columns, write_records
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.verdict import Breach, Verdict, VerdictName
 from pillsnap.config.cells import Cell, Shard
+from pillsnap.config.figures import EXACTNESS, figures_of
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import (
     Classification,
@@ -366,6 +368,8 @@ def real_metrics() -> tuple[Metrics, Metrics]:
 @pytest.mark.parametrize("stage", ["classification", "detection"])
 def test_every_figure_that_is_computed_is_described(config: Config, stage: str) -> None:
     found = real_metrics()[stage == "detection"]
+    names = [f.name for f in figures_of(stage) if f.limited_by == EXACTNESS]
+    found.update(exactness_metrics((), names, found.get("per_stride", ())))
     example = CLASSIFICATION if stage == "classification" else DETECTION
     assert found.keys() | NOT_OF_HARD == example.keys()
     definitions = schema()["$defs"]
@@ -480,7 +484,10 @@ def test_numbers_that_are_not_finite_are_null_and_listed(config: Config) -> None
         "map_0_5_delta": math.nan,
         "raw_box_err_px": np.float64("inf"),
         "per_stride": [
-            {"stride": 8, "raw_box_err_px": -math.inf, "raw_score_err": 0.5, "reference_boxes": 1}
+            {
+                **{"stride": 8, "raw_box_err_px": -math.inf, "raw_score_err": 0.5},
+                **{"box_exactness": 2.0, "score_exactness": None, "reference_boxes": 1},
+            }
         ],
     }
     breach = Breach("raw_box_err_px", math.inf, 0.05, "stride 8")
@@ -496,9 +503,8 @@ def test_numbers_that_are_not_finite_are_null_and_listed(config: Config) -> None
     }
     (cell,) = report["cells"]
     assert cell["metrics"]["map_0_5_delta"] is None
-    assert cell["metrics"]["per_stride"] == [
-        {"stride": 8, "raw_box_err_px": None, "raw_score_err": 0.5, "reference_boxes": 1}
-    ]
+    (row,) = cell["metrics"]["per_stride"]
+    assert row == {**metrics["per_stride"][0], "raw_box_err_px": None}
     # The terminal has words for them.
     assert "raw_box_err_px inf" in " ".join(render(report, "report.json"))
 
@@ -929,8 +935,8 @@ def test_how_exact_a_cell_is_stands_in_report_and_table(config: Config) -> None:
     check(report)
     assert [cell["exactness"] for cell in report["cells"]] == [*ERRORS.values(), None]
     lines = render(report, "report.json")
-    assert any("exactness 1.5/4" in line for line in lines)
-    assert any("exactness of boxes 1.2/4  of scores 0.9/4" in line for line in lines)
+    assert any("exactness 1.5" in line for line in lines)
+    assert any("exactness of boxes 1.2  of scores 0.9" in line for line in lines)
     assert "  precision kept: 22.4 bits of torch in float64" in lines
 
 
@@ -1030,7 +1036,10 @@ def test_every_cell_has_a_row_with_its_figures_against_their_limits(config: Conf
     lines = render(report, "report.json")
     place = next(i for i, line in enumerate(lines) if line.startswith("classification"))
     assert lines[0].split() == ["detection-onnx-auto-fp32-smoke", "2", "1.5", "s", "equivalent"]
-    assert lines[1].startswith("  box px 0.0005/0.05  score 2e-06/0.0001  mAP +0.002/-0.01")
+    figures = " ".join(lines[1].split() + lines[2].split())
+    assert figures.startswith(
+        "exactness of boxes 1.2 of scores 0.9 box px 0.0005/0.05 score 2e-06/0.0001 mAP"
+    )
     assert lines[place].split()[:2] == ["classification-onnx-auto-fp32-smoke", "32"]
     assert lines[place + 1].startswith("  mse 2e-09/1e-06  p99 3e-09/5e-06")
     # One column under the other.
