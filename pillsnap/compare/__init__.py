@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pillsnap.compare.exactness import OutputPart
 from pillsnap.compare.loading import Prepared
 from pillsnap.compare.records import Array, Columns, concatenate
 from pillsnap.core.errors import WrongCandidate
@@ -39,6 +41,10 @@ class Recorder(Protocol):
 
     def as_candidate(self, output: Batch) -> Batch:
         """What a reference answers as candidates give it."""
+        ...
+
+    def parts(self, output: NDArray[Any]) -> list[OutputPart]:
+        """An output's kinds of numbers, each with a rounding error of its own."""
         ...
 
     def columns(

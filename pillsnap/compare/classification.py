@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pillsnap.compare.exactness import OutputPart
 from pillsnap.compare.records import Columns
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
@@ -29,6 +31,9 @@ class ClassificationRecorder:
 
     def as_candidate(self, output: Batch) -> Batch:
         return output
+
+    def parts(self, output: NDArray[Any]) -> list[OutputPart]:
+        return [OutputPart("logits", output)]
 
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.compare import noise
+from pillsnap.compare.exactness import OutputPart
 from pillsnap.compare.matching import match_boxes
 from pillsnap.compare.records import Array, Columns, ragged
 from pillsnap.config.settings import Nms
@@ -48,6 +50,18 @@ class DetectionRecorder:
     def as_candidate(self, output: Batch) -> Batch:
         """The first six columns: the seventh is for references alone."""
         return output[..., :6]
+
+    def parts(self, output: NDArray[Any]) -> list[OutputPart]:
+        """Boxes and scores of every stride; near ties change class_id in healthy exports.
+
+        Scores are sigmoids, which runtimes compute around a half: ONNX Runtime's is off by 3e-8
+        however small they are, torch's is not.
+        """
+        return [
+            OutputPart(kind, output[:, start:end, columns], stride, scale)
+            for stride, start, end in zip(self._strides, self._starts, self._ends, strict=True)
+            for kind, columns, scale in (("box", slice(0, 4), 0.0), ("score", slice(4, 5), 0.5))
+        ]
 
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch

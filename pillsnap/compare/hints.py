@@ -63,7 +63,7 @@ def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
 
 def _stride_broke(row: Mapping[str, Any]) -> bool:
     return any(
-        exceeds(row[figure.name] or 0, figure.noise)
+        exceeds(row.get(figure.name) or 0, figure.noise)
         for figure in FIGURES
         if figure.per_stride and figure.noise is not None
     )

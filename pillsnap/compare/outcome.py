@@ -23,7 +23,8 @@ class Outcome:
         non_finite: ids of samples for which the candidate's output is not finite.
         reference, candidate: what the engines say of themselves, once both are open.
         transform, strides: the preprocessing in force and the detector's strides.
-        noise_floor: how far the reference is from itself; of a cell's first shard.
+        exactness: PartError.as_dict of every part of the outputs, and how many images they are of;
+            of a cell's first shard, where the reference can be run in float64.
         batching: what the candidate's free axes are worth, see gate/free_axes.py; of a cell's first
             shard.
         notes: what a reader of the figures should know of the labels.
@@ -47,7 +48,7 @@ class Outcome:
     candidate: dict[str, Any] = field(default_factory=dict)
     transform: dict[str, Any] = field(default_factory=dict)
     strides: list[int] = field(default_factory=list)
-    noise_floor: dict[str, Any] | None = None
+    exactness: dict[str, Any] | None = None
     batching: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     timing: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What the reference answers, remembered: its outputs, its numeric noise, its surest classes.
+"""What the reference answers, remembered: its outputs, the exact ones, its surest classes.
 
 An answer's last bits depend on the batch that an image was in, so outputs are kept by whole batch.
 """
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import pillsnap.compare.classification
 import pillsnap.compare.detection
 import pillsnap.compare.loading
-from pillsnap.compare import Recorder
+from pillsnap.compare.exactness import Exact
 from pillsnap.compare.loading import Load, Prepared
 from pillsnap.core.arraycache import ArrayCache
 from pillsnap.core.errors import ImageError
@@ -28,9 +28,6 @@ from pillsnap.engines.protocol import Batch, Reference
 from pillsnap.engines.timing import Stopwatch
 from pillsnap.pipeline.images import read_bytes
 from pillsnap.pipeline.softmax import softmax
-
-# Samples that the noise floor is measured on.
-FLOOR_SAMPLES = 2
 
 
 class RememberedReference:
@@ -86,47 +83,25 @@ class RememberedReference:
             found = measure()
         return float(found[0]), not measured
 
-    def noise_floor(
-        self, batch: Prepared, output: Batch, recorder: Recorder
-    ) -> dict[str, Any] | None:
-        """How far the reference is from itself in other blockings of the same arithmetic.
-
-        Args:
-            batch: the first of a cell; its first FLOOR_SAMPLES are run again.
-            output: the reference's for that batch.
-
-        Returns:
-            Per figure of drift its maximum, and under `variants` the same for each; None where the
-            engine has no variants.
-        """
-        variants = self.reference.variants
-        if not variants:
+    def exact_outputs(self, images: Batch, contents: Sequence[bytes]) -> Exact | None:
+        """The reference's outputs [n, ...] for images [n,3,H,W] in float64; None where it cannot be
+        run so. One image at a time: each takes twice the memory of float32, and is remembered."""
+        compute = self.reference.exact
+        if compute is None:
             return None
-        count = min(FLOOR_SAMPLES, len(batch.samples))
-        few, geometries = batch.samples[:count], batch.geometries[:count]
 
-        def measure() -> NDArray[np.float64]:
-            rows = []
-            for engine in variants.values():
-                other = engine.run(batch.array[:count])
-                columns = recorder.columns(
-                    few, geometries, output[:count], recorder.as_candidate(other)
-                )
-                rows.append([float(columns[name].max()) for name in recorder.drift.values()])
-            return np.array(rows, np.float64)
+        def fits(found: NDArray[Any]) -> bool:
+            return found.dtype == np.float64 and self._is_output((1, *found.shape))
 
-        figures = list(recorder.drift)
-        what = ["noise floor", _code(), dict(recorder.drift), list(variants)]
-        shape = (len(variants), len(figures))
-        drift = self._remember(what, batch.contents, measure, lambda found: found.shape == shape)
-        return {
-            "samples": count,
-            "variants": {
-                name: dict(zip(figures, row, strict=True))
-                for name, row in zip(variants, drift.tolist(), strict=True)
-            },
-            **dict(zip(figures, drift.max(axis=0).tolist(), strict=True)),
-        }
+        rows = []
+        for index, content in enumerate(contents):
+
+            def run(index: int = index) -> NDArray[np.float64]:
+                output: NDArray[np.float64] = compute(images[index : index + 1])[0]
+                return output
+
+            rows.append(self._remember("float64", [content], run, fits))
+        return np.stack(rows)
 
     def top_probabilities(
         self, samples: Sequence[Sample], load: Load, batch_size: int, *, first: int = 0

@@ -51,9 +51,10 @@ class CellResult:
         return sum(outcome.samples for outcome in self.outcomes)
 
     @property
-    def noise_floor(self) -> dict[str, Any] | None:
-        floors = (outcome.noise_floor for outcome in self.outcomes)
-        return next((floor for floor in floors if floor is not None), None)
+    def exactness(self) -> dict[str, Any] | None:
+        """Outcome.exactness of the first shard."""
+        found = (outcome.exactness for outcome in self.outcomes)
+        return next((each for each in found if each is not None), None)
 
     @property
     def quantized(self) -> dict[str, Any] | None:

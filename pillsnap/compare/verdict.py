@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pillsnap.compare.certify import Certified, certify, certify_bound, in_words
-from pillsnap.compare.drift import drifted, gains, values_of
+from pillsnap.compare.drift import drifted, gains, is_exact, values_of
 from pillsnap.compare.figures import Figures, Metrics
 from pillsnap.compare.limits import exceeds
-from pillsnap.config.figures import FIGURES, Figure
+from pillsnap.config.figures import EXACTNESS, FIGURES, Figure
 from pillsnap.config.tolerances import Profiles, Tolerances
 
 VerdictName = Literal["equivalent", "within_tolerance", "breach", "inconclusive"]
@@ -21,6 +21,9 @@ LOOSER = ("practical", "fp16", "int8")
 
 # Ends the name of a figure that breaches for want of samples.
 CERTIFIED = "_certified"
+
+# Figures that judge a candidate without any signal in the reference.
+_EXACT = frozenset(figure.name for figure in FIGURES if figure.limited_by == EXACTNESS)
 
 # Where a figure of speed or memory breaches.
 BUDGET = "budget"
@@ -89,8 +92,9 @@ def judge(
     then the sample of a cell that would pass must also certify its tolerances.
 
     Without signal in the reference, drift proves nothing of the export: an untrained network can
-    blow rounding up to any size. Its figures are named all the same. Only a candidate that is not
-    finite where the reference is breaches even then.
+    blow rounding up to any size. Its figures are named all the same. What breaches even then needs
+    no signal: a candidate that is not finite where the reference is, and one that is less exact
+    than torch, whose own rounding is blown up alike.
 
     Args:
         classes_required: classes that coverage asked for and did not find are a breach.
@@ -111,9 +115,11 @@ def judge(
         return find_uncertified(metrics, getattr(profiles, name)) if gate_strict else ()
 
     breaches = outside(profile)
-    if figures.no_signal is not None and not metrics["non_finite"]:
+    inexact = any(breach.figure in _EXACT for breach in breaches)
+    if figures.no_signal is not None and not metrics["non_finite"] and not inexact:
         named = f"; outside its profile: {_listed(breaches)}" if breaches else ""
-        return Verdict("inconclusive", breaches, figures.no_signal + named)
+        exact = "; the arithmetic is as exact as torch's" if is_exact(metrics) else ""
+        return Verdict("inconclusive", breaches, figures.no_signal + exact + named)
     reason = _listed(breaches)
     if not breaches and (lacking := uncertified(profile)):
         breaches = tuple(breach for breach, _ in lacking)

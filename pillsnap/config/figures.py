@@ -81,6 +81,14 @@ def _limits(*values: float | None) -> dict[str, float]:
     return {profile: value for profile, value in pairs if value is not None}
 
 
+EXACTNESS = "exactness"
+"""The tolerance of how exact a candidate is, in units of torch's own rounding error."""
+
+_EXACTNESS = (
+    "root mean square of the rounding error of {}, against the reference in float64, over the "
+    "reference's own in float32"
+)
+
 FIGURES: tuple[Figure, ...] = (
     Figure(
         "mse_mean",
@@ -109,6 +117,14 @@ FIGURES: tuple[Figure, ...] = (
         ),
     ),
     Figure(
+        "logits_exactness",
+        "classification",
+        _EXACTNESS.format("the logits"),
+        tolerance=EXACTNESS,
+        label="exactness",
+        noise=4.0,
+    ),
+    Figure(
         "prob_err_max",
         "classification",
         "largest absolute difference of a probability, 0 to 1",
@@ -116,6 +132,24 @@ FIGURES: tuple[Figure, ...] = (
         most=1.0,
         limits=_limits(1e-4, None, None, None),
         noise=1e-4,
+    ),
+    Figure(
+        "box_exactness",
+        "detection",
+        _EXACTNESS.format("the boxes of a stride"),
+        tolerance=EXACTNESS,
+        label="exactness of boxes",
+        noise=4.0,
+        per_stride=True,
+    ),
+    Figure(
+        "score_exactness",
+        "detection",
+        _EXACTNESS.format("the scores of a stride"),
+        tolerance=EXACTNESS,
+        label="of scores",
+        noise=4.0,
+        per_stride=True,
     ),
     Figure(
         "raw_box_err_px",

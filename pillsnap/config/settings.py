@@ -128,6 +128,7 @@ class Compare:
     hard_pool: Count = 5000
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     batch_size: BatchSize = 16
+    exactness_images: Annotated[int, Field(ge=1, le=1000)] = 4
     shard_size: Count = 32
     expected_top1: Part | None = None
     expected_map: Part | None = None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -81,8 +81,8 @@ class Reference:
     Attributes:
         key: SHA-256 of all that its answer to an image depends on, the image and its batch aside;
             None for one whose answers are not to be remembered.
-        variants: the same model in other blockings of the same arithmetic, by name: how far they
-            are from it is the floor of numeric noise.
+        exact: the same model in float64: float32 [N,3,H,W] to the engine's outputs in float64;
+            None for one that cannot be run so.
         class_names: of a detector, in order; empty where they are not known.
     """
 
@@ -90,5 +90,5 @@ class Reference:
     transform: Transform
     strides: tuple[int, ...] = ()
     key: str | None = None
-    variants: Mapping[str, Engine] = field(default_factory=dict)
+    exact: Callable[[Batch], NDArray[np.float64]] | None = None
     class_names: tuple[str, ...] = ()

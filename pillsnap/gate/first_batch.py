@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.compare import Recorder
+from pillsnap.compare.exactness import Exact, Excerpt, largest_exactness
 from pillsnap.compare.loading import Prepared
 from pillsnap.compare.reference import RememberedReference
 from pillsnap.config.cells import Cell
@@ -20,7 +21,8 @@ class FirstBatch:
     """A cell's first batch, once both sides have answered it.
 
     Attributes:
-        noise_floor: see Outcome.
+        count: of images that the reference is run on in float64; from further batches where the
+            first has fewer.
         batching: see Outcome.
         example: float32 [N,3,H,W]; None before there is one.
     """
@@ -29,22 +31,41 @@ class FirstBatch:
     candidate: Stopwatch
     remembered: RememberedReference
     recorder: Recorder
-    noise_floor: dict[str, Any] | None = None
+    count: int
     batching: dict[str, Any] | None = None
     example: Batch | None = None
 
+    def __post_init__(self) -> None:
+        self._excerpt = Excerpt(self.count)
+        self._again: dict[int, Batch] = {}
+
     def see(self, batch: Prepared, ref: Batch, cand: Batch) -> None:
-        """Look at a batch and both outputs, if it is the first; errors as try_free_axes."""
+        """Look at a batch and both outputs; errors as try_free_axes."""
+        self._excerpt.add(batch, ref, cand)
         if self.example is not None:
             return
         self.example = batch.array
-        self.noise_floor = self.remembered.noise_floor(batch, ref, self.recorder)
         # Hard samples are for where models differ: the model is the same.
         if not self.cell.hard:
-            strides = self.remembered.reference.strides
+            strides, stage = self.remembered.reference.strides, self.cell.stage
             self.batching = try_free_axes(
-                self.candidate, self.cell.stage, batch, ref, cand, self.recorder, strides
+                self.candidate, stage, batch, ref, cand, self.recorder, strides, self._again
             )
+
+    def exact(self) -> Exact | None:
+        """The reference's outputs in float64 for the first images; None of an engine without."""
+        return self._excerpt.exact(self.remembered.exact_outputs)
+
+    def exactness(self, exact: Exact | None) -> dict[str, Any] | None:
+        """Outcome.exactness; how exact the same images are in other batches joins `batching`."""
+        if exact is None:
+            return None
+        if self.batching is not None and self.batching["drift"] is not None and self._again:
+            errors = self._excerpt.errors(exact, self.recorder.parts, self._again)
+            known = (error for error in errors if error.is_known)
+            self.batching["drift"] |= largest_exactness(known)
+        parts = self._excerpt.errors(exact, self.recorder.parts)
+        return {"images": len(exact), "parts": [part.as_dict() for part in parts]}
 
     def timing(self, *, reference: bool, float32: bool) -> dict[str, Any]:
         """Outcome.timing beside the runs; nothing without a batch, and of hard samples, which take

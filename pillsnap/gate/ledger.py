@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.compare.accuracy import expected_accuracy, measure_accuracy, shortfall
+from pillsnap.compare.exactness import PartError, exactness_metrics
 from pillsnap.compare.figures import Figures
 from pillsnap.compare.figures.performance import performance_figures
 from pillsnap.compare.float32_speed import with_float32_speed
@@ -17,6 +18,7 @@ from pillsnap.compare.records import Records
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.verdict import Verdict, find_over_budget, judge, profile_for
 from pillsnap.config.cells import Cell, Shard
+from pillsnap.config.figures import EXACTNESS
 from pillsnap.core.errors import DataError, PillsnapError
 from pillsnap.core.hashes import sha256_json
 from pillsnap.data.datasets import Dataset
@@ -171,6 +173,13 @@ class Ledger:
             outcome.strides,
             population=not cell.hard,
             bound=known is not None,
+        )
+        figures.metrics.update(
+            exactness_metrics(
+                [PartError(**part) for part in (outcome.exactness or {}).get("parts", ())],
+                [figure.name for figure in task.figures if figure.limited_by == EXACTNESS],
+                figures.metrics.get("per_stride", ()),
+            )
         )
         if not cell.hard:
             figures.metrics.update(self._classes(cell))

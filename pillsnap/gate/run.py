@@ -115,7 +115,7 @@ class GateRun:
         return outcome
 
     def _run(self, shard: Shard) -> Outcome:
-        cell = shard.cell
+        cell, compare = shard.cell, self.config.compare
         remembered = self.reference(cell)
         reference = remembered.reference
         samples = self._of_shard(shard, remembered)
@@ -123,7 +123,7 @@ class GateRun:
         candidate = self._sides.candidate(cell)
         self._running = {"reference": reference.engine.info, "candidate": candidate.info}
         recorder = task_of(cell.stage).recorder(reference, self.config.nms)
-        first = FirstBatch(cell, candidate, remembered, recorder)
+        first = FirstBatch(cell, candidate, remembered, recorder, compare.exactness_images)
         candidate.runs = []  # of this shard
         folder = self.selection.save_reference
         kept = None if folder is None or cell.hard else ShardWriter(folder, shard)
@@ -135,10 +135,11 @@ class GateRun:
             if shard.index == 1:
                 first.see(batch, ref, cand)
 
-        batches = self._load(labelled, reference.transform, self.config.compare.batch_size)
+        batches = self._load(labelled, reference.transform, compare.batch_size)
         compared = compare_batches(batches, remembered.outputs, candidate, recorder, see)
+        exact = first.exact()
         if kept is not None:
-            kept.write()
+            kept.write(exact)
         file, digest = self._write(shard, compared.columns)
         whole = compared.columns is not None and not compared.unreadable
         contents = compared.columns["content"] if compared.columns is not None else ()
@@ -154,7 +155,7 @@ class GateRun:
             candidate=candidate.info,
             transform=asdict(reference.transform),
             strides=list(reference.strides),
-            noise_floor=first.noise_floor,
+            exactness=first.exactness(exact),
             batching=first.batching,
             notes=list(dict.fromkeys(notes)),
             timing=self._timing(candidate, first),

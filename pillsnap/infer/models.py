@@ -16,7 +16,6 @@ from pillsnap.core.logrecords import open_log
 from pillsnap.core.printable import printable
 from pillsnap.data.maps import read_class_map, read_edi_map, without_code
 from pillsnap.engines.torch.checkpoints import (
-    NETWORKS,
     build_model,
     letterbox_transform,
     resolve_classify_transform,
@@ -209,10 +208,7 @@ def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: 
 
     device = "cuda" if provider == "cuda" else "cpu"
     model = build_model(config, stage, path)
-    channels_last = NETWORKS[stage].channels_last(config)
-    engine = TorchEngine(
-        lambda: model, {}, device=device, threads=threads, channels_last=channels_last
-    )
+    engine = TorchEngine(lambda: model, {}, device=device, threads=threads)
 
     def run(batch: Batch) -> Batch:
         return engine.run(batch)[..., : FORMS[stage].columns]

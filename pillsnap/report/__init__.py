@@ -134,8 +134,7 @@ def _cell(result: CellResult, profiles: Profiles) -> dict[str, Any]:
             else []
         ),
         "worst_samples": list(result.worst),
-        "noise_floor": result.noise_floor,
-        "drift_over_floor": _over_floor(result),
+        "exactness": result.exactness,
         "quantized": result.quantized,
         "execution": result.execution,
         "batching": result.batching,
@@ -144,18 +143,6 @@ def _cell(result: CellResult, profiles: Profiles) -> dict[str, Any]:
         "unreadable": result.unreadable,
         "samples": result.measured,
         "seconds": round(result.seconds, 3),
-    }
-
-
-def _over_floor(result: CellResult) -> dict[str, float | None] | None:
-    """Drift as a multiple of the reference's own noise; None where that is 0."""
-    floor = result.noise_floor
-    if floor is None or not result.metrics:
-        return None
-    drift = {name: result.metrics[name] for name in floor if name not in ("samples", "variants")}
-    return {
-        name: value / floor[name] if floor[name] and value is not None else None
-        for name, value in drift.items()
     }
 
 

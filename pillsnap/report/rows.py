@@ -44,13 +44,9 @@ def cell_row(cell: dict[str, Any]) -> list[str]:
         lines += wrap(_precision(cell["quantized"]), indent=2)
     if cell["performance"] is not None and cell["performance"]["images_per_s"] is not None:
         lines += wrap(_speed(cell["performance"]), indent=2)
-    over = [
-        f"{figure.label} {multiple:.2g} x"
-        for figure in shown
-        if (multiple := (cell["drift_over_floor"] or {}).get(figure.name)) is not None
-    ]
-    if over and cell["precision"] == "fp32":
-        lines += wrap("over torch's own noise: " + "  ".join(over), indent=2)
+    bits = cell["metrics"].get("precision_bits")
+    if bits is not None:
+        lines += wrap(f"precision kept: {bits:.1f} bits of torch in float64", indent=2)
     for figure, found in cell["certified"].items():
         lines += wrap(in_words(figure, Certified(**found)), indent=2)
     if cell["verdict"] not in ("breach", "inconclusive"):  # theirs stand with the verdict

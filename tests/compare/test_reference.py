@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from pillsnap.compare import reference
-from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.loading import Load, Prepared
 from pillsnap.compare.reference import RememberedReference
 from pillsnap.core.arraycache import ArrayCache
@@ -38,12 +37,13 @@ class Counted:
 
 @pytest.fixture
 def reopen(tmp_path: Path) -> Callable[[], tuple[RememberedReference, Counted, Counted]]:
-    """The reference as a new run opens it, its engine and its variant; all over one cache."""
+    """The reference as a new run opens it, its engine and the exact one; all over one cache."""
 
     def opened() -> tuple[RememberedReference, Counted, Counted]:
         engine, other = Counted(), Counted()
+        exact = lambda batch: other.run(batch)[: len(batch)].astype(np.float64)  # noqa: E731
         transform = ClassifyTransform(4, (0.0,) * 3, (1.0,) * 3, "bilinear", 1.0)
-        reference = Reference(engine, transform, key="model", variants={"threads": other})
+        reference = Reference(engine, transform, key="model", exact=exact)
         cache = ArrayCache(tmp_path / "cache", 1 << 20)
         return RememberedReference(reference, cache, CLASSIFICATION_TASK.is_output), engine, other
 
@@ -51,15 +51,6 @@ def reopen(tmp_path: Path) -> Callable[[], tuple[RememberedReference, Counted, C
 
 
 Reopen = Callable[[], tuple[RememberedReference, Counted, Counted]]
-
-
-def floor_calls(reopen: Reopen) -> int:
-    """How often the variant is asked for a noise floor."""
-    opened, _, other = reopen()
-    found = opened.noise_floor(PREPARED, LOGITS, ClassificationRecorder())
-    assert found is not None
-    assert found["prob_err_max"] == 0
-    return other.calls
 
 
 def top_calls(reopen: Reopen) -> int:
@@ -70,29 +61,33 @@ def top_calls(reopen: Reopen) -> int:
     return engine.calls
 
 
-def test_one_more_figure_of_drift_is_measured_on_a_warm_cache(
-    reopen: Reopen, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert [floor_calls(reopen), floor_calls(reopen)] == [1, 0]
-    figures = {**ClassificationRecorder.drift, "kl_max": "kl"}
-    monkeypatch.setattr(ClassificationRecorder, "drift", figures)
-    assert [floor_calls(reopen), floor_calls(reopen)] == [1, 0]
+def test_exact_outputs_are_computed_once_an_image(reopen: Reopen) -> None:
+    contents = PREPARED.contents
+    opened, _, other = reopen()
+    found = opened.exact_outputs(BATCH, contents)
+    assert found is not None
+    assert (found.shape, found.dtype) == ((2, 3), np.float64)
+    assert other.calls == 2
+    again, _, other = reopen()
+    # In whatever company an image is.
+    same = again.exact_outputs(BATCH[:1], contents[1:])
+    assert same is not None
+    np.testing.assert_array_equal(same, found[1:])
+    assert other.calls == 0
+    assert (
+        RememberedReference(
+            Reference(Counted(), opened.reference.transform), None, CLASSIFICATION_TASK.is_output
+        ).exact_outputs(BATCH, contents)
+        is None
+    )
 
 
-@pytest.mark.parametrize(
-    ("calls", "file"),
-    [
-        (floor_calls, "compare/classification.py"),
-        (floor_calls, "compare/detection.py"),
-        (top_calls, "compare/classification.py"),
-        (top_calls, "compare/reference.py"),
-    ],
-)
+@pytest.mark.parametrize("file", ["compare/classification.py", "compare/reference.py"])
 def test_what_is_remembered_depends_on_the_code_that_recorded_it(
-    reopen: Reopen, monkeypatch: pytest.MonkeyPatch, calls: Callable[[Reopen], int], file: str
+    reopen: Reopen, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     reference._code.cache_clear()
-    assert [calls(reopen), calls(reopen)] == [1, 0]
+    assert [top_calls(reopen), top_calls(reopen)] == [1, 0]
     hash_of = reference.sha256_file
 
     def changed(path: Path) -> str:
@@ -100,7 +95,7 @@ def test_what_is_remembered_depends_on_the_code_that_recorded_it(
 
     reference._code.cache_clear()
     monkeypatch.setattr(reference, "sha256_file", changed)
-    assert calls(reopen) == 1
+    assert top_calls(reopen) == 1
     reference._code.cache_clear()
 
 

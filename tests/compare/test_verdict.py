@@ -101,6 +101,9 @@ BOUNDED: dict[str, list[tuple[str, Any]]] = {
         (name, lambda value, name=name: detection(QUIET, **{name: -value}))
         for name in ("map_0_5_delta", "map_0_5_0_95_delta")
     ],
+    "exactness": [
+        ("logits_exactness", lambda value: classification(logits_exactness=value)),
+    ],
     "raw_box_err_px": [("raw_box_err_px", lambda value: detection({**QUIET, 16: (value, 0.0)}))],
     "raw_score_err": [("raw_score_err", lambda value: detection({**QUIET, 16: (0.0, value)}))],
 }
@@ -185,6 +188,39 @@ def test_every_stride_is_judged_by_itself() -> None:
     ]
     assert str(found[1]) == "raw_box_err_px 0.5 > 0.05 (stride 32)"
     assert str(Breach("mse_mean", 2.5e-6, 1e-6)) == "mse_mean 2.5e-06 > 1e-06"
+
+
+def test_every_stride_is_as_exact_as_it_is() -> None:
+    metrics = detection(QUIET)
+    for row, exactness in zip(metrics["per_stride"], (1.2, 4.5, None), strict=True):
+        row |= {"box_exactness": exactness, "score_exactness": 0.9}
+    found = find_breaches(metrics, replace(UNJUDGED, exactness=4.0))
+    assert found == (Breach("box_exactness", 4.5, 4.0, "stride 16"),)
+
+
+def test_how_exact_a_candidate_is_says_whether_it_drifted() -> None:
+    far = classification(prob_err_max=9e-4)
+    assert verdict(far, "practical") == "within_tolerance"
+    # As torch from itself, in an ill-conditioned model.
+    assert verdict({**far, "logits_exactness": 1.2}, "practical") == "equivalent"
+    # Near in probability, and yet another function.
+    assert verdict(classification(logits_exactness=14.0), "practical") == "within_tolerance"
+    flipped = classification(logits_exactness=1.2, top1_mismatch_rate=1 / 300)
+    assert verdict(flipped, "practical") == "within_tolerance"
+
+
+def test_without_signal_a_candidate_is_as_exact_as_torch_or_not() -> None:
+    profiles = replace(DEFAULT, strict=replace(UNJUDGED, exactness=4.0))
+
+    def judged(exactness: float) -> Verdict:
+        metrics = classification(logits_exactness=exactness)
+        return judge(figures(metrics, "is it trained?"), profiles, "strict")
+
+    exact = judged(1.2)
+    assert exact.name == "inconclusive"
+    assert exact.reason == "is it trained?; the arithmetic is as exact as torch's"
+    assert judged(14.0).name == "breach"
+    assert judged(14.0).reason == "logits_exactness 14 > 4"
 
 
 def test_output_that_is_not_finite_breaches_whatever_the_profile() -> None:

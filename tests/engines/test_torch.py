@@ -1,4 +1,4 @@
-"""The reference engine: what it must not change while its own noise is measured."""
+"""The reference engine: what it must not change while it is run in float64."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Config
@@ -30,16 +31,32 @@ def make_engine() -> TorchEngine:
     return TorchEngine(lambda: LoadedModel(module), {}, device="cpu", threads=1)
 
 
-def test_its_variants_leave_the_model_as_it_is() -> None:
-    """A 1 x 1 convolution that went through another format keeps strides that pass for both."""
+def test_a_run_in_float64_is_closer_to_the_truth_and_leaves_the_model_as_it_is() -> None:
     engine = make_engine()
     batch = np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32)
-    answer = engine.run(batch)
-    strides = {name: p.stride() for name, p in engine.loaded.module.named_parameters()}
-    for variant in (engine.run_in_other_format, engine.run_with_threads, OneByOne(engine).run):
-        np.testing.assert_allclose(variant(batch), answer, atol=1e-4)
-        assert {n: p.stride() for n, p in engine.loaded.module.named_parameters()} == strides
-        np.testing.assert_array_equal(engine.run(batch), answer)
+    output = engine.run(batch)
+    exact = engine.run_exact(batch)
+    assert exact.dtype == np.float64
+    # Blockings of float32 move its last digits, of float64 none that float32 has.
+    in_float32 = np.abs(OneByOne(engine).run(batch) - exact).max()
+    assert 0 < in_float32 < 1e-4
+    assert np.abs(np.concatenate([engine.run_exact(batch[:1]), exact[1:]]) - exact).max() < 1e-12
+    assert {p.dtype for p in engine.loaded.module.parameters()} == {torch.float32}
+    np.testing.assert_array_equal(engine.run(batch), output)
+
+
+def test_a_network_that_cannot_be_run_in_float64_is_named() -> None:
+    class Mixed(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.flatten(1)[:, :4] @ torch.ones(4, 4)
+
+    engine = TorchEngine(
+        lambda: LoadedModel(Mixed()), {"checkpoint": "best.pt"}, device="cpu", threads=1
+    )
+    batch = np.zeros((1, 3, 4, 4), np.float32)
+    assert engine.run(batch).shape == (1, 4)
+    with pytest.raises(EngineError, match=r"cannot run this network in float64.*\n.*best.pt"):
+        engine.run_exact(batch)
 
 
 @pytest.mark.parametrize(

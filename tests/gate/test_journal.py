@@ -234,7 +234,7 @@ OUTCOME = Outcome(
     reference={"params_million": 0.1 + 0.2},
     candidate={"providers": ["CPUExecutionProvider"], "dynamic_axes": True, "opset": None},
     strides=[8, 16, 32],
-    noise_floor={"samples": 2, "variants": {"threads": {"raw_box_err_px": 1e-300}}},
+    exactness={"images": 2, "parts": [{"kind": "box", "stride": 8, "signal": 1e-300}]},
     seconds=1 / 3,
 ).as_dict()
 

@@ -36,7 +36,7 @@ def test_a_third_task_passes_and_breaches_like_the_two(project: Project) -> None
     coverage, smoke = report["cells"]
     assert (smoke["id"], smoke["verdict"]) == ("bars-edges-auto-fp32-smoke", "equivalent")
     assert smoke["metrics"]["reference_top1"] == smoke["metrics"]["candidate_top1"] == 1
-    assert smoke["noise_floor"]["prob_err_max"] == 0
+    assert smoke["exactness"]["parts"][0]["candidate"] == 0
     assert coverage["metrics"]["classes_asked"] == 2
     assert report["stages"]["bars"]["backbone"] == "edges"
     assert report["stages"]["bars"]["input_shape"] == [1, 3, 16, 16]

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.detection import DetectionRecorder
+from pillsnap.compare.exactness import exactness_metrics
 from pillsnap.compare.figures import Metrics
 from pillsnap.compare.figures.classification import classification_figures
 from pillsnap.compare.figures.detection import detection_figures
@@ -28,6 +29,7 @@ from pillsnap.compare.records import Columns, write_records
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.verdict import Breach, Verdict, VerdictName
 from pillsnap.config.cells import Cell, Shard
+from pillsnap.config.figures import EXACTNESS, figures_of
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import (
     Classification,
@@ -83,6 +85,8 @@ CLASSIFICATION: Metrics = {
     "prob_err_max": 1e-6,
     "prob_err_max_sample": "K-2/b.png",
     "logit_err_max": 2e-5,
+    "logits_exactness": 1.5,
+    "precision_bits": 22.4,
     "kl_mean": 1e-12,
     "logit_snr_db": 120.5,
     "top1_match_rate": 1.0,
@@ -117,8 +121,14 @@ DETECTION: Metrics = {
     "raw_box_err_px": 5e-4,
     "raw_score_err": 2e-6,
     "per_stride": [
-        {"stride": 8, "raw_box_err_px": 5e-4, "raw_score_err": 2e-6, "reference_boxes": 86}
+        {
+            **{"stride": 8, "raw_box_err_px": 5e-4, "raw_score_err": 2e-6},
+            **{"box_exactness": 1.2, "score_exactness": 0.9, "reference_boxes": 86},
+        }
     ],
+    "box_exactness": 1.2,
+    "score_exactness": 0.9,
+    "precision_bits": 20.1,
     "class_flips": 0,
     "box_class_flips": 0,
     "reference_boxes": 86,
@@ -154,21 +164,26 @@ DETECTION: Metrics = {
     **CLASSES,
 }
 NOT_OF_HARD = set(CLASSES)
-FLOORS: dict[str, dict[str, Any]] = {
+ERRORS: dict[str, dict[str, Any]] = {
     "classification": {
-        "samples": 2,
-        "variants": {
-            "batch_size": {"prob_err_max": 5e-7, "logit_err_max": 4e-6},
-            "threads": {"prob_err_max": 2e-7, "logit_err_max": 8e-6},
-        },
-        "prob_err_max": 5e-7,
-        "logit_err_max": 8e-6,
+        "images": 4,
+        "parts": [
+            {
+                **{"kind": "logits", "stride": None, "signal": 8.0},
+                **{"reference": 1e-6, "candidate": 2e-6, "unit": 2.4e-7},
+            }
+        ],
     },
     "detection": {
-        "samples": 2,
-        "variants": {"threads": {"raw_box_err_px": 1e-4, "raw_score_err": 0.0}},
-        "raw_box_err_px": 1e-4,
-        "raw_score_err": 0.0,
+        "images": 4,
+        "parts": [
+            {
+                **{"kind": kind, "stride": stride, "signal": 32.0},
+                **{"reference": 1e-5, "candidate": error, "unit": 1e-6},
+            }
+            for stride, error in ((8, 1e-5), (16, 3e-5), (32, 2e-5))
+            for kind in ("box", "score")
+        ],
     },
 }
 
@@ -193,7 +208,7 @@ def make_result(
     samples: int = 2,
     ids: Sequence[str] = ("K-1/a.png", "K-2/b.png"),
     seconds: float = 1.5,
-    noise_floor: dict[str, Any] | None = None,
+    exactness: dict[str, Any] | None = None,
     hard: bool = False,
     precision: str = "fp32",
     providers: Sequence[str] = ("CPUExecutionProvider",),
@@ -221,7 +236,7 @@ def make_result(
             "dynamic_axes": True,
             "providers": list(providers),
         },
-        noise_floor=noise_floor,
+        exactness=exactness,
         seconds=seconds,
     )
     if metrics is None:
@@ -353,6 +368,8 @@ def real_metrics() -> tuple[Metrics, Metrics]:
 @pytest.mark.parametrize("stage", ["classification", "detection"])
 def test_every_figure_that_is_computed_is_described(config: Config, stage: str) -> None:
     found = real_metrics()[stage == "detection"]
+    names = [f.name for f in figures_of(stage) if f.limited_by == EXACTNESS]
+    found.update(exactness_metrics((), names, found.get("per_stride", ())))
     example = CLASSIFICATION if stage == "classification" else DETECTION
     assert found.keys() | NOT_OF_HARD == example.keys()
     definitions = schema()["$defs"]
@@ -437,7 +454,7 @@ def test_a_cell_without_a_measurement_has_a_report(config: Config) -> None:
     assert report["compare"]["failure_reason"] == "no CUDA here"
     assert report["onnx_path"] is None
     assert report["provenance"]["data_fingerprint"] == {cell.id: None}
-    assert (found["noise_floor"], found["drift_over_floor"]) == (None, None)
+    assert found["exactness"] is None
     assert (report["compare"]["sampled_classes"], report["compare"]["sampled_images"]) == (None, 0)
 
 
@@ -467,7 +484,10 @@ def test_numbers_that_are_not_finite_are_null_and_listed(config: Config) -> None
         "map_0_5_delta": math.nan,
         "raw_box_err_px": np.float64("inf"),
         "per_stride": [
-            {"stride": 8, "raw_box_err_px": -math.inf, "raw_score_err": 0.5, "reference_boxes": 1}
+            {
+                **{"stride": 8, "raw_box_err_px": -math.inf, "raw_score_err": 0.5},
+                **{"box_exactness": 2.0, "score_exactness": None, "reference_boxes": 1},
+            }
         ],
     }
     breach = Breach("raw_box_err_px", math.inf, 0.05, "stride 8")
@@ -483,9 +503,8 @@ def test_numbers_that_are_not_finite_are_null_and_listed(config: Config) -> None
     }
     (cell,) = report["cells"]
     assert cell["metrics"]["map_0_5_delta"] is None
-    assert cell["metrics"]["per_stride"] == [
-        {"stride": 8, "raw_box_err_px": None, "raw_score_err": 0.5, "reference_boxes": 1}
-    ]
+    (row,) = cell["metrics"]["per_stride"]
+    assert row == {**metrics["per_stride"][0], "raw_box_err_px": None}
     # The terminal has words for them.
     assert "raw_box_err_px inf" in " ".join(render(report, "report.json"))
 
@@ -910,34 +929,24 @@ def test_without_labels_nothing_is_certified_of_map(config: Config) -> None:
     assert not any("mAP@" in line for line in render(report, "report.json"))
 
 
-def test_drift_stands_beside_torchs_own_noise(config: Config) -> None:
-    results = [make_result(stage, noise_floor=FLOORS[stage]) for stage in FLOORS]
-    report = build_report(results, config, facts())
+def test_how_exact_a_cell_is_stands_in_report_and_table(config: Config) -> None:
+    results = [make_result(stage, exactness=ERRORS[stage]) for stage in ERRORS]
+    report = build_report([*results, make_result(mode="full")], config, facts())
     check(report)
-    flips, boxes = report["cells"]
-    assert flips["noise_floor"] == FLOORS["classification"]
-    assert flips["drift_over_floor"] == {
-        "prob_err_max": pytest.approx(1e-6 / 5e-7),
-        "logit_err_max": pytest.approx(2e-5 / 8e-6),
-    }
-    # Of no noise at all there is no multiple.
-    assert boxes["drift_over_floor"] == {
-        "raw_box_err_px": pytest.approx(5e-4 / 1e-4),
-        "raw_score_err": None,
-    }
+    assert [cell["exactness"] for cell in report["cells"]] == [*ERRORS.values(), None]
     lines = render(report, "report.json")
-    assert "  over torch's own noise: prob err 2 x" in lines
-    assert "  over torch's own noise: box px 5 x" in lines
-    # In other precisions drift is meant, and says nothing beside the noise of float32.
-    lossy = make_result(noise_floor=FLOORS["classification"], precision="fp16")
-    lines = render(build_report([lossy], config, facts()), "report.json")
-    assert not any("own noise" in line for line in lines)
-    # No drift is no multiple of it, which is something else.
-    metrics = {**CLASSIFICATION, "prob_err_max": 0.0}
-    quiet = make_result(metrics=metrics, noise_floor=FLOORS["classification"])
-    report = build_report([quiet], config, facts())
-    assert report["cells"][0]["drift_over_floor"]["prob_err_max"] == 0
-    assert "  over torch's own noise: prob err 0 x" in render(report, "report.json")
+    assert any("exactness 1.5" in line for line in lines)
+    assert any("exactness of boxes 1.2  of scores 0.9" in line for line in lines)
+    assert "  precision kept: 22.4 bits of torch in float64" in lines
+
+
+def test_an_error_that_is_not_finite_is_listed(config: Config) -> None:
+    (part,) = ERRORS["classification"]["parts"]
+    broken = {"images": 4, "parts": [{**part, "candidate": math.inf}]}
+    report = build_report([make_result(exactness=broken)], config, facts())
+    check(report)
+    assert report["cells"][0]["exactness"]["parts"][0]["candidate"] is None
+    assert report["non_finite"]["cells[0].exactness.parts[0].candidate"] == "inf"
 
 
 def test_samples_are_those_that_were_measured_and_images_those_that_were_looked_at(
@@ -948,33 +957,6 @@ def test_samples_are_those_that_were_measured_and_images_those_that_were_looked_
     assert report["cells"][0]["samples"] == 30
     assert report["compare"]["sampled_images"] == 31
     assert render(report, None)[0].split()[1] == "30"
-
-
-def test_without_a_noise_floor_or_drift_there_is_no_multiple(config: Config) -> None:
-    nothing = dict.fromkeys(("mse_mean", "prob_err_max", "logit_err_max"))
-    floor = FLOORS["classification"]
-    unknown = {
-        **floor,
-        "prob_err_max": math.nan,
-        "variants": {"threads": {"prob_err_max": math.nan, "logit_err_max": 0.0}},
-    }
-    results = [
-        make_result(),  # an engine whose reference has no variants
-        make_result(mode="coverage", metrics={}, noise_floor=floor),
-        make_result(mode="full", metrics={**CLASSIFICATION, **nothing}, noise_floor=floor),
-        make_result(provider="cpu", noise_floor=unknown),
-    ]
-    report = build_report(results, config, facts())
-    check(report)
-    assert [cell["drift_over_floor"] for cell in report["cells"]] == [
-        None,
-        None,
-        {"prob_err_max": None, "logit_err_max": None},
-        {"prob_err_max": None, "logit_err_max": pytest.approx(2.5)},
-    ]
-    assert report["cells"][1]["noise_floor"] == floor
-    assert report["non_finite"]["cells[3].noise_floor.prob_err_max"] == "nan"
-    assert not any("own noise" in line for line in render(report, "report.json"))
 
 
 def test_a_cell_of_hard_samples_stands_beside_the_others(config: Config) -> None:
@@ -1054,7 +1036,10 @@ def test_every_cell_has_a_row_with_its_figures_against_their_limits(config: Conf
     lines = render(report, "report.json")
     place = next(i for i, line in enumerate(lines) if line.startswith("classification"))
     assert lines[0].split() == ["detection-onnx-auto-fp32-smoke", "2", "1.5", "s", "equivalent"]
-    assert lines[1].startswith("  box px 0.0005/0.05  score 2e-06/0.0001  mAP +0.002/-0.01")
+    figures = " ".join(lines[1].split() + lines[2].split())
+    assert figures.startswith(
+        "exactness of boxes 1.2 of scores 0.9 box px 0.0005/0.05 score 2e-06/0.0001 mAP"
+    )
     assert lines[place].split()[:2] == ["classification-onnx-auto-fp32-smoke", "32"]
     assert lines[place + 1].startswith("  mse 2e-09/1e-06  p99 3e-09/5e-06")
     # One column under the other.
@@ -1168,7 +1153,7 @@ def answer(
         "samples": len(samples),
         "unreadable": {sample.id: "gone" for sample in samples if sample.id in unreadable},
         "strides": [8, 16, 32],
-        "noise_floor": FLOORS[cell.stage] if shard.index == 2 else None,
+        "exactness": ERRORS[cell.stage] if shard.index == 1 else None,
         "seconds": 0.5,
         "reference": reference or {},
     }
@@ -1214,8 +1199,15 @@ def test_a_cell_is_judged_from_the_records_of_its_shards(tmp_path: Path, stage: 
     assert result.verdict == Verdict("equivalent")
     assert (result.samples, result.measured, len(result.outcomes)) == (12, 12, 3)
     assert result.seconds == 1.5
-    # Of whichever shard has it.
-    assert result.noise_floor == FLOORS[stage]
+    assert result.exactness == ERRORS[stage]
+    # The largest of its parts, each stride its own.
+    if stage == "classification":
+        assert result.metrics["logits_exactness"] == pytest.approx(2)
+    else:
+        assert result.metrics["box_exactness"] == pytest.approx(3)
+        strides = [row["box_exactness"] for row in result.metrics["per_stride"]]
+        assert strides == pytest.approx([1, 3, 2])
+    assert result.metrics["precision_bits"] == pytest.approx(math.log2(8 / 2e-6), abs=3)
     assert result.metrics["samples"] == 12
     report = build_report([result], make_run(tmp_path).config, facts())
     check(report)

@@ -49,7 +49,6 @@ class Network:
         build: the model in a checkpoint.
         transform: its preprocessing.
         trainer: package that trains it, and whose code is run.
-        channels_last: whether it runs in that memory format.
         unwrap: the network as exporters see it; a detector is wrapped in what makes rows of its
             answer.
     """
@@ -57,7 +56,6 @@ class Network:
     build: Callable[[Config, Path], LoadedModel]
     transform: Callable[[Config], ClassifyTransform | LetterboxTransform]
     trainer: str
-    channels_last: Callable[[Config], bool]
     unwrap: Callable[[Any], torch.nn.Module]
 
 
@@ -185,14 +183,12 @@ NETWORKS = {
         build_detection_model,
         letterbox_transform,
         "ultralytics",
-        lambda config: False,
         lambda module: module.model,
     ),
     CLASSIFICATION: Network(
         build_classification_model,
         resolve_classify_transform,
         "timm",
-        lambda config: config.classification.channels_last,
         lambda module: module,
     ),
 }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,6 @@ from pillsnap.engines.torch.description import (
 )
 from pillsnap.engines.torch.model import TorchEngine
 from pillsnap.pipeline import images, preprocess, transforms
-
-
-@dataclass
-class _Variant:
-    """An engine's model in another blocking of the same arithmetic."""
-
-    run: Callable[[Batch], Batch]
-    info: dict[str, Any] = field(default_factory=dict)
 
 
 class OneByOne:
@@ -96,7 +87,6 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
         info,
         device=device,
         threads=request.threads,
-        channels_last=NETWORKS[stage].channels_last(config),
     )
 
     def compute() -> Stored:
@@ -118,12 +108,7 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
         "checkpoint_choice": choice_in_words(stage, origin),
         "notes": origin_notes(config, stage, origin, transform),
     }
-    variants: dict[str, Engine] = {
-        "batch_size": OneByOne(engine),
-        "threads": _Variant(engine.run_with_threads),
-        "memory_format": _Variant(engine.run_in_other_format),
-    }
-    return Reference(engine, transform, about.strides, key, variants, about.class_names)
+    return Reference(engine, transform, about.strides, key, engine.run_exact, about.class_names)
 
 
 def _key(request: Request, checkpoint: str, transform: Transform, device: str) -> str:

@@ -8,6 +8,10 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from pillsnap.core.errors import EngineError, first_line
 from pillsnap.engines.protocol import Batch
 from pillsnap.engines.torch.checkpoints import LoadedModel
 
@@ -19,14 +23,8 @@ def infer_torch(module: torch.nn.Module, batch: Batch, device: str = "cpu") -> B
     """Run a module on [N,3,H,W] float32 without gradients; returns its output as float32."""
     import torch
 
-    return _infer(module, torch.from_numpy(batch).to(device))
-
-
-def _infer(module: torch.nn.Module, images: torch.Tensor) -> Batch:
-    import torch
-
     with torch.inference_mode():
-        output: Batch = module(images).float().cpu().numpy()
+        output: Batch = module(torch.from_numpy(batch).to(device)).float().cpu().numpy()
     return output
 
 
@@ -56,7 +54,6 @@ class TorchEngine:
         info: what the report says of it.
         device: cpu or cuda.
         threads: intra-op threads.
-        channels_last: the memory format of the model.
     """
 
     def __init__(
@@ -66,13 +63,11 @@ class TorchEngine:
         *,
         device: str,
         threads: int,
-        channels_last: bool = False,
     ) -> None:
         self.info = {**info, "device": device, "providers": [f"torch:{device}"]}
         self._load = load
         self._device = device
         self._threads = threads
-        self._channels_last = channels_last
 
     @cached_property
     def loaded(self) -> LoadedModel:
@@ -90,27 +85,28 @@ class TorchEngine:
     def run(self, batch: Batch) -> Batch:
         return infer_torch(self.loaded.module, batch, self._device)
 
-    def run_with_threads(self, batch: Batch) -> Batch:
-        """`run` with one thread, or with two where the engine has one."""
-        import torch
+    def run_exact(self, batch: Batch) -> NDArray[np.float64]:
+        """`run` in float64, weights and buffers too.
 
-        module = self.loaded.module
-        torch.set_num_threads(2 if self._threads == 1 else 1)
-        try:
-            return infer_torch(module, batch, self._device)
-        finally:
-            torch.set_num_threads(self._threads)
-
-    def run_in_other_format(self, batch: Batch) -> Batch:
-        """`run` with channels last, or channels first where the model has them last.
-
-        On a copy: a 1 x 1 convolution that was converted keeps strides that pass for either format,
-        and the model would run otherwise, and slower, from then on.
+        Raises:
+            EngineError: the network mixes in numbers of a type of its own.
         """
         import torch
 
-        other = torch.contiguous_format if self._channels_last else torch.channels_last
-        # torch's stubs do not know that modules take a memory format alone.
-        convert: Callable[..., torch.nn.Module] = copy.deepcopy(self.loaded.module).to
-        images = torch.from_numpy(batch).to(self._device)
-        return _infer(convert(memory_format=other), images.contiguous(memory_format=other))
+        images = torch.from_numpy(batch).to(self._device, torch.float64)
+        try:
+            with torch.inference_mode():
+                output: NDArray[np.float64] = self._exact(images).double().cpu().numpy()
+        except RuntimeError as error:
+            raise EngineError(
+                "torch cannot run this network in float64, and so cannot say how exact a file is",
+                where=self.info["checkpoint"],
+                got=first_line(error),
+                hint="set exactness: null in the profile that judges, and prob_err_max or "
+                "raw_box_err_px and raw_score_err in its place",
+            ) from error
+        return output
+
+    @cached_property
+    def _exact(self) -> torch.nn.Module:
+        return copy.deepcopy(self.loaded.module).double()

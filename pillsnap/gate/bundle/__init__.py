@@ -5,6 +5,8 @@ with no torch, no checkpoint and no image.
     DIR/<stage>-<mode>-<number>.json        ids, labels, boxes, geometries and hashes of its images
     DIR/<stage>-<mode>-<number>.input.npy   float32 [N,3,H,W]
     DIR/<stage>-<mode>-<number>.output.npy  float32 [N,classes], or [N,boxes,7]
+    DIR/<stage>-<mode>-<number>.exact.npy   float64, of the first shard's first images: the same run
+                                            in float64
 """
 
 from __future__ import annotations

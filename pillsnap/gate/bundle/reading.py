@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pillsnap.compare.exactness import Exact
 from pillsnap.compare.loading import Prepared
 from pillsnap.compare.reference import RememberedReference
 from pillsnap.core.arrayfiles import read_npy_head
@@ -21,7 +23,7 @@ from pillsnap.data.datasets import Sample
 from pillsnap.data.labels import Box
 from pillsnap.engines.protocol import Batch, Reference, Transform
 from pillsnap.gate.bundle.checks import check_facts, read_cells
-from pillsnap.gate.bundle.writing import FORMAT
+from pillsnap.gate.bundle.writing import EXACT, FORMAT
 from pillsnap.tasks import task_of
 
 
@@ -119,6 +121,14 @@ class StoredReference(RememberedReference):
         found = [self._rows[sample.id] for sample in batch.samples]
         return np.stack([part.outputs[index] for part, index in found])
 
+    def exact_outputs(self, images: Batch, contents: Sequence[bytes]) -> Exact | None:
+        """As many as were saved, of the bundle's first images."""
+        for part, _ in self._rows.values():
+            count = len(part.exact)
+            if count and part.contents[: len(contents)] == list(contents):
+                return part.exact[: len(contents)]
+        return None
+
 
 class _Stored:
     """Stands for the engine that answered when the bundle was made."""
@@ -166,17 +176,35 @@ class _Part:
         expected = f"{self._task.output} of {len(self.samples)} samples"
         return self._array(".output.npy", fits, expected)
 
-    def _array(self, part: str, fits: Callable[[tuple[int, ...]], bool], expected: str) -> Batch:
+    @cached_property
+    def exact(self) -> Exact:
+        """Float64 outputs of the first samples; of none where the bundle has none."""
+        if f"{self._name}{EXACT}" not in self._sha256:
+            return np.empty(0)
+
+        def fits(shape: tuple[int, ...]) -> bool:
+            return self._task.is_output(shape) and 0 < shape[0] <= len(self.samples)
+
+        return self._array(EXACT, fits, f"{self._task.output}", np.float64)
+
+    def _array(
+        self,
+        part: str,
+        fits: Callable[[tuple[int, ...]], bool],
+        expected: str,
+        kind: type[np.floating[Any]] = np.float32,
+    ) -> NDArray[Any]:
+        expected = f"{np.dtype(kind)} {expected}"
         path = self._checked(part)
         with open_regular(path) as file:
             try:
                 dtype, shape, order = read_npy_head(file, path.stat().st_size)
             except ValueError as error:
-                raise _damaged(path, error, f"float32 {expected}") from error
-            if dtype != np.float32 or order != "C" or not fits(shape):
-                raise _damaged(path, f"{dtype} {list(shape)}", f"float32 {expected}")
+                raise _damaged(path, error, expected) from error
+            if dtype != kind or order != "C" or not fits(shape):
+                raise _damaged(path, f"{dtype} {list(shape)}", expected)
             # Mapped, so that a bundle may be larger than the memory of a small machine.
-            found: Batch = np.memmap(file, dtype, "r", file.tell(), shape)
+            found: NDArray[Any] = np.memmap(file, dtype, "r", file.tell(), shape)
         return found
 
     def _checked(self, part: str) -> Path:

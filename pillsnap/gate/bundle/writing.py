@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pillsnap.compare.exactness import Exact
 from pillsnap.compare.loading import Prepared
 from pillsnap.config.cells import Shard
 from pillsnap.core.files import make_folder, replace_atomic, write_atomic
@@ -18,7 +20,8 @@ from pillsnap.data.datasets import Sample
 from pillsnap.engines.protocol import Batch
 
 FORMAT = 1
-_PARTS = (".json", ".input.npy", ".output.npy")
+EXACT = ".exact.npy"
+_PARTS = (".json", ".input.npy", ".output.npy", EXACT)
 
 
 class ShardWriter:
@@ -34,8 +37,13 @@ class ShardWriter:
         self._batches.append(batch)
         self._outputs.append(output)
 
-    def write(self) -> None:
-        """Write the shard's files; raises PillsnapError where the folder cannot be written."""
+    def write(self, exact: Exact | None) -> None:
+        """Write the shard's files; raises PillsnapError where the folder cannot be written.
+
+        Args:
+            exact: the reference's outputs in float64 for the shard's first images; None leaves them
+                out.
+        """
         if not self._outputs:
             return
         samples = [sample for batch in self._batches for sample in batch.samples]
@@ -49,7 +57,12 @@ class ShardWriter:
         make_folder(self._folder)
         base = self._folder / self._name
         write_atomic(base.with_name(f"{base.name}.json"), canonical_json(facts).encode())
-        arrays = {"input": [batch.array for batch in self._batches], "output": self._outputs}
+        arrays: dict[str, list[NDArray[Any]]] = {
+            "input": [batch.array for batch in self._batches],
+            "output": self._outputs,
+        }
+        if exact is not None:
+            arrays["exact"] = [exact]
         for part, found in arrays.items():
             path = base.with_name(f"{base.name}.{part}.npy")
             with replace_atomic(path) as temp, temp.open("wb") as file:
@@ -79,6 +92,7 @@ def write_manifest(folder: Path, cells: Iterable[Mapping[str, Any]]) -> Path:
                     f"{name}{part}": sha256_file(folder / f"{name}{part}")
                     for name in cell["shards"]
                     for part in _PARTS
+                    if (folder / f"{name}{part}").exists() or part != EXACT
                 },
             }
             for cell in cells

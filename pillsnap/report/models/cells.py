@@ -15,10 +15,7 @@ from pillsnap.report.models.diagnosis import Diagnosis
 from pillsnap.report.models.execution import Batching, Execution, Performance
 from pillsnap.report.models.figures import (
     METRICS,
-    ClassificationDrift,
-    ClassificationFloor,
-    DetectionDrift,
-    DetectionFloor,
+    Exactness,
 )
 from pillsnap.report.models.values import (
     Count,
@@ -132,13 +129,9 @@ class Cell(Part):
     looser_profile: Text | None
     likely_causes: Texts
     worst_samples: Texts
-    noise_floor: SkipValidation[ClassificationFloor | DetectionFloor | None] = Field(
-        description="Largest drift of the reference from itself in other blockings of the same "
-        "arithmetic; null where the engine has none"
-    )
-    drift_over_floor: SkipValidation[ClassificationDrift | DetectionDrift | None] = Field(
-        description="Drift by figure as a multiple of the noise floor, null where that is 0; null "
-        "as a whole without a noise floor or figures"
+    exactness: SkipValidation[Exactness | None] = Field(
+        description="Rounding errors of both sides against the reference in float64; null where it "
+        "cannot be run so, or nothing was measured"
     )
     diagnosis: Diagnosis | None = Field(
         description="Where and why the candidate differs; null where the cell was not diagnosed"

@@ -6,8 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SkipValidation
 
-from pillsnap.report.models.figures import ClassificationDrift, DetectionDrift
-from pillsnap.report.models.values import Count, Counts, Flag, Natural, Part, Size, Text, Texts
+from pillsnap.report.models.values import (
+    Count,
+    Counts,
+    Flag,
+    Natural,
+    Numbers,
+    Part,
+    Size,
+    Text,
+    Texts,
+)
 
 
 class Placement(Part):
@@ -54,9 +63,10 @@ class Batching(Part):
         description="Height and width, the cell's own first"
     )
     images: Count = Field(description="How many were answered in another batch as well")
-    drift: SkipValidation[ClassificationDrift | DetectionDrift | None] = Field(
-        description="Their largest difference from what the cell's batch answered, held to the "
-        "tolerances of the figures of these names; null where the batch size is fixed"
+    drift: Numbers | None = Field(
+        description="Their largest difference from what the cell's batch answered, and how exact "
+        "they are there, held to the tolerances of the figures of these names; null where the "
+        "batch size is fixed"
     )
 
 

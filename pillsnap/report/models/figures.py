@@ -1,4 +1,4 @@
-"""The figures of a cell by task, its noise floor and its drift.
+"""The figures of a cell by task, and how exact it is.
 
 What is judged is one line of config/figures.py, and stands here only where its bounds are special.
 """
@@ -39,6 +39,12 @@ def _optional(schema: dict[str, Any]) -> None:
     schema.pop("default")
 
 
+BITS = Field(
+    description="Binary digits of the exact outputs that the candidate keeps, of the part that "
+    "keeps fewest; float32 near 20, float16 near 10. null where torch cannot be run in float64"
+)
+
+
 class ClassFlips(Part):
     class_index: Count = Field(description="The reference's")
     samples: Natural
@@ -73,6 +79,7 @@ class ClassificationFigures(Part):
     )
     logit_err_max: Size
     kl_mean: Number | None
+    precision_bits: Size = BITS
     logit_snr_db: Number | None = Field(description="null without noise")
     top1_match_rate: Rate
     top1_mismatch_count: Count
@@ -114,6 +121,8 @@ class StrideFigures(Part):
     stride: Natural
     raw_box_err_px: Size
     raw_score_err: Size
+    box_exactness: Size
+    score_exactness: Size
     reference_boxes: Count = Field(description="Boxes of the reference after NMS that come from it")
 
 
@@ -124,6 +133,7 @@ class DetectionFigures(Part):
     label_conflict_samples: list[Texts] = CONFLICT_SAMPLES
     non_finite: Count = Field(description="Samples for which the candidate alone is not finite")
     per_stride: list[StrideFigures]
+    precision_bits: Size = BITS
     class_flips: Count = Field(description="Anchors that change their class and are no near tie")
     box_class_flips: Count = Field(
         description="Boxes after NMS that both found and named differently"
@@ -198,29 +208,17 @@ METRICS: dict[str, type[Part]] = {
 }
 
 
-class ClassificationDrift(Part):
-    prob_err_max: Size
-    logit_err_max: Size
+class PartError(Part):
+    """Root mean squares over the images, in the part's own unit"""
+
+    kind: Text = Field(description="logits; box, in input pixels; or score")
+    stride: Natural | None
+    signal: Size = Field(description="Of the exact values")
+    reference: Size = Field(description="Of the reference's difference from them")
+    candidate: Size = Field(description="Of the candidate's difference from them")
+    unit: Size = Field(description="Half a unit in the last place: the least that counts as error")
 
 
-class DetectionDrift(Part):
-    raw_box_err_px: Size
-    raw_score_err: Size
-
-
-class Floor(Part):
-    """Of each figure the largest of the variants."""
-
-    samples: Natural = Field(description="How many it was measured on")
-
-
-class ClassificationFloor(ClassificationDrift, Floor):
-    variants: dict[str, ClassificationDrift] = Field(
-        description="By name: another batch size, thread count, memory format"
-    )
-
-
-class DetectionFloor(DetectionDrift, Floor):
-    variants: dict[str, DetectionDrift] = Field(
-        description="By name: another batch size, thread count, memory format"
-    )
+class Exactness(Part):
+    images: Natural = Field(description="How many it was measured on")
+    parts: list[PartError]

@@ -1,0 +1,185 @@
+"""How exact outputs are, in units of the reference's own rounding error.
+
+    e_ref     = rms(reference in float32 - reference in float64)
+    e_cand    = rms(candidate            - reference in float64)
+    exactness = e_cand / e_ref
+
+A float32 export and the float32 checkpoint are two roundings of one function, and the same pass in
+float64 says which is closer. A healthy export rounds as much as torch does, whatever the model: its
+exactness is near 1 where differences in pixels or probabilities run over nine orders of magnitude.
+Judging a result against one of higher precision, in units of a trusted implementation's error, is
+how LAPACK's tests set their thresholds (Anderson et al., LAPACK Users' Guide, 1999, ch. 4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pillsnap.compare.loading import Prepared
+from pillsnap.engines.protocol import Batch
+
+Exact = NDArray[np.float64]
+
+# Bits of a float64's significand: no output keeps more.
+_MOST_BITS = 53.0
+
+
+@dataclass(frozen=True)
+class OutputPart:
+    """One kind of numbers in an output, which has a rounding error of its own.
+
+    Attributes:
+        kind: what they are: "logits", "box" (px) or "score".
+        values: of a batch, in any shape.
+        stride: of the head they come from; None where there are no strides.
+        scale: magnitude that the arithmetic goes through, however small the values are.
+    """
+
+    kind: str
+    values: NDArray[Any]
+    stride: int | None = None
+    scale: float = 0.0
+
+
+@dataclass(frozen=True)
+class PartError:
+    """Errors of one part, root mean squares over some images, in the part's own unit.
+
+    Attributes:
+        signal: of the exact values themselves.
+        reference, candidate: of each side's difference from them; inf where a side is not finite.
+        unit: half a unit in the last place of the signal, or of the magnitude that the arithmetic
+            goes through: no float32 run is held to less. A head of zeros has no error, and few
+            values may have none by luck.
+    """
+
+    kind: str
+    stride: int | None
+    signal: float
+    reference: float
+    candidate: float
+    unit: float
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the reference is finite; that another has no signal is said elsewhere."""
+        return math.isfinite(self.signal + self.reference)
+
+    @property
+    def exactness(self) -> float:
+        """The candidate's error over the reference's, which is taken as `unit` at least."""
+        return self.candidate / max(self.reference, self.unit)
+
+    @property
+    def bits(self) -> float:
+        """Binary digits of the signal that the candidate keeps; float32 near 20, half near 10."""
+        if not self.signal or not math.isfinite(self.candidate):
+            return 0.0
+        least = self.signal * 2**-_MOST_BITS
+        return max(0.0, math.log2(self.signal / max(self.candidate, least)))
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure_errors(
+    exact: Sequence[OutputPart], reference: Sequence[OutputPart], candidate: Sequence[OutputPart]
+) -> list[PartError]:
+    """Errors of every part of both sides' outputs for the same images."""
+    found = []
+    for right, ref, cand in zip(exact, reference, candidate, strict=True):
+        wide = right.values.astype(np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            e_ref, e_cand = (_rms(side.values - wide) for side in (ref, cand))
+            signal = _rms(wide)
+            unit = 0.5 * float(np.spacing(np.float32(max(signal, right.scale))))
+            found.append(PartError(right.kind, right.stride, signal, e_ref, e_cand, unit))
+    return found
+
+
+def _rms(values: NDArray[Any]) -> float:
+    root = math.sqrt(float(np.square(values).mean())) if values.size else 0.0
+    return root if math.isfinite(root) else math.inf
+
+
+class Excerpt:
+    """The first images of a shard, with what both sides answer for them.
+
+    Args:
+        count: of images.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.contents: list[bytes] = []
+        self._arrays: list[Batch] = []
+        self._reference: list[Batch] = []
+        self._candidate: list[Batch] = []
+
+    def add(self, batch: Prepared, reference: Batch, candidate: Batch) -> None:
+        """Keep what is still lacking of a batch."""
+        lacking = self._count - len(self.contents)
+        if lacking > 0:
+            self.contents += batch.contents[:lacking]
+            self._arrays.append(batch.array[:lacking].copy())
+            self._reference.append(reference[:lacking].copy())
+            self._candidate.append(candidate[:lacking].copy())
+
+    def exact(self, run: Callable[[Batch, Sequence[bytes]], Exact | None]) -> Exact | None:
+        """The exact outputs for these images, as `run` gives them for float32 [n,3,H,W] and their
+        SHA-256; None without an image."""
+        return run(np.concatenate(self._arrays), self.contents) if self.contents else None
+
+    def errors(
+        self,
+        exact: Exact,
+        parts: Callable[[NDArray[Any]], Sequence[OutputPart]],
+        again: Mapping[int, Batch] | None = None,
+    ) -> list[PartError]:
+        """Errors of both sides on these images.
+
+        Args:
+            exact: outputs of these images, or of the first of them.
+            parts: the recorder's.
+            again: what the candidate answered elsewhere, by the image's place; None takes what it
+                answered here.
+        """
+        rows = [row for row in range(len(exact)) if again is None or row in again]
+        given = again if again is not None else np.concatenate(self._candidate)
+        candidate = np.stack([given[row] for row in rows])
+        reference = np.concatenate(self._reference)[rows]
+        return measure_errors(parts(exact[rows]), parts(reference), parts(candidate))
+
+
+def largest_exactness(errors: Iterable[PartError]) -> dict[str, float]:
+    """By name of the figure, <kind>_exactness, the largest of each kind."""
+    found: dict[str, float] = {}
+    for error in errors:
+        name = f"{error.kind}_exactness"
+        found[name] = max(found.get(name, 0.0), error.exactness)
+    return found
+
+
+def exactness_metrics(
+    errors: Sequence[PartError], names: Iterable[str], per_stride: Sequence[dict[str, Any]] = ()
+) -> dict[str, float | None]:
+    """Figures of a cell: largest_exactness, and precision_bits, the smallest.
+
+    Args:
+        errors: () where the reference cannot be run in float64.
+        names: of the figures that a cell of this task has; None where they could not be measured.
+        per_stride: rows of the cell's figures; each gets its own.
+    """
+    known = [error for error in errors if error.is_known]
+    bits = min((error.bits for error in known), default=None)
+    for row in per_stride:
+        own = largest_exactness(error for error in known if error.stride == row["stride"])
+        row.update({name: own.get(name) for name in names})
+    largest = largest_exactness(known)
+    return {"precision_bits": bits, **{name: largest.get(name) for name in names}}
