@@ -108,33 +108,26 @@ def _rms(values: NDArray[Any]) -> float:
     return root if math.isfinite(root) else math.inf
 
 
+@dataclass(frozen=True)
 class Excerpt:
-    """The first images of a shard, with what both sides answer for them.
+    """The first images of a batch, with what both sides answered for them in it.
 
-    Args:
-        count: of images.
+    Attributes:
+        images: float32 [n,3,H,W].
+        contents: SHA-256 of each image's file.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self.contents: list[bytes] = []
-        self._arrays: list[Batch] = []
-        self._reference: list[Batch] = []
-        self._candidate: list[Batch] = []
+    images: Batch
+    contents: Sequence[bytes]
+    reference: Batch
+    candidate: Batch
 
-    def add(self, batch: Prepared, reference: Batch, candidate: Batch) -> None:
-        """Keep what is still lacking of a batch."""
-        lacking = self._count - len(self.contents)
-        if lacking > 0:
-            self.contents += batch.contents[:lacking]
-            self._arrays.append(batch.array[:lacking].copy())
-            self._reference.append(reference[:lacking].copy())
-            self._candidate.append(candidate[:lacking].copy())
-
-    def exact(self, run: Callable[[Batch, Sequence[bytes]], Exact | None]) -> Exact | None:
-        """The exact outputs for these images, as `run` gives them for float32 [n,3,H,W] and their
-        SHA-256; None without an image."""
-        return run(np.concatenate(self._arrays), self.contents) if self.contents else None
+    @classmethod
+    def of(cls, batch: Prepared, reference: Batch, candidate: Batch, count: int) -> Excerpt:
+        """At most `count` images of a batch."""
+        return cls(
+            batch.array[:count], batch.contents[:count], reference[:count], candidate[:count]
+        )
 
     def errors(
         self,
@@ -151,10 +144,9 @@ class Excerpt:
                 answered here.
         """
         rows = [row for row in range(len(exact)) if again is None or row in again]
-        given = again if again is not None else np.concatenate(self._candidate)
+        given = self.candidate if again is None else again
         candidate = np.stack([given[row] for row in rows])
-        reference = np.concatenate(self._reference)[rows]
-        return measure_errors(parts(exact[rows]), parts(reference), parts(candidate))
+        return measure_errors(parts(exact[rows]), parts(self.reference[rows]), parts(candidate))
 
 
 def largest_exactness(errors: Iterable[PartError]) -> dict[str, float]:

@@ -21,8 +21,7 @@ class FirstBatch:
     """A cell's first batch, once both sides have answered it.
 
     Attributes:
-        count: of images that the reference is run on in float64; from further batches where the
-            first has fewer.
+        count: of its images that the reference is run on in float64, at the most.
         batching: see Outcome.
         example: float32 [N,3,H,W]; None before there is one.
     """
@@ -36,15 +35,15 @@ class FirstBatch:
     example: Batch | None = None
 
     def __post_init__(self) -> None:
-        self._excerpt = Excerpt(self.count)
+        self._excerpt: Excerpt | None = None
         self._again: dict[int, Batch] = {}
 
     def see(self, batch: Prepared, ref: Batch, cand: Batch) -> None:
-        """Look at a batch and both outputs; errors as try_free_axes."""
-        self._excerpt.add(batch, ref, cand)
+        """Look at a batch and both outputs, if it is the first; errors as try_free_axes."""
         if self.example is not None:
             return
         self.example = batch.array
+        self._excerpt = Excerpt.of(batch, ref, cand, self.count)
         # Hard samples are for where models differ: the model is the same.
         if not self.cell.hard:
             strides, stage = self.remembered.reference.strides, self.cell.stage
@@ -54,11 +53,12 @@ class FirstBatch:
 
     def exact(self) -> Exact | None:
         """The reference's outputs in float64 for the first images; None of an engine without."""
-        return self._excerpt.exact(self.remembered.exact_outputs)
+        few = self._excerpt
+        return None if few is None else self.remembered.exact_outputs(few.images, few.contents)
 
     def exactness(self, exact: Exact | None) -> dict[str, Any] | None:
         """Outcome.exactness; how exact the same images are in other batches joins `batching`."""
-        if exact is None:
+        if exact is None or self._excerpt is None:
             return None
         if self.batching is not None and self.batching["drift"] is not None and self._again:
             errors = self._excerpt.errors(exact, self.recorder.parts, self._again)

@@ -28,7 +28,7 @@ from pillsnap.export.provenance import expected_use, has_claims
 from pillsnap.infer.choice import engine_of
 from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
-from pillsnap.pipeline.nms import suppress
+from pillsnap.pipeline.nms import suppress_boxes
 from pillsnap.pipeline.softmax import softmax
 from pillsnap.pipeline.twostage import Pipeline, Stage
 
@@ -188,7 +188,7 @@ def make_pipeline(
         if detector is None
         else Stage(detector.run, letterbox_transform(config), detector.version),
         codes=codes,
-        suppress=partial(suppress, **asdict(config.nms)),
+        suppress=partial(suppress_boxes, **asdict(config.nms)),
         softmax=softmax,
         crop_margin=config.pipeline.crop_margin,
         batch_size=batch_size,

@@ -29,7 +29,7 @@ _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("core/cpus.py", None),
     ("pipeline/transforms.py", None),
     ("pipeline/preprocess.py", None),
-    ("pipeline/nms.py", ("Rows", "nms", "suppress", "to_rows")),
+    ("pipeline/nms.py", ("Rows", "nms", "suppress_boxes", "to_rows")),
     ("pipeline/crops.py", None),
     ("pipeline/codes.py", None),
     ("pipeline/images.py", None),

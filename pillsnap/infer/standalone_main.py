@@ -25,7 +25,7 @@ from pillsnap.core.placeholders import find_placeholder
 from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.images import read_image
-from pillsnap.pipeline.nms import suppress
+from pillsnap.pipeline.nms import suppress_boxes
 from pillsnap.pipeline.softmax import softmax
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.pipeline.twostage import CLASSIFICATION, DETECTION, STAGES_OF, Pipeline, Stage
@@ -71,7 +71,7 @@ def load(
             None if codes is None else {int(index): code for index, code in codes.items()},
             FROZEN["edi"],
         ),
-        suppress=lambda rows: suppress(rows, **FROZEN["nms"]),
+        suppress=lambda rows: suppress_boxes(rows, **FROZEN["nms"]),
         softmax=softmax,
         crop_margin=FROZEN["crop_margin"],
         batch_size=batch_size,

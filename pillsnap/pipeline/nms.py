@@ -67,7 +67,7 @@ def nms(
     return np.array(kept, dtype=np.int64)
 
 
-def suppress(
+def suppress_boxes(
     detections: Rows, *, max_detections: int, **how: Any
 ) -> tuple[NDArray[np.int64], bool]:
     """`nms`, and whether there were more rows than max_detections to keep."""

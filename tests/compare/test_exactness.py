@@ -106,34 +106,21 @@ def test_every_stride_has_boxes_and_scores_of_its_own() -> None:
     assert metrics["score_exactness"] > 1e3
 
 
-def test_the_first_images_of_a_shard_are_kept_across_its_batches() -> None:
-    excerpt = Excerpt(3)
-    for start in (0, 2, 4):
-        samples = [Sample(str(start + i), Path("x.png"), 0) for i in range(2)]
-        array = np.full((2, 3, 4, 4), start, np.float32)
-        contents = [bytes([start + i]) for i in range(2)]
-        outputs = np.full((2, 5), start, np.float32)
-        excerpt.add(Prepared(samples, array, contents), outputs, outputs + 1)
-    seen: list[tuple[np.ndarray, list[bytes]]] = []
-
-    def run(images: np.ndarray, contents: list[bytes]) -> np.ndarray:
-        seen.append((images, contents))
-        return np.zeros((3, 5))
-
-    exact = excerpt.exact(run)
-    assert exact is not None
-    ((images, contents),) = seen
-    assert images[:, 0, 0, 0].tolist() == [0, 0, 2]
-    assert contents == [b"\0", b"\1", b"\2"]
-    parts = ClassificationRecorder().parts
+def test_errors_are_of_the_first_images_in_their_batch_or_in_others() -> None:
+    samples = [Sample(str(i), Path("x.png"), 0) for i in range(4)]
+    images = np.arange(4, dtype=np.float32).repeat(48).reshape(4, 3, 4, 4)
+    outputs = np.array([0, 0, 2, 9], np.float32)[:, None].repeat(5, axis=1)
+    batch = Prepared(samples, images, [b"0", b"1", b"2", b"3"])
+    excerpt = Excerpt.of(batch, outputs, outputs + 1, 3)
+    assert excerpt.images[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert excerpt.contents == [b"0", b"1", b"2"]
+    exact, parts = np.zeros((3, 5)), ClassificationRecorder().parts
     (part,) = excerpt.errors(exact, parts)
     assert part.reference == pytest.approx(math.sqrt(4 / 3))
     assert part.candidate == pytest.approx(math.sqrt(11 / 3))
     # A bundle may have fewer.
     assert excerpt.errors(exact[:1], parts)[0].reference == 0
-    # Answered again in other batches.
     again = {1: np.full(5, 7, np.float32), 2: np.full(5, 1, np.float32), 9: np.zeros(5, np.float32)}
     (part,) = excerpt.errors(exact, parts, again)
     assert part.candidate == 5
     assert part.reference == pytest.approx(math.sqrt(2))
-    assert Excerpt(3).exact(run) is None

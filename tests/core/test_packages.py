@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
+from pillsnap.config.settings import Detection
 from pillsnap.core.alternatives import (
     ONNXRUNTIME,
     OPENCV,
@@ -21,7 +22,7 @@ from pillsnap.core.alternatives import (
 )
 from pillsnap.core.errors import EngineError, EngineMissing
 from pillsnap.engines.onnxruntime.sessions import open_session
-from pillsnap.engines.torch.yolo import read_detection_model
+from pillsnap.engines.torch.yolo import load_detector
 from pillsnap.pipeline.preprocess import preprocess
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from tests.core.distributions import register_distribution
@@ -136,7 +137,7 @@ def test_a_detector_is_not_read_by_an_ultralytics_outside_the_bounds(
     register_distribution(packages, "pillsnap", "0.1.0", 'ultralytics>=8.3.4; extra == "detection"')
     register_distribution(packages, "ultralytics", "8.2.103")
     with pytest.raises(EngineError, match=r"ultralytics 8\.2\.103 is installed, pillsnap needs >="):
-        read_detection_model(checkpoint)
+        load_detector(Detection(), checkpoint)
 
 
 def test_a_package_that_is_installed_twice_is_named(packages: Path) -> None:

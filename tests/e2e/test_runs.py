@@ -72,7 +72,7 @@ def test_gate_skips_without_onnxruntime(project: DemoProject) -> None:
             ("--engine", "tensorrt"),
             ("TensorrtExecutionProvider", "libnvinfer.so.10", "TensorRT 10.x", "tensorrt-cu13"),
         ),
-        (("--provider", "cuda"), ("CUDAExecutionProvider", "libcuda.so.1", "onnxruntime-gpu")),
+        (("--provider", "cuda"), ("CUDAExecutionProvider", "libcuda.so.1", "pillsnap[gpu]")),
     ],
 )
 def test_provider_that_is_not_there_is_refused(

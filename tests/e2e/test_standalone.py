@@ -82,6 +82,20 @@ def test_the_same_answers_without_torch_and_without_pillsnap(
     assert theirs == ours
 
 
+def test_no_name_of_the_file_means_two_things(exported: DemoProject) -> None:
+    """It is assembled of modules that knew nothing of one another's names."""
+    names: list[str] = []
+    for node in ast.parse((exported.out_dir / FILE_NAME).read_text()).body:
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            names += [alias.asname or alias.name for alias in node.names]
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    assert len(names) > 50
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
 def test_the_environment_is_clean(python: Path) -> None:
     code = "import importlib.util as u, sys; sys.exit(any(map(u.find_spec, sys.argv[1:])))"
     absent = ("torch", "timm", "ultralytics", "pillsnap", "scipy", "onnx", "yaml")

@@ -32,7 +32,7 @@ from pillsnap.engines.torch.checkpoints import (
 )
 from pillsnap.engines.torch.later_layers import require_known_layers
 from pillsnap.engines.torch.raw_boxes import raw_boxes
-from pillsnap.engines.torch.yolo import read_detection_model
+from pillsnap.engines.torch.yolo import quiet_ultralytics
 from tests.small_models import (
     DetectorFile,
     Experiment,
@@ -180,10 +180,17 @@ def test_detector_that_lost_its_one_to_many_head(tmp_path: Path) -> None:
         build_detection_model(detection_config("yolo26n", 1), path)
 
 
+def read_network(path: Path) -> Any:
+    """The ultralytics model in a checkpoint, as it was saved."""
+    quiet_ultralytics()
+    content: Any = torch.load(path, weights_only=False)
+    return content["ema"].float()
+
+
 def test_detector_of_a_version_that_goes_by_whether_there_is_a_one_to_one_head(
     detector_file: DetectorFile,
 ) -> None:
-    model, _ = read_detection_model(detector_file("yolo26n", 1))
+    model = read_network(detector_file("yolo26n", 1))
     images = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         usual = raw_boxes(model)(images)
@@ -203,7 +210,7 @@ def test_layers_that_the_installed_ultralytics_would_run_as_something_else(
         def __init__(self, c1: int, c2: int, k: int = 5) -> None:
             super().__init__()
 
-    later, _ = read_detection_model(detector_file("yolo26n", 1))  # which has one with a shortcut
+    later = read_network(detector_file("yolo26n", 1))  # which has one with a shortcut
     earlier = torch.nn.Sequential(torch.nn.ReLU(), SPPF(1, 1))
     require_known_layers(later, tmp_path)
     require_known_layers(earlier, tmp_path)

@@ -13,6 +13,7 @@ import torch
 from pillsnap.config.load import load_config
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
+from pillsnap.core.checkout import Checkout
 from pillsnap.core.hashes import utc_now
 from pillsnap.demo.dataset import install
 from pillsnap.gate.ledger import judge_mode
@@ -35,7 +36,7 @@ def test_other_sizes_and_class_counts_take_effect(
     )
     (result,) = judge_mode(run, "smoke")
     assert result.measured, result.verdict.reason
-    facts = RunFacts("run-1", utc_now(), "pytest", 1, 1, True, [], {})
+    facts = RunFacts("run-1", utc_now(), "pytest", Checkout("nogit"), 1, 1, True, [], {})
     report = build_report([result], config, facts)["stages"][stage]
 
     assert report["input_shape"] == [1, 3, size, size]

@@ -20,7 +20,7 @@ from pillsnap.infer.inputs import expand_braces, find_inputs
 from pillsnap.infer.outputs import json_line, open_results, save_drawn
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.crops import crop_box
-from pillsnap.pipeline.nms import suppress
+from pillsnap.pipeline.nms import suppress_boxes
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.pipeline.twostage import Pipeline, Stage
 
@@ -194,7 +194,7 @@ def test_values_that_are_not_finite_cost_only_the_photo_they_are_of(
 def test_a_photo_with_more_pills_than_nms_may_keep_says_so() -> None:
     settings = {"conf_threshold": 0.5, "iou_threshold": 0.5, "class_agnostic": False}
     for most, expected in ((1, True), (2, False), (3, False)):
-        limited = partial(suppress, max_detections=most, **settings)
+        limited = partial(suppress_boxes, max_detections=most, **settings)
         for mode in ("boxes", "combo"):
             (result,) = pipeline(suppress=limited).run([halves(10, 10)], mode)
             assert (len(result["boxes"]), result["truncated"]) == (min(most, 2), expected)

@@ -14,7 +14,7 @@ from pillsnap.config.cells import STAGES
 from pillsnap.config.settings import Config
 from pillsnap.core.hashes import sha256_file
 from pillsnap.engines import Entry, FindFile, Reference, Request, register
-from pillsnap.engines.torch.checkpoints import checkpoint_path
+from pillsnap.engines.torch.checkpoints import checkpoint_paths
 from pillsnap.export.onnxfile import Exported
 from pillsnap.gate import candidates
 from tests.plugin.numpy_engine import NumpyEngine, open_reference
@@ -65,7 +65,7 @@ def _open(request: Request, file: FindFile) -> NumpyEngine:
 
 def _open_reference(request: Request) -> Reference:
     found = open_reference(request, None)
-    checkpoint = checkpoint_path(request.config.exp_dir, request.cell.stage)
+    checkpoint = checkpoint_paths(request.config.exp_dir, request.cell.stage)[0]
     found.engine.info.update(checkpoint=str(checkpoint), checkpoint_sha256=sha256_file(checkpoint))
     return found
 
@@ -73,7 +73,7 @@ def _open_reference(request: Request) -> Reference:
 def _export(config: Config, stage: str, **how: Any) -> Exported:
     path = config.out_dir / f"{stage}-{(config.exp_dir / 'tag').read_text()}.onnx"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(checkpoint_path(config.exp_dir, stage).read_text())
+    path.write_text(checkpoint_paths(config.exp_dir, stage)[0].read_text())
     return _describe(path, stage)
 
 

@@ -85,7 +85,7 @@ def test_the_tags_commit_is_that_of_the_configs_folder(project: Project) -> None
             subprocess.run(git, check=True)
     (project.path / "config.yaml").rename(project.path / "elsewhere/config.yaml")
     project.run(*SINGLES, "--config=elsewhere/config.yaml")
-    (report,) = (project.path / "elsewhere/exp/export/reports").iterdir()
+    (report,) = (project.path / "elsewhere/exp/export/reports").glob("*.json")
     sha = json.loads(report.read_text())["provenance"]["git_sha"]
     assert report.name.split("-")[2] == sha != "nogit"
 

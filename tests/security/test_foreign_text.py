@@ -15,6 +15,8 @@ import yaml
 from PIL import Image
 
 from pillsnap.compare.outcome import Outcome
+from pillsnap.config.settings import Config, Paths
+from pillsnap.core.checkout import Checkout
 from pillsnap.core.errors import ConfigError, DataError, PillsnapError
 from pillsnap.core.logrecords import open_log
 from pillsnap.core.printable import printable_json
@@ -124,7 +126,13 @@ def test_all_of_the_table_is_printable() -> None:
         "complete": False,
     }
     stage = {"compare": {"notes": [EVIL]}}
-    report = {"gate": {**gate, "exit_code": 1}, "cells": [], "stages": {"classification": stage}}
+    report = {
+        "gate": {**gate, "exit_code": 1},
+        "cells": [],
+        "stages": {"classification": stage},
+        "environment": {"problems": [EVIL]},
+        "provenance": Checkout("1234567", reason=EVIL).as_dict() | {"git_sha": "1234567"},
+    }
     for line in render(report, f"/{EVIL}/report.json", EVIL):
         assert_one_line(line)
 
@@ -135,11 +143,13 @@ def test_a_model_that_was_swapped_is_named_in_one_line(tmp_path: Path) -> None:
     assert_one_line(find_mixup([Outcome("s", candidate={"path": str(path), "sha256": "0"})]) or "")
 
 
-def test_the_score_of_the_proof_is_printable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_score_of_the_proof_is_printable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     module = "pillsnap.plugin.scoreboard"
     monkeypatch.setattr(f"{module}.build_report", lambda *_: {"complete": False})
     monkeypatch.setattr(f"{module}.render", lambda _: iter([f"uncaught: {EVIL}"]))
-    board = Scoreboard(None)  # type: ignore[arg-type]  # where the report goes: nowhere
+    board = Scoreboard(Config(Paths(tmp_path)))
     board._found["proof-trial"].append({})
     board.pytest_sessionfinish(None)  # type: ignore[arg-type]
     for line in board._lines:
