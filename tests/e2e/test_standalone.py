@@ -84,16 +84,19 @@ def test_the_same_answers_without_torch_and_without_pillsnap(
 
 def test_no_name_of_the_file_means_two_things(exported: DemoProject) -> None:
     """It is assembled of modules that knew nothing of one another's names."""
-    names: list[str] = []
+    meanings: dict[str, set[str]] = {}
     for node in ast.parse((exported.out_dir / FILE_NAME).read_text()).body:
         if isinstance(node, ast.ImportFrom | ast.Import):
-            names += [alias.asname or alias.name for alias in node.names]
+            for alias in node.names:
+                where = f"{getattr(node, 'module', '')}.{alias.name}"
+                meanings.setdefault(alias.asname or alias.name, set()).add(where)
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.append(node.name)
+            meanings.setdefault(node.name, set()).add(ast.unparse(node))
         elif isinstance(node, ast.Assign):
-            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
-    assert len(names) > 50
-    assert {name for name in names if names.count(name) > 1} == set()
+            for target in node.targets:
+                meanings.setdefault(ast.unparse(target), set()).add(ast.unparse(node.value))
+    assert len(meanings) > 50
+    assert [name for name, found in meanings.items() if len(found) > 1] == []
 
 
 def test_the_environment_is_clean(python: Path) -> None:
