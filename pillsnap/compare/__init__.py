@@ -49,7 +49,15 @@ class Recorder(Protocol):
 
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch
-    ) -> Columns: ...
+    ) -> Columns:
+        """Columns of N samples.
+
+        Args:
+            geometries: of letterboxed images, N; empty for others.
+            ref, cand: float32 logits [N,C], or boxes [N,A,7] and [N,A,6]: the seventh column is the
+                gap of the reference's two best scores.
+        """
+        ...
 
 
 @dataclass

@@ -130,7 +130,8 @@ def box_iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def box_distance(a: Rows, b: Rows, match: Matches) -> float:
-    """1 for each box without a partner, 1 - IoU plus the difference in confidence for each pair."""
+    """1 for each box without a partner, 1 - IoU plus the difference in confidence for each pair, of
+    boxes [k,6] and [l,6]."""
     confidence = np.abs(a[match.pairs[:, 0], 4] - b[match.pairs[:, 1], 4])
     alone = len(a) + len(b) - 2 * len(match.pairs)
     return float(alone + (1 - match.ious).sum() + confidence.sum())

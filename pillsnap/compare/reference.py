@@ -30,7 +30,7 @@ from pillsnap.pipeline.images import read_bytes
 from pillsnap.pipeline.softmax import softmax
 
 
-class RememberedReference:
+class CachedReference:
     """A reference that is asked once for each batch.
 
     Args:
@@ -50,7 +50,7 @@ class RememberedReference:
         self._watch = Stopwatch(reference.engine)
 
     def outputs(self, batch: Prepared) -> Batch:
-        """The reference's output for a batch."""
+        """The reference's output for a batch [N,3,H,W]: float32 [N,C] or [N,A,7]."""
         return self._remember(
             "output",
             batch.contents,
@@ -63,7 +63,7 @@ class RememberedReference:
         )
 
     def seconds_per_image(self, batch: Batch) -> tuple[float, bool]:
-        """How long the reference takes for an image in a batch of this size, and whether that is
+        """Seconds that the reference takes for an image in a batch [N,3,H,W], and whether that is
         remembered from an earlier run on this machine: opening a model to time it costs more than
         the rest of a run whose outputs are known."""
         measured = False

@@ -40,11 +40,11 @@ class Side:
     finish: Finish
 
     def batch(self, images: Sequence[Pixels]) -> Batch:
-        """The network's input for images."""
+        """The network's input, float32 [N,3,H,W], for images uint8 [H,W,3]."""
         return np.stack([self.prepare(image) for image in images])
 
     def answer(self, images: Sequence[Pixels]) -> Batch:
-        """The network's answer to images."""
+        """The network's output, float32 [N,classes] or [N,boxes,6], for images uint8 [H,W,3]."""
         return self.network(self.batch(images))
 
 

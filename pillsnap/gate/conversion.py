@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pillsnap.compare import compare_batches
 from pillsnap.compare.loading import Load
-from pillsnap.compare.reference import RememberedReference
+from pillsnap.compare.reference import CachedReference
 from pillsnap.compare.verdict import find_breaches
 from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Config
@@ -49,7 +49,7 @@ class Conversion:
     config: Config
     cell: Cell
     method: str
-    reference: RememberedReference
+    reference: CachedReference
     verified: Callable[[], Iterable[Path]]
     load: Load
     threads: int

@@ -9,7 +9,7 @@ from typing import Any
 from pillsnap.compare import Recorder
 from pillsnap.compare.exactness import Exact, Excerpt, largest_exactness
 from pillsnap.compare.loading import Prepared
-from pillsnap.compare.reference import RememberedReference
+from pillsnap.compare.reference import CachedReference
 from pillsnap.config.cells import Cell
 from pillsnap.engines.protocol import Batch
 from pillsnap.engines.timing import Stopwatch, TimesAlone, TimesFloat32
@@ -28,7 +28,7 @@ class FirstBatch:
 
     cell: Cell
     candidate: Stopwatch
-    remembered: RememberedReference
+    remembered: CachedReference
     recorder: Recorder
     count: int
     batching: dict[str, Any] | None = None

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from pillsnap.compare.loading import Load
-from pillsnap.compare.reference import RememberedReference
+from pillsnap.compare.reference import CachedReference
 from pillsnap.config.cells import Cell
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
@@ -52,10 +52,10 @@ class Sides:
         limit = int(config.compare.reference_cache_gib * 2**30)
         wanted = selection.reference_cache and limit
         self._cache = ArrayCache(config.exp_dir / "cache" / "reference", limit) if wanted else None
-        self._references: dict[tuple[str, str], RememberedReference] = {}
+        self._references: dict[tuple[str, str], CachedReference] = {}
         self._candidate: tuple[Cell, Stopwatch] | None = None
 
-    def reference(self, cell: Cell) -> RememberedReference:
+    def reference(self, cell: Cell) -> CachedReference:
         """The reference of a cell."""
         # A bundle holds what each mode verifies; a trained model answers for all of them.
         key = (cell.stage, cell.engine if self._bundle is None else cell.mode)
@@ -90,18 +90,18 @@ class Sides:
         self._references.clear()
         self._candidate = None
 
-    def _open_reference(self, cell: Cell) -> RememberedReference:
+    def _open_reference(self, cell: Cell) -> CachedReference:
         if self._bundle is not None:
             return self._bundle.reference(cell.stage, cell.mode)
         entry = find_entry(cell.engine)
         entry.require()
         opened = (entry.reference or open_reference)(self._request(cell))
-        return RememberedReference(opened, self._cache, task_of(cell.stage).is_output)
+        return CachedReference(opened, self._cache, task_of(cell.stage).is_output)
 
     def _request(self, cell: Cell) -> Request:
         return Request(self._config, cell, self._threads, self._cache)
 
-    def _conversion(self, cell: Cell, reference: RememberedReference) -> Conversion:
+    def _conversion(self, cell: Cell, reference: CachedReference) -> Conversion:
         population = replace(cell, hard=False)
         return Conversion(
             self._config,

@@ -17,7 +17,7 @@ from pillsnap.compare import compare_batches
 from pillsnap.compare.loading import Load, Prepared, load_batches
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.records import Columns, write_records
-from pillsnap.compare.reference import RememberedReference
+from pillsnap.compare.reference import CachedReference
 from pillsnap.config.cells import Cell, Shard
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
@@ -170,7 +170,7 @@ class GateRun:
         )
         return {"runs": [list(run) for run in candidate.runs], **found}
 
-    def _of_shard(self, shard: Shard, remembered: RememberedReference) -> Sequence[Sample]:
+    def _of_shard(self, shard: Shard, remembered: CachedReference) -> Sequence[Sample]:
         cell = shard.cell
         if cell.hard and cell.stage not in self._hard:
             compare = self.config.compare
@@ -212,7 +212,7 @@ class GateRun:
         """Let go of the models; what is asked for later is opened again."""
         self._sides.close()
 
-    def reference(self, cell: Cell) -> RememberedReference:
+    def reference(self, cell: Cell) -> CachedReference:
         """The reference of a cell, opened when it is first asked for."""
         return self._sides.reference(cell)
 

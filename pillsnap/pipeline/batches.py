@@ -22,7 +22,8 @@ _MOST_IMAGES = 65536
 def in_fixed_batches(
     session: ort.InferenceSession, run: Callable[[Batch], Batch]
 ) -> Callable[[Batch], Batch]:
-    """`run`, for a file with a fixed batch size fed as many as it takes, the last filled up.
+    """`run` of float32 [N,3,H,W] to [N,...], for a file with a fixed batch size fed as many as it
+    takes, the last filled up.
 
     Raises:
         EngineError: it takes batches of a size that nobody can fill.

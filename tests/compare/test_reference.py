@@ -10,7 +10,7 @@ import pytest
 
 from pillsnap.compare import reference
 from pillsnap.compare.loading import Load, Prepared
-from pillsnap.compare.reference import RememberedReference
+from pillsnap.compare.reference import CachedReference
 from pillsnap.core.arraycache import ArrayCache
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch, Reference
@@ -36,21 +36,21 @@ class Counted:
 
 
 @pytest.fixture
-def reopen(tmp_path: Path) -> Callable[[], tuple[RememberedReference, Counted, Counted]]:
+def reopen(tmp_path: Path) -> Callable[[], tuple[CachedReference, Counted, Counted]]:
     """The reference as a new run opens it, its engine and the exact one; all over one cache."""
 
-    def opened() -> tuple[RememberedReference, Counted, Counted]:
+    def opened() -> tuple[CachedReference, Counted, Counted]:
         engine, other = Counted(), Counted()
         exact = lambda batch: other.run(batch)[: len(batch)].astype(np.float64)  # noqa: E731
         transform = ClassifyTransform(4, (0.0,) * 3, (1.0,) * 3, "bilinear", 1.0)
         reference = Reference(engine, transform, key="model", exact=exact)
         cache = ArrayCache(tmp_path / "cache", 1 << 20)
-        return RememberedReference(reference, cache, CLASSIFICATION_TASK.is_output), engine, other
+        return CachedReference(reference, cache, CLASSIFICATION_TASK.is_output), engine, other
 
     return opened
 
 
-Reopen = Callable[[], tuple[RememberedReference, Counted, Counted]]
+Reopen = Callable[[], tuple[CachedReference, Counted, Counted]]
 
 
 def top_calls(reopen: Reopen) -> int:
@@ -75,7 +75,7 @@ def test_exact_outputs_are_computed_once_an_image(reopen: Reopen) -> None:
     np.testing.assert_array_equal(same, found[1:])
     assert other.calls == 0
     assert (
-        RememberedReference(
+        CachedReference(
             Reference(Counted(), opened.reference.transform), None, CLASSIFICATION_TASK.is_output
         ).exact_outputs(BATCH, contents)
         is None

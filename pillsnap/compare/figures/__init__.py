@@ -43,18 +43,18 @@ class Figures:
 
 
 def mean(values: NDArray[Any]) -> float | None:
-    """Exactly rounded mean; None without values."""
+    """Exactly rounded mean of a column [N]; None without values."""
     return total(values) / len(values) if len(values) else None
 
 
 def total(values: NDArray[Any]) -> float:
-    """Exactly rounded sum."""
+    """Exactly rounded sum of a column [N]."""
     chunks = (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))
     return math.fsum(chain.from_iterable(chunk.tolist() for chunk in chunks))
 
 
 def quantile(values: NDArray[Any], q: float) -> float | None:
-    """Linear-interpolated quantile of the whole column; None without values."""
+    """Linear-interpolated quantile (q from 0 to 1) of the whole column [N]; None without values."""
     return float(np.quantile(values, q)) if len(values) else None
 
 
@@ -69,7 +69,7 @@ def not_finite(columns: Columns) -> str | None:
 
 
 def worst_samples(columns: Columns, drift: NDArray[Any], count: int = 5) -> tuple[str, ...]:
-    """Ids of the `count` samples with the largest drift; ties go to the earlier sample."""
+    """Ids of the `count` samples with the largest drift [N]; ties go to the earlier sample."""
     return tuple(ids_of(columns, np.argsort(-drift, kind="stable")[:count]))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pillsnap.compare.exactness import Exact
 from pillsnap.compare.loading import Prepared
-from pillsnap.compare.reference import RememberedReference
+from pillsnap.compare.reference import CachedReference
 from pillsnap.core.arrayfiles import read_npy_head
 from pillsnap.core.errors import DataError
 from pillsnap.core.hashes import sha256_file
@@ -54,7 +54,7 @@ class Bundle:
             raise _damaged(self.folder, f"a sample of {stage} {mode} twice", "each in one shard")
         return sorted(samples, key=lambda sample: sample.id)
 
-    def reference(self, stage: str, mode: str) -> RememberedReference:
+    def reference(self, stage: str, mode: str) -> CachedReference:
         """Answers for the samples of a stage and mode."""
         cell = self._cell(stage, mode)
         engine = _Stored({**cell["reference"], "bundle": str(self.folder)})
@@ -105,7 +105,7 @@ class Bundle:
         raise DataError("a sample is not in the bundle", where=self.folder, got=sample.id)
 
 
-class StoredReference(RememberedReference):
+class StoredReference(CachedReference):
     """A reference whose answers were saved, by the sample's id."""
 
     def __init__(
