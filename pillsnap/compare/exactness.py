@@ -14,7 +14,7 @@ how LAPACK's tests set their thresholds (Anderson et al., LAPACK Users' Guide, 1
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -130,23 +130,18 @@ class Excerpt:
         )
 
     def errors(
-        self,
-        exact: Exact,
-        parts: Callable[[NDArray[Any]], Sequence[OutputPart]],
-        again: Mapping[int, Batch] | None = None,
+        self, exact: Exact, parts: Callable[[NDArray[Any]], Sequence[OutputPart]]
     ) -> list[PartError]:
         """Errors of both sides on these images.
 
         Args:
             exact: outputs of these images, or of the first of them.
             parts: the recorder's.
-            again: what the candidate answered elsewhere, by the image's place; None takes what it
-                answered here.
         """
-        rows = [row for row in range(len(exact)) if again is None or row in again]
-        given = self.candidate if again is None else again
-        candidate = np.stack([given[row] for row in rows])
-        return measure_errors(parts(exact[rows]), parts(self.reference[rows]), parts(candidate))
+        count = len(exact)
+        return measure_errors(
+            parts(exact), parts(self.reference[:count]), parts(self.candidate[:count])
+        )
 
 
 def largest_exactness(errors: Iterable[PartError]) -> dict[str, float]:

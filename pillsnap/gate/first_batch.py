@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.compare import Recorder
-from pillsnap.compare.exactness import Exact, Excerpt, largest_exactness
+from pillsnap.compare.exactness import Exact, Excerpt
 from pillsnap.compare.loading import Prepared
 from pillsnap.compare.reference import CachedReference
 from pillsnap.config.cells import Cell
@@ -36,7 +36,6 @@ class FirstBatch:
 
     def __post_init__(self) -> None:
         self._excerpt: Excerpt | None = None
-        self._again: dict[int, Batch] = {}
 
     def see(self, batch: Prepared, ref: Batch, cand: Batch) -> None:
         """Look at a batch and both outputs, if it is the first; errors as try_free_axes."""
@@ -48,7 +47,7 @@ class FirstBatch:
         if not self.cell.hard:
             strides, stage = self.remembered.reference.strides, self.cell.stage
             self.batching = try_free_axes(
-                self.candidate, stage, batch, ref, cand, self.recorder, strides, self._again
+                self.candidate, stage, batch, ref, cand, self.recorder, strides
             )
 
     def exact(self) -> Exact | None:
@@ -57,13 +56,9 @@ class FirstBatch:
         return None if few is None else self.remembered.exact_outputs(few.images, few.contents)
 
     def exactness(self, exact: Exact | None) -> dict[str, Any] | None:
-        """Outcome.exactness; how exact the same images are in other batches joins `batching`."""
+        """Outcome.exactness."""
         if exact is None or self._excerpt is None:
             return None
-        if self.batching is not None and self.batching["drift"] is not None and self._again:
-            errors = self._excerpt.errors(exact, self.recorder.parts, self._again)
-            known = (error for error in errors if error.is_known)
-            self.batching["drift"] |= largest_exactness(known)
         parts = self._excerpt.errors(exact, self.recorder.parts)
         return {"images": len(exact), "parts": [part.as_dict() for part in parts]}
 

@@ -29,7 +29,6 @@ def try_free_axes(
     cand: Batch,
     recorder: Recorder,
     strides: tuple[int, ...],
-    again: dict[int, Batch],
 ) -> dict[str, Any] | None:
     """Run a candidate on images of a batch: one alone, some in a batch of a prime number, and where
     height and width are free at another size.
@@ -37,7 +36,6 @@ def try_free_axes(
     Args:
         ref, cand: what both sides answered in the batch.
         strides: of the reference; () where it has none.
-        again: gets what images of the batch were answered in others, by their place.
 
     Returns:
         `batch_sizes` and `input_sizes` [H,W] that it ran at, the cell's own first; of the batch
@@ -66,7 +64,6 @@ def try_free_axes(
         images.update(rows.tolist())
         shape = (count, *cand.shape[1:])
         output = _run(candidate, batch.array[rows], shape, finite, "the batch axis N")
-        again.update(zip(rows.tolist(), output, strict=True))
         for name, value in _drift(recorder, batch, rows, ref, cand, output).items():
             drift[name] = max(drift[name], value)
     if other != size:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pillsnap.core.logrecords import open_log
 from pillsnap.report.index import ReportIndex
-from pillsnap.report.standing import find_standing
+from pillsnap.report.standing import Standing, find_standing
 from pillsnap.serve.refusal import Refusal
 
 log = open_log(__name__)
@@ -46,9 +46,9 @@ def require_allowed(text: str, folders: Sequence[Path]) -> Path:
     raise Refusal(404, "there is no such model below the allowed folders")
 
 
-def is_approved(reports: ReportIndex, stage: str, sha256: str, provider: str) -> bool:
-    """Whether the gate stands behind this very file, on this provider; the log says by which report
-    it does, or for which it does not.
+def look_up(reports: ReportIndex, stage: str, sha256: str, provider: str) -> Standing:
+    """Whether the gate stands behind this very file, on this provider, and by which report it does
+    or does not; the log says so too.
 
     Args:
         reports: of the gate.
@@ -58,4 +58,4 @@ def is_approved(reports: ReportIndex, stage: str, sha256: str, provider: str) ->
     """
     standing = find_standing(reports.judgements(sha256), stage, provider)
     log.info("%s model %s: %s", stage, sha256[:12], standing.reason)
-    return standing.approved
+    return standing

@@ -21,7 +21,7 @@ from pillsnap.infer.choice import engine_of
 from pillsnap.infer.models import Opened, make_pipeline, model_stage
 from pillsnap.pipeline.twostage import Pipeline
 from pillsnap.report.index import ReportIndex
-from pillsnap.serve.approval import is_approved, require_allowed
+from pillsnap.serve.approval import look_up, require_allowed
 from pillsnap.serve.batching import Batcher
 from pillsnap.serve.metrics import Metrics
 from pillsnap.serve.opening import open_proven, open_warm
@@ -142,13 +142,17 @@ class ModelManager:
 
     def _require_passed(self, stage: str, path: Path) -> str:
         """SHA-256 of a file; refuses one that nobody vouches for before it is loaded."""
-        digest, providers = sha256_file(path), self._providers(path)
-        if any(is_approved(self._reports, stage, digest, name) for name in providers):
-            return digest
+        digest, reasons = sha256_file(path), []
+        for provider in dict.fromkeys(self._providers(path)):
+            standing = look_up(self._reports, stage, digest, provider)
+            if standing.approved:
+                return digest
+            reasons.append(standing.reason)
         raise Refusal(
             403,
-            f"no report of the gate has passed this {stage} model on {' or '.join(providers)}: "
-            f"verify it with pytest --candidate {stage}={path.name}",
+            f"the gate does not stand behind this {stage} model ({'; '.join(reasons)}): verify it "
+            f"with pytest -m smoke --candidate {stage}=PATH_OF/{path.name}, and --precision fp16 "
+            "or int8 where it is of that",
         )
 
     def _providers(self, path: Path) -> list[str]:
@@ -171,8 +175,8 @@ class ModelManager:
     def _load(self, stage: str, path: Path, reason: str, sha256: str | None = None) -> Loaded:
         opened = open_proven(self.config, stage, path, sha256)
         facts = opened.version
-        verified = is_approved(self._reports, stage, facts["sha256"], facts["provider"])
-        return Loaded(opened, path, reason, verified and opened.whole)
+        standing = look_up(self._reports, stage, facts["sha256"], facts["provider"])
+        return Loaded(opened, path, reason, standing.approved and opened.whole)
 
     def _pipeline(self, loaded: Mapping[str, Loaded]) -> Pipeline:
         return make_pipeline(

@@ -11,7 +11,7 @@ from pillsnap.core.errors import EngineError, MissingCheckpoint
 from pillsnap.core.logrecords import open_log
 from pillsnap.infer.choice import VARIABLES, Choice, choose_model
 from pillsnap.report.index import ReportIndex
-from pillsnap.serve.approval import is_approved
+from pillsnap.serve.approval import look_up
 from pillsnap.serve.opening import Proven, prove_model
 
 log = open_log(__name__)
@@ -54,12 +54,12 @@ def choose_starts(config: Config, environ: Mapping[str, str]) -> dict[str, Start
             continue
         proven = prove_model(config, stage, choice.path)
         facts = proven.version
-        approved = is_approved(reports, stage, facts["sha256"], facts["provider"])
-        found[stage] = Start(choice, proven, approved and proven.whole)
+        standing = look_up(reports, stage, facts["sha256"], facts["provider"])
+        found[stage] = Start(choice, proven, standing.approved and proven.whole)
         if not found[stage].verified:
             if not (choice.passed or config.serve.allow_unverified):
                 raise _unpassed(choice, stage)
-            log.warning("no report of the gate has passed the %s model", stage)
+            log.warning("the gate does not stand behind the %s model: %s", stage, standing.reason)
     return found
 
 

@@ -125,10 +125,7 @@ def test_a_healthy_file_runs_at_other_sizes(judge: Judge) -> None:
     assert 0 <= photos.batching["drift"]["prob_err_max"] < 1e-5
     assert scenes.batching is not None
     assert scenes.batching["input_sizes"] == [[640, 640], [672, 704]]
-    drift = scenes.batching["drift"]
-    assert drift.keys() == {"raw_box_err_px", "raw_score_err", "box_exactness", "score_exactness"}
-    # Alone as in the batch.
-    assert drift["box_exactness"] == pytest.approx(scenes.metrics["box_exactness"], rel=0.2)
+    assert scenes.batching["drift"].keys() == {"raw_box_err_px", "raw_score_err"}
     assert 0.1 < scenes.metrics["score_exactness"] < 4
 
 

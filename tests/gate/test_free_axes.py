@@ -36,7 +36,7 @@ def tried(candidate: Stopwatch, count: int, strides: tuple[int, ...] = ()) -> An
     batch = Prepared(samples, array, [b""] * count)
     logits = candidate.run(array)
     recorder = ClassificationRecorder()
-    return try_free_axes(candidate, "classification", batch, logits, logits, recorder, strides, {})
+    return try_free_axes(candidate, "classification", batch, logits, logits, recorder, strides)
 
 
 @pytest.mark.parametrize(

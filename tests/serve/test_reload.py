@@ -252,7 +252,10 @@ def test_unverified_models_only_where_config_and_caller_agree(
 ) -> None:
     path = place("candidate.onnx")
     unverified(passed.out_dir / "latest_classification.onnx", path)
-    message = "no report of the gate has passed this classification model on CPUExecutionProvider"
+    message = (
+        "the gate does not stand behind this classification model (no report of the gate has passed "
+        "it on CPUExecutionProvider)"
+    )
     for service in (served, lenient):
         refused(service, photo, passed.path, 403, message, model_path="candidate.onnx")
     body = {"model_path": "candidate.onnx", "allow_unverified": True}

@@ -64,9 +64,8 @@ class Batching(Part):
     )
     images: Count = Field(description="How many were answered in another batch as well")
     drift: Numbers | None = Field(
-        description="Their largest difference from what the cell's batch answered, and how exact "
-        "they are there, held to the tolerances of the figures of these names; null where the "
-        "batch size is fixed"
+        description="Their largest difference from what the cell's batch answered, held to the "
+        "tolerances of the figures of these names; null where the batch size is fixed"
     )
 
 
