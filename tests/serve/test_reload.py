@@ -253,8 +253,8 @@ def test_unverified_models_only_where_config_and_caller_agree(
     path = place("candidate.onnx")
     unverified(passed.out_dir / "latest_classification.onnx", path)
     message = (
-        "the gate does not stand behind this classification model (no report of the gate has passed "
-        "it on CPUExecutionProvider)"
+        "the gate does not stand behind this classification model (no report of the gate has "
+        "passed it on CPUExecutionProvider)"
     )
     for service in (served, lenient):
         refused(service, photo, passed.path, 403, message, model_path="candidate.onnx")
