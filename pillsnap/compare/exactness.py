@@ -26,6 +26,12 @@ from pillsnap.engines.protocol import Batch
 
 Exact = NDArray[np.float64]
 
+# Why a cell is inconclusive whose profile has a tolerance of exactness.
+NOT_EXACT = (
+    "exactness is judged and could not be measured: the reference has no outputs in float64 (a "
+    "golden bundle of an older version, an engine that has none, or not one image)"
+)
+
 # Bits of a float64's significand: no output keeps more.
 _MOST_BITS = 53.0
 

@@ -10,5 +10,6 @@ ROUNDING = 1e-12
 
 
 def exceeds(value: float, limit: float) -> bool:
-    """Whether a figure is above its limit, by more than binary rounding; above 0 is any."""
-    return value > limit and not math.isclose(value, limit, rel_tol=ROUNDING)
+    """Whether a figure is above its limit, by more than binary rounding; above 0 is any, and what
+    is no number is above all."""
+    return not value <= limit and not math.isclose(value, limit, rel_tol=ROUNDING)

@@ -198,7 +198,7 @@ def find_batch_breaches(
         Breach(figure.name, value, limit, BATCH)
         for figure in FIGURES
         if (limit := getattr(tolerances, figure.limited_by)) is not None
-        and (value := batch_drift.get(figure.name, 0.0)) > limit
+        and exceeds(value := batch_drift.get(figure.name, 0.0), limit)
     )
 
 

@@ -164,7 +164,7 @@ def _repositories(folder: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _packed(path: Path, ref: str) -> str:
-    with suppress(OSError), open_regular(path) as file:
+    with suppress(OSError, ValueError), open_regular(path) as file:  # the latter of a NUL
         for line in file:
             sha, _, name = line.decode(errors="replace").strip().partition(" ")
             if name == ref:

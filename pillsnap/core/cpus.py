@@ -31,12 +31,15 @@ def _groups(proc: Path) -> Iterator[Path]:
         mounts = (proc / "mountinfo").read_text(errors="replace").splitlines()
     except OSError:
         return
+    told = [group.split(":", 2) for group in groups]
     for mount in mounts:
         place, _, kind = mount.partition(" - ")
-        root, point = place.split(" ")[3:5]
-        system, *_, options = kind.split(" ")
-        for group in groups:
-            _, controllers, path = group.split(":", 2)
+        root, point = [*place.split(" ")[3:5], "", ""][:2]
+        words = kind.split(" ")
+        system, options = words[0], words[-1]
+        # Blanks in a path stand as \\040 there.
+        point = point.replace("\\040", " ")
+        for _, controllers, path in (group for group in told if point and len(group) == 3):
             if _limits_cpus(controllers, system, options):
                 # A container may be told the host's path, and is shown its own group alone.
                 below = Path(path).relative_to(root) if Path(path).is_relative_to(root) else Path()
@@ -52,10 +55,10 @@ def _limits_cpus(controllers: str, system: str, options: str) -> bool:
 
 def _quotas(folder: Path) -> Iterator[float]:
     """The quota of a group in CPUs, if it has one: "max" and -1 are none."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, ZeroDivisionError):
         quota, period = (folder / "cpu.max").read_text().split()
         yield int(quota) / int(period)
-    with suppress(OSError):
+    with suppress(OSError, ValueError, ZeroDivisionError):
         quota_us = int((folder / "cpu.cfs_quota_us").read_text())
         if quota_us > 0:
             yield quota_us / int((folder / "cpu.cfs_period_us").read_text())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.compare.accuracy import expected_accuracy, measure_accuracy, shortfall
-from pillsnap.compare.exactness import PartError, exactness_metrics
+from pillsnap.compare.exactness import NOT_EXACT, PartError, exactness_metrics
 from pillsnap.compare.figures import Figures
 from pillsnap.compare.figures.performance import performance_figures
 from pillsnap.compare.float32_speed import with_float32_speed
@@ -132,9 +132,13 @@ class Ledger:
             count = sum(outcome.samples for outcome in outcomes)
             reason = f"{unreadable} of {count} images could not be read"
             verdict = Verdict("inconclusive", reason=reason)
-        short = shortfall(accuracy, task.accuracy)
-        if short is not None and not verdict.failed:
-            verdict = Verdict("inconclusive", reason=short)
+        judged = getattr(profiles, profile).exactness is not None
+        for lacking in (
+            NOT_EXACT if judged and outcomes[0].exactness is None else None,
+            shortfall(accuracy, task.accuracy),
+        ):
+            if lacking is not None and not verdict.failed:
+                verdict = Verdict("inconclusive", reason=lacking)
         choice = trained.get("checkpoint_choice")
         if choice and verdict.name == "inconclusive" and not unreadable:
             verdict = replace(verdict, reason=f"{verdict.reason} ({choice})")

@@ -88,8 +88,16 @@ def _from_variable(
     text = environ.get(name)
     if not text:
         return None
-    path = config.source.absolute().parent / Path(text).expanduser()
-    if "\0" not in text and path.is_dir() and name == "MODEL_PATH":
+    try:
+        path = config.source.absolute().parent / Path(text).expanduser()
+        is_folder = path.is_dir()
+    except RuntimeError as error:  # ~user of nobody
+        raise _wrong(name, text, "a path", str(error)) from error
+    except (OSError, ValueError) as error:  # a name that is too long, a NUL
+        raise _wrong(
+            name, text, "a path", getattr(error, "strerror", None) or str(error)
+        ) from error
+    if is_folder and name == "MODEL_PATH":
         found = _from_exports(path, stage, name)
         if found is None:
             raise _wrong(name, text, f"a folder with latest_{stage}.onnx or {stage}-<tag>.onnx")

@@ -25,6 +25,9 @@ from pillsnap.pipeline.twostage import Result
 
 log = open_log(__name__)
 
+# Begins the line of the key, and more than its length.
+_HEAD, _MOST_HEAD = b'{"key": "', 200
+
 
 class Journal:
     """What open_journal gives; its length is the number of results that are kept.
@@ -50,10 +53,19 @@ class Journal:
         Args:
             paths: of all photos.
             batch: photos of a batch.
+
+        Raises:
+            PillsnapError: the file is somebody else's.
         """
         self._file.seek(0)
-        head = self._file.readline()
+        head = self._file.readline(_MOST_HEAD)
         if _parse(head) != {"key": self._key}:
+            if not (head.startswith(_HEAD) or _HEAD.startswith(head)):
+                raise PillsnapError(
+                    "what lies there is no part of results, and would be overwritten",
+                    where=self._file.name,
+                    hint="move it away, or choose another --output",
+                )
             if head:
                 log.warning(
                     "%s is of another model, configuration, version or option: begun anew",

@@ -86,3 +86,28 @@ def test_version_1_has_its_own_files(tmp_path: Path) -> None:
 def test_without_cgroups_the_affinity_is_all(tmp_path: Path) -> None:
     assert usable_cpus(tmp_path) == AFFINITY
     assert process(tmp_path, "") == AFFINITY
+
+
+@pytest.mark.parametrize(
+    ("mount", "quota"),
+    [("", "1"), ("29 23 0:26", "1"), ("no words of it - ", "1"), (None, ""), (None, "max")],
+)
+def test_what_a_kernel_says_otherwise_is_no_quota(
+    tmp_path: Path, mount: str | None, quota: str
+) -> None:
+    cpus = len(os.sched_getaffinity(0))
+    group = tmp_path / "a group"
+    group.mkdir()
+    (group / "cpu.max").write_text("1 0")
+    (group / "cpu.cfs_quota_us").write_text(quota)
+    (group / "cpu.cfs_period_us").write_text("0")
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    (proc / "cgroup").write_text("odd\n0::/\n")
+    point = str(group).replace(" ", "\\040")
+    whole = f"29 23 0:26 / {point} rw - cgroup2 cgroup2 rw"
+    (proc / "mountinfo").write_text(f"\n{whole if mount is None else mount}\n")
+    assert usable_cpus(proc) == cpus
+    if mount is None:  # blanks in a path are read
+        (group / "cpu.max").write_text("1 1")
+        assert usable_cpus(proc) == 1

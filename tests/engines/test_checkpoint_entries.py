@@ -155,3 +155,25 @@ def test_an_export_says_it_and_is_held_to_it(experiment: Experiment) -> None:
 def test_a_detectors_export_says_it(experiment: Experiment) -> None:
     config = experiment("yolo11n")
     assert export_detection_onnx(config).metadata["pillsnap.checkpoint_entry"] == "ema"
+
+
+def test_compiled_weights_beside_others_are_two_sets(tmp_path: Path) -> None:
+    """None is the last that was written."""
+    state = make_classifier("test_resnet", 5).state_dict()
+    other = {f"_orig_mod.{name}": torch.zeros_like(value) for name, value in state.items()}
+    path = tmp_path / "best.pt"
+    for both in ({**state, **other}, {**other, **state}):
+        torch.save(both, path)
+        with pytest.raises(CheckpointError, match="several times"):
+            load_classifier(Classification("test_resnet", 5), path)
+    torch.save(other, path)
+    assert load_classifier(Classification("test_resnet", 5), path).module
+
+
+def test_numbers_of_another_kind_are_no_weights(tmp_path: Path) -> None:
+    state = make_classifier("test_resnet", 5).state_dict()
+    name = next(name for name, value in state.items() if value.is_floating_point())
+    path = tmp_path / "best.pt"
+    torch.save({**state, name: state[name].to(torch.int8)}, path)
+    with pytest.raises(CheckpointError, match=r"of torch\.int8 instead of torch\.float32"):
+        load_classifier(Classification("test_resnet", 5), path)

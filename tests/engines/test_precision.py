@@ -24,6 +24,10 @@ def parsed(text: str, functions: str = "") -> onnx.ModelProto:
     return parser.parse_model(f"{HEAD}g {text}\n{functions}")
 
 
+AGAIN = "e = QuantizeLinear(c, s, z) y = DequantizeLinear(e, s, z)}"
+UNUSED = AGAIN.replace("y =", "n =")
+
+
 @pytest.mark.parametrize(
     ("graph", "expected"),
     [
@@ -39,7 +43,16 @@ def parsed(text: str, functions: str = "") -> onnx.ModelProto:
             "{w = Cast<to = 1>(h) y = Conv(x, w)}",
             [("fp32", False)],
         ),
-        (QUANTISED + "y = Conv(b, w)}", [("int8", False)]),
+        (QUANTISED + f"c = Conv(b, w) {AGAIN}", [("int8", False)]),
+        (QUANTISED + f"d = Conv(b, w) c = Relu(d) {AGAIN}", [("int8", False)]),
+        # ONNX Runtime multiplies floats where nothing quantises the output again.
+        (QUANTISED + "y = Conv(b, w)}", [("fp32", False)]),
+        (QUANTISED + "c = Conv(b, w) y = Sigmoid(c)}", [("fp32", False)]),
+        # What no output depends on does not run.
+        (
+            QUANTISED + f"y = Conv(x, w) c = Conv(b, w) {UNUSED}",
+            [("fp32", True)],
+        ),
         (QUANTISED + "y = Conv(x, w)}", [("fp32", True)]),
         # An excluded node after a quantised one: no weights are quantised.
         (

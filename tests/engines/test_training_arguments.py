@@ -152,3 +152,9 @@ def test_what_says_nothing_is_nothing(junk: Any) -> None:
     assert detector_facts({"train_args": odd}) == Facts()
     told = {"gp": [1], "mean": [float("inf")] * 3, "interpolation": "random", "img_size": True}
     assert classifier_facts({"args": told}) == Facts()
+
+
+def test_a_number_that_no_float_holds_is_none() -> None:
+    huge = 10**400
+    assert classifier_facts({"args": {"crop_pct": huge, "img_size": huge}}).crop_pct is None
+    detector_facts({"train_args": {"imgsz": huge}})

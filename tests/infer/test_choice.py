@@ -143,3 +143,9 @@ def test_nothing_anywhere(tmp_path: Path) -> None:
     with pytest.raises(MissingCheckpoint, match="no detection model") as caught:
         choose_model(config, "detection", {})
     assert "DETECTION_MODEL_PATH" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["~nobody-of-that-name/x.onnx", "x" * 5000, "a\0b"])
+def test_a_variable_that_no_path_can_be_is_named(config: Config, text: str) -> None:
+    with pytest.raises(ConfigError, match="MODEL_PATH names no model"):
+        choose_model(config, "classification", {"MODEL_PATH": text})

@@ -102,3 +102,16 @@ def test_two_processes_do_not_write_the_same_results(tmp_path: Path) -> None:
         open_journal(tmp_path / "r.jsonl", "key"),
     ):
         pass
+
+
+def test_a_file_of_somebody_else_is_not_overwritten(tmp_path: Path, photos: list[Path]) -> None:
+    part = tmp_path / "r.csv.part"
+    part.write_text("my own notes\n")
+    with (
+        pytest.raises(PillsnapError, match="no part of results"),
+        open_journal(tmp_path / "r.csv", "key") as journal,
+    ):
+        list(journal.known(photos, 2))
+    assert part.read_text() == "my own notes\n"
+    part.write_text('{"ke')  # what a killed process may leave
+    assert known(tmp_path / "r.csv", photos) == 0

@@ -24,6 +24,8 @@ _INTEGER = frozenset(
         *("MatMulIntegerToFloat", "DynamicQuantizeMatMul"),
     }
 )
+# Behind a convolution QuantizeLinear absorbs them.
+_ABSORBED = frozenset({"Relu", "Clip"})
 # What ONNX Runtime moves a DequantizeLinear behind, to meet the node that computes.
 _MOVED_BEHIND = frozenset({"MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 _NAMES = {"FLOAT": "fp32", "FLOAT16": "fp16", "INT8": "int8", "UINT8": "int8"}
@@ -38,10 +40,13 @@ def read_precision(model: bytes | Path, options: Options) -> dict[str, Any]:
     """
     import onnx
 
+    # TensorRT computes a convolution in integers whether or not its output is quantised again.
+    again = TENSORRT not in options
     if isinstance(model, Path):
-        found = list(compute_types(onnx.load(model, load_external_data=False)))
+        proto = onnx.load(model, load_external_data=False)
     else:
-        found = list(compute_types(onnx.load_model_from_string(model)))
+        proto = onnx.load_model_from_string(model)
+    found = list(compute_types(proto, quantised_again=again))
     by_type = Counter(kind for _, kind, _ in found)
     # It may then compute in float16 what the file holds in float32.
     if options.get(TENSORRT, {}).get("trt_fp16_enable", "").lower() in ("1", "true"):
@@ -53,12 +58,19 @@ def read_precision(model: bytes | Path, options: Options) -> dict[str, Any]:
     }
 
 
-def compute_types(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str, bool]]:
-    """Every compute node, what it multiplies in (fp32, fp16, int8; else onnx's name of it, in lower
-    case), and whether its weights are quantised and its activations are not.
+def compute_types(
+    model: onnx.ModelProto, *, quantised_again: bool = True
+) -> Iterator[tuple[onnx.NodeProto, str, bool]]:
+    """Every compute node that an output depends on, what it multiplies in (fp32, fp16, int8; else
+    onnx's name of it, in lower case), and whether its weights are quantised and its activations
+    are not.
 
     Between DequantizeLinear and QuantizeLinear a node runs in integers only where both of what it
     multiplies are dequantised; weights alone are multiplied as floats.
+
+    Args:
+        quantised_again: whether a convolution needs a QuantizeLinear behind it for that, as it does
+            in ONNX Runtime's own kernels.
     """
     from onnx import TensorProto, inliner
 
@@ -66,6 +78,7 @@ def compute_types(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str,
     bare = inliner.inline_local_functions(bare) if bare.functions else bare
     types = _element_types(bare)
     dequantized: dict[str, int] = {}
+    quantised = _quantised(bare.graph)
     for node in _nodes(bare.graph):
         if node.op_type == "DequantizeLinear":
             dequantized[node.output[0]] = types.get(node.input[0], TensorProto.UNDEFINED)
@@ -76,6 +89,8 @@ def compute_types(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str,
         factors = node.input[:2]
         low = [dequantized[name] for name in factors if name in dequantized]
         whole = len(low) == len(factors)
+        if quantised_again and "Conv" in node.op_type and node.output[0] not in quantised:
+            whole = False
         known = (types[name] for name in (*node.output, *factors) if name in types)
         kind = low[0] if whole else next(known, TensorProto.UNDEFINED)
         name = TensorProto.DataType.Name(kind)
@@ -84,7 +99,9 @@ def compute_types(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str,
             node,
             "int8" if integer else _NAMES.get(name, name.lower()),
             node.op_type == "MatMulNBits"
-            or (not integer and not whole and not dequantized.keys().isdisjoint(factors[1:])),
+            or (
+                not integer and len(low) < len(factors) and bool(low) and factors[1] in dequantized
+            ),
         )
 
 
@@ -136,4 +153,31 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    return (node for each in _graphs(graph) for node in each.node)
+    """The nodes that an output of the graph depends on, bodies' own among them, in order."""
+    needed = {value.name for value in graph.output}
+    used = []
+    for node in reversed(graph.node):
+        if needed.isdisjoint(node.output):
+            continue
+        used.append(node)
+        needed.update(node.input)
+        for body in (each for part in node.attribute for each in (part.g, *part.graphs)):
+            for inner in _graphs(body):
+                needed.update(name for other in inner.node for name in other.input)
+                needed.update(value.name for value in inner.output)
+    for node in reversed(used):
+        yield node
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from (other for inner in _graphs(body) for other in inner.node)
+
+
+def _quantised(graph: onnx.GraphProto) -> set[str]:
+    """Tensors that a QuantizeLinear reads, or reads behind what it absorbs."""
+    found: set[str] = set()
+    for node in reversed(list(_nodes(graph))):
+        if node.op_type == "QuantizeLinear" or (
+            node.op_type in _ABSORBED and node.output[0] in found
+        ):
+            found.add(node.input[0])
+    return found

@@ -22,7 +22,7 @@ class Misfit:
 
     Attributes:
         missing, unexpected: names.
-        mismatched: names with both shapes, in words.
+        mismatched: names with both shapes, or both types, in words.
     """
 
     missing: list[str]
@@ -56,7 +56,7 @@ class Misfit:
 
 
 def find_misfit(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> Misfit:
-    """Hold names and shapes of a state dict against a network's."""
+    """Hold names, shapes and kinds of numbers of a state dict against a network's."""
     wanted = module.state_dict()
     return Misfit(
         [key for key in wanted if key not in state and not key.endswith(COUNTER)],
@@ -65,6 +65,14 @@ def find_misfit(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> M
             f"{key} {list(state[key].shape)} instead of {list(wanted[key].shape)}"
             for key in wanted
             if key in state and state[key].shape != wanted[key].shape
+        ]
+        + [
+            f"{key} of {state[key].dtype} instead of {wanted[key].dtype}"
+            for key in wanted
+            # Quantised weights without their scales, say, are another network's.
+            if key in state
+            and wanted[key].is_floating_point()
+            and not state[key].is_floating_point()
         ],
     )
 

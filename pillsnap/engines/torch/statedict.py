@@ -29,6 +29,9 @@ KEYS = (
     "shadow",
 )
 
+# What torch.compile puts before the names of the network it wraps, at any depth.
+_COMPILED = "_orig_mod."
+
 # BatchNorm fills this counter in by itself when an old checkpoint lacks it.
 COUNTER = ".num_batches_tracked"
 
@@ -164,9 +167,9 @@ def _named_tensors(
 
 def _readings(place: tuple[str, ...], tensors: State, wanted: Wanted) -> Iterator[Weights]:
     """The weights in a mapping of tensors: several where several prefixes have all names."""
-    state, notes = resolve_leftovers(
-        {key.replace("_orig_mod.", ""): value for key, value in tensors.items()}, wanted.names
-    )
+    bare = {key.replace(_COMPILED, ""): value for key, value in tensors.items()}
+    # Compiled and not under one name after another: two sets, told apart by the prefix as any are.
+    state, notes = resolve_leftovers(bare if len(bare) == len(tensors) else tensors, wanted.names)
     prefixes = _prefixes(state, wanted.names)
     most = sum(not name.endswith(COUNTER) for name in wanted.names)
     whole = sorted(prefix for prefix, count in prefixes.items() if count == most)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -72,9 +73,10 @@ def _one_of(value: object, known: tuple[str, ...]) -> str | None:
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if value >= 0 else None
+    # An integer may be too long for a float.
+    return value if 0 <= value <= sys.float_info.max and not math.isinf(value) else None
 
 
 def _numbers(value: object, count: int) -> tuple[float, ...] | None:
