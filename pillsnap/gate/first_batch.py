@@ -11,6 +11,7 @@ from pillsnap.compare.exactness import Exact, Excerpt
 from pillsnap.compare.loading import Prepared
 from pillsnap.compare.reference import CachedReference
 from pillsnap.config.cells import Cell
+from pillsnap.core.errors import EngineError, first_line
 from pillsnap.engines.protocol import Batch
 from pillsnap.engines.timing import Stopwatch, TimesAlone, TimesFloat32
 from pillsnap.gate.free_axes import try_free_axes
@@ -24,6 +25,7 @@ class FirstBatch:
         count: of its images that the reference is run on in float64, at the most.
         batching: see Outcome.
         example: float32 [N,3,H,W]; None before there is one.
+        problem: why there are no outputs in float64, if that was tried.
     """
 
     cell: Cell
@@ -33,6 +35,7 @@ class FirstBatch:
     count: int
     batching: dict[str, Any] | None = None
     example: Batch | None = None
+    problem: str | None = None
 
     def __post_init__(self) -> None:
         self._excerpt: Excerpt | None = None
@@ -51,9 +54,14 @@ class FirstBatch:
             )
 
     def exact(self) -> Exact | None:
-        """The reference's outputs in float64 for the first images; None of an engine without."""
+        """The reference's outputs in float64 for the first images; None of an engine without, and
+        of a network that cannot be run so, whose other figures stand."""
         few = self._excerpt
-        return None if few is None else self.remembered.exact_outputs(few.images, few.contents)
+        try:
+            return None if few is None else self.remembered.exact_outputs(few.images, few.contents)
+        except EngineError as error:
+            self.problem = first_line(error)
+            return None
 
     def exactness(self, exact: Exact | None) -> dict[str, Any] | None:
         """Outcome.exactness."""

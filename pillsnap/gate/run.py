@@ -138,6 +138,8 @@ class GateRun:
         batches = self._load(labelled, reference.transform, compare.batch_size)
         compared = compare_batches(batches, remembered.outputs, candidate, recorder, see)
         exact = first.exact()
+        if first.problem is not None:
+            notes.append(f"{cell.stage}: {first.problem}")
         if kept is not None:
             kept.write(exact)
         file, digest = self._write(shard, compared.columns)
