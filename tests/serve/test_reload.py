@@ -293,7 +293,7 @@ def test_only_a_passing_verdict_for_this_file_and_provider_counts(
         report["provenance"]["models_sha256"][cell["id"]] = "0" * 64
     text = json.dumps(report)[: -1 if change == "junk" else None]
     place("reports/second.json").write_text(text)
-    refused(served, photo, passed.path, 403, "no report", model_path="candidate.onnx")
+    refused(served, photo, passed.path, 403, "does not stand behind", model_path="candidate.onnx")
 
 
 def test_a_report_that_passes_a_file_lets_it_in(
