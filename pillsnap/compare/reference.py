@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pillsnap.compare.classification
-import pillsnap.compare.detection
 import pillsnap.compare.loading
 from pillsnap.compare.exactness import Exact
 from pillsnap.compare.loading import Load, Prepared
@@ -157,11 +156,7 @@ def _is_speed(found: NDArray[Any]) -> bool:
 @cache
 def _code() -> str:
     """SHA-256 of what makes figures of the reference's outputs."""
-    modules: tuple[Any, ...] = (
-        pillsnap.compare.classification,
-        pillsnap.compare.detection,
-        pillsnap.compare.loading,
-    )
+    modules: tuple[Any, ...] = (pillsnap.compare.classification, pillsnap.compare.loading)
     files = [__file__, *(module.__file__ for module in modules)]
     return sha256_json([sha256_file(Path(file)) for file in files])
 

@@ -37,7 +37,7 @@ def _groups(proc: Path) -> Iterator[Path]:
         root, point = [*place.split(" ")[3:5], "", ""][:2]
         words = kind.split(" ")
         system, options = words[0], words[-1]
-        # Blanks in a path stand as \\040 there.
+        # As blanks in a path stand there.
         point = point.replace("\\040", " ")
         for _, controllers, path in (group for group in told if point and len(group) == 3):
             if _limits_cpus(controllers, system, options):

@@ -135,6 +135,7 @@ def test_a_figure_that_meets_its_limit_but_for_binary_rounding_passes() -> None:
         assert exceeds(value * ABOVE, limit)
     assert exceeds(1e-300, 0.0)
     assert exceeds(math.inf, 1.0)
+    assert exceeds(math.nan, 1.0)
     for name in ("map_0_5_delta", "iou_delta_p95"):
         lost = {"map_0_5_delta": 0.9 - 0.91, "iou_delta_p95": 1 - 0.99}[name]
         assert find_breaches(detection(QUIET, **{name: lost}), DEFAULT.practical) == ()

@@ -7,7 +7,7 @@ casts around every such node.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,9 +77,10 @@ def compute_types(
     bare = _without_weights(model)
     bare = inliner.inline_local_functions(bare) if bare.functions else bare
     types = _element_types(bare)
+    nodes = _nodes(bare.graph)
+    quantised = _quantised(nodes)
     dequantized: dict[str, int] = {}
-    quantised = _quantised(bare.graph)
-    for node in _nodes(bare.graph):
+    for node in nodes:
         if node.op_type == "DequantizeLinear":
             dequantized[node.output[0]] = types.get(node.input[0], TensorProto.UNDEFINED)
         elif node.op_type in _MOVED_BEHIND and node.input[0] in dequantized:
@@ -89,19 +90,16 @@ def compute_types(
         factors = node.input[:2]
         low = [dequantized[name] for name in factors if name in dequantized]
         whole = len(low) == len(factors)
-        if quantised_again and "Conv" in node.op_type and node.output[0] not in quantised:
-            whole = False
+        floats = quantised_again and "Conv" in node.op_type and node.output[0] not in quantised
         known = (types[name] for name in (*node.output, *factors) if name in types)
-        kind = low[0] if whole else next(known, TensorProto.UNDEFINED)
+        kind = low[0] if whole and not floats else next(known, TensorProto.UNDEFINED)
         name = TensorProto.DataType.Name(kind)
         integer = node.op_type in _INTEGER
         yield (
             node,
             "int8" if integer else _NAMES.get(name, name.lower()),
             node.op_type == "MatMulNBits"
-            or (
-                not integer and len(low) < len(factors) and bool(low) and factors[1] in dequantized
-            ),
+            or (not integer and not whole and not dequantized.keys().isdisjoint(factors[1:])),
         )
 
 
@@ -152,30 +150,38 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from _graphs(body)
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """The nodes that an output of the graph depends on, bodies' own among them, in order."""
+def captured(node: onnx.NodeProto) -> Iterator[str]:
+    """Names that the bodies of a node (If, Loop, Scan) use; those from outside are among them."""
+    for attribute in node.attribute:
+        for body in (attribute.g, *attribute.graphs):
+            for inner in body.node:
+                yield from inner.input
+                yield from captured(inner)
+            yield from (value.name for value in body.output)
+
+
+def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes that an output of the graph depends on, those of their bodies among them, in
+    order."""
     needed = {value.name for value in graph.output}
     used = []
     for node in reversed(graph.node):
-        if needed.isdisjoint(node.output):
-            continue
-        used.append(node)
-        needed.update(node.input)
-        for body in (each for part in node.attribute for each in (part.g, *part.graphs)):
-            for inner in _graphs(body):
-                needed.update(name for other in inner.node for name in other.input)
-                needed.update(value.name for value in inner.output)
+        if not needed.isdisjoint(node.output):
+            used.append(node)
+            needed.update((*node.input, *captured(node)))
+    found = []
     for node in reversed(used):
-        yield node
+        found.append(node)
         for attribute in node.attribute:
             for body in (attribute.g, *attribute.graphs):
-                yield from (other for inner in _graphs(body) for other in inner.node)
+                found += [other for inner in _graphs(body) for other in inner.node]
+    return found
 
 
-def _quantised(graph: onnx.GraphProto) -> set[str]:
+def _quantised(nodes: Sequence[onnx.NodeProto]) -> set[str]:
     """Tensors that a QuantizeLinear reads, or reads behind what it absorbs."""
     found: set[str] = set()
-    for node in reversed(list(_nodes(graph))):
+    for node in reversed(nodes):
         if node.op_type == "QuantizeLinear" or (
             node.op_type in _ABSORBED and node.output[0] in found
         ):

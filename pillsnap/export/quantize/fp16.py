@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pillsnap.engines.onnxruntime.precision import element_types
+from pillsnap.engines.onnxruntime.precision import captured, element_types
 from pillsnap.export.quantize.graph import (
-    captured,
     decode_nodes,
     drop_unused_weights,
     has_weights,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pillsnap.engines.onnxruntime.precision import captured
 from pillsnap.export.forms import FORMS
 from pillsnap.export.onnxfile import stage_of
 
@@ -58,16 +59,6 @@ def drop_unused_weights(graph: onnx.GraphProto) -> None:
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-
-
-def captured(node: onnx.NodeProto) -> Iterator[str]:
-    """Names that the bodies of a node (If, Loop, Scan) use; those from outside are among them."""
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                yield from inner.input
-                yield from captured(inner)
-            yield from (value.name for value in body.output)
 
 
 def has_weights(node: onnx.NodeProto, initializers: set[str]) -> bool:
