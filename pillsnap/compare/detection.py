@@ -27,7 +27,9 @@ class DetectionRecorder:
     """Columns per sample:
 
     box_err_px and score_err float32 [S], the largest error over the anchors of each stride;
-    class_flips int64, anchors that change their class; ref_boxes and cand_boxes ragged [k,6]
+    class_flips int64, anchors that
+    change their class, and class_flip_gap float32 [S], the largest gap of the reference's two most
+    probable classes among them; ref_boxes and cand_boxes ragged [k,6]
     (x1,y1,x2,y2 in original pixels, conf, class_id); pairs ragged float64 [p,2], 1 - IoU and
     absolute difference in confidence of every matched pair of them; box_class_flips int64, boxes
     that both sides found and named differently; labelled bool, and truth ragged float64 [g,5]
@@ -76,8 +78,7 @@ class DetectionRecorder:
         with np.errstate(invalid="ignore", over="ignore"):
             box_err = np.abs(cand[..., :4] - ref[..., :4]).max(axis=-1)
             score_err = np.abs(cand[..., 4] - ref[..., 4])
-        # Nearer ties of the reference flip in healthy exports too.
-        flips = (cand[..., 5] != ref[..., 5]) & (ref[..., 6] > noise.SCORE)
+        flips = cand[..., 5] != ref[..., 5]
         kept = [keep_indices(rows, self._nms) for rows in ref]
         ref_boxes = _restore(ref, kept, geometries)
         cand_kept = [keep_indices(rows, self._nms) for rows in cand]
@@ -97,7 +98,9 @@ class DetectionRecorder:
             "id": np.array([sample.id for sample in samples]),
             "box_err_px": self._by_stride(box_err),
             "score_err": self._by_stride(score_err),
-            "class_flips": flips.sum(axis=1).astype(np.int64),
+            # Nearer ties of the reference flip in healthy exports too.
+            "class_flips": (flips & (ref[..., 6] > noise.SCORE)).sum(axis=1).astype(np.int64),
+            "class_flip_gap": self._by_stride(np.where(flips, ref[..., 6], 0)),
             "box_class_flips": np.array([match.class_flips for match in matches], np.int64),
             "labelled": np.array([sample.boxes is not None for sample in samples]),
             "ref_strides": np.stack([self._count(indices) for indices in kept]),

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from pillsnap.compare.exactness import ROUNDING
 from pillsnap.compare.figures import Metrics
 from pillsnap.compare.limits import exceeds
 from pillsnap.config.figures import EXACTNESS, FIGURES, Figure
 from pillsnap.config.tolerances import Tolerances
 
+ROUNDINGS = 300.0
+"""How many root mean squares of the reference's rounding error its largest may be, over all values
+of all images."""
 
-def values_of(figure: Figure, metrics: Metrics) -> Iterator[tuple[float | None, str]]:
-    """The values of a figure, and where each was found."""
+
+def values_of(figure: Figure, metrics: Metrics) -> Iterator[tuple[Metrics, str]]:
+    """The metrics that hold the values of a figure, and where each was found."""
     if figure.per_stride:
         for row in metrics.get("per_stride", ()):
-            yield row.get(figure.name), f"stride {row['stride']}"
+            yield row, f"stride {row['stride']}"
     else:
-        yield metrics.get(figure.name), ""
+        yield metrics, ""
 
 
-def is_exact(metrics: Mapping[str, Any]) -> bool:
+def noise_of(figure: Figure, metrics: Metrics) -> float:
+    """What two healthy float32 runs may differ by in a figure, beside these metrics."""
+    assert figure.noise is not None
+    own = metrics.get(f"{figure.part}{ROUNDING}") if figure.part else None
+    return max(figure.noise, ROUNDINGS * (own or 0.0))
+
+
+def limit_of(figure: Figure, tolerances: Tolerances, metrics: Metrics) -> float | None:
+    """What a figure is held to; None is not judged. Exactness is of a few images: where it is
+    judged, a difference without a tolerance of its own is held on every image to what rounding
+    explains."""
+    own: float | None = getattr(tolerances, figure.limited_by)
+    if own is None and figure.part and tolerances.exactness is not None:
+        return noise_of(figure, metrics)
+    return own
+
+
+def is_exact(metrics: Metrics) -> bool:
     """Whether figures were measured against float64, and show no more rounding than torch's."""
     found = [
         exceeds(value, figure.noise)
@@ -31,12 +52,13 @@ def is_exact(metrics: Mapping[str, Any]) -> bool:
     return bool(found) and not any(found)
 
 
-def drifted(metrics: Mapping[str, Any]) -> bool:
-    """Whether figures show more than the numeric noise of a healthy float32 export: how exact the
-    first images are excuses no difference on the others."""
-    limits = {figure.name: figure.noise for figure in FIGURES if figure.noise is not None}
-    limits["class_flips"] = 0
-    return any(exceeds(metrics.get(name) or 0, limit) for name, limit in limits.items())
+def drifted(metrics: Metrics) -> bool:
+    """Whether figures show more than the numeric noise of a healthy float32 export."""
+    return any(
+        exceeds(metrics.get(figure.name) or 0, noise_of(figure, metrics))
+        for figure in FIGURES
+        if figure.noise is not None
+    )
 
 
 def gains(metrics: Metrics, tolerances: Tolerances) -> list[str]:

@@ -29,8 +29,13 @@ Exact = NDArray[np.float64]
 # Why a cell is inconclusive whose profile has a tolerance of exactness.
 NOT_EXACT = (
     "exactness is judged and could not be measured: the reference has no outputs in float64 (a "
-    "golden bundle of an older version, an engine that has none, or not one image)"
+    "golden bundle of an older version, which is to be written again, an engine that has none, or "
+    "not one image); exactness: null judges prob_err_max or raw_*, where they are set"
 )
+
+# End the names of figures, after the kind of output: how exact the candidate is, and what the
+# reference itself rounds by.
+EXACTNESS, ROUNDING = "_exactness", "_rounding"
 
 # Bits of a float64's significand: no output keeps more.
 _MOST_BITS = 53.0
@@ -78,9 +83,14 @@ class PartError:
         return math.isfinite(self.signal + self.reference)
 
     @property
+    def rounding(self) -> float:
+        """The reference's error, which is taken as `unit` at least."""
+        return max(self.reference, self.unit)
+
+    @property
     def exactness(self) -> float:
-        """The candidate's error over the reference's, which is taken as `unit` at least."""
-        return self.candidate / max(self.reference, self.unit)
+        """The candidate's error over the reference's."""
+        return self.candidate / self.rounding
 
     @property
     def bits(self) -> float:
@@ -150,29 +160,33 @@ class Excerpt:
         )
 
 
-def largest_exactness(errors: Iterable[PartError]) -> dict[str, float]:
-    """By name of the figure, <kind>_exactness, the largest of each kind."""
+def _largest(errors: Iterable[PartError]) -> dict[str, float]:
+    """<kind>_exactness and <kind>_rounding, the largest of each kind."""
     found: dict[str, float] = {}
     for error in errors:
-        name = f"{error.kind}_exactness"
-        found[name] = max(found.get(name, 0.0), error.exactness)
+        for end, value in ((EXACTNESS, error.exactness), (ROUNDING, error.rounding)):
+            found[error.kind + end] = max(found.get(error.kind + end, 0.0), value)
     return found
 
 
 def exactness_metrics(
-    errors: Sequence[PartError], names: Iterable[str], per_stride: Sequence[dict[str, Any]] = ()
+    errors: Sequence[PartError], figures: Iterable[str], per_stride: Sequence[dict[str, Any]] = ()
 ) -> dict[str, float | None]:
-    """Figures of a cell: largest_exactness, and precision_bits, the smallest.
+    """Figures of a cell: of each kind the largest exactness and the reference's largest rounding
+    error, in the outputs' unit; and precision_bits, the smallest.
 
     Args:
         errors: () where the reference cannot be run in float64.
-        names: of the figures that a cell of this task has; None where they could not be measured.
+        figures: names of those of exactness that a cell of this task has; None where they could
+            not be measured.
         per_stride: rows of the cell's figures; each gets its own.
     """
+    kinds = [name.removesuffix(EXACTNESS) for name in figures]
+    names = [kind + end for kind in kinds for end in (EXACTNESS, ROUNDING)]
     known = [error for error in errors if error.is_known]
     bits = min((error.bits for error in known), default=None)
     for row in per_stride:
-        own = largest_exactness(error for error in known if error.stride == row["stride"])
+        own = _largest(error for error in known if error.stride == row["stride"])
         row.update({name: own.get(name) for name in names})
-    largest = largest_exactness(known)
+    largest = _largest(known)
     return {"precision_bits": bits, **{name: largest.get(name) for name in names}}

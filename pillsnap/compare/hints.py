@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from pillsnap.compare.drift import noise_of
 from pillsnap.compare.figures import Metrics
 from pillsnap.compare.limits import exceeds
 from pillsnap.compare.verdict import BATCH, BUDGET, CERTIFIED, Breach
@@ -61,9 +61,9 @@ def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
     return causes
 
 
-def _stride_broke(row: Mapping[str, Any]) -> bool:
+def _stride_broke(row: Metrics) -> bool:
     return any(
-        exceeds(row.get(figure.name) or 0, figure.noise)
+        exceeds(row.get(figure.name) or 0, noise_of(figure, row))
         for figure in FIGURES
         if figure.per_stride and figure.noise is not None
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pillsnap.compare.certify import Certified, certify, certify_bound, in_words
-from pillsnap.compare.drift import drifted, gains, is_exact, values_of
+from pillsnap.compare.drift import drifted, gains, is_exact, limit_of, values_of
 from pillsnap.compare.figures import Figures, Metrics
 from pillsnap.compare.limits import exceeds
 from pillsnap.config.figures import EXACTNESS, FIGURES, Figure
@@ -108,7 +108,7 @@ def judge(
     def outside(name: str) -> tuple[Breach, ...]:
         lacking = (Breach("classes_missing", missing, 0),) if missing else ()
         tolerances = getattr(profiles, name)
-        batched = find_batch_breaches(batch_drift or {}, tolerances)
+        batched = find_batch_breaches(metrics, batch_drift or {}, tolerances)
         return find_breaches(metrics, tolerances) + batched + lacking + over_budget
 
     def uncertified(name: str) -> tuple[tuple[Breach, str], ...]:
@@ -130,7 +130,7 @@ def judge(
         )
         return Verdict("breach", breaches, reason, looser)
     gained = gains(metrics, getattr(profiles, profile))
-    beyond_noise = gained or drifted(metrics) or drifted(batch_drift or {})
+    beyond_noise = gained or drifted(metrics) or drifted({**metrics, **(batch_drift or {})})
     return Verdict("within_tolerance" if beyond_noise else "equivalent", reason="; ".join(gained))
 
 
@@ -191,13 +191,13 @@ def find_over_budget(performance: Metrics, budgets: Mapping[str, float]) -> tupl
 
 
 def find_batch_breaches(
-    batch_drift: Mapping[str, float], tolerances: Tolerances
+    metrics: Metrics, batch_drift: Mapping[str, float], tolerances: Tolerances
 ) -> tuple[Breach, ...]:
     """Every figure by which images differ too much from their answers in other batches."""
     return tuple(
         Breach(figure.name, value, limit, BATCH)
         for figure in FIGURES
-        if (limit := getattr(tolerances, figure.limited_by)) is not None
+        if (limit := limit_of(figure, tolerances, metrics)) is not None
         and exceeds(value := batch_drift.get(figure.name, 0.0), limit)
     )
 
@@ -217,19 +217,14 @@ def _listed(breaches: tuple[Breach, ...]) -> str:
 
 
 def find_breaches(metrics: Metrics, tolerances: Tolerances) -> tuple[Breach, ...]:
-    """Every figure of `metrics` that lies outside `tolerances`.
-
-    A candidate that is not finite, or changes the class of an anchor whose reference is no near tie
-    while raw scores are judged, breaches whatever the profile says.
-    """
+    """Every figure of `metrics` that lies outside `tolerances`. A candidate that is not finite
+    breaches whatever the profile says."""
     found = [Breach("non_finite", metrics["non_finite"], 0)] if metrics["non_finite"] else []
     for figure in FIGURES:
-        limit = getattr(tolerances, figure.limited_by)
-        if limit is None:
-            continue
-        for value, where in values_of(figure, metrics):
-            if value is not None and exceeds(held := figure.held(value), limit):
+        for values, where in values_of(figure, metrics):
+            value, limit = values.get(figure.name), limit_of(figure, tolerances, values)
+            if value is None or limit is None:
+                continue
+            if exceeds(held := figure.held(value), limit):
                 found.append(Breach(figure.name, held, limit, where))
-    if tolerances.raw_score_err is not None and metrics.get("class_flips"):
-        found.append(Breach("class_flips", metrics["class_flips"], 0))
     return tuple(found)

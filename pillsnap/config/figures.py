@@ -47,6 +47,9 @@ class Figure:
         limits: the tolerance by profile; a profile that is missing does not judge it.
         noise: what two healthy float32 runs may differ by: beyond it a cell has drifted; None where
             the figure says nothing of drift.
+        part: kind of outputs that the figure is a difference of: where the reference's own
+            rounding there is more than `noise`, as in ill-conditioned models, that is what two
+            runs may differ by. "" is none.
         per_stride: judged for every stride by itself.
         loss: candidate minus reference, and only a loss is held against the tolerance: a gain
             beyond it is drift.
@@ -61,6 +64,7 @@ class Figure:
     most: float | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     noise: float | None = None
+    part: str = ""
     per_stride: bool = False
     loss: bool = False
     certified: Certification | None = None
@@ -122,6 +126,7 @@ FIGURES: tuple[Figure, ...] = (
         _EXACTNESS.format("the logits"),
         tolerance=EXACTNESS,
         label="exactness",
+        limits=_limits(4.0, None, None, None),
         noise=4.0,
     ),
     Figure(
@@ -130,8 +135,8 @@ FIGURES: tuple[Figure, ...] = (
         "largest absolute difference of a probability, 0 to 1",
         label="prob err",
         most=1.0,
-        limits=_limits(1e-4, None, None, None),
         noise=1e-4,
+        part="logits",
     ),
     Figure(
         "box_exactness",
@@ -139,6 +144,7 @@ FIGURES: tuple[Figure, ...] = (
         _EXACTNESS.format("the boxes of a stride"),
         tolerance=EXACTNESS,
         label="exactness of boxes",
+        limits=_limits(4.0, None, None, None),
         noise=4.0,
         per_stride=True,
     ),
@@ -148,6 +154,7 @@ FIGURES: tuple[Figure, ...] = (
         _EXACTNESS.format("the scores of a stride"),
         tolerance=EXACTNESS,
         label="of scores",
+        limits=_limits(4.0, None, None, None),
         noise=4.0,
         per_stride=True,
     ),
@@ -156,8 +163,8 @@ FIGURES: tuple[Figure, ...] = (
         "detection",
         "largest difference of a box edge before NMS, in pixels of the input",
         label="box px",
-        limits=_limits(0.05, None, None, None),
         noise=0.05,
+        part="box",
         per_stride=True,
     ),
     Figure(
@@ -166,8 +173,19 @@ FIGURES: tuple[Figure, ...] = (
         "largest difference of a score before NMS, 0 to 1",
         label="score",
         most=1.0,
-        limits=_limits(1e-4, None, None, None),
         noise=1e-4,
+        part="score",
+        per_stride=True,
+    ),
+    Figure(
+        "class_flip_gap",
+        "detection",
+        "largest gap of the reference's two most probable classes of an anchor that changes its "
+        "class, 0 to 1",
+        tolerance="raw_score_err",
+        most=1.0,
+        noise=1e-4,
+        part="score",
         per_stride=True,
     ),
     Figure(

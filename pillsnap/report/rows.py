@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from pillsnap.compare.certify import Certified, in_words
-from pillsnap.compare.drift import drifted
+from pillsnap.compare.drift import drifted, limit_of
 from pillsnap.config.figures import Figure
+from pillsnap.config.tolerances import Tolerances
 from pillsnap.engines.precision import types_in_words
 from pillsnap.report.findings import diagnosis_lines
 from pillsnap.report.lines import WIDTH, wrap
@@ -25,10 +26,10 @@ def cell_row(cell: dict[str, Any]) -> list[str]:
     if len(heads[0]) > WIDTH:
         heads = [cell["id"], f"{facts:>{WIDTH}}"]
     shown = [figure for figure in task_of(cell["stage"]).figures if figure.label]
-    figures = []
+    figures, tolerances = [], Tolerances(**cell["tolerances"])
     for figure in shown:
         value = cell["metrics"].get(figure.name)
-        limit = cell["tolerances"].get(figure.limited_by)
+        limit = limit_of(figure, tolerances, cell["metrics"])
         if value is not None:
             figures.append(_against(figure, value, limit))
     lines = [*heads, *wrap("  ".join(figures), indent=2)]
@@ -39,7 +40,7 @@ def cell_row(cell: dict[str, Any]) -> list[str]:
     if cell["execution"] is not None:
         lines += wrap(_placed(**cell["execution"]), indent=2)
     if cell["batching"] is not None and cell["batching"]["drift"] is not None:
-        lines += wrap(_batched(cell["batching"], shown), indent=2)
+        lines += wrap(_batched(cell["batching"], cell["metrics"], shown), indent=2)
     if cell["quantized"] is not None:
         lines += wrap(_precision(cell["quantized"]), indent=2)
     if cell["performance"] is not None and cell["performance"]["images_per_s"] is not None:
@@ -84,11 +85,11 @@ def _placed(placement: dict[str, Any], precision: dict[str, Any] | None, **_: An
     return f"{text}; elsewhere: {', '.join(others)}" if others else text
 
 
-def _batched(found: dict[str, Any], shown: list[Figure]) -> str:
+def _batched(found: dict[str, Any], metrics: dict[str, Any], shown: list[Figure]) -> str:
     """Such as "an image's answer depends on the batch: prob err 0.025 on 4 in batches of 1, 3 and
     16"; "" where batches differ by numeric noise alone."""
     drift = {k: math.inf if value is None else value for k, value in found["drift"].items()}
-    if not drifted(drift):
+    if not drifted({**metrics, **drift}):
         return ""
     sizes = [str(size) for size in sorted(found["batch_sizes"])]
     differ = "  ".join(f"{f.label} {drift[f.name]:.2g}" for f in shown if f.name in drift)

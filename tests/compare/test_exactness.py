@@ -76,7 +76,8 @@ def test_a_candidate_that_is_not_finite_is_infinitely_wrong(bad: float) -> None:
     assert (found.candidate, found.exactness, found.bits) == (math.inf, math.inf, 0)
     # Of a reference that is not finite nothing can be said.
     metrics = exactness_metrics([errors_of(exact, broken, broken)], ["logits_exactness"])
-    assert metrics == {"logits_exactness": None, "precision_bits": None}
+    names = {"logits_exactness", "logits_rounding", "precision_bits"}
+    assert metrics == dict.fromkeys(names)
 
 
 @pytest.mark.parametrize(("kind", "least", "most"), [(np.float32, 23, 27), (np.float16, 10, 13)])
@@ -103,6 +104,11 @@ def test_every_stride_has_boxes_and_scores_of_its_own() -> None:
     assert 0 < metrics["box_exactness"] <= 1
     assert 0 < rows[0]["score_exactness"] <= 1
     assert rows[1]["score_exactness"] == metrics["score_exactness"]
+    assert (
+        metrics["box_rounding"]
+        == max(row["box_rounding"] for row in rows)
+        == max(each.rounding for each in errors if each.kind == "box")
+    )
     assert metrics["score_exactness"] > 1e3
 
 

@@ -87,6 +87,7 @@ CLASSIFICATION: Metrics = {
     "prob_err_max_sample": "K-2/b.png",
     "logit_err_max": 2e-5,
     "logits_exactness": 1.5,
+    "logits_rounding": 1e-6,
     "precision_bits": 22.4,
     "kl_mean": 1e-12,
     "logit_snr_db": 120.5,
@@ -125,11 +126,15 @@ DETECTION: Metrics = {
         {
             **{"stride": 8, "raw_box_err_px": 5e-4, "raw_score_err": 2e-6},
             **{"box_exactness": 1.2, "score_exactness": 0.9, "reference_boxes": 86},
+            **{"box_rounding": 1e-5, "score_rounding": 1e-7, "class_flip_gap": 0.0},
         }
     ],
     "box_exactness": 1.2,
     "score_exactness": 0.9,
+    "box_rounding": 1e-5,
+    "score_rounding": 1e-7,
     "precision_bits": 20.1,
+    "class_flip_gap": 0.0,
     "class_flips": 0,
     "box_class_flips": 0,
     "reference_boxes": 86,
@@ -488,6 +493,7 @@ def test_numbers_that_are_not_finite_are_null_and_listed(config: Config) -> None
             {
                 **{"stride": 8, "raw_box_err_px": -math.inf, "raw_score_err": 0.5},
                 **{"box_exactness": 2.0, "score_exactness": None, "reference_boxes": 1},
+                **{"box_rounding": 1e-5, "score_rounding": None, "class_flip_gap": 0.0},
             }
         ],
     }
@@ -931,18 +937,16 @@ def test_without_labels_nothing_is_certified_of_map(config: Config) -> None:
 
 
 def test_a_tolerance_of_exactness_wants_it_measured(tmp_path: Path) -> None:
-    tolerances = Profiles(strict=Tolerances(exactness=4.0))
-    compare = Compare(shard_size=4, batch_size=2, tolerances=tolerances)
-    run = make_run(tmp_path, compare)
+    run = make_run(tmp_path)
     measured = judge_cell(run, "classification")
     assert measured.verdict.name == "equivalent"
     unmeasured = judge_cell(run, "classification", exactness=None)
     assert unmeasured.verdict.name == "inconclusive"
     assert "exactness is judged and could not be measured" in unmeasured.verdict.reason
     # Where nothing judges it, a bundle of an older version is as good as ever.
-    assert judge_cell(make_run(tmp_path), "classification", exactness=None).verdict.name == (
-        "equivalent"
-    )
+    tolerances = Profiles(strict=Tolerances(prob_err_max=1e-4))
+    run = make_run(tmp_path, Compare(shard_size=4, batch_size=2, tolerances=tolerances))
+    assert judge_cell(run, "classification", exactness=None).verdict.name == "equivalent"
 
 
 def test_how_exact_a_cell_is_stands_in_report_and_table(config: Config) -> None:
@@ -951,8 +955,8 @@ def test_how_exact_a_cell_is_stands_in_report_and_table(config: Config) -> None:
     check(report)
     assert [cell["exactness"] for cell in report["cells"]] == [*ERRORS.values(), None]
     lines = render(report, "report.json")
-    assert any("exactness 1.5" in line for line in lines)
-    assert any("exactness of boxes 1.2  of scores 0.9" in line for line in lines)
+    assert any("exactness 1.5/4" in line for line in lines)
+    assert any("exactness of boxes 1.2/4  of scores 0.9/4" in line for line in lines)
     assert "  precision kept: 22.4 bits of torch in float64" in lines
 
 
@@ -1054,7 +1058,7 @@ def test_every_cell_has_a_row_with_its_figures_against_their_limits(config: Conf
     assert lines[0].split() == ["detection-onnx-auto-fp32-smoke", "2", "1.5", "s", "equivalent"]
     figures = " ".join(lines[1].split() + lines[2].split())
     assert figures.startswith(
-        "exactness of boxes 1.2 of scores 0.9 box px 0.0005/0.05 score 2e-06/0.0001 mAP"
+        "exactness of boxes 1.2/4 of scores 0.9/4 box px 0.0005/0.05 score 2e-06/0.0001 mAP"
     )
     assert lines[place].split()[:2] == ["classification-onnx-auto-fp32-smoke", "32"]
     assert lines[place + 1].startswith("  mse 2e-09/1e-06  p99 3e-09/5e-06")

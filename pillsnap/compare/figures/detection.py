@@ -66,6 +66,7 @@ def detection_figures(
     iou_delta, conf_delta = columns["pairs"].T
     pairs, both = len(iou_delta), ref_count + cand_count
     box_err, score_err = columns["box_err_px"], columns["score_err"]
+    gap = columns["class_flip_gap"]
     truth = unragged(columns, "truth")
     maps, reason = _mean_ap(columns, truth, images, max_detections, seed, bound_reference)
     metrics: dict[str, Any] = {
@@ -81,10 +82,12 @@ def detection_figures(
                 "stride": int(stride),
                 "raw_box_err_px": largest(box_err[finite, index]),
                 "raw_score_err": largest(score_err[finite, index]),
+                "class_flip_gap": largest(gap[finite, index]),
                 "reference_boxes": int(columns["ref_strides"][:, index].sum()),
             }
             for index, stride in enumerate(strides)
         ],
+        "class_flip_gap": largest(gap[finite]),
         "class_flips": int(columns["class_flips"][finite].sum()),
         "box_class_flips": int(columns["box_class_flips"].sum()),
         "reference_boxes": ref_count,

@@ -45,6 +45,12 @@ BITS = Field(
 )
 
 
+ROUNDING = Field(
+    description="Root mean square of the reference's own rounding error, in the outputs' unit, of "
+    "the part where it is largest. null where torch cannot be run in float64"
+)
+
+
 class ClassFlips(Part):
     class_index: Count = Field(description="The reference's")
     samples: Natural
@@ -80,6 +86,7 @@ class ClassificationFigures(Part):
     logit_err_max: Size
     kl_mean: Number | None
     precision_bits: Size = BITS
+    logits_rounding: Size = ROUNDING
     logit_snr_db: Number | None = Field(description="null without noise")
     top1_match_rate: Rate
     top1_mismatch_count: Count
@@ -123,6 +130,9 @@ class StrideFigures(Part):
     raw_score_err: Size
     box_exactness: Size
     score_exactness: Size
+    class_flip_gap: Size
+    box_rounding: Size = ROUNDING
+    score_rounding: Size = ROUNDING
     reference_boxes: Count = Field(description="Boxes of the reference after NMS that come from it")
 
 
@@ -134,6 +144,8 @@ class DetectionFigures(Part):
     non_finite: Count = Field(description="Samples for which the candidate alone is not finite")
     per_stride: list[StrideFigures]
     precision_bits: Size = BITS
+    box_rounding: Size = ROUNDING
+    score_rounding: Size = ROUNDING
     class_flips: Count = Field(description="Anchors that change their class and are no near tie")
     box_class_flips: Count = Field(
         description="Boxes after NMS that both found and named differently"
