@@ -10,9 +10,9 @@ from pillsnap.compare.limits import exceeds
 from pillsnap.config.figures import EXACTNESS, FIGURES, Figure
 from pillsnap.config.tolerances import Tolerances
 
-ROUNDINGS = 300.0
-"""How many root mean squares of the reference's rounding error its largest may be, over all values
-of all images."""
+ROUNDINGS = 1000.0
+"""How many root mean squares of the reference's rounding error one of all values of all images may
+be off by: healthy exports were up to 354 off in eight images (docs/zoo.md)."""
 
 
 def values_of(figure: Figure, metrics: Metrics) -> Iterator[tuple[Metrics, str]]:

@@ -63,11 +63,11 @@ class PartError:
     """Errors of one part, root mean squares over some images, in the part's own unit.
 
     Attributes:
-        signal: of the exact values themselves.
+        signal: of the exact values themselves, or the magnitude that the arithmetic goes through
+            where that is more.
         reference, candidate: of each side's difference from them; inf where a side is not finite.
-        unit: half a unit in the last place of the signal, or of the magnitude that the arithmetic
-            goes through: no float32 run is held to less. A head of zeros has no error, and few
-            values may have none by luck.
+        unit: half a unit in the last place of the signal: no float32 run is held to less. A head of
+            zeros has no error, and few values may have none by luck.
     """
 
     kind: str
@@ -113,8 +113,8 @@ def measure_errors(
         wide = right.values.astype(np.float64)
         with np.errstate(invalid="ignore", over="ignore"):
             e_ref, e_cand = (_rms(side.values - wide) for side in (ref, cand))
-            signal = _rms(wide)
-            unit = 0.5 * float(np.spacing(np.float32(max(signal, right.scale))))
+            signal = max(_rms(wide), right.scale)
+            unit = 0.5 * float(np.spacing(np.float32(signal)))
             found.append(PartError(right.kind, right.stride, signal, e_ref, e_cand, unit))
     return found
 

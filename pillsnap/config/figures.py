@@ -88,6 +88,10 @@ def _limits(*values: float | None) -> dict[str, float]:
 EXACTNESS = "exactness"
 """The tolerance of how exact a candidate is, in units of torch's own rounding error."""
 
+EXACTNESS_LIMIT = 8.0
+"""Above the largest of healthy exports: 2.9 on the CPU, and 5.6 on CUDA against torch on the CPU,
+which sums in another order; a tensor in half precision has 13.8: see docs/zoo.md."""
+
 _EXACTNESS = (
     "root mean square of the rounding error of {}, against the reference in float64, over the "
     "reference's own in float32"
@@ -126,8 +130,8 @@ FIGURES: tuple[Figure, ...] = (
         _EXACTNESS.format("the logits"),
         tolerance=EXACTNESS,
         label="exactness",
-        limits=_limits(4.0, None, None, None),
-        noise=4.0,
+        limits=_limits(EXACTNESS_LIMIT, None, None, None),
+        noise=EXACTNESS_LIMIT,
     ),
     Figure(
         "prob_err_max",
@@ -144,8 +148,8 @@ FIGURES: tuple[Figure, ...] = (
         _EXACTNESS.format("the boxes of a stride"),
         tolerance=EXACTNESS,
         label="exactness of boxes",
-        limits=_limits(4.0, None, None, None),
-        noise=4.0,
+        limits=_limits(EXACTNESS_LIMIT, None, None, None),
+        noise=EXACTNESS_LIMIT,
         per_stride=True,
     ),
     Figure(
@@ -154,8 +158,8 @@ FIGURES: tuple[Figure, ...] = (
         _EXACTNESS.format("the scores of a stride"),
         tolerance=EXACTNESS,
         label="of scores",
-        limits=_limits(4.0, None, None, None),
-        noise=4.0,
+        limits=_limits(EXACTNESS_LIMIT, None, None, None),
+        noise=EXACTNESS_LIMIT,
         per_stride=True,
     ),
     Figure(

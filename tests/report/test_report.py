@@ -955,8 +955,8 @@ def test_how_exact_a_cell_is_stands_in_report_and_table(config: Config) -> None:
     check(report)
     assert [cell["exactness"] for cell in report["cells"]] == [*ERRORS.values(), None]
     lines = render(report, "report.json")
-    assert any("exactness 1.5/4" in line for line in lines)
-    assert any("exactness of boxes 1.2/4  of scores 0.9/4" in line for line in lines)
+    assert any("exactness 1.5/8" in line for line in lines)
+    assert any("exactness of boxes 1.2/8  of scores 0.9/8" in line for line in lines)
     assert "  precision kept: 22.4 bits of torch in float64" in lines
 
 
@@ -1058,7 +1058,7 @@ def test_every_cell_has_a_row_with_its_figures_against_their_limits(config: Conf
     assert lines[0].split() == ["detection-onnx-auto-fp32-smoke", "2", "1.5", "s", "equivalent"]
     figures = " ".join(lines[1].split() + lines[2].split())
     assert figures.startswith(
-        "exactness of boxes 1.2/4 of scores 0.9/4 box px 0.0005/0.05 score 2e-06/0.0001 mAP"
+        "exactness of boxes 1.2/8 of scores 0.9/8 box px 0.0005/0.05 score 2e-06/0.0001 mAP"
     )
     assert lines[place].split()[:2] == ["classification-onnx-auto-fp32-smoke", "32"]
     assert lines[place + 1].startswith("  mse 2e-09/1e-06  p99 3e-09/5e-06")

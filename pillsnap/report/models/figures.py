@@ -225,7 +225,9 @@ class PartError(Part):
 
     kind: Text = Field(description="logits; box, in input pixels; or score")
     stride: Natural | None
-    signal: Size = Field(description="Of the exact values")
+    signal: Size = Field(
+        description="Of the exact values; of scores, which are computed around a half, 0.5 at least"
+    )
     reference: Size = Field(description="Of the reference's difference from them")
     candidate: Size = Field(description="Of the candidate's difference from them")
     unit: Size = Field(description="Half a unit in the last place: the least that counts as error")
