@@ -10,10 +10,6 @@ from pillsnap.compare.limits import exceeds
 from pillsnap.config.figures import EXACTNESS, FIGURES, Figure
 from pillsnap.config.tolerances import Tolerances
 
-ROUNDINGS = 1000.0
-"""How many root mean squares of the reference's rounding error one of all values of all images may
-be off by: healthy exports were up to 354 off in eight images (docs/zoo.md)."""
-
 
 def values_of(figure: Figure, metrics: Metrics) -> Iterator[tuple[Metrics, str]]:
     """The metrics that hold the values of a figure, and where each was found."""
@@ -28,7 +24,7 @@ def noise_of(figure: Figure, metrics: Metrics) -> float:
     """What two healthy float32 runs may differ by in a figure, beside these metrics."""
     assert figure.noise is not None
     own = metrics.get(f"{figure.part}{ROUNDING}") if figure.part else None
-    return max(figure.noise, ROUNDINGS * (own or 0.0))
+    return max(figure.noise, figure.roundings * (own or 0.0))
 
 
 def limit_of(figure: Figure, tolerances: Tolerances, metrics: Metrics) -> float | None:
