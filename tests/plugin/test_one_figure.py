@@ -34,7 +34,7 @@ def fault(stage, batch, output):
 def test_one_more_line_is_a_key_judged_certified_and_shown(project: Project) -> None:
     assert "kl_mean" not in {figure.name for figure in FIGURES}
     project.settings["export"]["compare"]["tolerances"] = {
-        "strict": {"kl_mean": 5e-4, "mse_mean": None, "mse_p99": None, "prob_err_max": None}
+        "strict": {"kl_mean": 5e-4, "mse_mean": None, "mse_p99": None, "exactness": None}
     }
     project.write_config()
     project.write_fault(FAULT)
