@@ -57,10 +57,8 @@ def pipeline_budget(
     def right_crop(image: Pixels, box: Sequence[float]) -> Pixels:
         return crop_box(image, box, detector.config.pipeline.crop_margin)
 
-    first, networks = network_stages(detector, candidate, healthy)
     stages = [
-        first,
-        *networks,
+        *network_stages(detector, candidate, healthy),
         Stage("nms", detector.reference.finish, detector.candidate.finish),
         _stage("crop", lambda how: _cutting(detector, how), right_crop, crop or right_crop),
         _stage("classifier", _classifying, classifier.reference, classifier.candidate),

@@ -36,30 +36,32 @@ def error_budget(
         PillsnapError: a side does not run.
     """
     finishing = task_of(subject.stage).finishing
-    last = finishing.name
-    first, networks = network_stages(subject, candidate, healthy)
-    finish = Stage(last, subject.reference.finish, subject.candidate.finish)
+    stages = network_stages(subject, candidate, healthy)
+    finish = Stage(finishing.name, subject.reference.finish, subject.candidate.finish)
 
     def distance(reference: Sequence[Any], candidate: Sequence[Any]) -> float:
         pairs = zip(reference, candidate, strict=True)
         return float(np.mean([finishing.distance(a, b) for a, b in pairs]))
 
-    budget = share_difference([first, *networks, finish], subject.images, distance)
+    def answer_distance(reference: Batch, candidate: Batch) -> float:
+        return over_noise(measure_gap(reference, candidate))
+
+    budget = share_difference([*stages, finish], subject.images, distance)
     if budget.percent is not None:
         return budget
-    raw = share_difference([first, *networks], subject.images, _answer_distance)
-    percent = None if raw.percent is None else {**raw.percent, last: 0.0}
+    raw = share_difference(stages, subject.images, answer_distance)
+    percent = None if raw.percent is None else {**raw.percent, finish.name: 0.0}
     return Budget(raw.total, percent)
 
 
 def network_stages(
     subject: Subject, candidate: onnx.ModelProto | None, healthy: onnx.ModelProto | None
-) -> tuple[Stage, list[Stage]]:
+) -> list[Stage]:
     """Preprocessing, and network or network and decoding: from images to the networks' answers."""
     ours = subject.reference.batch
     same = subject.reference.prepare is subject.candidate.prepare
     first = Stage("preprocess", ours, ours if same else subject.candidate.batch)
-    return first, _networks(subject, candidate, healthy)
+    return [first, *_networks(subject, candidate, healthy)]
 
 
 def _networks(
@@ -86,7 +88,3 @@ def _networks(
     except PillsnapError:
         return whole
     return halves
-
-
-def _answer_distance(reference: Batch, candidate: Batch) -> float:
-    return over_noise(measure_gap(reference, candidate))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from pillsnap.diagnose.taps import (
     tap_groups,
 )
 from pillsnap.engines import Batch
+from pillsnap.export.quantize.graph import ancestors
 
 if TYPE_CHECKING:
     import onnx
@@ -141,8 +143,7 @@ def _calls(network: torch.nn.Module, image: Batch) -> dict[str, tuple[int, ...]]
             twice.add(path)
         calls[path] = tuple(output.shape)
 
-    with _hooked(network, note):
-        _forward(network, image)
+    _run_noting(network, image, note)
     return {path: shape for path, shape in calls.items() if path not in twice}
 
 
@@ -166,70 +167,41 @@ def _outputs(network: torch.nn.Module, image: Batch, wanted: set[str]) -> Tensor
     found: Tensors = {}
 
     def keep(path: str, output: Any) -> None:
-        found[path] = output.numpy().copy()  # activations may work in place
+        if path in wanted:
+            found[path] = output.numpy().copy()  # activations may work in place
 
-    with _hooked(network, keep, wanted):
-        _forward(network, image)
+    _run_noting(network, image, keep)
     return found
 
 
-def _forward(network: torch.nn.Module, image: Batch) -> None:
+def _run_noting(network: torch.nn.Module, image: Batch, note: Callable[[str, Any], None]) -> None:
+    """Run a network, and `note(path, output)` whenever a module ends that gives one tensor."""
     import torch
 
-    with torch.inference_mode():
-        network(torch.from_numpy(image))
+    def hook(path: str, module: Any, inputs: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            note(path, output)
 
-
-class _hooked:
-    """Calls `note(path, output)` whenever a module ends that gives one tensor."""
-
-    def __init__(
-        self,
-        network: torch.nn.Module,
-        note: Callable[[str, Any], None],
-        wanted: set[str] | None = None,
-    ) -> None:
-        self._modules = [
-            (path, module)
-            for path, module in network.named_modules()
-            if wanted is None or path in wanted
-        ]
-        self._note = note
-        self._handles: list[Any] = []
-
-    def __enter__(self) -> None:
-        for path, module in self._modules:
-            self._handles.append(module.register_forward_hook(self._hook(path)))
-
-    def _hook(self, path: str) -> Callable[..., None]:
-        import torch
-
-        def hook(module: Any, inputs: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor):
-                self._note(path, output)
-
-        return hook
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
+    handles = [
+        module.register_forward_hook(partial(hook, path))
+        for path, module in network.named_modules()
+    ]
+    try:
+        with torch.inference_mode():
+            network(torch.from_numpy(image))
+    finally:
+        for handle in handles:
             handle.remove()
 
 
 def _believable(graph: Graph, errors: list[TapError]) -> list[TapError]:
-    agreeing = [graph.maker[item.tap.tensor] for item in errors if item.agrees]
     proven: set[int] = set()
-    for index in agreeing:
-        proven.update(_ancestors(graph, index, proven))
+
+    def known(name: str) -> bool:
+        return graph.maker[name] in proven
+
+    for item in errors:
+        if item.agrees:
+            index = graph.maker[item.tap.tensor]
+            proven.update(ancestors(graph.nodes, graph.maker, index, known))
     return [item for item in errors if item.agrees or graph.maker[item.tap.tensor] not in proven]
-
-
-def _ancestors(graph: Graph, index: int, known: set[int]) -> Iterator[int]:
-    """Nodes before a node, those in `known` and before them left out."""
-    seen, todo = set(known), [index]
-    while todo:
-        for name in graph.nodes[todo.pop()].input:
-            maker = graph.maker.get(name)
-            if maker is not None and maker not in seen:
-                seen.add(maker)
-                todo.append(maker)
-                yield maker

@@ -168,28 +168,27 @@ def stage_of(model: onnx.ModelProto) -> str:
 
 def _require_stage(model: onnx.ModelProto, stage: str, path: Path) -> None:
     """Raises EngineError for a model of the other stage, or of neither."""
-    found, output = stage_of(model), _shape(model.graph.output[0])
+    found, output = stage_of(model), model.graph.output[0]
     if found == stage:
         return
-    hint = f"give it as --candidate {found}={path}" if found in FORMS else None
+    what = f"this is not a model for {stage}"
+    hint = f"give an .onnx that pillsnap exported for {stage}"
+    if found in FORMS:
+        what = f"this model is for {found}, not for {stage}"
+        hint = f"give it as --candidate {found}={path}"
+    sizes = ",".join("?" if size is None else str(size) for size in _shape(output))
     raise EngineError(
-        f"this model is for {found}, not for {stage}"
-        if found in FORMS
-        else f"this is not a model for {stage}",
+        what,
         where=path,
-        got=f"output {model.graph.output[0].name} {_text(output)}",
+        got=f"output {output.name} [{sizes}]",
         expected=f"one image input [N,3,H,W] and an output {FORMS[stage].words}",
-        hint=hint or f"give an .onnx that pillsnap exported for {stage}",
+        hint=hint,
     )
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
     dims = value.type.tensor_type.shape.dim
     return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
-
-
-def _text(shape: tuple[int | None, ...]) -> str:
-    return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"
 
 
 def _params_million(metadata: Mapping[str, str]) -> float | None:

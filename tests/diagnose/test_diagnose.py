@@ -16,17 +16,12 @@ import pytest
 from onnx import numpy_helper
 
 from pillsnap.config.settings import Config
-from pillsnap.diagnose import (
-    FreshExports,
-    Subject,
-    diagnose,
-    error_budget,
-    find_causes,
-    locate,
-    pipeline_budget,
-)
+from pillsnap.diagnose import FreshExports, Subject, diagnose
 from pillsnap.diagnose import subject as subject_module
-from pillsnap.diagnose.pipeline_budget import NAMED
+from pillsnap.diagnose.causes import find_causes
+from pillsnap.diagnose.layers import locate
+from pillsnap.diagnose.pipeline_budget import NAMED, pipeline_budget
+from pillsnap.diagnose.stages import error_budget
 from pillsnap.diagnose.torch_modules import compare_modules
 from pillsnap.engines import Batch
 from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint

@@ -13,11 +13,9 @@ from typing import Any
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import CheckpointError
+from pillsnap.engines.protocol import Transform
 from pillsnap.engines.torch.safe_load import Origin
 from pillsnap.engines.torch.trainer import Facts, Sides
-from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
-
-Transform = ClassifyTransform | LetterboxTransform
 
 # Of a mean or deviation on the scale 0 to 1, about one grey level: a matter of rounding.
 _ROUNDED = 0.005

@@ -30,19 +30,14 @@ class Misfit:
     mismatched: list[str]
 
     def __bool__(self) -> bool:
-        return bool(self.missing or self.unexpected or self.mismatched)
+        return any(vars(self).values())
 
     @property
     def same_names(self) -> bool:
         return not (self.missing or self.unexpected)
 
     def __str__(self) -> str:
-        facts = {
-            "missing": self.missing,
-            "unexpected": self.unexpected,
-            "mismatched": self.mismatched,
-        }
-        return "; ".join(_listed(title, names) for title, names in facts.items() if names)
+        return "; ".join(_listed(title, names) for title, names in vars(self).items() if names)
 
     def hint(self) -> str | None:
         """What to do, where the names say what it is about; None where they do not."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pillsnap.core.errors import EngineError, first_line
 from pillsnap.engines.protocol import Batch
-from pillsnap.engines.torch.checkpoints import LoadedModel
+from pillsnap.engines.torch.safe_load import LoadedModel
 
 if TYPE_CHECKING:
     import torch

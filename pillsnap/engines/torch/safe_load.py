@@ -119,11 +119,9 @@ def read_content(
 ) -> Any:
     """What a checkpoint holds, whichever of the two formats it has; see read_checkpoint, whose
     arguments these are, and read_safetensors."""
-    return (
-        read_safetensors(path)
-        if opens_as_safetensors(path)
-        else read_checkpoint(path, layers, hint)
-    )
+    if opens_as_safetensors(path):
+        return read_safetensors(path)
+    return read_checkpoint(path, layers, hint)
 
 
 def checkpoint_stage(path: Path) -> str:

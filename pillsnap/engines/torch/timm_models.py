@@ -134,7 +134,7 @@ def _require_fit(
         "set classification.backbone to the one that was trained; or is it of another version of "
         f"timm, or of another library, whose names are not those of timm {timm.__version__}?"
     )
-    if misfit.same_names and _one_size(module):
+    if misfit.same_names and _pretrained_config(module).get("fixed_input_size"):
         hint = (
             "this backbone's weights are of one image size: set export.input_shape.classification "
             "to the training's, or classification.backbone to the one that was trained"
@@ -165,10 +165,6 @@ def _side(
     if name not in module.state_dict() or name not in state or state[name].ndim <= axis:
         return None
     return int(state[name].shape[axis])
-
-
-def _one_size(module: torch.nn.Module) -> bool:
-    return bool(_pretrained_config(module).get("fixed_input_size"))
 
 
 def _pretrained_config(module: torch.nn.Module) -> Mapping[str, Any]:

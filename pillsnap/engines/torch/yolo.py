@@ -39,8 +39,6 @@ from pillsnap.engines.torch.torchfile import StandIn, read_checkpoint
 from pillsnap.engines.torch.trainer import detector_facts
 from pillsnap.engines.torch.yolo_weights import plain_name, read_detector_weights
 
-_SETTING = "detection.checkpoint_entry"
-
 
 def quiet_ultralytics() -> None:
     """Keep ultralytics offline, silent and out of the home folder; call before importing it.
@@ -135,19 +133,15 @@ def _model_of(content: object, chosen: str | None, path: Path) -> tuple[Any, str
     found = {k: entries[k] for k in ("ema", "model", "") if entries.get(k) is not None}
     models = [key for key, entry in found.items() if type(entry) is layers.DetectionModel]
     if chosen is not None and models and chosen not in models:
-        raise wrong_entry(chosen, [key for key in models if key], _SETTING, path)
+        raise wrong_entry(
+            chosen, [key for key in models if key], "detection.checkpoint_entry", path
+        )
     if models:
         entry = chosen or models[0]
         return found[entry], entry, tuple(key for key in models if key)
     other = next((entry for entry in found.values() if isinstance(entry, StandIn)), None)
     if other is not None:
-        raise CheckpointError(
-            "the checkpoint is not a YOLO detection model",
-            where=path,
-            got=printable(f"a {other.name}, last layer {last_layer(other)}", 200),
-            expected="task detect, last layer Detect",
-            hint="train with task=detect, or give the detector's checkpoint",
-        )
+        raise _other_task(path, printable(f"a {other.name}, last layer {last_layer(other)}", 200))
     raise CheckpointError(
         "the checkpoint holds no Ultralytics model",
         where=path,
@@ -196,13 +190,7 @@ def _require_detection_head(model: Any, path: Path) -> Any:
     head: Any = model.model[-1]
     # Subclasses of Detect do other tasks, or want prompts beside the image.
     if type(head) not in (heads.Detect, heads.v10Detect):
-        raise CheckpointError(
-            "the checkpoint is not a YOLO detection model",
-            where=path,
-            got=f"last layer {type(head).__name__}",
-            expected="task detect, last layer Detect",
-            hint="train with task=detect, or give the detector's checkpoint",
-        )
+        raise _other_task(path, f"last layer {type(head).__name__}")
     if getattr(head, "cv2", None) is None or getattr(head, "cv3", None) is None:
         raise CheckpointError(
             "the checkpoint was fused: its one-to-many head, which feeds the NMS, is gone",
@@ -211,6 +199,16 @@ def _require_detection_head(model: Any, path: Path) -> Any:
             hint="use the unfused checkpoint",
         )
     return head
+
+
+def _other_task(path: Path, got: str) -> CheckpointError:
+    return CheckpointError(
+        "the checkpoint is not a YOLO detection model",
+        where=path,
+        got=got,
+        expected="task detect, last layer Detect",
+        hint="train with task=detect, or give the detector's checkpoint",
+    )
 
 
 def _require_settings(settings: Detection, model: Any, head: Any, path: Path) -> None:

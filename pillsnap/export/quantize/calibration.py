@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 Ranges = Mapping[str, tuple[np.float32, np.float32]]
 
 
-class Reader(Protocol):
-    """Reads an image as the model is fed it: float32 [3,H,W]; ImageError where it cannot."""
-
-    def __call__(self, path: Path, /) -> Batch: ...
+Reader = Callable[[Path], Batch]
+"""Reads an image as the model is fed it: float32 [3,H,W]; ImageError where it cannot."""
 
 
 @dataclass(frozen=True)

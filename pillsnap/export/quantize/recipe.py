@@ -20,47 +20,12 @@ PRECISIONS = tuple(each for each in cells.PRECISIONS if each != "fp32")
 METHODS: tuple[str, ...] = get_args(Int8Method)
 
 
-@dataclass(frozen=True)
-class Quantized:
-    """What a report says of a file of lower precision, beside what it says of every file.
-
-    Attributes:
-        precision: fp16 or int8.
-        method: of int8: static, dynamic or auto; "" for fp16.
-        size_bytes: of the file.
-        nodes_low: nodes with weights, or of matrix products, that run in fewer bits.
-        nodes_float: those that run in float32.
-        float_nodes: the names of the latter.
-        freed: what method auto left float beside a detector's head: names of nodes.
-        source_sha256: of the float32 file it was made from.
-        calibration_sha256: of the list of images it was calibrated on; "" without.
-        calibration_images: how many were fed; 0 without.
-    """
-
-    precision: str
-    method: str
-    size_bytes: int
-    nodes_low: int
-    nodes_float: int
-    float_nodes: tuple[str, ...]
-    freed: tuple[str, ...]
-    source_sha256: str
-    calibration_sha256: str
-    calibration_images: int
-
-    def summary(self) -> dict[str, Any]:
-        """The same as plain builtins, with lists for tuples."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in vars(self).items()
-        }
-
-
-def describe_quantized(exported: Exported) -> Quantized | None:
-    """What a file's metadata say of its precision; None when pillsnap did not convert it.
+def describe_quantized(exported: Exported) -> dict[str, Any] | None:
+    """What a report says of a file of lower precision beside what it says of every file, as plain
+    builtins (report.models.cells.Quantized); None when pillsnap did not convert it.
 
     Raises:
-        EngineError: they say that it did, and not what pillsnap writes.
+        EngineError: its metadata say that it did, and not what pillsnap writes.
     """
     found = {
         key.removeprefix(PREFIX): value
@@ -70,28 +35,25 @@ def describe_quantized(exported: Exported) -> Quantized | None:
     if "precision" not in found:
         return None
     try:
-        return _quantized(found, exported.path.stat().st_size)
+        float_nodes = list(json.loads(found["float_nodes"]))
+        return {
+            "precision": found["precision"],
+            "method": found["method"],
+            "size_bytes": exported.path.stat().st_size,
+            "nodes_low": int(found["nodes_low"]),
+            "nodes_float": len(float_nodes),
+            "float_nodes": float_nodes,
+            "freed": list(json.loads(found["freed"])),
+            "source_sha256": found["source_sha256"],
+            "calibration_sha256": found["calibration_sha256"],
+            "calibration_images": int(found["calibration_images"]),
+        }
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise EngineError(
             "the model's metadata on its precision are damaged",
             where=exported.path,
             got=repr(error),
         ) from error
-
-
-def _quantized(found: dict[str, str], size_bytes: int) -> Quantized:
-    return Quantized(
-        precision=found["precision"],
-        method=found["method"],
-        size_bytes=size_bytes,
-        nodes_low=int(found["nodes_low"]),
-        nodes_float=len(json.loads(found["float_nodes"])),
-        float_nodes=tuple(json.loads(found["float_nodes"])),
-        freed=tuple(json.loads(found["freed"])),
-        source_sha256=found["source_sha256"],
-        calibration_sha256=found["calibration_sha256"],
-        calibration_images=int(found["calibration_images"]),
-    )
 
 
 @dataclass(frozen=True)
