@@ -51,7 +51,6 @@ def compare_twins(
     images: Batch,
     *,
     threads: int,
-    limit: int = TAP_BYTES,
 ) -> Divergence | None:
     """Run both graphs on the same images and walk their common tensors in topological order.
 
@@ -61,7 +60,6 @@ def compare_twins(
 
     Args:
         images: float32 [N,3,H,W], run one by one.
-        limit: bytes of inner tensors that are held at once.
 
     Returns:
         None where the two are not of one graph: another exporter, fused or quantised.
@@ -75,7 +73,7 @@ def compare_twins(
         return None
     errors: dict[str, float] = {}
     shape = (1, *images.shape[1:])
-    for group in tap_groups(healthy, list(names), shape, limit // 2):
+    for group in tap_groups(healthy, list(names), shape, TAP_BYTES // 2):
         theirs_names = [names[name] for name in group]
         for image in images:
             # One session at a time: each holds a copy of the model.

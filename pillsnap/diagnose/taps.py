@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pillsnap.core.errors import EngineError, first_line
 from pillsnap.engines import Batch
-from pillsnap.engines.onnxruntime.inmemory import open_in_memory
+from pillsnap.engines.onnxruntime.sessions import open_in_memory
 from pillsnap.export.quantize.graph import ancestors, makers
 from pillsnap.export.quantize.run_graph import fed
 

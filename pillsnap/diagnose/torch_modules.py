@@ -59,7 +59,6 @@ def compare_modules(
     images: Batch,
     *,
     threads: int,
-    limit: int = TAP_BYTES,
 ) -> list[TapError]:
     """Compare the outputs of all modules that the graph names, in the graph's order.
 
@@ -69,7 +68,6 @@ def compare_modules(
     Args:
         network: in evaluation mode, on the CPU; its paths are those in the file.
         images: float32 [N,3,H,W], run one by one.
-        limit: bytes of inner tensors that are held at once.
 
     Raises:
         EngineError: the graph does not run.
@@ -83,7 +81,7 @@ def compare_modules(
     errors: dict[str, tuple[float, float]] = {}
     shape = (1, *images.shape[1:])
     # Three copies of each tensor are held: the graph's, torch's and that of torch's other format.
-    for group in tap_groups(candidate, list(taps), shape, limit // 3):
+    for group in tap_groups(candidate, list(taps), shape, TAP_BYTES // 3):
         run = open_taps(candidate, group, threads)
         wanted_names = {taps[name].module for name in group}
         for image in images:

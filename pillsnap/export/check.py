@@ -9,13 +9,10 @@ import numpy as np
 from pillsnap.config.settings import Config, Shape
 from pillsnap.core.alternatives import ONNXRUNTIME
 from pillsnap.core.errors import ExportError, first_line
-from pillsnap.engines.onnxruntime.inmemory import open_in_memory
+from pillsnap.engines.onnxruntime.sessions import open_in_memory
 from pillsnap.export.exporters import Traced
 from pillsnap.export.forms import FORMS
 from pillsnap.export.reading import opset_of
-
-# The proof is about shapes, not speed; other processes work beside it.
-_THREADS = 2
 
 
 def prove(traced: Traced, config: Config, stage: str, checkpoint: Path) -> None:
@@ -48,7 +45,7 @@ def prove(traced: Traced, config: Config, stage: str, checkpoint: Path) -> None:
             hint=f"set export.opset (or OPSET) to {found}",
         )
     try:
-        session = open_in_memory(model, _THREADS)
+        session = open_in_memory(model)
     except Exception as error:  # ORT's exceptions share no base
         raise ExportError(
             "ONNX Runtime cannot load the exported model",

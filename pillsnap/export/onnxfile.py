@@ -12,16 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import sha256_file
 from pillsnap.export.forms import FORMS
-from pillsnap.export.reading import (
-    inputs_of,
-    opset_of,
-    read_bytes,
-    read_hashed,
-)
+from pillsnap.export.reading import inputs_of, opset_of, read_bytes, read_hashed
 from pillsnap.export.runtimes import least_runtime
-from pillsnap.export.safety import (
-    external_files,
-)
+from pillsnap.export.safety import external_files
 
 if TYPE_CHECKING:
     import onnx

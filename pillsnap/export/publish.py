@@ -111,7 +111,6 @@ def _next_tag(taken: str, project: Path) -> str:
 def _serialise(model: onnx.ModelProto, metadata: dict[str, str]) -> bytes:
     from onnx import helper
 
-    del model.metadata_props[:]
     helper.set_model_props(model, metadata)
     data: bytes = model.SerializeToString(deterministic=True)
     return data

@@ -40,10 +40,18 @@ from pillsnap.export import (
     export_classification_onnx,
     export_detection_onnx,
 )
-from pillsnap.export.quantize import Calibration, Criterion, describe_quantized, quantize_once
+from pillsnap.export.quantize import (
+    Calibration,
+    Criterion,
+    describe_quantized,
+    quantize_once,
+    sensitivity,
+)
 from pillsnap.export.quantize.calibration import choose_images, measure_ranges
+from pillsnap.export.quantize.distance import output_error
 from pillsnap.export.quantize.fp16 import to_fp16
 from pillsnap.export.quantize.graph import COMPUTE, head_nodes
+from pillsnap.export.quantize.groups import group_nodes
 from pillsnap.export.quantize.int8 import (
     STATIC_OPS,
     count_compute,
@@ -475,8 +483,21 @@ def test_weights_behind_identity_and_constant_are_quantised(cases: dict[str, Cas
     np.testing.assert_array_equal(run(result, case.images), run(plain, case.images))
 
 
+@pytest.fixture
+def quantised(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What a search asks of quantize_static, one entry a model that it makes."""
+    made: list[dict[str, Any]] = []
+
+    def note(*args: Any, **options: Any) -> onnx.ModelProto:
+        made.append(options)
+        return quantize_static(*args, **options)
+
+    monkeypatch.setattr(sensitivity, "quantize_static", note)
+    return made
+
+
 def test_auto_brings_back_a_detector_whose_head_was_quantised_too(
-    cases: dict[str, Case],
+    cases: dict[str, Case], quantised: list[dict[str, Any]]
 ) -> None:
     case = replace(cases["detection"], images=cases["detection"].images[:10])
     ranges, _ = measure_ranges(case.model, case.batches, STATIC_OPS)
@@ -487,44 +508,70 @@ def test_auto_brings_back_a_detector_whose_head_was_quantised_too(
         judged.append(holds(case, model))
         return judged[-1]
 
-    search = find_float_nodes(case.model, ranges, case.batches[:2], passes, exclude=(), budget=24)
-    assert holds(case, search.model)
-    assert [step.held for step in search.steps] == judged
+    model, nodes = find_float_nodes(
+        case.model, ranges, case.batches[:2], passes, exclude=(), budget=24
+    )
+    assert holds(case, model)
     assert not judged[0]
-    assert len(search.ranking) + len(search.steps) <= 24
-    costs = [cost for _, cost in search.ranking]
-    assert costs == sorted(costs, reverse=True)
-    assert "/decode/columns/Concat" in search.float_nodes
-    low, left = count_compute(search.model)
+    assert len(judged) < len(quantised) <= 24
+    assert "/decode/columns/Concat" in nodes
+    low, left = count_compute(model)
     assert low > 50
-    assert set(left) <= set(search.float_nodes)
-    again = quantize_static(case.model, ranges, exclude=search.float_nodes)
-    assert again == search.model
+    assert set(left) <= set(nodes)
+    assert quantize_static(case.model, ranges, exclude=nodes) == model
 
 
-def test_auto_leaves_a_model_alone_that_passes(cases: dict[str, Case]) -> None:
+def test_auto_ranks_by_what_quantising_alone_costs(cases: dict[str, Case]) -> None:
     case = cases["classification"]
     ranges, _ = measure_ranges(case.model, case.batches, STATIC_OPS)
-    search = find_float_nodes(case.model, ranges, case.batches[:1], lambda model: True)
-    assert (search.float_nodes, search.ranking) == ((), ())
-    assert [step.held for step in search.steps] == [True]
-    assert search.model == quantize_static(case.model, ranges)
+    nodes = [node.name for node in case.model.graph.node if node.op_type in STATIC_OPS]
+    groups = group_nodes(nodes, 6)
+    probes = case.batches[:2]
+    wanted = np.concatenate([run(case.model, batch) for batch in probes])
+    costs = []
+    for group in sensitivity._rank(case.model, ranges, probes, groups):
+        alone = quantize_static(case.model, ranges, exclude=(), only=groups[group])
+        found = np.concatenate([run(alone, batch) for batch in probes])
+        costs.append(output_error(wanted, found))
+    assert 1 < len(costs) <= 6
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] > 0
 
 
-def test_auto_frees_no_more_than_it_takes(cases: dict[str, Case]) -> None:
+def test_auto_leaves_a_model_alone_that_passes(
+    cases: dict[str, Case], quantised: list[dict[str, Any]]
+) -> None:
     case = cases["classification"]
     ranges, _ = measure_ranges(case.model, case.batches, STATIC_OPS)
+    model, nodes = find_float_nodes(case.model, ranges, case.batches[:1], lambda model: True)
+    assert nodes == ()
+    assert len(quantised) == 1
+    assert model == quantize_static(case.model, ranges)
+
+
+def test_auto_frees_no_more_than_it_takes(
+    cases: dict[str, Case], quantised: list[dict[str, Any]]
+) -> None:
+    case = cases["classification"]
+    ranges, _ = measure_ranges(case.model, case.batches, STATIC_OPS)
+
+    held: list[bool] = []
 
     def passes(model: onnx.ModelProto) -> bool:
-        return len(count_compute(model)[1]) >= 3
+        held.append(len(count_compute(model)[1]) >= 3)
+        return held[-1]
 
-    search = find_float_nodes(case.model, ranges, case.batches[:4], passes, budget=40)
-    freed = [len(step.freed) for step in search.steps]
-    assert freed[:2] == [0, 1]
-    last = [step for step in search.steps if step.held][-1]
-    failed = max(len(step.freed) for step in search.steps if not step.held)
-    assert len(last.freed) == failed + 1
-    assert list(last.freed) == [group for group, _ in search.ranking[: len(last.freed)]]
+    _, nodes = find_float_nodes(case.model, ranges, case.batches[:4], passes, budget=40)
+    groups = [{*made["only"]} for made in quantised if "only" in made]
+    freed = [{*made["exclude"]} for made in quantised if "only" not in made]
+    assert freed[0] == set()
+    assert freed[1] in groups
+    assert {*nodes} == [tried for tried, held_so in zip(freed, held, strict=True) if held_so][-1]
+    failed = max(
+        (tried for tried, held_so in zip(freed, held, strict=True) if not held_so), key=len
+    )
+    assert failed < {*nodes}
+    assert {*nodes} - failed in groups
 
 
 def test_auto_gives_up_within_its_budget(cases: dict[str, Case]) -> None:
@@ -831,8 +878,6 @@ def test_other_opsets_are_kept(experiment: Experiment, opset: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int4"}, r"--precision\n +got: +int4\n +expected: +fp16, int8"),
-        ({"method": "best"}, r"--int8-method\n +got: +best\n +expected: +static, dynamic, auto"),
         ({"calibration": None}, "static needs images to calibrate on"),
         ({"method": "auto"}, "auto needs a criterion to pass"),
     ],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +50,28 @@ def require_network(model: Any, path: Path) -> None:
             type(place) is int and (place == -1 or -index <= place < index) for place in sources
         ):
             raise _odd(path, f"layer {index}'s place", source, "indices of layers before it")
+
+
+def require_known_layers(model: torch.nn.Module, path: Path) -> None:
+    """Refuse an SPPF with a shortcut, as YOLO26 has, or of another number of poolings, where SPPF
+    knows of neither: before 8.4 it leaves them out without a word, and so would the export.
+
+    Raises:
+        CheckpointError: there is one; names the layer and the installed version.
+    """
+    version = import_module("ultralytics").__version__
+    for name, layer in model.named_modules():
+        if type(layer).__name__ != "SPPF" or "shortcut" in signature(type(layer)).parameters:
+            continue
+        held = vars(layer)
+        if held.get("add", False) is not False or str(held.get("n", 3)) != "3":
+            raise CheckpointError(
+                "the checkpoint is of a later ultralytics, whose layers compute something else",
+                where=path,
+                got=f"{name}: an SPPF as ultralytics {version} has none",
+                expected="the ultralytics that trained it, or a later one",
+                hint="pip install --upgrade the ultralytics that is installed",
+            )
 
 
 def require_head(head: Any, path: Path) -> None:

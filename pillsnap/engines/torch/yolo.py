@@ -16,27 +16,21 @@ from pillsnap.config.settings import Detection
 from pillsnap.core.alternatives import ULTRALYTICS
 from pillsnap.core.errors import CheckpointError
 from pillsnap.core.printable import printable
-from pillsnap.engines.torch.later_layers import require_known_layers
 from pillsnap.engines.torch.network import (
     broken_network,
     class_names,
     last_layer,
     require_head,
+    require_known_layers,
     require_network,
     try_network,
 )
 from pillsnap.engines.torch.raw_boxes import raw_boxes
-from pillsnap.engines.torch.recorded import recorded_map
-from pillsnap.engines.torch.safe_load import (
-    LoadedModel,
-    Origin,
-    require_checkpoint,
-    require_finite,
-)
+from pillsnap.engines.torch.safe_load import LoadedModel, Origin, require_checkpoint, require_finite
 from pillsnap.engines.torch.statedict import wrong_entry
 from pillsnap.engines.torch.tensorfile import opens_as_safetensors
 from pillsnap.engines.torch.torchfile import StandIn, read_checkpoint
-from pillsnap.engines.torch.trainer import detector_facts
+from pillsnap.engines.torch.trainer import detector_facts, recorded_map
 from pillsnap.engines.torch.yolo_weights import plain_name, read_detector_weights
 
 

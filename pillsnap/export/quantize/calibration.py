@@ -14,10 +14,10 @@ from pillsnap.core.errors import DataError, ExportError, ImageError, PillsnapErr
 from pillsnap.core.hashes import sha256_file, sha256_json
 from pillsnap.data.calibration import read_calibration
 from pillsnap.data.datasets import Source, read_dataset
-from pillsnap.engines import Transform
+from pillsnap.engines import Batch, Transform
 from pillsnap.engines.onnxruntime.precision import element_types
 from pillsnap.export.quantize.graph import tidied
-from pillsnap.export.quantize.run_graph import Batch, opened
+from pillsnap.export.quantize.run_graph import opened
 from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.preprocess import preprocess
 

@@ -74,14 +74,13 @@ def convert(
             result = quantize_static(model, ranges, exclude=recipe.exclude)
         else:
             assert criterion is not None
-            search = find_float_nodes(
+            result, freed = find_float_nodes(
                 model,
                 ranges,
                 list(islice(calibration.batches(), _PROBES)),
                 criterion.passes,
                 exclude=recipe.exclude,
             )
-            result, freed = search.model, search.float_nodes
     low, left = count_compute(result)
     if not low:
         raise ExportError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pillsnap.export.quantize.run_graph import Batch
+from pillsnap.engines import Batch
 
 
 def output_error(reference: Batch, output: Batch) -> float:

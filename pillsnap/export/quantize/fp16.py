@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pillsnap.engines.onnxruntime.precision import captured, element_types
-from pillsnap.export.quantize.graph import (
-    decode_nodes,
-    drop_unused_weights,
-    has_weights,
-    tidied,
-)
+from pillsnap.export.quantize.graph import decode_nodes, drop_unused_weights, has_weights, tidied
 
 if TYPE_CHECKING:
     import onnx

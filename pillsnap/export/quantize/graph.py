@@ -97,7 +97,7 @@ def decode_nodes(model: onnx.ModelProto) -> tuple[str, ...]:
 def _decoding(model: onnx.ModelProto) -> tuple[set[int], list[int]]:
     """Indices of the nodes that decode, and of the last ones with weights before them."""
     form = FORMS.get(stage_of(model))
-    if form is None or not form.decodes:
+    if form is None or form.columns is None:
         return set(), []
     nodes = model.graph.node
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from pillsnap.config import cells
 from pillsnap.config.settings import Int8Method
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import canonical_json, sha256_file, sha256_json
 from pillsnap.engines import package_versions
-from pillsnap.engines.onnxruntime import precision
+from pillsnap.engines.onnxruntime import precision, sessions
 from pillsnap.export.onnxfile import PREFIX, Exported
 
-PRECISIONS = tuple(each for each in cells.PRECISIONS if each != "fp32")
 METHODS: tuple[str, ...] = get_args(Int8Method)
 
 
@@ -95,10 +93,11 @@ class Recipe:
     def key(self) -> str:
         """SHA-256 of all that can change the file."""
         sources = sorted(Path(__file__).parent.glob("*.py"))
+        sources += [Path(str(module.__file__)) for module in (precision, sessions)]
         content = {
             "facts": self.facts(),
             "exclude": None if self.exclude is None else sorted(self.exclude),
             # An edited converter must not reuse old files.
-            "sources": [sha256_file(file) for file in (*sources, Path(precision.__file__))],
+            "sources": [sha256_file(file) for file in sources],
         }
         return sha256_json(content)

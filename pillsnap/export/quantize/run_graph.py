@@ -9,16 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.core.errors import ExportError, first_line
-from pillsnap.engines.onnxruntime.inmemory import open_in_memory
+from pillsnap.engines import Batch
+from pillsnap.engines.onnxruntime.sessions import open_in_memory
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
-
-Batch = NDArray[np.float32]
-
-# Fixed, since it must not change a bit of the result; other processes work beside it.
-_THREADS = 2
 
 
 def opened(model: onnx.ModelProto) -> Callable[[Batch], list[NDArray[Any]]]:
@@ -27,7 +23,7 @@ def opened(model: onnx.ModelProto) -> Callable[[Batch], list[NDArray[Any]]]:
     Raises:
         ExportError: from the function, when the images are not of the model's size.
     """
-    session = open_in_memory(model, _THREADS)
+    session = open_in_memory(model)
 
     def run(batch: Batch) -> list[NDArray[Any]]:
         feed = fed(session, batch)
