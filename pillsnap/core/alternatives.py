@@ -25,13 +25,7 @@ _EXTRAS = ("cpu", "detection", "gpu", "headless")
 
 @dataclass(frozen=True)
 class Alternatives:
-    """A package of which one distribution is to be installed.
-
-    Attributes:
-        module: name that it is imported by.
-        distributions: that hold it.
-        install: what to do where none is there.
-    """
+    """A package of which one distribution is to be installed; `install` says how where none is."""
 
     module: str
     distributions: tuple[str, ...]

@@ -44,11 +44,7 @@ def prepare_version_tag(cwd: Path | None = None) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex.
-
-    Raises:
-        PillsnapError: the file cannot be read.
-    """
+    """SHA-256 of a file's bytes, in hex; PillsnapError where it cannot be read."""
     try:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -36,11 +36,8 @@ class FreshExports(ExitStack):
         return Path(self.enter_context(tempfile.TemporaryDirectory(prefix="pillsnap-diagnose-")))
 
     def like(self, stage: str, candidate: onnx.ModelProto) -> Path:
-        """An export by the candidate's exporter at its opset.
-
-        Raises:
-            PillsnapError: the checkpoint is missing or cannot be exported so.
-        """
+        """An export by the candidate's exporter at its opset; PillsnapError where the checkpoint is
+        missing or cannot be exported so."""
         return self._make(stage, exporter_of(candidate), opset_of(candidate))
 
     def unlike(self, stage: str, candidate: onnx.ModelProto) -> Path:

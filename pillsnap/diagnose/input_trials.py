@@ -34,11 +34,7 @@ Variants = Iterator[tuple[str, Callable[[Pixels], Tensor]]]
 
 
 def input_trials(subject: Subject, wanted: Batch) -> Trials:
-    """Trials about preprocessing, what is particular first.
-
-    Args:
-        wanted: the reference's answer to the subject's images.
-    """
+    """Trials about preprocessing, what is particular first; `wanted` is the reference's answer."""
     batch = subject.candidate.batch(subject.images)
     own = subject.reference.batch(subject.images)
 

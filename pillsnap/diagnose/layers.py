@@ -79,7 +79,8 @@ def locate(
     threads: int,
 ) -> Located | None:
     """Find the first layer that differs: by a healthy export of the same graph, and where there is
-    none, or it does the same, by the modules of the trained network.
+    none, or it does the same, by the modules of the trained network. EngineError where a graph does
+    not run.
 
     Args:
         load_network: gives the trained network as exporters see it, on the CPU.
@@ -87,9 +88,6 @@ def locate(
 
     Returns:
         None where neither can be compared with the candidate.
-
-    Raises:
-        EngineError: a graph does not run.
     """
     twin = None
     if healthy is not None:
@@ -118,8 +116,8 @@ def _by_modules(
     if not errors:
         return None
     graph = Graph(candidate)
-    agreed = {item.tap.tensor for item in errors if item.agrees}
-    wrong = {graph.maker[item.tap.tensor]: item for item in errors if not item.agrees}
+    agreed = {item.tensor for item in errors if item.agrees}
+    wrong = {graph.maker[item.tensor]: item for item in errors if not item.agrees}
     places = []
     for index, item in wrong.items():
         bracket = graph.between(index, agreed.__contains__)

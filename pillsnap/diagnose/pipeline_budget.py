@@ -44,14 +44,11 @@ def pipeline_budget(
     and softmax.
 
     A result's difference is that of its boxes, and for each pair of them the L1 distance of their
-    probabilities; the mean over photos is shared out.
+    probabilities; the mean over photos is shared out. PillsnapError where a side does not run.
 
     Args:
         candidate, healthy: the detector's, as of `error_budget`.
         crop: how the candidate's side cuts, if not as the reference's.
-
-    Raises:
-        PillsnapError: a side does not run.
     """
 
     def right_crop(image: Pixels, box: Sequence[float]) -> Pixels:

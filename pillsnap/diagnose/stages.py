@@ -81,14 +81,11 @@ def error_budget(
 ) -> Budget:
     """The final difference of a subject's sides, attributed to preprocess, network, decode, and nms
     or softmax. Where no result differs, such as by boxes that nobody keeps, the answers of the
-    networks are compared instead.
+    networks are compared instead. PillsnapError where a side does not run.
 
     Args:
         candidate, healthy: with both, a detector's network and decoding are told apart; the healthy
             file then stands for the reference, from which it differs by noise.
-
-    Raises:
-        PillsnapError: a side does not run.
     """
     finishing = task_of(subject.stage).finishing
     stages = network_stages(subject, candidate, healthy)

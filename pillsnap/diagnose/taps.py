@@ -83,11 +83,7 @@ def open_taps(
     model: onnx.ModelProto, names: Sequence[str], threads: int
 ) -> Callable[[Batch | Tensors], Tensors]:
     """A function that runs a model on its input, or its inputs by name, and returns the named
-    tensors.
-
-    Raises:
-        EngineError: ONNX Runtime refuses the model; from the function, the batch.
-    """
+    tensors; EngineError where ONNX Runtime refuses the model, or in the function the batch."""
     import onnx
 
     tapped = onnx.ModelProto()

@@ -33,18 +33,12 @@ OVER_NOISE = 20.0
 
 
 @dataclass(frozen=True)
-class Tap:
-    """A tensor of the graph and the module whose output it is."""
+class TapError:
+    """How far a tensor of the graph is from the output of the module that it is, and from how far
+    on that counts; relative errors."""
 
     tensor: str
     module: str
-
-
-@dataclass(frozen=True)
-class TapError:
-    """How far a tap is from torch, and from how far on that counts; relative errors."""
-
-    tap: Tap
     error: float
     floor: float
 
@@ -63,19 +57,16 @@ def compare_modules(
     """Compare the outputs of all modules that the graph names, in the graph's order.
 
     A tap that differs while a later one that depends on it agrees was matched wrongly; it is left
-    out.
+    out. EngineError where the graph does not run.
 
     Args:
         network: in evaluation mode, on the CPU; its paths are those in the file.
         images: float32 [N,3,H,W], run one by one.
-
-    Raises:
-        EngineError: the graph does not run.
     """
     import torch
 
     graph = Graph(candidate)
-    taps = {tap.tensor: tap for tap in match_taps(graph, network, images[:1])}
+    taps = match_taps(graph, network, images[:1])
     convert: Callable[..., torch.nn.Module] = copy.deepcopy(network).to
     other = convert(memory_format=torch.channels_last)
     errors: dict[str, tuple[float, float]] = {}
@@ -83,27 +74,28 @@ def compare_modules(
     # Three copies of each tensor are held: the graph's, torch's and that of torch's other format.
     for group in tap_groups(candidate, list(taps), shape, TAP_BYTES // 3):
         run = open_taps(candidate, group, threads)
-        wanted_names = {taps[name].module for name in group}
+        wanted_names = {taps[name] for name in group}
         for image in images:
             found = run(image[None])
             wanted = _outputs(network, image[None], wanted_names)
             noisy = _outputs(other, image[None], wanted_names)
             for name in group:
-                module = taps[name].module
+                module = taps[name]
                 error = relative_error(found[name], wanted[module])
                 noise = relative_error(noisy[module], wanted[module])
                 before = errors.get(name, (0.0, 0.0))
                 errors[name] = (max(error, before[0]), max(noise, before[1]))
     found_errors = [
-        TapError(tap, errors[name][0], max(FLOOR, OVER_NOISE * errors[name][1]))
-        for name, tap in taps.items()
+        TapError(name, module, errors[name][0], max(FLOOR, OVER_NOISE * errors[name][1]))
+        for name, module in taps.items()
     ]
     return _believable(graph, found_errors)
 
 
-def match_taps(graph: Graph, network: torch.nn.Module, image: Batch) -> list[Tap]:
-    """The tensors that hold a module's output: the last one of the module's nodes, if it has the
-    output's shape. Where exporting folded BatchNorm into Conv, that is the BatchNorm's output."""
+def match_taps(graph: Graph, network: torch.nn.Module, image: Batch) -> dict[str, str]:
+    """The tensors that hold a module's output, with its path: the last one of the module's nodes,
+    if it has the output's shape. Where exporting folded BatchNorm into Conv, that is the
+    BatchNorm's output."""
     calls = _calls(network, image)
     kept = any(node.op_type == "BatchNormalization" for node in graph.nodes)
     folded = {} if kept else _folded(network, list(calls))
@@ -114,13 +106,17 @@ def match_taps(graph: Graph, network: torch.nn.Module, image: Batch) -> list[Tap
             last[path] = index
             path = path.rpartition(".")[0]
         last[""] = index
-    taps: dict[int, Tap] = {}
+    taps: dict[int, tuple[str, str]] = {}
     # The innermost module that a tensor belongs to, which has the longest path, says most of it.
     for path in sorted(calls.keys() & last.keys(), key=len):
         node = graph.nodes[last[path]]
-        taps[last[path]] = Tap(node.output[0], folded.get(path, path))
-    sizes = open_taps(graph.model, [tap.tensor for tap in taps.values()], 1)(image)
-    return [tap for _, tap in sorted(taps.items()) if sizes[tap.tensor].shape == calls[tap.module]]
+        taps[last[path]] = node.output[0], folded.get(path, path)
+    found = open_taps(graph.model, [tensor for tensor, _ in taps.values()], 1)(image)
+    return {
+        tensor: module
+        for _, (tensor, module) in sorted(taps.items())
+        if found[tensor].shape == calls[module]
+    }
 
 
 def _known(path: str, calls: Mapping[str, Any]) -> str:
@@ -200,6 +196,6 @@ def _believable(graph: Graph, errors: list[TapError]) -> list[TapError]:
 
     for item in errors:
         if item.agrees:
-            index = graph.maker[item.tap.tensor]
+            index = graph.maker[item.tensor]
             proven.update(ancestors(graph.nodes, graph.maker, index, known))
-    return [item for item in errors if item.agrees or graph.maker[item.tap.tensor] not in proven]
+    return [item for item in errors if item.agrees or graph.maker[item.tensor] not in proven]

@@ -21,12 +21,8 @@ _SEARCH_PX = 64
 
 
 def trace_classifier(config: Config, checkpoint: Path) -> Traced:
-    """Export a classifier: `input` [N,3,S,S] float32 to `logits` [N,classes] float32.
-
-    Raises:
-        CheckpointError: the checkpoint does not fit.
-        ExportError: it cannot take export.input_shape, or has an operator the opset lacks.
-    """
+    """Export a classifier: `input` [N,3,S,S] float32 to `logits` [N,classes] float32; errors are
+    trace_detector's."""
     import onnx
     import torch
 
@@ -62,11 +58,8 @@ def trace_classifier(config: Config, checkpoint: Path) -> Traced:
 
 
 def _require_size(module: torch.nn.Module, size: int) -> None:
-    """Check that the network takes S x S images, on shapes alone (torch's meta device).
-
-    Raises:
-        ExportError: it does not; the nearest sizes that work are named.
-    """
+    """Check that the network takes S x S images, on shapes alone (torch's meta device); else an
+    ExportError names the nearest sizes that work."""
     import torch
 
     shapes_only = copy.deepcopy(module).to("meta")

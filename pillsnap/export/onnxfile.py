@@ -30,7 +30,6 @@ class Exported:
 
     Attributes:
         path: the file itself, not a link to it.
-        sha256: of the file.
         opset: of the file's standard operators.
         dynamic_axes: whether the batch size is free.
         params_million: parameters of the trained model; of a foreign file, its weights.
@@ -64,11 +63,8 @@ class Exported:
 
     def content(self) -> bytes | Path:
         """What a runtime is to load: the bytes that were described, so that what runs is what was
-        hashed; the path of a model whose weights lie beside it.
-
-        Raises:
-            EngineError: the file is another by now, or gone.
-        """
+        hashed; the path of a model whose weights lie beside it. EngineError where the file is
+        another by now, or gone."""
         if self.weights:
             return self.path
         data = read_bytes(self.path)
@@ -101,15 +97,8 @@ class Exported:
 
 
 def describe_onnx(path: Path, stage: str) -> Exported:
-    """Read what an .onnx file is, whoever wrote it.
-
-    Args:
-        path: the file, or a link to it.
-        stage: what it is meant to be, detection or classification.
-
-    Raises:
-        EngineError: missing, damaged, or a model of the other stage.
-    """
+    """Read what an .onnx file, or what a link leads to, is, whoever wrote it; EngineError where it
+    is missing, damaged, or not a model of that stage."""
     model, sha256 = read_hashed(path)
     _require_stage(model, stage, path)
     return exported(path, sha256, model)

@@ -219,7 +219,7 @@ class TestLayers:
         convolutions = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
         assert len(errors) > len(convolutions) > 0
         if backbone == "test_efficientnet":  # timm's BatchNorm activates, after its `drop`
-            taps = {item.tap.tensor: item.tap.module for item in errors}
+            taps = {item.tensor: item.module for item in errors}
             assert taps["/conv_stem/Conv_output_0"] == "bn1.drop"
 
 

@@ -48,7 +48,6 @@ from pillsnap.export.quantize import (
     sensitivity,
 )
 from pillsnap.export.quantize.calibration import choose_images, measure_ranges
-from pillsnap.export.quantize.distance import output_error
 from pillsnap.export.quantize.fp16 import to_fp16
 from pillsnap.export.quantize.graph import COMPUTE, head_nodes
 from pillsnap.export.quantize.groups import group_nodes
@@ -58,7 +57,7 @@ from pillsnap.export.quantize.int8 import (
     quantize_dynamic,
     quantize_static,
 )
-from pillsnap.export.quantize.sensitivity import find_float_nodes
+from pillsnap.export.quantize.sensitivity import find_float_nodes, output_error
 from pillsnap.export.reading import graph_sha256
 from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.preprocess import preprocess

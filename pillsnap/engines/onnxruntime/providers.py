@@ -81,11 +81,8 @@ def provider_options(runtime: Runtime, precision: str | None = None) -> Options:
 
 
 def require_loadable(provider: str, runtime: Runtime) -> None:
-    """Refuse a provider asked for by name that cannot run here, before any model is made for it.
-
-    Raises:
-        EngineError: a library is missing, or TensorRT's engines cannot be kept where they should.
-    """
+    """Refuse a provider asked for by name that cannot run here, before any model is made for it:
+    EngineError where a library is missing, or TensorRT's engines cannot be kept."""
     if provider not in INSTALL:
         return
     cache = runtime.tensorrt.trt_engine_cache_path
@@ -129,10 +126,7 @@ def check_options(requested: Options, read_back: Mapping[str, Mapping[str, str]]
 
     Args:
         requested: by provider; those that do not run are not looked at.
-        read_back: session.get_provider_options().
-
-    Returns:
-        What reads back of the options that were asked for.
+        read_back: session.get_provider_options(); what was asked for of it is returned.
     """
     found: Options = {}
     for name in read_back:

@@ -48,11 +48,8 @@ class Difference:
 def require_agreement(
     config: Config, stage: str, said: Facts, transform: Transform, path: Path
 ) -> None:
-    """Refuse what makes another function of the trained one.
-
-    Raises:
-        CheckpointError: the first difference of that kind.
-    """
+    """Refuse what makes another function of the trained one: a CheckpointError of the first such
+    difference."""
     for found in _differences(config, stage, said, transform):
         if found.refused:
             raise CheckpointError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillsnap.config.settings import Classification
 from pillsnap.core.errors import CheckpointError, first_line
-from pillsnap.engines.torch.torchfile import entries_of
+from pillsnap.engines.torch.torchfile.objects import entries_of
 from pillsnap.engines.torch.trainer import Facts, training_arguments
 
 if TYPE_CHECKING:
@@ -20,11 +20,8 @@ _WHERE = "config: classification.backbone"
 
 
 def require_backbone(name: str) -> None:
-    """Check that timm knows a backbone, and its pretrained tag where the name has one.
-
-    Raises:
-        CheckpointError: it does not; close matches are listed. Or timm cannot be imported.
-    """
+    """Check that timm knows a backbone, and its pretrained tag where the name has one: else a
+    CheckpointError lists close matches, or says that timm cannot be imported."""
     try:
         import timm
     except ImportError as error:
@@ -61,10 +58,7 @@ def require_backbone(name: str) -> None:
 
 def data_config(name: str) -> dict[str, Any]:
     """What timm's evaluation of a backbone takes: mean, std, interpolation, crop_pct and so on.
-
-    Raises:
-        CheckpointError: timm does not know it.
-    """
+    Errors are require_backbone's."""
     require_backbone(name)
     from timm.data import resolve_data_config
 
@@ -110,13 +104,11 @@ def create_backbone(settings: Classification, size: int | None = None) -> torch.
 
 
 def require_architecture(settings: Classification, content: object, path: Path) -> None:
-    """Hold the architecture that timm's trainer wrote into a checkpoint against the configured one.
+    """Refuse, by a CheckpointError, another architecture than the configured one, as timm's trainer
+    wrote it into a checkpoint.
 
     Names and shapes do not tell all: tf_efficientnetv2_s has those of efficientnetv2_s, and pads
     otherwise. A name that timm does not know is some other trainer's and says nothing.
-
-    Raises:
-        CheckpointError: it is another.
     """
     import timm
 
@@ -141,11 +133,8 @@ def settle_pooling(
     """Settings with the global pooling that the network was trained with, and what is to be said of
     it: a pooling has no tensor, so that weights fit whichever it is.
 
-    Args:
-        said: classifier_facts of the checkpoint; its pooling is taken where config has none.
-
-    Raises:
-        CheckpointError: config and checkpoint name different ones.
+    The checkpoint's, of classifier_facts, is taken where config has none; where both name different
+    ones, that is a CheckpointError.
     """
     told = said.pooling
     if settings.global_pool is None and told:

@@ -153,11 +153,7 @@ def resolve_classify_transform(config: Config) -> ClassifyTransform:
 
 
 def letterbox_transform(config: Config) -> LetterboxTransform:
-    """The detector's preprocessing: into export.input_shape.detection; it needs OpenCV.
-
-    Raises:
-        EngineError: as OPENCV.require.
-    """
+    """The detector's preprocessing, to export.input_shape.detection; errors as OPENCV.require."""
     OPENCV.require()
     _, _, height, width = config.export.input_shape.detection
     return LetterboxTransform(height, width)

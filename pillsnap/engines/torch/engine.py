@@ -121,22 +121,14 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
     key = _key(request, digest, transform, device)
     info: dict[str, Any] = {"checkpoint": str(checkpoint), "checkpoint_sha256": digest}
     engine = TorchEngine(
-        lambda: build_model(config, stage, checkpoint),
-        info,
-        device=device,
-        threads=request.threads,
+        lambda: build_model(config, stage, checkpoint), info, device=device, threads=request.threads
     )
 
     def compute() -> Stored:
         return describe(engine.loaded, count_params(engine.loaded.module))
 
-    stored = (
-        compute()
-        if request.cache is None
-        else request.cache.get_or_compute(
-            sha256_json(["description", key]), compute, is_description
-        )
-    )
+    cache, name = request.cache, sha256_json(["description", key])
+    stored = cache.get_or_compute(name, compute, is_description) if cache else compute()
     about = read_description(stored)
     origin = about.origin
     engine.info |= {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pillsnap.core.errors import CheckpointError
 from pillsnap.core.printable import printable
 from pillsnap.engines.torch.leftovers import COUNTERS
-from pillsnap.engines.torch.torchfile import StandIn
+from pillsnap.engines.torch.torchfile.objects import StandIn
 
 if TYPE_CHECKING:
     import torch
@@ -54,11 +54,8 @@ def require_network(model: Any, path: Path) -> None:
 
 def require_known_layers(model: torch.nn.Module, path: Path) -> None:
     """Refuse an SPPF with a shortcut, as YOLO26 has, or of another number of poolings, where SPPF
-    knows of neither: before 8.4 it leaves them out without a word, and so would the export.
-
-    Raises:
-        CheckpointError: there is one; names the layer and the installed version.
-    """
+    knows of neither: before 8.4 it leaves them out without a word, and so would the export. A
+    CheckpointError names the layer and the installed version."""
     version = import_module("ultralytics").__version__
     for name, layer in model.named_modules():
         if type(layer).__name__ != "SPPF" or "shortcut" in signature(type(layer)).parameters:
@@ -75,11 +72,7 @@ def require_known_layers(model: torch.nn.Module, path: Path) -> None:
 
 
 def require_head(head: Any, path: Path) -> None:
-    """Check a Detect layer's numbers.
-
-    Raises:
-        CheckpointError: classes or strides that no detector has.
-    """
+    """Refuse classes or strides of a Detect layer that no detector has, by a CheckpointError."""
     import torch
 
     classes, stride = getattr(head, "nc", None), getattr(head, "stride", None)
@@ -95,11 +88,8 @@ def require_head(head: Any, path: Path) -> None:
 
 
 def class_names(model: Any, path: Path) -> tuple[str, ...]:
-    """Names of the classes by index, () when the checkpoint has none.
-
-    Raises:
-        CheckpointError: they are neither a list nor a mapping of indices.
-    """
+    """Names of the classes by index, () when the checkpoint has none; CheckpointError where they
+    are neither a list nor a mapping of indices."""
     names = getattr(model, "names", None)
     if names is None:
         return ()

@@ -28,7 +28,7 @@ from pillsnap.engines.torch.safe_load import (
     require_finite,
 )
 from pillsnap.engines.torch.statedict import KEYS, Wanted, Weights, find_weights
-from pillsnap.engines.torch.torchfile import StandIn
+from pillsnap.engines.torch.torchfile.objects import StandIn
 from pillsnap.engines.torch.trainer import classifier_facts, recorded_top1
 
 if TYPE_CHECKING:
@@ -144,11 +144,7 @@ def _require_fit(
     state: dict[str, torch.Tensor],
     path: Path,
 ) -> None:
-    """Compare names and shapes; one error tells of all differences.
-
-    Raises:
-        CheckpointError: missing, unexpected or mismatched tensors.
-    """
+    """Compare names and shapes; one CheckpointError tells of all differences."""
     misfit = find_misfit(module, state)
     if not misfit:
         return

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from pillsnap.config.settings import GlobalPool, Interpolation
-from pillsnap.engines.torch.torchfile import entries_of
+from pillsnap.engines.torch.torchfile.objects import entries_of
 
 Sides = tuple[float, float]
 Channels = tuple[float, float, float]

@@ -29,7 +29,8 @@ from pillsnap.engines.torch.raw_boxes import raw_boxes
 from pillsnap.engines.torch.safe_load import LoadedModel, Origin, require_checkpoint, require_finite
 from pillsnap.engines.torch.statedict import wrong_entry
 from pillsnap.engines.torch.tensorfile import opens_as_safetensors
-from pillsnap.engines.torch.torchfile import StandIn, read_checkpoint
+from pillsnap.engines.torch.torchfile.objects import StandIn
+from pillsnap.engines.torch.torchfile.reading import read_checkpoint
 from pillsnap.engines.torch.trainer import detector_facts, recorded_map
 from pillsnap.engines.torch.yolo_weights import plain_name, read_detector_weights
 
@@ -88,10 +89,7 @@ def _read_pickled(settings: Detection, path: Path) -> tuple[Any, float | None, O
     evaluation mode; the mAP that training recorded; and where it stands.
 
     Only layers of pillsnap's own list are made of it, without their constructors, whatever
-    ultralytics' settings say; the file is opened for reading only.
-
-    Raises:
-        CheckpointError: as load_detector.
+    ultralytics' settings say; the file is opened for reading only. Errors are load_detector's.
     """
     from pillsnap.engines.torch.torchfile.layers import network_layers
 
@@ -146,11 +144,8 @@ def _model_of(content: object, chosen: str | None, path: Path) -> tuple[Any, str
 
 
 def require_size(height: int, width: int, stride: int) -> None:
-    """Check that a detector can take images of a size: its heads see whole cells.
-
-    Raises:
-        CheckpointError: a side is no multiple of the largest stride; names the nearest that are.
-    """
+    """Check that a detector can take images of a size, its heads seeing whole cells: else, where a
+    side is no multiple of the largest stride, a CheckpointError names the nearest that are."""
     if height % stride == 0 and width % stride == 0:
         return
 
@@ -175,11 +170,8 @@ def architecture(model: Any) -> str:
 
 
 def _require_detection_head(model: Any, path: Path) -> Any:
-    """The model's last layer, when it is a plain Detect with its one-to-many branch.
-
-    Raises:
-        CheckpointError: another task, or a branch that fusing took away.
-    """
+    """The model's last layer, when it is a plain Detect with its one-to-many branch; else, for
+    another task or a branch that fusing took away, a CheckpointError."""
     heads: Any = import_module("ultralytics.nn.modules.head")
     head: Any = model.model[-1]
     # Subclasses of Detect do other tasks, or want prompts beside the image.

@@ -59,11 +59,7 @@ def choose_calibration(
 ) -> Calibration:
     """Images that a task's INT8 file is calibrated on: the configured ones, or validation images.
 
-    Args:
-        verified: SHA-256 of the files that must not be among them.
-
-    Raises:
-        DataError: too few are left.
+    Those of which `verified` has the SHA-256 are not among them; DataError where too few are left.
     """
     key: str | None = f"data.calibration.{source.key}"
     paths = read_calibration(config, source)
@@ -96,8 +92,6 @@ def choose_images(
         paths: candidates, in an order that is the same on every machine.
         read: see Calibration.
         verified: SHA-256 in hex of the bytes of every image that is verified.
-        count: how many to draw.
-        seed: another seed draws others.
         key: of the configuration, that names the paths; None where they are validation images.
 
     Raises:
@@ -167,7 +161,6 @@ def measure_ranges(
     Args:
         model: float32.
         batches: preprocessed images, float32 [N,3,H,W].
-        ops: operators that are to be quantised.
 
     Returns:
         The ranges by the tensor's name, and the number of images seen.

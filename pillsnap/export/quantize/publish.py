@@ -47,9 +47,7 @@ def quantize_once(
     `latest_<stage>.onnx` stays what it is.
 
     Args:
-        config: the one that the source was exported with.
-        stage: detection or classification.
-        source: the float32 file.
+        config: the one that the source, in float32, was exported with.
         precision: fp16 or int8.
         method: of int8: static, dynamic, or auto, which leaves float what must be to pass.
         calibration: images for the methods static and auto.

@@ -20,18 +20,11 @@ METHODS: tuple[str, ...] = get_args(Int8Method)
 
 def describe_quantized(exported: Exported) -> dict[str, Any] | None:
     """What a report says of a file of lower precision beside what it says of every file, as plain
-    builtins (report.models.cells.Quantized); None when pillsnap did not convert it.
-
-    Raises:
-        EngineError: its metadata say that it did, and not what pillsnap writes.
-    """
-    found = {
-        key.removeprefix(PREFIX): value
-        for key, value in exported.metadata.items()
-        if key.startswith(PREFIX)
-    }
-    if "precision" not in found:
+    builtins (report.models.cells.Quantized); None when pillsnap did not convert it, EngineError
+    when its metadata say that it did, and not what pillsnap writes."""
+    if PREFIX + "precision" not in exported.metadata:
         return None
+    found = {key.removeprefix(PREFIX): value for key, value in exported.metadata.items()}
     try:
         float_nodes = list(json.loads(found["float_nodes"]))
         return {
@@ -60,7 +53,6 @@ class Recipe:
 
     Attributes:
         source: the float32 file.
-        precision: fp16 or int8.
         method: of int8; "" for fp16.
         calibration_sha256: of the list of images to calibrate on; "" without.
         exclude: names of nodes to leave float; None for a detector's head.

@@ -14,8 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.core.printable import printable
+from pillsnap.engines.torch.torchfile.budget import Unreadable
 from pillsnap.engines.torch.torchfile.objects import OwnForward, StandIn
-from pillsnap.engines.torch.torchfile.unreadable import Unreadable
 
 if TYPE_CHECKING:
     import torch
@@ -82,11 +82,8 @@ def network_layers() -> dict[str, type[torch.nn.Module]]:
 
 
 def fill_layer(layer: torch.nn.Module, state: object) -> None:
-    """Give a layer that was made without its constructor the state of its pickle.
-
-    Raises:
-        Unreadable: the state has methods, hooks, or other things than its class would hold.
-    """
+    """Give a layer that was made without its constructor the state of its pickle; Unreadable where
+    that has methods, hooks, or other things than its class would hold."""
     if not isinstance(state, dict) or vars(layer):
         raise _refusal(layer, "its state", "a second state" if vars(layer) else type(state))
     own: dict[Any, Any] = {name: {} for name in _HELD} | state

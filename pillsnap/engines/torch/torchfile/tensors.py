@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.engines.torch.torchfile.budget import Budget
+from pillsnap.engines.torch.torchfile.budget import Budget, Unreadable
 from pillsnap.engines.torch.torchfile.objects import Function, StandIn, StorageType
-from pillsnap.engines.torch.torchfile.unreadable import Unreadable
 
 if TYPE_CHECKING:
     import torch
