@@ -1,26 +1,31 @@
 """Packages that several distributions hold, as onnxruntime is in onnxruntime-gpu: pillsnap uses the
 one that is there and requires none, since one laid over another breaks both.
+
+Versions are held to the bounds of pillsnap's own metadata, extras included: at what a team has
+installed before, and no requirement names, pip does not look.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-from pillsnap.core.bounds import find_misfits, read_bounds
 from pillsnap.core.errors import EngineError, EngineMissing
 from pillsnap.core.packages import PACKAGES, installed
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+
+# Extras of what every run needs.
+_EXTRAS = ("cpu", "detection", "gpu", "headless")
 
 
 @dataclass(frozen=True)
 class Alternatives:
-    """A package of which one distribution is to be installed.
-
-    Attributes:
-        module: name that it is imported by.
-        distributions: that hold it.
-        install: what to do where none is there.
-    """
+    """A package of which one distribution is to be installed; `install` says how where none is."""
 
     module: str
     distributions: tuple[str, ...]
@@ -97,3 +102,33 @@ def find_package_problems() -> list[str]:
     groups = [each.distributions for each in several]
     groups += [(name,) for name in bounds if name not in known]
     return doubled + [misfit for group in groups for misfit in find_misfits(group, bounds)]
+
+
+def read_bounds() -> dict[str, SpecifierSet]:
+    """Versions that pillsnap asks for by name of the distribution; {} where it is not installed."""
+    from packaging.requirements import Requirement
+
+    try:
+        asked = map(Requirement, requires("pillsnap") or ())
+    except PackageNotFoundError:
+        return {}
+    return {
+        each.name: each.specifier
+        for each in asked
+        if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in _EXTRAS)
+    }
+
+
+def find_misfits(distributions: Sequence[str], bounds: dict[str, SpecifierSet]) -> list[str]:
+    """In words, each of these that is installed in a version outside the bounds.
+
+    Args:
+        distributions: of one package. One that has no bounds has those of another.
+    """
+    usual = next((bounds[name] for name in distributions if name in bounds), None)
+    found = []
+    for name, version in installed(distributions).items():
+        wanted = bounds.get(name, usual)
+        if wanted is not None and not wanted.contains(version, prereleases=True):
+            found.append(f"{name} {version} is installed, pillsnap needs {wanted}")
+    return found

@@ -88,11 +88,7 @@ def replace_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its parents, if they are missing.
-
-    Raises:
-        PillsnapError: it cannot be made.
-    """
+    """Make a folder and its parents, if they are missing; PillsnapError where that cannot be."""
     try:
         # One by one, since parents would not get the mode.
         for missing in [each for each in (folder, *folder.parents) if not each.is_dir()][::-1]:
@@ -103,11 +99,8 @@ def make_folder(folder: Path) -> None:
 
 def point_latest(link: Path, target: Path) -> None:
     """Make `link` a relative symbolic link to `target`, or a copy of it where there are no links,
-    replacing what it was in one step.
-
-    Raises:
-        PillsnapError: neither can be made, or a folder has its name.
-    """
+    replacing what it was in one step; PillsnapError where neither can be made, or a folder has its
+    name."""
     temp = _temp_beside(link)
     # Resolved, since ".." through a symbolic link leads elsewhere.
     goal = os.path.relpath(target.parent.resolve() / target.name, link.parent.resolve())
@@ -131,10 +124,8 @@ def point_latest(link: Path, target: Path) -> None:
 def file_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock between processes, waiting for it; the file stays, empty.
 
-    The lock goes with the process that holds it, so a killed run leaves none behind.
-
-    Raises:
-        PillsnapError: the lock file cannot be made or locked.
+    The lock goes with the process that holds it, so a killed run leaves none behind. PillsnapError
+    where the lock file cannot be made or locked.
     """
     make_folder(path.parent)
     try:

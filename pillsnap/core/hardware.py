@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _MIB = 2**20
 
@@ -32,21 +33,17 @@ def gpu_name(device_id: int = 0) -> str | None:
         device_id: CUDA's number of it. NVML goes by the bus, CUDA by speed unless CUDA_DEVICE_ORDER
             says otherwise: with cards of several kinds in one machine the two may differ.
     """
-    with _nvml(device_id) as found:
-        if found is None:
-            return None
-        nvml, gpu = found
-        return f"{nvml.nvmlDeviceGetName(gpu)}, {nvml.nvmlSystemGetDriverVersion()}"
-    return None  # it did not answer
+    return _ask_nvml(
+        device_id,
+        lambda nvml, gpu: f"{nvml.nvmlDeviceGetName(gpu)}, {nvml.nvmlSystemGetDriverVersion()}",
+    )
 
 
 def gpu_free_mib(device_id: int = 0) -> int | None:
     """Free memory of a GPU in MiB; None where there is none, or it does not tell."""
-    with _nvml(device_id) as found:
-        if found is not None:
-            nvml, gpu = found
-            return int(nvml.nvmlDeviceGetMemoryInfo(gpu).free) // _MIB
-    return None
+    return _ask_nvml(
+        device_id, lambda nvml, gpu: int(nvml.nvmlDeviceGetMemoryInfo(gpu).free) // _MIB
+    )
 
 
 def gpu_process_mib(device_id: int = 0) -> float | None:
@@ -55,35 +52,28 @@ def gpu_process_mib(device_id: int = 0) -> float | None:
     None where it takes none, or where the driver does not tell: in containers it may list processes
     by other numbers, or none.
     """
-    with _nvml(device_id) as found:
-        if found is not None:
-            nvml, gpu = found
-            processes = nvml.nvmlDeviceGetComputeRunningProcesses(gpu)
-            used = {process.pid: process.usedGpuMemory for process in processes}
-            own = used.get(os.getpid())
-            return None if own is None else round(own / _MIB, 1)
-    return None
+
+    def used(nvml: Any, gpu: Any) -> float | None:
+        processes = nvml.nvmlDeviceGetComputeRunningProcesses(gpu)
+        own = {process.pid: process.usedGpuMemory for process in processes}.get(os.getpid())
+        return None if own is None else round(own / _MIB, 1)
+
+    return _ask_nvml(device_id, used)
 
 
-@contextmanager
-def _nvml(device_id: int) -> Iterator[tuple[Any, Any] | None]:
-    """NVIDIA's management library and the handle of a GPU; None without driver or GPU. What the
-    driver does not answer ends the block, which must go on to "not known"."""
+def _ask_nvml(device_id: int, question: Callable[[Any, Any], T]) -> T | None:
+    """What is asked of NVIDIA's management library and its handle of a GPU; None without driver or
+    GPU, and where the driver does not answer."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        yield None
-        return
+        return None
     try:
-        try:
-            handle = _handle(pynvml, device_id)
-        except (pynvml.NVMLError, ValueError, IndexError):
-            handle = None
-        yield None if handle is None else (pynvml, handle)
-    except pynvml.NVMLError:
-        return
+        return question(pynvml, _handle(pynvml, device_id))
+    except (pynvml.NVMLError, ValueError, IndexError):
+        return None
     finally:
         pynvml.nvmlShutdown()
 

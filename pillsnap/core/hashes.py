@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pillsnap.core.checkout import get_git_sha
-from pillsnap.core.errors import ConfigError, PillsnapError
+from pillsnap.core.errors import ConfigError, PillsnapError, first_line
 from pillsnap.core.regularfiles import open_regular
 
 TIMESTAMP_FORMAT = "%Y%m%d-%H%M%S"
@@ -38,29 +38,19 @@ def utc_now() -> datetime:
         ) from error
 
 
-def utc_timestamp() -> str:
-    """UTC as %Y%m%d-%H%M%S."""
-    return utc_now().strftime(TIMESTAMP_FORMAT)
-
-
 def prepare_version_tag(cwd: Path | None = None) -> str:
     """Name of an export: <UTC>-<sha7|nogit>, as in 20250131-235959-1a2b3c4; see get_git_sha."""
-    return f"{utc_timestamp()}-{get_git_sha(cwd)}"
+    return f"{utc_now():{TIMESTAMP_FORMAT}}-{get_git_sha(cwd)}"
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex.
-
-    Raises:
-        PillsnapError: the file cannot be read.
-    """
+    """SHA-256 of a file's bytes, in hex; PillsnapError where it cannot be read."""
     try:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise PillsnapError("cannot read the file", where=path, got=_reason(error)) from error
-    except ValueError as error:  # a name with a NUL
-        raise PillsnapError("cannot read the file", where=path, got=error) from error
+    except (OSError, ValueError) as error:  # the latter of a name with a NUL
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise PillsnapError("cannot read the file", where=path, got=reason) from error
 
 
 def code_sha256() -> str:
@@ -81,7 +71,3 @@ def canonical_json(value: object) -> str:
 def sha256_json(value: object) -> str:
     """SHA-256 of a value's canonical JSON, in hex."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__

@@ -22,15 +22,11 @@ _told: set[Path] = set()
 
 
 def lock_between(path: Path, mode: int, *, blocking: bool = True) -> BaseFileLock:
-    """An exclusive lock between processes, taken; it goes with the process at the latest.
+    """An exclusive lock between processes, taken; it goes with the process at the latest. The file
+    is empty, and stays.
 
     Where the file system has none it is held in this machine's folder for temporary files, and only
     this user's processes on this machine are kept apart; the log says so.
-
-    Args:
-        path: an empty file that is made and stays.
-        mode: the file's.
-        blocking: wait for it.
 
     Raises:
         TimeoutError: another holds it, and it was not to be waited for.

@@ -31,10 +31,6 @@ def find_placeholder(data: bytes, path: PurePath) -> Placeholder | None:
     """What stands in a file's place, by its bytes alone; None for content of its own.
 
     A link's text is told by a path to a file of the same kind, or one that begins as paths do.
-
-    Args:
-        data: the file, or its first bytes.
-        path: its name.
     """
     if data.startswith(_LFS):
         hint = "fetch the files: git lfs pull (in CI, check out with lfs: true)"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Collection
+from itertools import islice
 
 # Control, format (direction marks among them), surrogates, private, unassigned, line, paragraph.
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -20,6 +22,12 @@ def printable(text: object, most: int | None = None) -> str:
     """
     shown = "".join(ascii(letter)[1:-1] if _is_hidden(letter) else letter for letter in str(text))
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
+
+
+def listed(names: Collection[object], most: int, width: int | None = None) -> str:
+    """The first names, printable and at most `width` characters each; how many more there are."""
+    shown = ", ".join(printable(name, width) for name in islice(names, most))
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def printable_json(text: str) -> str:

@@ -10,12 +10,8 @@ from pathlib import Path
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a regular file to read it.
-
-    Raises:
-        OSError: as open, or it is a folder, pipe, socket or device.
-        ValueError: a name with a NUL.
-    """
+    """Open a regular file to read it: OSError as of open, and for a folder, pipe, socket or device;
+    ValueError for a name with a NUL."""
     # Looked at before it is opened, which devices feel, and again after: it may be another by then.
     _require_regular(path.stat().st_mode, path)
     # Without O_NONBLOCK opening a pipe would wait already.

@@ -15,7 +15,6 @@ import numpy as np
 
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.logrecords import open_log
-from pillsnap.diagnose.budget import Budget, Stage, share_difference
 from pillsnap.diagnose.causes import find_causes
 from pillsnap.diagnose.distance import measure_gap, over_noise
 from pillsnap.diagnose.fresh_exports import FreshExports
@@ -24,29 +23,19 @@ from pillsnap.diagnose.pipeline_budget import pipeline_budget
 from pillsnap.diagnose.repro import write_repro
 from pillsnap.diagnose.stages import error_budget
 from pillsnap.diagnose.subject import Side, Subject, make_subject
-from pillsnap.diagnose.trials import Causes
 from pillsnap.export import read_onnx, read_with_weights
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = [
-    "Budget",
-    "Causes",
     "FreshExports",
-    "Located",
     "Side",
-    "Stage",
     "Subject",
     "diagnose",
-    "error_budget",
-    "find_causes",
-    "locate",
     "make_subject",
     "pipeline_budget",
     "problem_of",
-    "share_difference",
-    "write_repro",
 ]
 
 log = open_log(__name__)
@@ -71,9 +60,8 @@ def diagnose(subject: Subject, exports: FreshExports, repro: Path) -> dict[str, 
     """
     started = time.perf_counter()
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter(
-            "ignore"
-        )  # broken models make many, which pytest may turn into errors
+        # Broken models make many, which pytest may turn into errors.
+        warnings.simplefilter("ignore")
         found = _parts(subject, exports, repro)
     return {**found, "seconds": round(time.perf_counter() - started, 3)}
 

@@ -26,13 +26,7 @@ _LEAST = 0.01
 
 def find_causes(subject: Subject, candidate: onnx.ModelProto, exports: FreshExports) -> Causes:
     """Try what is quick and particular first: how the file is run, what it is fed, what it holds.
-
-    Args:
-        candidate: the content of the subject's file.
-
-    Raises:
-        PillsnapError: a side does not run as it is.
-    """
+    PillsnapError where a side does not run as it is."""
     wanted = subject.reference.answer(subject.images)
     before = measure_gap(wanted, subject.candidate.answer(subject.images))
 

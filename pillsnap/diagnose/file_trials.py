@@ -31,12 +31,8 @@ _QUANTIZED = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLi
 def file_trials(
     subject: Subject, wanted: Batch, candidate: onnx.ModelProto, exports: FreshExports
 ) -> Trials:
-    """Trials that change the file or replace it, what is particular first.
-
-    Args:
-        wanted: the reference's answer to the subject's images.
-        candidate: the file's content.
-    """
+    """Trials that change the file or replace it, what is particular first; `wanted` is the
+    reference's answer."""
     stage, batch = subject.stage, subject.candidate.batch(subject.images)
 
     def run(model: Path | bytes, precision: str | None = None) -> Figures:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pillsnap.config.settings import Config, Exporter
@@ -21,33 +22,22 @@ _OTHER: dict[Exporter, tuple[Exporter, int]] = {
 }
 
 
-class FreshExports:
+class FreshExports(ExitStack):
     """Exports of the configured checkpoints in float32, from models in evaluation mode. A context
     manager: what it made goes with it."""
 
     def __init__(self, config: Config) -> None:
+        super().__init__()
         self._config = config
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._made: dict[tuple[str, Exporter, int], Path] = {}
 
-    def __enter__(self) -> FreshExports:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._folder is not None:
-            self._folder.cleanup()
+    @cached_property
+    def _folder(self) -> Path:
+        return Path(self.enter_context(tempfile.TemporaryDirectory(prefix="pillsnap-diagnose-")))
 
     def like(self, stage: str, candidate: onnx.ModelProto) -> Path:
-        """An export by the candidate's exporter at its opset.
-
-        Raises:
-            PillsnapError: the checkpoint is missing or cannot be exported so.
-        """
+        """An export by the candidate's exporter at its opset; PillsnapError where the checkpoint is
+        missing or cannot be exported so."""
         return self._make(stage, exporter_of(candidate), opset_of(candidate))
 
     def unlike(self, stage: str, candidate: onnx.ModelProto) -> Path:
@@ -56,10 +46,8 @@ class FreshExports:
 
     def _make(self, stage: str, exporter: Exporter, opset: int) -> Path:
         key = (stage, exporter, opset)
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="pillsnap-diagnose-")
         if key not in self._made:
-            folder = Path(self._folder.name, f"{exporter}-{opset}")
+            folder = self._folder / f"{exporter}-{opset}"
             export = replace(self._config.export, out_dir=folder, exporter=exporter, opset=opset)
             config = replace(self._config, export=export)
             self._made[key] = export_onnx(config, stage).path

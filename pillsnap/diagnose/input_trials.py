@@ -17,13 +17,7 @@ from pillsnap.diagnose.distance import Figures, gap_of
 from pillsnap.diagnose.subject import Subject
 from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch, Transform
-from pillsnap.pipeline.preprocess import (
-    Pixels,
-    Tensor,
-    preprocess,
-    resize_by_opencv,
-    resized_sides,
-)
+from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess, resize_by_opencv, resized_sides
 from pillsnap.pipeline.transforms import CROP_MODES, ClassifyTransform, LetterboxTransform
 
 _FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
@@ -40,11 +34,7 @@ Variants = Iterator[tuple[str, Callable[[Pixels], Tensor]]]
 
 
 def input_trials(subject: Subject, wanted: Batch) -> Trials:
-    """Trials about preprocessing, what is particular first.
-
-    Args:
-        wanted: the reference's answer to the subject's images.
-    """
+    """Trials about preprocessing, what is particular first; `wanted` is the reference's answer."""
     batch = subject.candidate.batch(subject.images)
     own = subject.reference.batch(subject.images)
 

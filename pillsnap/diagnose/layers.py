@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.diagnose.node_by_node import ROUNDING, Divergence, compare_twins
-from pillsnap.diagnose.taps import TAP_BYTES, Graph, module_path
+from pillsnap.diagnose.taps import Graph, module_path
 from pillsnap.diagnose.torch_modules import compare_modules
 from pillsnap.engines import Batch
 
@@ -77,30 +77,26 @@ def locate(
     images: Batch,
     *,
     threads: int,
-    limit: int = TAP_BYTES,
 ) -> Located | None:
     """Find the first layer that differs: by a healthy export of the same graph, and where there is
-    none, or it does the same, by the modules of the trained network.
+    none, or it does the same, by the modules of the trained network. EngineError where a graph does
+    not run.
 
     Args:
         load_network: gives the trained network as exporters see it, on the CPU.
         images: float32 [N,3,H,W].
-        limit: bytes of inner tensors that are held at once.
 
     Returns:
         None where neither can be compared with the candidate.
-
-    Raises:
-        EngineError: a graph does not run.
     """
     twin = None
     if healthy is not None:
-        twin = compare_twins(candidate, healthy, images, threads=threads, limit=limit)
+        twin = compare_twins(candidate, healthy, images, threads=threads)
         if twin is not None and twin.origins:
             return _by_twin(twin)
     if load_network is None:
         return None if twin is None else _by_twin(twin)
-    return _by_modules(candidate, load_network(), images, threads, limit)
+    return _by_modules(candidate, load_network(), images, threads)
 
 
 def _by_twin(found: Divergence) -> Located:
@@ -114,14 +110,14 @@ def _by_twin(found: Divergence) -> Located:
 
 
 def _by_modules(
-    candidate: onnx.ModelProto, network: torch.nn.Module, images: Batch, threads: int, limit: int
+    candidate: onnx.ModelProto, network: torch.nn.Module, images: Batch, threads: int
 ) -> Located | None:
-    errors = compare_modules(candidate, network, images, threads=threads, limit=limit)
+    errors = compare_modules(candidate, network, images, threads=threads)
     if not errors:
         return None
     graph = Graph(candidate)
-    agreed = {item.tap.tensor for item in errors if item.agrees}
-    wrong = {graph.maker[item.tap.tensor]: item for item in errors if not item.agrees}
+    agreed = {item.tensor for item in errors if item.agrees}
+    wrong = {graph.maker[item.tensor]: item for item in errors if not item.agrees}
     places = []
     for index, item in wrong.items():
         bracket = graph.between(index, agreed.__contains__)

@@ -34,7 +34,6 @@ class Divergence:
     """
 
     healthy: Graph
-    candidate: Graph
     compared: dict[str, float]
     origins: tuple[int, ...]
 
@@ -51,23 +50,19 @@ def compare_twins(
     images: Batch,
     *,
     threads: int,
-    limit: int = TAP_BYTES,
 ) -> Divergence | None:
     """Run both graphs on the same images and walk their common tensors in topological order.
 
     A node diverges if its error is more than ROUNDING, and more than AMPLIFIED times that of its
     inputs. Both run on one runtime with nothing fused, so what is healthy is mostly equal to the
     bit. Where no node diverges though outputs differ, the first that is not equal is named.
+    EngineError where one of them does not run.
 
     Args:
         images: float32 [N,3,H,W], run one by one.
-        limit: bytes of inner tensors that are held at once.
 
     Returns:
         None where the two are not of one graph: another exporter, fused or quantised.
-
-    Raises:
-        EngineError: one of them does not run.
     """
     ours, theirs = Graph(healthy), Graph(candidate)
     names = _match(ours, theirs)
@@ -75,7 +70,7 @@ def compare_twins(
         return None
     errors: dict[str, float] = {}
     shape = (1, *images.shape[1:])
-    for group in tap_groups(healthy, list(names), shape, limit // 2):
+    for group in tap_groups(healthy, list(names), shape, TAP_BYTES // 2):
         theirs_names = [names[name] for name in group]
         for image in images:
             # One session at a time: each holds a copy of the model.
@@ -85,7 +80,7 @@ def compare_twins(
                 error = relative_error(found[names[name]], wanted[name])
                 errors[name] = max(error, errors.get(name, 0.0))
     compared = {name: errors[name] for name in names}
-    return Divergence(ours, theirs, compared, _origins(ours, compared))
+    return Divergence(ours, compared, _origins(ours, compared))
 
 
 def _origins(graph: Graph, errors: dict[str, float]) -> tuple[int, ...]:

@@ -44,23 +44,18 @@ def pipeline_budget(
     and softmax.
 
     A result's difference is that of its boxes, and for each pair of them the L1 distance of their
-    probabilities; the mean over photos is shared out.
+    probabilities; the mean over photos is shared out. PillsnapError where a side does not run.
 
     Args:
         candidate, healthy: the detector's, as of `error_budget`.
         crop: how the candidate's side cuts, if not as the reference's.
-
-    Raises:
-        PillsnapError: a side does not run.
     """
 
     def right_crop(image: Pixels, box: Sequence[float]) -> Pixels:
         return crop_box(image, box, detector.config.pipeline.crop_margin)
 
-    first, networks = network_stages(detector, candidate, healthy)
     stages = [
-        first,
-        *networks,
+        *network_stages(detector, candidate, healthy),
         Stage("nms", detector.reference.finish, detector.candidate.finish),
         _stage("crop", lambda how: _cutting(detector, how), right_crop, crop or right_crop),
         _stage("classifier", _classifying, classifier.reference, classifier.candidate),

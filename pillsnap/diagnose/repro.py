@@ -39,13 +39,8 @@ SCRIPT_NAME = "show.py"
 
 
 def write_repro(folder: Path, subject: Subject) -> Path:
-    """Write model, tensors and script of a subject.
-
-    Args:
-        folder: is made; files of the same names are replaced.
-
-    Returns:
-        The script.
+    """Write model, tensors and script of a subject; returns the script. The folder is made, and
+    files of the same names are replaced.
 
     Raises:
         PillsnapError: a file cannot be written, or the candidate does not run.

@@ -14,11 +14,7 @@ from pillsnap.engines import Batch
 
 
 def runtime_trials(subject: Subject, wanted: Batch) -> Trials:
-    """Trials that run the same file another way.
-
-    Args:
-        wanted: the reference's answer to the subject's images.
-    """
+    """Trials that run the same file another way; `wanted` is the reference's answer."""
     runtime = subject.config.session_options
     batch = subject.candidate.batch(subject.images)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,13 +55,9 @@ class Subject:
 
     Attributes:
         model: the candidate's file.
-        ids, images: of the samples.
-        transform: the preprocessing in force.
-        reference, candidate: the two sides.
         opened: the file by itself, as the cell asks for it; the candidate's network, unless that
             was replaced.
         provider: what runs it: the cell's, or cpu where `auto` fell back.
-        threads: of every engine.
     """
 
     config: Config
@@ -88,11 +85,8 @@ class Subject:
         threads: int | None = None,
         runtime: Runtime | None = None,
     ) -> Callable[[Batch], Batch]:
-        """A file or its content as a network, opened as the cell's is but for what is given.
-
-        Raises:
-            EngineError: it cannot be opened so; from the function, it refuses the images.
-        """
+        """A file or its content as a network, opened as the cell's is but for what is given;
+        EngineError where it cannot be, and from the function where it refuses the images."""
         return _open_network(
             model,
             provider or self.provider,
@@ -118,24 +112,14 @@ def make_subject(
     reference: Callable[[Batch], Batch],
     threads: int,
 ) -> Subject:
-    """A subject whose candidate is a file, opened as its cell asks for.
-
-    Args:
-        samples: ids and RGB images.
-        reference: the trained network.
-
-    Raises:
-        EngineError: the file cannot be opened so.
-    """
+    """A subject whose candidate is a file, opened as its cell asks for; EngineError where it cannot
+    be opened so."""
     provider = cell.provider
     if provider == "auto" and select_onnx_providers(provider)[0] == CPU:
         provider = "cpu"
     network = _open_network(model, provider, threads, config.session_options, cell.precision)
     finish = task_of(cell.stage).finishing.make(config.nms)
-
-    def prepare(image: Pixels) -> Tensor:
-        return preprocess(image, transform)
-
+    prepare = partial(preprocess, transform=transform)
     return Subject(
         config=config,
         cell=cell,

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from pillsnap.core.errors import EngineError, first_line
 from pillsnap.engines import Batch
-from pillsnap.engines.onnxruntime.inmemory import open_in_memory
+from pillsnap.engines.onnxruntime.sessions import open_in_memory
+from pillsnap.export.quantize.graph import ancestors, makers
+from pillsnap.export.quantize.run_graph import fed
 
 if TYPE_CHECKING:
     import onnx
-    import onnxruntime as ort
 
 TAP_BYTES = 512 * 2**20
 """Most memory that the tensors of one tap may take, all models together."""
@@ -45,7 +46,7 @@ class Graph:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         self.nodes = [node for node in model.graph.node if node.op_type != "Constant"]
-        self.maker = {name: i for i, node in enumerate(self.nodes) for name in node.output if name}
+        self.maker = makers(self.nodes)
 
     def operator(self, tensor: str) -> str:
         """Type of the node that makes a tensor."""
@@ -53,14 +54,7 @@ class Graph:
 
     def between(self, index: int, agreed: Callable[[str], bool]) -> list[int]:
         """A node and those before it, back to tensors that are known to agree; sorted."""
-        found, todo = {index}, [index]
-        while todo:
-            for name in self.nodes[todo.pop()].input:
-                maker = self.maker.get(name)
-                if maker is not None and maker not in found and not agreed(name):
-                    found.add(maker)
-                    todo.append(maker)
-        return sorted(found)
+        return sorted({index, *ancestors(self.nodes, self.maker, index, agreed)})
 
 
 def module_path(node: onnx.NodeProto) -> str:
@@ -89,11 +83,7 @@ def open_taps(
     model: onnx.ModelProto, names: Sequence[str], threads: int
 ) -> Callable[[Batch | Tensors], Tensors]:
     """A function that runs a model on its input, or its inputs by name, and returns the named
-    tensors.
-
-    Raises:
-        EngineError: ONNX Runtime refuses the model; from the function, the batch.
-    """
+    tensors; EngineError where ONNX Runtime refuses the model, or in the function the batch."""
     import onnx
 
     tapped = onnx.ModelProto()
@@ -106,7 +96,7 @@ def open_taps(
         raise EngineError("ONNX Runtime cannot load this graph", got=first_line(error)) from error
 
     def run(given: Batch | Tensors) -> Tensors:
-        feed = given if isinstance(given, dict) else _filled(session, given)
+        feed = given if isinstance(given, dict) else fed(session, given)
         try:
             found = session.run(list(names), feed)
         except Exception as error:  # as above
@@ -180,12 +170,3 @@ def relative_error(found: NDArray[Any], wanted: NDArray[Any]) -> float:
     if difference == 0:
         return 0.0
     return float(difference / scale) if scale else math.inf
-
-
-def _filled(session: ort.InferenceSession, batch: Batch) -> Tensors:
-    """The feed of a model's one input; a fixed batch size is filled by repeating the images."""
-    given = session.get_inputs()[0]
-    size = given.shape[0]
-    if isinstance(size, int):
-        batch = np.resize(batch, (size, *batch.shape[1:]))
-    return {given.name: batch}

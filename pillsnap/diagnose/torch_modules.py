@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from pillsnap.diagnose.taps import (
     tap_groups,
 )
 from pillsnap.engines import Batch
+from pillsnap.export.quantize.graph import ancestors
 
 if TYPE_CHECKING:
     import onnx
@@ -31,18 +33,12 @@ OVER_NOISE = 20.0
 
 
 @dataclass(frozen=True)
-class Tap:
-    """A tensor of the graph and the module whose output it is."""
+class TapError:
+    """How far a tensor of the graph is from the output of the module that it is, and from how far
+    on that counts; relative errors."""
 
     tensor: str
     module: str
-
-
-@dataclass(frozen=True)
-class TapError:
-    """How far a tap is from torch, and from how far on that counts; relative errors."""
-
-    tap: Tap
     error: float
     floor: float
 
@@ -57,53 +53,49 @@ def compare_modules(
     images: Batch,
     *,
     threads: int,
-    limit: int = TAP_BYTES,
 ) -> list[TapError]:
     """Compare the outputs of all modules that the graph names, in the graph's order.
 
     A tap that differs while a later one that depends on it agrees was matched wrongly; it is left
-    out.
+    out. EngineError where the graph does not run.
 
     Args:
         network: in evaluation mode, on the CPU; its paths are those in the file.
         images: float32 [N,3,H,W], run one by one.
-        limit: bytes of inner tensors that are held at once.
-
-    Raises:
-        EngineError: the graph does not run.
     """
     import torch
 
     graph = Graph(candidate)
-    taps = {tap.tensor: tap for tap in match_taps(graph, network, images[:1])}
+    taps = match_taps(graph, network, images[:1])
     convert: Callable[..., torch.nn.Module] = copy.deepcopy(network).to
     other = convert(memory_format=torch.channels_last)
     errors: dict[str, tuple[float, float]] = {}
     shape = (1, *images.shape[1:])
     # Three copies of each tensor are held: the graph's, torch's and that of torch's other format.
-    for group in tap_groups(candidate, list(taps), shape, limit // 3):
+    for group in tap_groups(candidate, list(taps), shape, TAP_BYTES // 3):
         run = open_taps(candidate, group, threads)
-        wanted_names = {taps[name].module for name in group}
+        wanted_names = {taps[name] for name in group}
         for image in images:
             found = run(image[None])
             wanted = _outputs(network, image[None], wanted_names)
             noisy = _outputs(other, image[None], wanted_names)
             for name in group:
-                module = taps[name].module
+                module = taps[name]
                 error = relative_error(found[name], wanted[module])
                 noise = relative_error(noisy[module], wanted[module])
                 before = errors.get(name, (0.0, 0.0))
                 errors[name] = (max(error, before[0]), max(noise, before[1]))
     found_errors = [
-        TapError(tap, errors[name][0], max(FLOOR, OVER_NOISE * errors[name][1]))
-        for name, tap in taps.items()
+        TapError(name, module, errors[name][0], max(FLOOR, OVER_NOISE * errors[name][1]))
+        for name, module in taps.items()
     ]
     return _believable(graph, found_errors)
 
 
-def match_taps(graph: Graph, network: torch.nn.Module, image: Batch) -> list[Tap]:
-    """The tensors that hold a module's output: the last one of the module's nodes, if it has the
-    output's shape. Where exporting folded BatchNorm into Conv, that is the BatchNorm's output."""
+def match_taps(graph: Graph, network: torch.nn.Module, image: Batch) -> dict[str, str]:
+    """The tensors that hold a module's output, with its path: the last one of the module's nodes,
+    if it has the output's shape. Where exporting folded BatchNorm into Conv, that is the
+    BatchNorm's output."""
     calls = _calls(network, image)
     kept = any(node.op_type == "BatchNormalization" for node in graph.nodes)
     folded = {} if kept else _folded(network, list(calls))
@@ -114,13 +106,17 @@ def match_taps(graph: Graph, network: torch.nn.Module, image: Batch) -> list[Tap
             last[path] = index
             path = path.rpartition(".")[0]
         last[""] = index
-    taps: dict[int, Tap] = {}
+    taps: dict[int, tuple[str, str]] = {}
     # The innermost module that a tensor belongs to, which has the longest path, says most of it.
     for path in sorted(calls.keys() & last.keys(), key=len):
         node = graph.nodes[last[path]]
-        taps[last[path]] = Tap(node.output[0], folded.get(path, path))
-    sizes = open_taps(graph.model, [tap.tensor for tap in taps.values()], 1)(image)
-    return [tap for _, tap in sorted(taps.items()) if sizes[tap.tensor].shape == calls[tap.module]]
+        taps[last[path]] = node.output[0], folded.get(path, path)
+    found = open_taps(graph.model, [tensor for tensor, _ in taps.values()], 1)(image)
+    return {
+        tensor: module
+        for _, (tensor, module) in sorted(taps.items())
+        if found[tensor].shape == calls[module]
+    }
 
 
 def _known(path: str, calls: Mapping[str, Any]) -> str:
@@ -141,8 +137,7 @@ def _calls(network: torch.nn.Module, image: Batch) -> dict[str, tuple[int, ...]]
             twice.add(path)
         calls[path] = tuple(output.shape)
 
-    with _hooked(network, note):
-        _forward(network, image)
+    _run_noting(network, image, note)
     return {path: shape for path, shape in calls.items() if path not in twice}
 
 
@@ -166,70 +161,41 @@ def _outputs(network: torch.nn.Module, image: Batch, wanted: set[str]) -> Tensor
     found: Tensors = {}
 
     def keep(path: str, output: Any) -> None:
-        found[path] = output.numpy().copy()  # activations may work in place
+        if path in wanted:
+            found[path] = output.numpy().copy()  # activations may work in place
 
-    with _hooked(network, keep, wanted):
-        _forward(network, image)
+    _run_noting(network, image, keep)
     return found
 
 
-def _forward(network: torch.nn.Module, image: Batch) -> None:
+def _run_noting(network: torch.nn.Module, image: Batch, note: Callable[[str, Any], None]) -> None:
+    """Run a network, and `note(path, output)` whenever a module ends that gives one tensor."""
     import torch
 
-    with torch.inference_mode():
-        network(torch.from_numpy(image))
+    def hook(path: str, module: Any, inputs: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            note(path, output)
 
-
-class _hooked:
-    """Calls `note(path, output)` whenever a module ends that gives one tensor."""
-
-    def __init__(
-        self,
-        network: torch.nn.Module,
-        note: Callable[[str, Any], None],
-        wanted: set[str] | None = None,
-    ) -> None:
-        self._modules = [
-            (path, module)
-            for path, module in network.named_modules()
-            if wanted is None or path in wanted
-        ]
-        self._note = note
-        self._handles: list[Any] = []
-
-    def __enter__(self) -> None:
-        for path, module in self._modules:
-            self._handles.append(module.register_forward_hook(self._hook(path)))
-
-    def _hook(self, path: str) -> Callable[..., None]:
-        import torch
-
-        def hook(module: Any, inputs: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor):
-                self._note(path, output)
-
-        return hook
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
+    handles = [
+        module.register_forward_hook(partial(hook, path))
+        for path, module in network.named_modules()
+    ]
+    try:
+        with torch.inference_mode():
+            network(torch.from_numpy(image))
+    finally:
+        for handle in handles:
             handle.remove()
 
 
 def _believable(graph: Graph, errors: list[TapError]) -> list[TapError]:
-    agreeing = [graph.maker[item.tap.tensor] for item in errors if item.agrees]
     proven: set[int] = set()
-    for index in agreeing:
-        proven.update(_ancestors(graph, index, proven))
-    return [item for item in errors if item.agrees or graph.maker[item.tap.tensor] not in proven]
 
+    def known(name: str) -> bool:
+        return graph.maker[name] in proven
 
-def _ancestors(graph: Graph, index: int, known: set[int]) -> Iterator[int]:
-    """Nodes before a node, those in `known` and before them left out."""
-    seen, todo = set(known), [index]
-    while todo:
-        for name in graph.nodes[todo.pop()].input:
-            maker = graph.maker.get(name)
-            if maker is not None and maker not in seen:
-                seen.add(maker)
-                todo.append(maker)
-                yield maker
+    for item in errors:
+        if item.agrees:
+            index = graph.maker[item.tensor]
+            proven.update(ancestors(graph.nodes, graph.maker, index, known))
+    return [item for item in errors if item.agrees or graph.maker[item.tensor] not in proven]

@@ -21,11 +21,7 @@ Transform = ClassifyTransform | LetterboxTransform
 
 @dataclass(frozen=True)
 class Request:
-    """How a model is to be opened.
-
-    Attributes:
-        cache: spares a reference that is known already.
-    """
+    """How a model is to be opened; the cache spares a reference that is known already."""
 
     config: Config
     cell: Cell

@@ -13,10 +13,6 @@ EXPORTED = ".onnx"
 """Suffix of what pillsnap exports, converts and verifies."""
 
 
-def nothing_is_missing() -> None:
-    """An engine that is there whenever pillsnap is."""
-
-
 @dataclass(frozen=True)
 class Entry:
     """An engine. Errors of its functions are PillsnapError; EngineMissing and MissingCheckpoint
@@ -39,7 +35,7 @@ class Entry:
     name: str
     open: Callable[[Request, FindFile], Engine]
     reference: Callable[[Request], Reference] | None = None
-    require: Callable[[], None] = nothing_is_missing
+    require: Callable[[], None] = lambda: None
     packages: Mapping[str, Sequence[str]] = field(default_factory=dict)
     suffixes: Sequence[str] = (EXPORTED,)
     providers: Sequence[str] = ("auto", "cpu")

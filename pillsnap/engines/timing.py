@@ -17,7 +17,7 @@ from pillsnap.engines.onnxruntime.providers import CPU
 from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.engines.protocol import Batch, Engine
 
-# A single image is timed so often at least, at most, and otherwise for so long.
+# What is timed runs so often at least, a single image at most, and otherwise for so long.
 LEAST, MOST, SECONDS = 5, 100, 0.5
 
 # A child that has not answered by then has failed.
@@ -31,9 +31,6 @@ class Stopwatch:
         runs: images and seconds of every run but the first, which warms up.
         warm: there has been one.
     """
-
-    # A batch is run again until there are so many times, or they took so long.
-    REPEATS, SECONDS = 5, 0.5
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -51,10 +48,7 @@ class Stopwatch:
 
     def repeat(self, batch: Batch) -> None:
         """Run a batch again where those that were timed are few and quick."""
-        while (
-            len(self.runs) < self.REPEATS
-            and math.fsum(seconds for _, seconds in self.runs) < self.SECONDS
-        ):
+        while len(self.runs) < LEAST and math.fsum(took for _, took in self.runs) < SECONDS:
             self.run(batch)
 
 

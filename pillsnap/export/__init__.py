@@ -7,7 +7,7 @@ from pathlib import Path
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.export.onnxfile import Exported, describe_onnx, stage_of
-from pillsnap.export.publish import export_once
+from pillsnap.export.publish import export_onnx
 from pillsnap.export.reading import read_onnx, read_with_weights
 
 __all__ = [
@@ -41,9 +41,7 @@ def export_detection_onnx(
         ExportError: the file cannot be made as asked.
         PillsnapError: export.out_dir cannot be written.
     """
-    from pillsnap.export.detector import trace_detector
-
-    return export_once(config, DETECTION, trace_detector, fresh=fresh, marker=marker)
+    return export_onnx(config, DETECTION, fresh=fresh, marker=marker)
 
 
 def export_classification_onnx(
@@ -54,14 +52,4 @@ def export_classification_onnx(
     The file maps `input` [N,3,S,S] float32, normalised, to `logits` [N,num_classes] float32.
     Arguments and errors are those of export_detection_onnx.
     """
-    from pillsnap.export.classifier import trace_classifier
-
-    return export_once(config, CLASSIFICATION, trace_classifier, fresh=fresh, marker=marker)
-
-
-def export_onnx(
-    config: Config, stage: str, *, fresh: bool = False, marker: Path | None = None
-) -> Exported:
-    """export_detection_onnx or export_classification_onnx, by the stage's name."""
-    exports = {DETECTION: export_detection_onnx, CLASSIFICATION: export_classification_onnx}
-    return exports[stage](config, fresh=fresh, marker=marker)
+    return export_onnx(config, CLASSIFICATION, fresh=fresh, marker=marker)

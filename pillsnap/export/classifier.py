@@ -21,12 +21,8 @@ _SEARCH_PX = 64
 
 
 def trace_classifier(config: Config, checkpoint: Path) -> Traced:
-    """Export a classifier: `input` [N,3,S,S] float32 to `logits` [N,classes] float32.
-
-    Raises:
-        CheckpointError: the checkpoint does not fit.
-        ExportError: it cannot take export.input_shape, or has an operator the opset lacks.
-    """
+    """Export a classifier: `input` [N,3,S,S] float32 to `logits` [N,classes] float32; errors are
+    trace_detector's."""
     import onnx
     import torch
 
@@ -37,43 +33,33 @@ def trace_classifier(config: Config, checkpoint: Path) -> Traced:
     opset, exporter = config.export.opset, config.export.exporter
     free = {0: "batch"} if config.export.dynamic_axes else {}
 
-    def traced(model: onnx.ModelProto) -> Traced:
-        name, entry = config.classification.backbone, loaded.origin.entry
-        return Traced(model, count_params(module), name, entry=entry)
-
-    if exporter == "dynamo":
-        with exporting(checkpoint, opset, exporter):
+    with exporting(checkpoint, opset, exporter):
+        if exporter == "dynamo":
             model = export_dynamo(
                 module, shape, opset=opset, input_name="input", output_name="logits", free=free
             )
-        return traced(model)
-    with (
-        tempfile.TemporaryDirectory(prefix="pillsnap-") as folder,
-        exporting(checkpoint, opset),
-        torch.inference_mode(),
-    ):
-        file = Path(folder, "classifier.onnx")
-        torch.onnx.export(
-            module,
-            (torch.zeros(shape),),
-            file,
-            dynamo=False,
-            opset_version=opset,
-            do_constant_folding=True,
-            input_names=["input"],
-            output_names=["logits"],
-            dynamic_axes={"input": free, "logits": free} if free else None,
-        )
-        model = onnx.load(file)
-    return traced(model)
+        else:
+            with tempfile.TemporaryDirectory(prefix="pillsnap-") as folder, torch.inference_mode():
+                file = Path(folder, "classifier.onnx")
+                torch.onnx.export(
+                    module,
+                    (torch.zeros(shape),),
+                    file,
+                    dynamo=False,
+                    opset_version=opset,
+                    do_constant_folding=True,
+                    input_names=["input"],
+                    output_names=["logits"],
+                    dynamic_axes={"input": free, "logits": free} if free else None,
+                )
+                model = onnx.load(file)
+    name, entry = config.classification.backbone, loaded.origin.entry
+    return Traced(model, count_params(module), name, entry=entry)
 
 
 def _require_size(module: torch.nn.Module, size: int) -> None:
-    """Check that the network takes S x S images, on shapes alone (torch's meta device).
-
-    Raises:
-        ExportError: it does not; the nearest sizes that work are named.
-    """
+    """Check that the network takes S x S images, on shapes alone (torch's meta device); else an
+    ExportError names the nearest sizes that work."""
     import torch
 
     shapes_only = copy.deepcopy(module).to("meta")
@@ -94,8 +80,8 @@ def _require_size(module: torch.nn.Module, size: int) -> None:
     own = (getattr(module, "pretrained_cfg", None) or {}).get("input_size", (3, size, size))[-1]
     below = (side for side in range(size - 1, max(0, size - _SEARCH_PX), -1) if not problem(side))
     above = (side for side in range(size + 1, size + _SEARCH_PX) if not problem(side))
-    nearest = {next(below, None), next(above, None)} - {None}
-    sizes = sorted(side for side in nearest if side is not None) or [own]
+    nearest = (next(below, None), next(above, None))
+    sizes = [side for side in nearest if side is not None] or [own]
     raise ExportError(
         "the classifier cannot take this input shape",
         where="export.input_shape.classification",

@@ -49,10 +49,8 @@ def exporting(checkpoint: Path, opset: int, exporter: str = "torchscript") -> It
     Warnings, log lines and prints of the exporters are kept back, and the number of torch's threads
     is put back afterwards: ultralytics sets it when it selects a device. A torch.onnx.export that
     does not say which it means, as of ultralytics before 8.3.215, is by `exporter`: torch itself
-    took torchscript before 2.9, and dynamo since.
-
-    Raises:
-        ExportError: in place of whatever the exporter raised.
+    took torchscript before 2.9, and dynamo since. Whatever the exporter raises comes out as an
+    ExportError.
     """
     import torch
 

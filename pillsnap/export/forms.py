@@ -20,8 +20,8 @@ class Form:
     Attributes:
         words: of its shape, for messages.
         rank: number of its axes.
-        columns: size of the last axis; None where it is the number of classes.
-        decodes: the graph ends in arithmetic that makes pixels and class indices.
+        columns: size of the last axis, made by arithmetic that ends the graph; None where it is the
+            number of classes.
         shape: what an input [N,3,H,W] gives, by number of classes and strides.
         trials: other inputs than the configured one that a file with free axes must take.
         means: whether values can be what the columns are said to be, by number of classes.
@@ -33,7 +33,6 @@ class Form:
     words: str
     rank: int
     columns: int | None
-    decodes: bool
     shape: Callable[[Shape, int, Sequence[int]], tuple[int, ...]]
     trials: Callable[[Shape, Sequence[int]], list[Shape]]
     means: Callable[[NDArray[np.float32], int], bool]
@@ -78,7 +77,6 @@ FORMS = {
         "[N,boxes,6]",
         rank=3,
         columns=6,
-        decodes=True,
         shape=_boxes,
         trials=_other_sizes,
         means=_are_boxes,
@@ -89,7 +87,6 @@ FORMS = {
         "[N,classes]",
         rank=2,
         columns=None,
-        decodes=False,
         shape=lambda shape, classes, strides: (shape[0], classes),
         trials=lambda shape, strides: [(count, *shape[1:]) for count in (1, 2, 3)],
         means=lambda output, classes: True,

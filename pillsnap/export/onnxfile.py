@@ -12,16 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import sha256_file
 from pillsnap.export.forms import FORMS
-from pillsnap.export.reading import (
-    inputs_of,
-    opset_of,
-    read_bytes,
-    read_hashed,
-)
+from pillsnap.export.reading import inputs_of, opset_of, read_bytes, read_hashed
 from pillsnap.export.runtimes import least_runtime
-from pillsnap.export.safety import (
-    external_files,
-)
+from pillsnap.export.safety import external_files
 
 if TYPE_CHECKING:
     import onnx
@@ -37,7 +30,6 @@ class Exported:
 
     Attributes:
         path: the file itself, not a link to it.
-        sha256: of the file.
         opset: of the file's standard operators.
         dynamic_axes: whether the batch size is free.
         params_million: parameters of the trained model; of a foreign file, its weights.
@@ -71,11 +63,8 @@ class Exported:
 
     def content(self) -> bytes | Path:
         """What a runtime is to load: the bytes that were described, so that what runs is what was
-        hashed; the path of a model whose weights lie beside it.
-
-        Raises:
-            EngineError: the file is another by now, or gone.
-        """
+        hashed; the path of a model whose weights lie beside it. EngineError where the file is
+        another by now, or gone."""
         if self.weights:
             return self.path
         data = read_bytes(self.path)
@@ -108,15 +97,8 @@ class Exported:
 
 
 def describe_onnx(path: Path, stage: str) -> Exported:
-    """Read what an .onnx file is, whoever wrote it.
-
-    Args:
-        path: the file, or a link to it.
-        stage: what it is meant to be, detection or classification.
-
-    Raises:
-        EngineError: missing, damaged, or a model of the other stage.
-    """
+    """Read what an .onnx file, or what a link leads to, is, whoever wrote it; EngineError where it
+    is missing, damaged, or not a model of that stage."""
     model, sha256 = read_hashed(path)
     _require_stage(model, stage, path)
     return exported(path, sha256, model)
@@ -168,28 +150,27 @@ def stage_of(model: onnx.ModelProto) -> str:
 
 def _require_stage(model: onnx.ModelProto, stage: str, path: Path) -> None:
     """Raises EngineError for a model of the other stage, or of neither."""
-    found, output = stage_of(model), _shape(model.graph.output[0])
+    found, output = stage_of(model), model.graph.output[0]
     if found == stage:
         return
-    hint = f"give it as --candidate {found}={path}" if found in FORMS else None
+    what = f"this is not a model for {stage}"
+    hint = f"give an .onnx that pillsnap exported for {stage}"
+    if found in FORMS:
+        what = f"this model is for {found}, not for {stage}"
+        hint = f"give it as --candidate {found}={path}"
+    sizes = ",".join("?" if size is None else str(size) for size in _shape(output))
     raise EngineError(
-        f"this model is for {found}, not for {stage}"
-        if found in FORMS
-        else f"this is not a model for {stage}",
+        what,
         where=path,
-        got=f"output {model.graph.output[0].name} {_text(output)}",
+        got=f"output {output.name} [{sizes}]",
         expected=f"one image input [N,3,H,W] and an output {FORMS[stage].words}",
-        hint=hint or f"give an .onnx that pillsnap exported for {stage}",
+        hint=hint,
     )
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
     dims = value.type.tensor_type.shape.dim
     return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
-
-
-def _text(shape: tuple[int | None, ...]) -> str:
-    return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"
 
 
 def _params_million(metadata: Mapping[str, str]) -> float | None:

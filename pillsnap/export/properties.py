@@ -20,10 +20,7 @@ _MOST_FIELDS = 10_000
 def read_properties(path: Path) -> dict[str, str]:
     """Metadata of a model by key; {} for what is no protobuf. Everything else is skipped unread, so
     that a model of any size takes about as long as an empty one.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    OSError where the file cannot be read."""
     from onnx import StringStringEntryProto
 
     found: dict[str, str] = {}

@@ -13,12 +13,10 @@ from typing import Any
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import WrongCandidate
 from pillsnap.core.hashes import canonical_json, sha256_file
+from pillsnap.engines import Transform
 from pillsnap.engines.torch.checkpoints import find_best_checkpoint, stage_transform
 from pillsnap.export.forms import FORMS
 from pillsnap.export.onnxfile import PREFIX, Exported
-from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
-
-Transform = ClassifyTransform | LetterboxTransform
 
 
 def has_claims(exported: Exported) -> bool:
@@ -58,16 +56,18 @@ def require_fit(
             hint="export it with a free batch size, or set export.dynamic_axes: false and "
             "export.compare.batch_size to the file's",
         )
-    if has_claims(exported):
-        sha256 = checkpoint_sha256 or sha256_file(find_best_checkpoint(config.exp_dir, stage))
-        wanted = _expected(config, stage, sha256, transform)
-        # Files of earlier versions do not say which they were made from.
-        if checkpoint_entry and exported.metadata.get(PREFIX + "checkpoint_entry"):
-            wanted["checkpoint_entry"] = checkpoint_entry
-        _require_claims(exported, wanted)
-
-
-def _require_claims(exported: Exported, wanted: dict[str, str]) -> None:
+    if not has_claims(exported):
+        return
+    wanted = {
+        "checkpoint_sha256": checkpoint_sha256
+        or sha256_file(find_best_checkpoint(config.exp_dir, stage)),
+        "num_classes": str(getattr(config, stage).num_classes),
+        **expected_use(config, stage, transform),
+        **FORMS[stage].claims(config),
+    }
+    # Files of earlier versions do not say which they were made from.
+    if checkpoint_entry and exported.metadata.get(PREFIX + "checkpoint_entry"):
+        wanted["checkpoint_entry"] = checkpoint_entry
     found = _flat({name: exported.metadata.get(PREFIX + name, "") for name in wanted})
     expected = _flat(wanted)
     differing = [key for key in expected | found if found.get(key) != expected.get(key)]
@@ -79,18 +79,6 @@ def _require_claims(exported: Exported, wanted: dict[str, str]) -> None:
             expected="; ".join(f"{key} {_shown(expected.get(key))}" for key in differing),
             hint="export it again, or verify it with the configuration it was made for",
         )
-
-
-def _expected(
-    config: Config, stage: str, checkpoint_sha256: str, transform: Transform | None
-) -> dict[str, str]:
-    """The metadata that an export of this configuration has, as far as it can do harm."""
-    return {
-        "checkpoint_sha256": checkpoint_sha256,
-        "num_classes": str(getattr(config, stage).num_classes),
-        **expected_use(config, stage, transform),
-        **FORMS[stage].claims(config),
-    }
 
 
 def expected_use(config: Config, stage: str, transform: Transform | None = None) -> dict[str, str]:
@@ -126,8 +114,6 @@ def _flat(entries: dict[str, str]) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     """A value in few characters; hashes by their first twelve."""
-    return "nothing" if value in (None, "") else str(value)[:12] if _is_hash(value) else str(value)
-
-
-def _is_hash(value: Any) -> bool:
-    return isinstance(value, str) and len(value) == 64
+    if value in (None, ""):
+        return "nothing"
+    return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)

@@ -6,11 +6,11 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.core.checkout import describe_checkout
 from pillsnap.core.files import file_lock, write_atomic
@@ -24,6 +24,8 @@ from pillsnap.core.hashes import (
 from pillsnap.engines.torch.checkpoints import find_best_checkpoint
 from pillsnap.engines.torch.safe_load import require_checkpoint
 from pillsnap.export.check import prove
+from pillsnap.export.classifier import trace_classifier
+from pillsnap.export.detector import trace_detector
 from pillsnap.export.exporters import Traced
 from pillsnap.export.onnxfile import Exported, exported
 from pillsnap.export.reading import graph_sha256
@@ -38,19 +40,15 @@ if TYPE_CHECKING:
 _POLL_S = 0.1
 
 
-def export_once(
-    config: Config,
-    stage: str,
-    trace: Callable[[Config, Path], Traced],
-    *,
-    fresh: bool,
-    marker: Path | None,
+_TRACE = {DETECTION: trace_detector, CLASSIFICATION: trace_classifier}
+
+
+def export_onnx(
+    config: Config, stage: str, *, fresh: bool = False, marker: Path | None = None
 ) -> Exported:
     """Export a stage, or find the export of the same; one process at a time per out_dir and stage.
-    `latest_<stage>.onnx` stays what it is: nobody has judged the file yet.
-
-    Args and errors are those of export_detection_onnx; `trace` writes the graph.
-    """
+    `latest_<stage>.onnx` stays what it is: nobody has judged the file yet. Arguments and errors are
+    those of export_detection_onnx."""
     checkpoint = find_best_checkpoint(config.exp_dir, stage)
     require_checkpoint(checkpoint)
     folder = config.out_dir
@@ -64,7 +62,7 @@ def export_once(
             name = re.compile(rf"{stage}-{VERSION_TAG}\.onnx")
             found = wanted.newest(folder, name)
         if found is None:
-            found = _publish(folder, config, recipe, trace(config, checkpoint))
+            found = _publish(folder, config, recipe, _TRACE[stage](config, checkpoint))
         if marker is not None:
             wanted.mark(marker, found)
         return found
@@ -111,7 +109,6 @@ def _next_tag(taken: str, project: Path) -> str:
 def _serialise(model: onnx.ModelProto, metadata: dict[str, str]) -> bytes:
     from onnx import helper
 
-    del model.metadata_props[:]
     helper.set_model_props(model, metadata)
     data: bytes = model.SerializeToString(deterministic=True)
     return data

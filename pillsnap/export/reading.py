@@ -30,11 +30,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 
 def read_with_weights(path: Path) -> onnx.ModelProto:
-    """Parse a model with the weights that lie beside it, to run it or parts of it from memory.
-
-    Raises:
-        EngineError: as read_onnx, or the weights cannot be read.
-    """
+    """Parse a model with the weights that lie beside it, to run it or parts of it from memory;
+    errors are read_onnx's and embed_weights'."""
     model = read_onnx(path)
     embed_weights(model, path)
     return model

@@ -20,8 +20,6 @@ class Recipe:
     """What goes into an export, known before anything heavy is loaded.
 
     Attributes:
-        stage: detection or classification.
-        checkpoint: the trained model's file.
         facts: metadata by key, without what only tracing or the moment of export can tell.
         key: SHA-256 of all that can change the file, the version tag aside.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +58,6 @@ class Wanted:
 
     def newest(self, folder: Path, name: re.Pattern[str]) -> Exported | None:
         """The last whole file by name that was made from the same."""
-        return next(self._whole(folder, name), None)
-
-    def _whole(self, folder: Path, name: re.Pattern[str]) -> Iterator[Exported]:
         files = (path for path in folder.iterdir() if name.fullmatch(path.name))
         for path in sorted(files, reverse=True):
             try:
@@ -73,4 +69,5 @@ class Wanted:
                 continue
             found = exported(path, "", model)
             if found.metadata.get(PREFIX + "graph_sha256") == graph_sha256(model):
-                yield exported(path, sha256, model, self.checkpoint, reused=True)
+                return exported(path, sha256, model, self.checkpoint, reused=True)
+        return None

@@ -26,11 +26,8 @@ _BESIDE = re.compile(r"graph(\.node\.attribute\.(g|graphs))*\.initializer")
 
 
 def require_size(path: Path) -> None:
-    """Refuse what cannot be a model by its size, before it is read into memory.
-
-    Raises:
-        EngineError: missing, no file, empty, or larger than a protobuf can be.
-    """
+    """Refuse what cannot be a model, before it is read into memory: EngineError for what is
+    missing, no file, or larger than a protobuf can be."""
     try:
         size = path.stat().st_size
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
@@ -49,11 +46,7 @@ def require_size(path: Path) -> None:
 
 
 def require_opset(found: int, path: Path) -> None:
-    """Refuse an opset that no runtime of this environment knows.
-
-    Raises:
-        EngineError: too old or too new.
-    """
+    """Refuse an opset, too old or too new, that no runtime here knows, by an EngineError."""
     import onnx
 
     newest = onnx.defs.onnx_opset_version()
@@ -91,10 +84,7 @@ def require_self_contained(model: onnx.ModelProto, path: Path) -> None:
 
 def embed_weights(model: onnx.ModelProto, path: Path) -> None:
     """Move the weights that lie beside a model into it: what runs from memory has no folder, and
-    runtimes would look in the working directory.
-
-    Args:
-        model: as read from `path` and found self-contained.
+    runtimes would look in the working directory. It was read from `path` and found self-contained.
 
     Raises:
         EngineError: a file cannot be read, or all that tensors claim of them is more than a model

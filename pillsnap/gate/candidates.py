@@ -104,11 +104,10 @@ def choose_file(
 
 def _describe(exported: Exported) -> dict[str, Any]:
     """What the report says of a file, as plain builtins."""
-    made = describe_quantized(exported)
     return {
         **exported.summary(),
         "size_bytes": exported.size_bytes(),
-        "quantized": None if made is None else made.summary(),
+        "quantized": describe_quantized(exported),
         "foreign": not has_claims(exported),
         "float32_path": None if exported.float32 is None else str(exported.float32),
     }

@@ -32,7 +32,7 @@ def quantize_model(config: Config, stage: str, path: Path, engine: str) -> Path:
         raise ConfigError(
             "the model is of lower precision already",
             where="--quantize",
-            got=f"{path}: {made.precision}",
+            got=f"{path}: {made['precision']}",
             expected="a float32 export",
         )
     settings = config.export.quantize

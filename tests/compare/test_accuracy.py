@@ -14,7 +14,7 @@ from pillsnap.compare.figures.bootstrap import upper_map
 from pillsnap.compare.figures.coco import evaluate
 from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Config, Nms, Paths, Postprocess
-from pillsnap.engines.torch.recorded import recorded_map, recorded_top1
+from pillsnap.engines.torch.trainer import recorded_map, recorded_top1
 
 CONFIG = Config(Paths(Path("exp")))
 

@@ -14,23 +14,23 @@ from pillsnap.core.hashes import (
     prepare_version_tag,
     sha256_file,
     sha256_json,
-    utc_timestamp,
+    utc_now,
 )
 from tests.core.test_checkout import git
 
 
 def test_timestamp_has_the_contracts_form(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    assert re.fullmatch(r"\d{8}-\d{6}", utc_timestamp())
+    assert re.match(r"\d{8}-\d{6}-", prepare_version_tag())
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
-    assert utc_timestamp() == "19700102-000000"
+    assert prepare_version_tag().startswith("19700102-000000-")
 
 
 @pytest.mark.parametrize("text", ["soon", "1.5", "9" * 30])
 def test_broken_source_date_epoch_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
     with pytest.raises(ConfigError, match="SOURCE_DATE_EPOCH") as caught:
-        utc_timestamp()
+        utc_now()
     assert text in str(caught.value)
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from pillsnap.diagnose import Stage, share_difference
+from pillsnap.diagnose.budget import Stage, share_difference
 
 
 def gap(reference: float, candidate: float) -> float:

@@ -16,17 +16,12 @@ import pytest
 from onnx import numpy_helper
 
 from pillsnap.config.settings import Config
-from pillsnap.diagnose import (
-    FreshExports,
-    Subject,
-    diagnose,
-    error_budget,
-    find_causes,
-    locate,
-    pipeline_budget,
-)
+from pillsnap.diagnose import FreshExports, Subject, diagnose, node_by_node
 from pillsnap.diagnose import subject as subject_module
-from pillsnap.diagnose.pipeline_budget import NAMED
+from pillsnap.diagnose.causes import find_causes
+from pillsnap.diagnose.layers import locate
+from pillsnap.diagnose.pipeline_budget import NAMED, pipeline_budget
+from pillsnap.diagnose.stages import error_budget
 from pillsnap.diagnose.torch_modules import compare_modules
 from pillsnap.engines import Batch
 from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
@@ -142,13 +137,18 @@ class TestLayers:
         assert found.curve[0][1] == 0 < found.curve[-1][1]
 
     def test_it_is_found_whatever_the_memory_and_the_names(
-        self, subject_of: MakeSubject, files: dict[str, Path]
+        self,
+        subject_of: MakeSubject,
+        files: dict[str, Path],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         healthy = onnx.load(files["classification"])
         bad = inject(healthy, NodeFault("/layer2/layer2.0/conv1/Conv", "weight"))
         images = batch_of(subject_of("classification", files["classification"]))
         roomy = locate(bad, healthy, None, images, threads=1)
-        assert locate(bad, healthy, None, images, threads=1, limit=1) == roomy
+        with monkeypatch.context() as patch:
+            patch.setattr(node_by_node, "TAP_BYTES", 1)
+            assert locate(bad, healthy, None, images, threads=1) == roomy
         found = locate(renamed(bad), healthy, None, images, threads=1)
         assert roomy is not None and found is not None
         assert found.places == roomy.places
@@ -219,7 +219,7 @@ class TestLayers:
         convolutions = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
         assert len(errors) > len(convolutions) > 0
         if backbone == "test_efficientnet":  # timm's BatchNorm activates, after its `drop`
-            taps = {item.tap.tensor: item.tap.module for item in errors}
+            taps = {item.tensor: item.module for item in errors}
             assert taps["/conv_stem/Conv_output_0"] == "bn1.drop"
 
 

@@ -30,7 +30,7 @@ from pillsnap.engines.torch.checkpoints import (
     list_checkpoints,
     resolve_classify_transform,
 )
-from pillsnap.engines.torch.later_layers import require_known_layers
+from pillsnap.engines.torch.network import require_known_layers
 from pillsnap.engines.torch.raw_boxes import raw_boxes
 from pillsnap.engines.torch.yolo import quiet_ultralytics
 from tests.small_models import (

@@ -22,7 +22,6 @@ from pillsnap.engines.onnxruntime.providers import (
     provider_options,
     require_loadable,
     select_onnx_providers,
-    select_onnx_providers_tensorrt_first,
 )
 from pillsnap.engines.onnxruntime.sessions import infer_onnx, open_session
 
@@ -58,7 +57,6 @@ def test_a_named_provider_is_asked_for_on_any_machine(driver: bool) -> None:
     assert select_onnx_providers("cpu") == [CPU]
     assert select_onnx_providers("cuda") == [CUDA, CPU]
     assert select_onnx_providers("tensorrt") == [TENSORRT, CUDA, CPU]
-    assert select_onnx_providers_tensorrt_first() == [TENSORRT, CUDA, CPU]
 
 
 @pytest.mark.parametrize(

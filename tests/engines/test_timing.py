@@ -12,7 +12,7 @@ from pillsnap.compare.figures.performance import BUDGETS, performance_figures
 from pillsnap.compare.verdict import BUDGET, Breach, find_over_budget
 from pillsnap.config.runtime import Runtime
 from pillsnap.engines import Batch
-from pillsnap.engines.timing import OnnxAlone, Stopwatch, time_here
+from pillsnap.engines.timing import LEAST, SECONDS, OnnxAlone, Stopwatch, time_here
 from tests.engines.test_onnxruntime import save_network
 
 
@@ -45,10 +45,10 @@ def test_quick_batches_are_repeated_and_slow_ones_are_not(monkeypatch: pytest.Mo
     engine = Engine()
     watch = Stopwatch(engine)
     watch.repeat(batch_of(3))
-    assert engine.sizes == [3] * (1 + Stopwatch.REPEATS)
+    assert engine.sizes == [3] * (1 + LEAST)
     watch.repeat(batch_of(3))  # there are enough
-    assert len(watch.runs) == Stopwatch.REPEATS
-    watch.runs = [(3, 2 * Stopwatch.SECONDS)]
+    assert len(watch.runs) == LEAST
+    watch.runs = [(3, 2 * SECONDS)]
     watch.repeat(batch_of(3))
     assert len(watch.runs) == 1
 

@@ -63,7 +63,7 @@ def test_a_network_that_cannot_be_run_in_float64_is_named() -> None:
     "file",
     [
         *("engine.py", "model.py", "timm_models.py", "yolo.py", "checkpoints.py", "safe_load.py"),
-        *("backbones.py", "statedict.py", "recorded.py", "raw_boxes.py", "torchfile/machine.py"),
+        *("backbones.py", "statedict.py", "trainer.py", "raw_boxes.py", "torchfile/machine.py"),
         *("images.py", "preprocess.py", "transforms.py"),
     ],
 )

@@ -11,7 +11,8 @@ import pytest
 
 from pillsnap.config.cells import STAGES
 from pillsnap.config.settings import Config
-from pillsnap.diagnose import FreshExports, locate
+from pillsnap.diagnose import FreshExports
+from pillsnap.diagnose.layers import locate
 from pillsnap.engines import Batch
 from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
 from pillsnap.engines.torch.model import infer_torch

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from pillsnap.engines.torch.torchfile import StandIn, read_checkpoint
 from pillsnap.engines.torch.torchfile.layers import LAYERS, network_layers
 from pillsnap.engines.torch.torchfile.names import is_data, is_layer
+from pillsnap.engines.torch.torchfile.objects import StandIn
+from pillsnap.engines.torch.torchfile.reading import read_checkpoint
 from pillsnap.engines.torch.yolo import quiet_ultralytics
 
 

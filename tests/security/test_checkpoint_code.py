@@ -15,8 +15,10 @@ import torch
 
 from pillsnap.config.settings import Classification, Detection
 from pillsnap.core.errors import CheckpointError
-from pillsnap.engines.torch.torchfile import StandIn, Unreadable, read_checkpoint
+from pillsnap.engines.torch.torchfile.budget import Unreadable
 from pillsnap.engines.torch.torchfile.guard import guarded
+from pillsnap.engines.torch.torchfile.objects import StandIn
+from pillsnap.engines.torch.torchfile.reading import read_checkpoint
 from tests.small_models import make_detector, save_detector
 
 

@@ -13,7 +13,7 @@ import torch
 
 from pillsnap.core.errors import CheckpointError
 from pillsnap.engines.torch.safe_load import checkpoint_stage
-from pillsnap.engines.torch.torchfile import read_checkpoint
+from pillsnap.engines.torch.torchfile.reading import read_checkpoint
 
 
 def write_pickle(path: Path, data: bytes, **entry: Any) -> Path:

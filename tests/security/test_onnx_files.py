@@ -15,8 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pillsnap.compare.outcome import Outcome
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import sha256_file
-from pillsnap.engines.onnxruntime.inmemory import open_in_memory
-from pillsnap.engines.onnxruntime.sessions import open_session
+from pillsnap.engines.onnxruntime.sessions import open_in_memory, open_session
 from pillsnap.export import describe_onnx, read_onnx, read_with_weights
 from pillsnap.export.safety import embed_weights
 from pillsnap.gate.same_file import find_mixup

@@ -14,14 +14,7 @@ from pillsnap.engines.timing import Alone, OnnxAlone
 
 
 class OnnxEngine:
-    """An ONNX Runtime session.
-
-    Args:
-        alone: how to run the same in a process of its own.
-
-    Attributes:
-        input_shape: see RunsAtOtherSizes.
-    """
+    """An ONNX Runtime session, and how to run the same in a process of its own, `alone`."""
 
     def __init__(self, session: Session, alone: OnnxAlone | None = None) -> None:
         self.info: dict[str, Any] = session.facts()

@@ -27,9 +27,6 @@ def preload(provider: str) -> None:
 
     Otherwise only libraries on the loader's path count, or those that torch happens to have loaded
     before, and a reference that is remembered does not import torch.
-
-    Args:
-        provider: cuda or tensorrt.
     """
     import onnxruntime as ort
 
@@ -45,12 +42,8 @@ def preload(provider: str) -> None:
 
 
 def find_missing(provider: str) -> list[str]:
-    """Libraries without which a provider cannot run here: names such as libnvinfer.so.10.
-
-    Only the first that the loader stumbles upon is known, and the driver's.
-
-    Args:
-        provider: cuda or tensorrt.
+    """Libraries without which a provider (cuda or tensorrt) cannot run here: names such as
+    libnvinfer.so.10. Only the first that the loader stumbles upon is known, and the driver's.
     """
     import onnxruntime as ort
 

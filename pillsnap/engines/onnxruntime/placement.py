@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.core.errors import EngineError
+from pillsnap.core.printable import listed
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -28,7 +29,7 @@ class Placement:
     """Which provider each node of a graph was given to, before fusion.
 
     Attributes:
-        provider: the one in question.
+        provider: the one in question, by ONNX Runtime's name.
         compute: compute nodes by the provider that has them.
         misplaced: names of those that another has.
         elsewhere: other nodes that another has, counted by op type.
@@ -54,12 +55,7 @@ class Placement:
 
 
 def read_placement(session: ort.InferenceSession, provider: str) -> Placement:
-    """Where the nodes of a session went.
-
-    Args:
-        session: made with session.record_ep_graph_assignment_info.
-        provider: ONNX Runtime's name of the one in question.
-    """
+    """Where the nodes of a session, made with session.record_ep_graph_assignment_info, went."""
     compute: Counter[str] = Counter()
     elsewhere: Counter[str] = Counter()
     misplaced = []
@@ -75,21 +71,16 @@ def read_placement(session: ort.InferenceSession, provider: str) -> Placement:
 
 
 def require_all_compute(placement: Placement) -> None:
-    """Refuse a session whose compute nodes are not all on the provider in question.
-
-    Raises:
-        EngineError: with those that are elsewhere.
-    """
+    """Refuse a session whose compute nodes are not all on the provider in question: an EngineError
+    names those that are elsewhere."""
     on = placement.compute.get(placement.provider, 0)
     if on == placement.total:
         return
-    listed = placement.misplaced[:_LISTED]
-    more = len(placement.misplaced) - len(listed)
     raise EngineError(
         f"{placement.provider} was asked for and does not compute all of the model",
         where="ONNX Runtime session",
-        got=f"{on} of {placement.total} compute nodes on it; elsewhere: {', '.join(listed)}"
-        + (f" and {more} more" if more else ""),
+        got=f"{on} of {placement.total} compute nodes on it; elsewhere: "
+        + listed(placement.misplaced, _LISTED),
         expected="every convolution and matrix product on it",
         hint="export at another opset or precision, or --provider auto, which may fall back",
     )

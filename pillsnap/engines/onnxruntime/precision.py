@@ -76,7 +76,7 @@ def compute_types(
 
     bare = _without_weights(model)
     bare = inliner.inline_local_functions(bare) if bare.functions else bare
-    types = _element_types(bare)
+    types = element_types(bare)
     nodes = _nodes(bare.graph)
     quantised = _quantised(nodes)
     dequantized: dict[str, int] = {}
@@ -105,14 +105,10 @@ def compute_types(
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
     """TensorProto.DataType of every tensor that onnx can infer, by name."""
-    return _element_types(_without_weights(model))
-
-
-def _element_types(model: onnx.ModelProto) -> dict[str, int]:
     from onnx import shape_inference
 
     types: dict[str, int] = {}
-    for graph in _graphs(shape_inference.infer_shapes(model).graph):
+    for graph in _graphs(shape_inference.infer_shapes(_without_weights(model)).graph):
         types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
         for value in (*graph.input, *graph.output, *graph.value_info):
             if value.type.HasField("tensor_type"):
@@ -145,19 +141,22 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """A graph, and the bodies of its nodes (If, Loop, Scan)."""
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                yield from _graphs(body)
+        for body in _bodies(node):
+            yield from _graphs(body)
+
+
+def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        yield from (attribute.g, *attribute.graphs)
 
 
 def captured(node: onnx.NodeProto) -> Iterator[str]:
     """Names that the bodies of a node (If, Loop, Scan) use; those from outside are among them."""
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                yield from inner.input
-                yield from captured(inner)
-            yield from (value.name for value in body.output)
+    for body in _bodies(node):
+        for inner in body.node:
+            yield from inner.input
+            yield from captured(inner)
+        yield from (value.name for value in body.output)
 
 
 def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -172,9 +171,8 @@ def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     found = []
     for node in reversed(used):
         found.append(node)
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                found += [other for inner in _graphs(body) for other in inner.node]
+        for body in _bodies(node):
+            found += [other for inner in _graphs(body) for other in inner.node]
     return found
 
 

@@ -19,6 +19,8 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 NAMES = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
+# What is asked for: nodes that one does not take go to the next.
+_ASKED = {"cpu": [CPU], "cuda": [CUDA, CPU], "tensorrt": [TENSORRT, CUDA, CPU]}
 INSTALL = {
     "cuda": (
         "needs an NVIDIA driver, CUDA 13 and cuDNN 9: "
@@ -46,23 +48,15 @@ def select_onnx_providers(provider: str = "auto") -> list[str]:
     Raises:
         EngineError: no provider of that name.
     """
-    if provider != "auto" and provider not in NAMES:
+    if provider == "auto":
+        provider = "cuda" if has_nvidia_driver() else "cpu"
+        if provider == "cpu":
+            log.warning("provider auto: no NVIDIA driver on this machine, running on %s", CPU)
+    if provider not in _ASKED:
         raise EngineError(
             "there is no such provider", got=provider, expected=f"auto, {', '.join(NAMES)}"
         )
-    if provider == "auto":
-        if has_nvidia_driver():
-            return [CUDA, CPU]
-        log.warning("provider auto: no NVIDIA driver on this machine, running on %s", CPU)
-        return [CPU]
-    if provider == "tensorrt":
-        return select_onnx_providers_tensorrt_first()
-    return [CPU] if provider == "cpu" else [NAMES[provider], CPU]
-
-
-def select_onnx_providers_tensorrt_first() -> list[str]:
-    """TensorRT, then CUDA, then the CPU for nodes that the ones before do not take."""
-    return [TENSORRT, CUDA, CPU]
+    return [*_ASKED[provider]]
 
 
 def provider_options(runtime: Runtime, precision: str | None = None) -> Options:
@@ -87,11 +81,8 @@ def provider_options(runtime: Runtime, precision: str | None = None) -> Options:
 
 
 def require_loadable(provider: str, runtime: Runtime) -> None:
-    """Refuse a provider asked for by name that cannot run here, before any model is made for it.
-
-    Raises:
-        EngineError: a library is missing, or TensorRT's engines cannot be kept where they should.
-    """
+    """Refuse a provider asked for by name that cannot run here, before any model is made for it:
+    EngineError where a library is missing, or TensorRT's engines cannot be kept."""
     if provider not in INSTALL:
         return
     cache = runtime.tensorrt.trt_engine_cache_path
@@ -120,12 +111,8 @@ def _require_engine_cache(folder: Path) -> None:
 
 
 def check_provider(provider: str, actual: Sequence[str]) -> None:
-    """Refuse a session that does not run on the provider that was asked for by name.
-
-    Args:
-        provider: what the cell asked for.
-        actual: session.get_providers(), best first.
-    """
+    """Refuse a session that does not run on the provider that was asked for by name, by what its
+    get_providers() says, best first."""
     if provider == "auto":
         if has_nvidia_driver() and actual[0] == CPU:
             log.warning("provider auto: CUDA could not be loaded, running on %s", CPU)
@@ -139,10 +126,7 @@ def check_options(requested: Options, read_back: Mapping[str, Mapping[str, str]]
 
     Args:
         requested: by provider; those that do not run are not looked at.
-        read_back: session.get_provider_options().
-
-    Returns:
-        What reads back of the options that were asked for.
+        read_back: session.get_provider_options(); what was asked for of it is returned.
     """
     found: Options = {}
     for name in read_back:

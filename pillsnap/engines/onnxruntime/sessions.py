@@ -14,6 +14,7 @@ from pillsnap.core.errors import EngineError, first_line
 from pillsnap.engines.onnxruntime.libraries import preload
 from pillsnap.engines.onnxruntime.placement import Placement, read_placement, require_all_compute
 from pillsnap.engines.onnxruntime.providers import (
+    CPU,
     CUDA,
     NAMES,
     TENSORRT,
@@ -26,6 +27,7 @@ from pillsnap.engines.onnxruntime.providers import (
 from pillsnap.engines.protocol import Batch
 
 if TYPE_CHECKING:
+    import onnx
     import onnxruntime as ort
 
 
@@ -158,3 +160,27 @@ def _session_options(runtime: Runtime, threads: int) -> ort.SessionOptions:
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     options.log_severity_level = 4
     return options
+
+
+def open_in_memory(
+    model: onnx.ModelProto, threads: int = 2, *, optimise: bool = True
+) -> ort.InferenceSession:
+    """Open a graph on the CPU, beside other work and for a short time; whatever ONNX Runtime raises
+    is left to the caller to explain.
+
+    Args:
+        threads: intra-op threads; 0 lets ONNX Runtime choose. Fixed by default, since it must not
+            change a bit of what is made by what the graph answers.
+        optimise: whether nodes may be fused; without, every tensor of the graph exists.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # It would keep what the largest batch took; dozens of these sessions come and go.
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 4
+    return ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])

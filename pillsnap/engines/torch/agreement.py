@@ -13,11 +13,9 @@ from typing import Any
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import CheckpointError
+from pillsnap.engines.protocol import Transform
 from pillsnap.engines.torch.safe_load import Origin
 from pillsnap.engines.torch.trainer import Facts, Sides
-from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
-
-Transform = ClassifyTransform | LetterboxTransform
 
 # Of a mean or deviation on the scale 0 to 1, about one grey level: a matter of rounding.
 _ROUNDED = 0.005
@@ -50,11 +48,8 @@ class Difference:
 def require_agreement(
     config: Config, stage: str, said: Facts, transform: Transform, path: Path
 ) -> None:
-    """Refuse what makes another function of the trained one.
-
-    Raises:
-        CheckpointError: the first difference of that kind.
-    """
+    """Refuse what makes another function of the trained one: a CheckpointError of the first such
+    difference."""
     for found in _differences(config, stage, said, transform):
         if found.refused:
             raise CheckpointError(

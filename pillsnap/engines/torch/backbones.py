@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.config.settings import Classification
 from pillsnap.core.errors import CheckpointError, first_line
-from pillsnap.engines.torch.recorded import training_arguments
-from pillsnap.engines.torch.torchfile import entries_of
+from pillsnap.engines.torch.torchfile.objects import entries_of
+from pillsnap.engines.torch.trainer import Facts, training_arguments
 
 if TYPE_CHECKING:
     import torch
@@ -19,11 +20,8 @@ _WHERE = "config: classification.backbone"
 
 
 def require_backbone(name: str) -> None:
-    """Check that timm knows a backbone, and its pretrained tag where the name has one.
-
-    Raises:
-        CheckpointError: it does not; close matches are listed. Or timm cannot be imported.
-    """
+    """Check that timm knows a backbone, and its pretrained tag where the name has one: else a
+    CheckpointError lists close matches, or says that timm cannot be imported."""
     try:
         import timm
     except ImportError as error:
@@ -60,10 +58,7 @@ def require_backbone(name: str) -> None:
 
 def data_config(name: str) -> dict[str, Any]:
     """What timm's evaluation of a backbone takes: mean, std, interpolation, crop_pct and so on.
-
-    Raises:
-        CheckpointError: timm does not know it.
-    """
+    Errors are require_backbone's."""
     require_backbone(name)
     from timm.data import resolve_data_config
 
@@ -109,13 +104,11 @@ def create_backbone(settings: Classification, size: int | None = None) -> torch.
 
 
 def require_architecture(settings: Classification, content: object, path: Path) -> None:
-    """Hold the architecture that timm's trainer wrote into a checkpoint against the configured one.
+    """Refuse, by a CheckpointError, another architecture than the configured one, as timm's trainer
+    wrote it into a checkpoint.
 
     Names and shapes do not tell all: tf_efficientnetv2_s has those of efficientnetv2_s, and pads
     otherwise. A name that timm does not know is some other trainer's and says nothing.
-
-    Raises:
-        CheckpointError: it is another.
     """
     import timm
 
@@ -132,6 +125,43 @@ def require_architecture(settings: Classification, content: object, path: Path) 
             expected=f"{settings.backbone} (classification.backbone)",
             hint=f"set classification.backbone: {found}, or use the right checkpoint",
         )
+
+
+def settle_pooling(
+    settings: Classification, said: Facts, path: Path
+) -> tuple[Classification, tuple[str, ...]]:
+    """Settings with the global pooling that the network was trained with, and what is to be said of
+    it: a pooling has no tensor, so that weights fit whichever it is.
+
+    The checkpoint's, of classifier_facts, is taken where config has none; where both name different
+    ones, that is a CheckpointError.
+    """
+    told = said.pooling
+    if settings.global_pool is None and told:
+        note = f"global pooling {told}, as the checkpoint says (args.gp)"
+        return replace(settings, global_pool=told), (note,)
+    if settings.global_pool is None or told is None:
+        return settings, ()
+    trained = told or _pooling_of(create_backbone(replace(settings, global_pool=None)))
+    if trained in (settings.global_pool, ""):
+        return settings, ()
+    raise CheckpointError(
+        "the checkpoint was trained with another global pooling than config says",
+        where=path,
+        got=f"{trained} (args.gp: {told or 'null'})",
+        expected=f"{settings.global_pool} (classification.global_pool)",
+        hint=f"set classification.global_pool: {trained}, or null, which takes what it says",
+    )
+
+
+def _pooling_of(module: torch.nn.Module) -> str:
+    """The pooling that a timm network was built with; "" where it does not tell."""
+    for part in (module, getattr(module, "head", None)):
+        held: Any = getattr(part, "global_pool", None)
+        name = getattr(held, "pool_type", held)
+        if isinstance(name, str) and name:
+            return name.removeprefix("fast") or "avg"
+    return ""
 
 
 def _current(name: str) -> str:

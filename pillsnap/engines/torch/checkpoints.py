@@ -11,6 +11,7 @@ from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.core.alternatives import OPENCV
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
+from pillsnap.engines.protocol import Transform
 from pillsnap.engines.torch.agreement import require_agreement
 from pillsnap.engines.torch.backbones import data_config
 from pillsnap.engines.torch.safe_load import LoadedModel
@@ -21,22 +22,6 @@ from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = [
-    "NETWORKS",
-    "LoadedModel",
-    "build_classification_model",
-    "build_detection_model",
-    "build_model",
-    "checkpoint_paths",
-    "count_params",
-    "find_best_checkpoint",
-    "letterbox_transform",
-    "list_checkpoints",
-    "resolve_classify_transform",
-    "stage_transform",
-]
-
 
 _SUFFIXES = (".pt", SUFFIX)
 
@@ -54,7 +39,7 @@ class Network:
     """
 
     build: Callable[[Config, Path], LoadedModel]
-    transform: Callable[[Config], ClassifyTransform | LetterboxTransform]
+    transform: Callable[[Config], Transform]
     trainer: str
     unwrap: Callable[[Any], torch.nn.Module]
 
@@ -124,7 +109,7 @@ def build_model(config: Config, stage: str, ckpt: Path) -> LoadedModel:
     return NETWORKS[stage].build(config, ckpt)
 
 
-def stage_transform(config: Config, stage: str) -> ClassifyTransform | LetterboxTransform:
+def stage_transform(config: Config, stage: str) -> Transform:
     """The preprocessing of a stage; errors are resolve_classify_transform's."""
     return NETWORKS[stage].transform(config)
 
@@ -168,11 +153,7 @@ def resolve_classify_transform(config: Config) -> ClassifyTransform:
 
 
 def letterbox_transform(config: Config) -> LetterboxTransform:
-    """The detector's preprocessing: into export.input_shape.detection; it needs OpenCV.
-
-    Raises:
-        EngineError: as OPENCV.require.
-    """
+    """The detector's preprocessing, to export.input_shape.detection; errors as OPENCV.require."""
     OPENCV.require()
     _, _, height, width = config.export.input_shape.detection
     return LetterboxTransform(height, width)
@@ -180,15 +161,9 @@ def letterbox_transform(config: Config) -> LetterboxTransform:
 
 NETWORKS = {
     DETECTION: Network(
-        build_detection_model,
-        letterbox_transform,
-        "ultralytics",
-        lambda module: module.model,
+        build_detection_model, letterbox_transform, "ultralytics", lambda module: module.model
     ),
     CLASSIFICATION: Network(
-        build_classification_model,
-        resolve_classify_transform,
-        "timm",
-        lambda module: module,
+        build_classification_model, resolve_classify_transform, "timm", lambda module: module
     ),
 }

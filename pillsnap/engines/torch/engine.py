@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter
 
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hardware import cpu_name, gpu_name
@@ -22,14 +24,50 @@ from pillsnap.engines.torch.checkpoints import (
     find_best_checkpoint,
     stage_transform,
 )
-from pillsnap.engines.torch.description import (
-    Stored,
-    describe,
-    is_description,
-    read_description,
-)
 from pillsnap.engines.torch.model import TorchEngine
+from pillsnap.engines.torch.safe_load import LoadedModel, Origin
 from pillsnap.pipeline import images, preprocess, transforms
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a trained model beside its outputs, as the cache keeps it; LoadedModel says
+    what the attributes are."""
+
+    params_million: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    recorded: Annotated[float, Field(ge=0, le=1)] | None
+    strides: tuple[Annotated[int, Field(ge=1)], ...]
+    class_names: tuple[str, ...]
+    origin: Origin
+
+
+_DESCRIPTION = TypeAdapter(Description)
+
+
+Stored = NDArray[Any]
+"""uint8 [bytes]: a Description as JSON."""
+
+
+def describe(loaded: LoadedModel, params_million: float) -> Stored:
+    """A model's description as it is stored."""
+    about = Description(
+        params_million, loaded.recorded, loaded.strides, loaded.class_names, loaded.origin
+    )
+    return np.frombuffer(_DESCRIPTION.dump_json(about), np.uint8)
+
+
+def read_description(stored: Stored) -> Description:
+    """What `describe` has stored; raises ValueError for anything else."""
+    return _DESCRIPTION.validate_json(stored.tobytes())
+
+
+def is_description(stored: Stored) -> bool:
+    """Whether an array out of the cache can be one."""
+    try:
+        read_description(stored)
+    except ValueError:
+        return False
+    return True
 
 
 class OneByOne:
@@ -83,22 +121,14 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
     key = _key(request, digest, transform, device)
     info: dict[str, Any] = {"checkpoint": str(checkpoint), "checkpoint_sha256": digest}
     engine = TorchEngine(
-        lambda: build_model(config, stage, checkpoint),
-        info,
-        device=device,
-        threads=request.threads,
+        lambda: build_model(config, stage, checkpoint), info, device=device, threads=request.threads
     )
 
     def compute() -> Stored:
         return describe(engine.loaded, count_params(engine.loaded.module))
 
-    stored = (
-        compute()
-        if request.cache is None
-        else request.cache.get_or_compute(
-            sha256_json(["description", key]), compute, is_description
-        )
-    )
+    cache, name = request.cache, sha256_json(["description", key])
+    stored = cache.get_or_compute(name, compute, is_description) if cache else compute()
     about = read_description(stored)
     origin = about.origin
     engine.info |= {

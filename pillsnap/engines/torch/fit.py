@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pillsnap.core.printable import printable
+from pillsnap.core.printable import listed
 from pillsnap.engines.torch.leftovers import leftover_hint
 from pillsnap.engines.torch.statedict import COUNTER
 
@@ -30,19 +30,18 @@ class Misfit:
     mismatched: list[str]
 
     def __bool__(self) -> bool:
-        return bool(self.missing or self.unexpected or self.mismatched)
+        return any(vars(self).values())
 
     @property
     def same_names(self) -> bool:
         return not (self.missing or self.unexpected)
 
     def __str__(self) -> str:
-        facts = {
-            "missing": self.missing,
-            "unexpected": self.unexpected,
-            "mismatched": self.mismatched,
-        }
-        return "; ".join(_listed(title, names) for title, names in facts.items() if names)
+        return "; ".join(
+            f"{len(names)} {title}: {listed(names, _SHOWN, 100)}"
+            for title, names in vars(self).items()
+            if names
+        )
 
     def hint(self) -> str | None:
         """What to do, where the names say what it is about; None where they do not."""
@@ -75,8 +74,3 @@ def find_misfit(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> M
             and not state[key].is_floating_point()
         ],
     )
-
-
-def _listed(title: str, names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if names[_SHOWN:] else ""
-    return f"{len(names)} {title}: {', '.join(printable(n, 100) for n in names[:_SHOWN])}{more}"

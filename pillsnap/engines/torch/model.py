@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pillsnap.core.errors import EngineError, first_line
 from pillsnap.engines.protocol import Batch
-from pillsnap.engines.torch.checkpoints import LoadedModel
+from pillsnap.engines.torch.safe_load import LoadedModel
 
 if TYPE_CHECKING:
     import torch
@@ -47,22 +47,10 @@ def keep_freed_memory() -> None:
 
 class TorchEngine:
     """A trained model, loaded when it is first asked something: what was remembered of it is read
-    faster than torch is imported.
-
-    Args:
-        load: gives the model.
-        info: what the report says of it.
-        device: cpu or cuda.
-        threads: intra-op threads.
-    """
+    faster than torch is imported. `info` is what the report says of it, `device` cpu or cuda."""
 
     def __init__(
-        self,
-        load: Callable[[], LoadedModel],
-        info: dict[str, Any],
-        *,
-        device: str,
-        threads: int,
+        self, load: Callable[[], LoadedModel], info: dict[str, Any], *, device: str, threads: int
     ) -> None:
         self.info = {**info, "device": device, "providers": [f"torch:{device}"]}
         self._load = load
@@ -86,11 +74,8 @@ class TorchEngine:
         return infer_torch(self.loaded.module, batch, self._device)
 
     def run_exact(self, batch: Batch) -> NDArray[np.float64]:
-        """`run` in float64, weights and buffers too.
-
-        Raises:
-            EngineError: the network mixes in numbers of a type of its own.
-        """
+        """`run` in float64, weights and buffers too; EngineError where the network mixes in numbers
+        of a type of its own."""
         import torch
 
         images = torch.from_numpy(batch).to(self._device, torch.float64)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.core.errors import CheckpointError
 from pillsnap.core.printable import printable
 from pillsnap.engines.torch.leftovers import COUNTERS
-from pillsnap.engines.torch.torchfile import StandIn
+from pillsnap.engines.torch.torchfile.objects import StandIn
 
 if TYPE_CHECKING:
     import torch
@@ -50,12 +52,27 @@ def require_network(model: Any, path: Path) -> None:
             raise _odd(path, f"layer {index}'s place", source, "indices of layers before it")
 
 
-def require_head(head: Any, path: Path) -> None:
-    """Check a Detect layer's numbers.
+def require_known_layers(model: torch.nn.Module, path: Path) -> None:
+    """Refuse an SPPF with a shortcut, as YOLO26 has, or of another number of poolings, where SPPF
+    knows of neither: before 8.4 it leaves them out without a word, and so would the export. A
+    CheckpointError names the layer and the installed version."""
+    version = import_module("ultralytics").__version__
+    for name, layer in model.named_modules():
+        if type(layer).__name__ != "SPPF" or "shortcut" in signature(type(layer)).parameters:
+            continue
+        held = vars(layer)
+        if held.get("add", False) is not False or str(held.get("n", 3)) != "3":
+            raise CheckpointError(
+                "the checkpoint is of a later ultralytics, whose layers compute something else",
+                where=path,
+                got=f"{name}: an SPPF as ultralytics {version} has none",
+                expected="the ultralytics that trained it, or a later one",
+                hint="pip install --upgrade the ultralytics that is installed",
+            )
 
-    Raises:
-        CheckpointError: classes or strides that no detector has.
-    """
+
+def require_head(head: Any, path: Path) -> None:
+    """Refuse classes or strides of a Detect layer that no detector has, by a CheckpointError."""
     import torch
 
     classes, stride = getattr(head, "nc", None), getattr(head, "stride", None)
@@ -71,11 +88,8 @@ def require_head(head: Any, path: Path) -> None:
 
 
 def class_names(model: Any, path: Path) -> tuple[str, ...]:
-    """Names of the classes by index, () when the checkpoint has none.
-
-    Raises:
-        CheckpointError: they are neither a list nor a mapping of indices.
-    """
+    """Names of the classes by index, () when the checkpoint has none; CheckpointError where they
+    are neither a list nor a mapping of indices."""
     names = getattr(model, "names", None)
     if names is None:
         return ()

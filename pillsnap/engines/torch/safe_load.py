@@ -17,12 +17,9 @@ from pillsnap.engines.torch.tensorfile import (
     read_safetensors,
     safetensors_names,
 )
-from pillsnap.engines.torch.torchfile import (
-    Unreadable,
-    pickled_names,
-    read_checkpoint,
-    require_container,
-)
+from pillsnap.engines.torch.torchfile.budget import Unreadable
+from pillsnap.engines.torch.torchfile.container import require_container
+from pillsnap.engines.torch.torchfile.reading import pickled_names, read_checkpoint
 from pillsnap.engines.torch.trainer import Facts
 
 if TYPE_CHECKING:
@@ -119,11 +116,9 @@ def read_content(
 ) -> Any:
     """What a checkpoint holds, whichever of the two formats it has; see read_checkpoint, whose
     arguments these are, and read_safetensors."""
-    return (
-        read_safetensors(path)
-        if opens_as_safetensors(path)
-        else read_checkpoint(path, layers, hint)
-    )
+    if opens_as_safetensors(path):
+        return read_safetensors(path)
+    return read_checkpoint(path, layers, hint)
 
 
 def checkpoint_stage(path: Path) -> str:
@@ -131,9 +126,7 @@ def checkpoint_stage(path: Path) -> str:
     one's head, else classification.
 
     Nothing is made of it. A YOLO classifier is a classification checkpoint, though of no use here.
-
-    Raises:
-        MissingCheckpoint, CheckpointError: as require_checkpoint.
+    Errors are require_checkpoint's.
     """
     require_checkpoint(path)
     if opens_as_safetensors(path):
@@ -145,11 +138,8 @@ def checkpoint_stage(path: Path) -> str:
 
 
 def require_finite(module: torch.nn.Module, path: Path) -> None:
-    """Refuse weights that no comparison can use.
-
-    Raises:
-        CheckpointError: a parameter or buffer holds NaN or infinity, named.
-    """
+    """Refuse weights that no comparison can use: a CheckpointError names a parameter or buffer that
+    holds NaN or infinity."""
     import torch
 
     for name, tensor in module.state_dict().items():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pillsnap.core.errors import CheckpointError
-from pillsnap.core.printable import printable
+from pillsnap.core.printable import listed, printable
 from pillsnap.engines.torch.leftovers import resolve_leftovers
 
 if TYPE_CHECKING:
@@ -218,5 +218,4 @@ def _dotted(keys: Collection[str]) -> str:
 
 
 def _listed(names: Collection[str]) -> str:
-    shown = ", ".join(printable(name or "no prefix", 60) for name in list(names)[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return listed([name or "no prefix" for name in names], _SHOWN, 60)

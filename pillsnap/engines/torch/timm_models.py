@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -16,10 +17,9 @@ from pillsnap.engines.torch.backbones import (
     is_resized,
     require_architecture,
     require_backbone,
+    settle_pooling,
 )
 from pillsnap.engines.torch.fit import find_misfit
-from pillsnap.engines.torch.pooling import settle_pooling
-from pillsnap.engines.torch.recorded import recorded_top1
 from pillsnap.engines.torch.safe_load import (
     LoadedModel,
     Origin,
@@ -28,9 +28,8 @@ from pillsnap.engines.torch.safe_load import (
     require_finite,
 )
 from pillsnap.engines.torch.statedict import KEYS, Wanted, Weights, find_weights
-from pillsnap.engines.torch.timm_names import under_current_names
-from pillsnap.engines.torch.torchfile import StandIn
-from pillsnap.engines.torch.trainer import classifier_facts
+from pillsnap.engines.torch.torchfile.objects import StandIn
+from pillsnap.engines.torch.trainer import classifier_facts, recorded_top1
 
 if TYPE_CHECKING:
     import torch
@@ -108,9 +107,35 @@ def _weights_of(
         module.state_dict(),
         settings.checkpoint_entry,
         "classification.checkpoint_entry",
-        partial(under_current_names, module),
+        partial(_under_current_names, module),
     )
     return find_weights(content, wanted, path)
+
+
+def _under_current_names(
+    module: torch.nn.Module, state: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor] | None:
+    """A state dict by this timm's names, made by the family's own checkpoint_filter_fn, as timm
+    itself takes weights from a file; None where that does not make it fit.
+
+    Only what is renamed, reshaped, cut or left out is taken: the same functions resample weights of
+    another image size and fill in what is missing, which would be another network.
+
+    Args:
+        state: without its trainer's prefix, but for DataParallel's.
+    """
+    convert = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return None
+    from timm.models import clean_state_dict
+
+    try:
+        found = convert(clean_state_dict(dict(state)), module)
+        own = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
+        kept = all(tensor.untyped_storage().data_ptr() in own for tensor in found.values())
+    except Exception:  # of names that it does not know either
+        return None
+    return found if kept and not find_misfit(module, found) else None
 
 
 def _require_fit(
@@ -119,11 +144,7 @@ def _require_fit(
     state: dict[str, torch.Tensor],
     path: Path,
 ) -> None:
-    """Compare names and shapes; one error tells of all differences.
-
-    Raises:
-        CheckpointError: missing, unexpected or mismatched tensors.
-    """
+    """Compare names and shapes; one CheckpointError tells of all differences."""
     misfit = find_misfit(module, state)
     if not misfit:
         return
@@ -134,7 +155,7 @@ def _require_fit(
         "set classification.backbone to the one that was trained; or is it of another version of "
         f"timm, or of another library, whose names are not those of timm {timm.__version__}?"
     )
-    if misfit.same_names and _one_size(module):
+    if misfit.same_names and _pretrained_config(module).get("fixed_input_size"):
         hint = (
             "this backbone's weights are of one image size: set export.input_shape.classification "
             "to the training's, or classification.backbone to the one that was trained"
@@ -165,10 +186,6 @@ def _side(
     if name not in module.state_dict() or name not in state or state[name].ndim <= axis:
         return None
     return int(state[name].shape[axis])
-
-
-def _one_size(module: torch.nn.Module) -> bool:
-    return bool(_pretrained_config(module).get("fixed_input_size"))
 
 
 def _pretrained_config(module: torch.nn.Module) -> Mapping[str, Any]:

@@ -1,15 +1,16 @@
-"""What training was told of a network and its input, as its arguments in the checkpoint say."""
+"""What training wrote into a checkpoint beside the weights: what it was told of the network and its
+input, by its arguments, and how good it became."""
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from pillsnap.config.settings import GlobalPool, Interpolation
-from pillsnap.engines.torch.recorded import training_arguments
-from pillsnap.engines.torch.torchfile import entries_of
+from pillsnap.engines.torch.torchfile.objects import entries_of
 
 Sides = tuple[float, float]
 Channels = tuple[float, float, float]
@@ -37,6 +38,11 @@ class Facts:
     single_cls: bool | None = None
 
 
+def training_arguments(content: object) -> Mapping[str, Any]:
+    """The command line of timm's trainer by name: `args`, a Namespace or a dict; else nothing."""
+    return entries_of(entries_of(content).get("args"))
+
+
 def classifier_facts(content: object) -> Facts:
     """Of the arguments of timm's trainer."""
     told = training_arguments(content)
@@ -58,6 +64,36 @@ def detector_facts(content: object) -> Facts:
     return Facts(
         size=_sides(told.get("imgsz")), single_cls=single if isinstance(single, bool) else None
     )
+
+
+def recorded_top1(content: object) -> float | None:
+    """Top-1, 0 to 1, that timm's trainer measured: `metric`, where its arguments say that top-1 was
+    what it went by. Else None: a loss or an accuracy of other trainers stand there as well."""
+    if training_arguments(content).get("eval_metric") != "top1":
+        return None
+    percent = _any_number(entries_of(content).get("metric"))
+    return None if percent is None else _rate(percent / 100)
+
+
+def recorded_map(content: object) -> float | None:
+    """mAP@0.5:0.95, 0 to 1, that ultralytics' trainer measured; None where it did not say."""
+    measured = entries_of(entries_of(content).get("train_metrics"))
+    number = _any_number(measured.get("metrics/mAP50-95(B)"))
+    return None if number is None else _rate(number)
+
+
+def _any_number(value: Any) -> float | None:
+    """A float of a number of Python, numpy or torch; None of anything else."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _rate(value: float) -> float | None:
+    # An average that was not trained, or a run of no epoch, has 0.
+    return value if 0 < value <= 1 else None
 
 
 def _pooling(told: object) -> Any:

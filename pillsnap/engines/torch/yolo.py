@@ -16,30 +16,23 @@ from pillsnap.config.settings import Detection
 from pillsnap.core.alternatives import ULTRALYTICS
 from pillsnap.core.errors import CheckpointError
 from pillsnap.core.printable import printable
-from pillsnap.engines.torch.later_layers import require_known_layers
 from pillsnap.engines.torch.network import (
     broken_network,
     class_names,
     last_layer,
     require_head,
+    require_known_layers,
     require_network,
     try_network,
 )
 from pillsnap.engines.torch.raw_boxes import raw_boxes
-from pillsnap.engines.torch.recorded import recorded_map
-from pillsnap.engines.torch.safe_load import (
-    LoadedModel,
-    Origin,
-    require_checkpoint,
-    require_finite,
-)
+from pillsnap.engines.torch.safe_load import LoadedModel, Origin, require_checkpoint, require_finite
 from pillsnap.engines.torch.statedict import wrong_entry
 from pillsnap.engines.torch.tensorfile import opens_as_safetensors
-from pillsnap.engines.torch.torchfile import StandIn, read_checkpoint
-from pillsnap.engines.torch.trainer import detector_facts
+from pillsnap.engines.torch.torchfile.objects import StandIn
+from pillsnap.engines.torch.torchfile.reading import read_checkpoint
+from pillsnap.engines.torch.trainer import detector_facts, recorded_map
 from pillsnap.engines.torch.yolo_weights import plain_name, read_detector_weights
-
-_SETTING = "detection.checkpoint_entry"
 
 
 def quiet_ultralytics() -> None:
@@ -96,10 +89,7 @@ def _read_pickled(settings: Detection, path: Path) -> tuple[Any, float | None, O
     evaluation mode; the mAP that training recorded; and where it stands.
 
     Only layers of pillsnap's own list are made of it, without their constructors, whatever
-    ultralytics' settings say; the file is opened for reading only.
-
-    Raises:
-        CheckpointError: as load_detector.
+    ultralytics' settings say; the file is opened for reading only. Errors are load_detector's.
     """
     from pillsnap.engines.torch.torchfile.layers import network_layers
 
@@ -135,19 +125,15 @@ def _model_of(content: object, chosen: str | None, path: Path) -> tuple[Any, str
     found = {k: entries[k] for k in ("ema", "model", "") if entries.get(k) is not None}
     models = [key for key, entry in found.items() if type(entry) is layers.DetectionModel]
     if chosen is not None and models and chosen not in models:
-        raise wrong_entry(chosen, [key for key in models if key], _SETTING, path)
+        raise wrong_entry(
+            chosen, [key for key in models if key], "detection.checkpoint_entry", path
+        )
     if models:
         entry = chosen or models[0]
         return found[entry], entry, tuple(key for key in models if key)
     other = next((entry for entry in found.values() if isinstance(entry, StandIn)), None)
     if other is not None:
-        raise CheckpointError(
-            "the checkpoint is not a YOLO detection model",
-            where=path,
-            got=printable(f"a {other.name}, last layer {last_layer(other)}", 200),
-            expected="task detect, last layer Detect",
-            hint="train with task=detect, or give the detector's checkpoint",
-        )
+        raise _other_task(path, printable(f"a {other.name}, last layer {last_layer(other)}", 200))
     raise CheckpointError(
         "the checkpoint holds no Ultralytics model",
         where=path,
@@ -158,11 +144,8 @@ def _model_of(content: object, chosen: str | None, path: Path) -> tuple[Any, str
 
 
 def require_size(height: int, width: int, stride: int) -> None:
-    """Check that a detector can take images of a size: its heads see whole cells.
-
-    Raises:
-        CheckpointError: a side is no multiple of the largest stride; names the nearest that are.
-    """
+    """Check that a detector can take images of a size, its heads seeing whole cells: else, where a
+    side is no multiple of the largest stride, a CheckpointError names the nearest that are."""
     if height % stride == 0 and width % stride == 0:
         return
 
@@ -187,22 +170,13 @@ def architecture(model: Any) -> str:
 
 
 def _require_detection_head(model: Any, path: Path) -> Any:
-    """The model's last layer, when it is a plain Detect with its one-to-many branch.
-
-    Raises:
-        CheckpointError: another task, or a branch that fusing took away.
-    """
+    """The model's last layer, when it is a plain Detect with its one-to-many branch; else, for
+    another task or a branch that fusing took away, a CheckpointError."""
     heads: Any = import_module("ultralytics.nn.modules.head")
     head: Any = model.model[-1]
     # Subclasses of Detect do other tasks, or want prompts beside the image.
     if type(head) not in (heads.Detect, heads.v10Detect):
-        raise CheckpointError(
-            "the checkpoint is not a YOLO detection model",
-            where=path,
-            got=f"last layer {type(head).__name__}",
-            expected="task detect, last layer Detect",
-            hint="train with task=detect, or give the detector's checkpoint",
-        )
+        raise _other_task(path, f"last layer {type(head).__name__}")
     if getattr(head, "cv2", None) is None or getattr(head, "cv3", None) is None:
         raise CheckpointError(
             "the checkpoint was fused: its one-to-many head, which feeds the NMS, is gone",
@@ -211,6 +185,16 @@ def _require_detection_head(model: Any, path: Path) -> Any:
             hint="use the unfused checkpoint",
         )
     return head
+
+
+def _other_task(path: Path, got: str) -> CheckpointError:
+    return CheckpointError(
+        "the checkpoint is not a YOLO detection model",
+        where=path,
+        got=got,
+        expected="task detect, last layer Detect",
+        hint="train with task=detect, or give the detector's checkpoint",
+    )
 
 
 def _require_settings(settings: Detection, model: Any, head: Any, path: Path) -> None:

@@ -11,11 +11,10 @@ from typing import Any
 from pillsnap.config.settings import Detection
 from pillsnap.core.errors import CheckpointError, first_line
 from pillsnap.engines.torch.fit import find_misfit
-from pillsnap.engines.torch.recorded import recorded_map
 from pillsnap.engines.torch.safe_load import Origin
 from pillsnap.engines.torch.statedict import Wanted, find_weights
 from pillsnap.engines.torch.tensorfile import read_safetensors
-from pillsnap.engines.torch.trainer import detector_facts
+from pillsnap.engines.torch.trainer import detector_facts, recorded_map
 
 
 def read_detector_weights(settings: Detection, path: Path) -> tuple[Any, float | None, Origin]:

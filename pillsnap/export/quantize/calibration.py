@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,10 +14,10 @@ from pillsnap.core.errors import DataError, ExportError, ImageError, PillsnapErr
 from pillsnap.core.hashes import sha256_file, sha256_json
 from pillsnap.data.calibration import read_calibration
 from pillsnap.data.datasets import Source, read_dataset
-from pillsnap.engines import Transform
+from pillsnap.engines import Batch, Transform
 from pillsnap.engines.onnxruntime.precision import element_types
 from pillsnap.export.quantize.graph import tidied
-from pillsnap.export.quantize.run_graph import Batch, opened
+from pillsnap.export.quantize.run_graph import opened
 from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.preprocess import preprocess
 
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 Ranges = Mapping[str, tuple[np.float32, np.float32]]
 
 
-class Reader(Protocol):
-    """Reads an image as the model is fed it: float32 [3,H,W]; ImageError where it cannot."""
-
-    def __call__(self, path: Path, /) -> Batch: ...
+Reader = Callable[[Path], Batch]
+"""Reads an image as the model is fed it: float32 [3,H,W]; ImageError where it cannot."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,7 @@ def choose_calibration(
 ) -> Calibration:
     """Images that a task's INT8 file is calibrated on: the configured ones, or validation images.
 
-    Args:
-        verified: SHA-256 of the files that must not be among them.
-
-    Raises:
-        DataError: too few are left.
+    Those of which `verified` has the SHA-256 are not among them; DataError where too few are left.
     """
     key: str | None = f"data.calibration.{source.key}"
     paths = read_calibration(config, source)
@@ -98,8 +92,6 @@ def choose_images(
         paths: candidates, in an order that is the same on every machine.
         read: see Calibration.
         verified: SHA-256 in hex of the bytes of every image that is verified.
-        count: how many to draw.
-        seed: another seed draws others.
         key: of the configuration, that names the paths; None where they are validation images.
 
     Raises:
@@ -169,7 +161,6 @@ def measure_ranges(
     Args:
         model: float32.
         batches: preprocessed images, float32 [N,3,H,W].
-        ops: operators that are to be quantised.
 
     Returns:
         The ranges by the tensor's name, and the number of images seen.

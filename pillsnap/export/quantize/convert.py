@@ -47,13 +47,7 @@ def convert(
     calibration: Calibration | None,
     criterion: Criterion | None,
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """Carry out a recipe.
-
-    Args:
-        model: float32; it stays as it is.
-        recipe: what to make of it.
-        calibration: images for the methods static and auto.
-        criterion: for auto.
+    """Carry out a recipe on a float32 model, which stays as it is; arguments are quantize_once's.
 
     Returns:
         The converted model with the source's metadata, and further metadata by key.
@@ -74,14 +68,13 @@ def convert(
             result = quantize_static(model, ranges, exclude=recipe.exclude)
         else:
             assert criterion is not None
-            search = find_float_nodes(
+            result, freed = find_float_nodes(
                 model,
                 ranges,
                 list(islice(calibration.batches(), _PROBES)),
                 criterion.passes,
                 exclude=recipe.exclude,
             )
-            result, freed = search.model, search.float_nodes
     low, left = count_compute(result)
     if not low:
         raise ExportError(

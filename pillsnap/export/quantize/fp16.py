@@ -7,17 +7,13 @@ visited once, in the graph's order, and what it needs is cast before it: nothing
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pillsnap.engines.onnxruntime.precision import captured, element_types
-from pillsnap.export.quantize.graph import (
-    decode_nodes,
-    drop_unused_weights,
-    has_weights,
-    tidied,
-)
+from pillsnap.export.quantize.graph import decode_nodes, drop_unused_weights, has_weights, tidied
 
 if TYPE_CHECKING:
     import onnx
@@ -59,7 +55,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     result = tidied(model)
     types = element_types(result)
     in_half = _half_nodes(result, types)
-    _Rewriting(result, types, in_half).run()
+    _rewrite(result, types, in_half)
     drop_unused_weights(result.graph)
     return result
 
@@ -99,70 +95,52 @@ def _fits(values: np.ndarray) -> bool:
         return bool(np.isfinite(values.astype(np.float16)).sum() == np.isfinite(values).sum())
 
 
-class _Rewriting:
-    """One pass over a graph that gives each node its inputs in its own precision.
+def _rewrite(model: onnx.ModelProto, types: Mapping[str, int], half: Collection[str]) -> None:
+    """Give each node its inputs in its own precision, in one pass over the graph.
 
     Args:
-        model: changed in place.
         types: element types of all tensors.
         half: outputs of the nodes that run in float16.
     """
+    from onnx import TensorProto, helper, numpy_helper
 
-    def __init__(self, model: onnx.ModelProto, types: dict[str, int], half: set[str]) -> None:
-        self._graph = model.graph
-        self._types = types
-        self._half = half
-        self._outputs = {value.name for value in model.graph.output}
-        self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._nodes: list[onnx.NodeProto] = []
-        # Name of a tensor's copy in the other precision than its own, once there is one.
-        self._copies: dict[str, str] = {}
+    graph = model.graph
+    outputs = {value.name for value in graph.output}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    # Name of a tensor's copy in the other precision than its own, once there is one.
+    copies: dict[str, str] = {}
 
-    def run(self) -> None:
-        nodes = list(self._graph.node)
-        for node in nodes:
-            in_half = not self._half.isdisjoint(node.output)
-            keep = _FLOAT_INPUTS.get(node.op_type, ())
-            for index, name in enumerate(node.input):
-                node.input[index] = self._as(name, in_half and index not in keep)
-            for index, name in enumerate(node.output):
-                if in_half and name in self._outputs:
-                    node.output[index] = self._copies[name] = f"{name}/half"
-            self._nodes.append(node)
-            self._return_floats(node, in_half)
-        del self._graph.node[:]
-        self._graph.node.extend(self._nodes)
-
-    def _as(self, name: str, in_half: bool) -> str:
-        """Name under which a float tensor can be had in a precision."""
-        from onnx import TensorProto
-
-        # An output of the graph is float32 itself, whatever made it.
-        own = name in self._half and name not in self._outputs
-        if self._types.get(name) != TensorProto.FLOAT or in_half == own:
-            return name
-        if name not in self._copies:
-            self._copies[name] = f"{name}/half" if in_half else f"{name}/float"
-            if name in self._weights:
-                self._add_half_weight(name)
-            else:
-                self._cast(name, self._copies[name], in_half)
-        return self._copies[name]
-
-    def _add_half_weight(self, name: str) -> None:
-        from onnx import numpy_helper
-
-        values = numpy_helper.to_array(self._weights[name]).astype(np.float16)
-        self._graph.initializer.append(numpy_helper.from_array(values, self._copies[name]))
-
-    def _return_floats(self, node: onnx.NodeProto, in_half: bool) -> None:
-        for name in self._outputs if in_half else ():
-            if self._copies.get(name) in node.output:
-                self._cast(self._copies[name], name, False)
-
-    def _cast(self, source: str, target: str, to_half: bool) -> None:
-        from onnx import TensorProto, helper
-
+    def cast(source: str, target: str, to_half: bool) -> None:
         kind = TensorProto.FLOAT16 if to_half else TensorProto.FLOAT
         name = f"{target}/Cast"
-        self._nodes.append(helper.make_node("Cast", [source], [target], name=name, to=kind))
+        nodes.append(helper.make_node("Cast", [source], [target], name=name, to=kind))
+
+    def name_in(name: str, in_half: bool) -> str:
+        """Name under which a float tensor can be had in a precision."""
+        # An output of the graph is float32 itself, whatever made it.
+        own = name in half and name not in outputs
+        if types.get(name) != TensorProto.FLOAT or in_half == own:
+            return name
+        if name not in copies:
+            copies[name] = f"{name}/half" if in_half else f"{name}/float"
+            if name in weights:
+                values = numpy_helper.to_array(weights[name]).astype(np.float16)
+                graph.initializer.append(numpy_helper.from_array(values, copies[name]))
+            else:
+                cast(name, copies[name], in_half)
+        return copies[name]
+
+    for node in graph.node:
+        made = list(node.output)
+        in_half = any(name in half for name in made)
+        keep = _FLOAT_INPUTS.get(node.op_type, ())
+        for index, name in enumerate(node.input):
+            node.input[index] = name_in(name, in_half and index not in keep)
+        nodes.append(node)
+        for index, name in enumerate(made):
+            if in_half and name in outputs:
+                node.output[index] = copies[name] = f"{name}/half"
+                cast(copies[name], name, False)
+    del graph.node[:]
+    graph.node.extend(nodes)

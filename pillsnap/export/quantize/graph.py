@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,11 +74,11 @@ def head_nodes(model: onnx.ModelProto) -> tuple[str, ...]:
     leads to only one of these belongs to it. What leads to several is the neck.
     """
     nodes = model.graph.node
+    made_by = makers(nodes)
     decoding, last = _decoding(model)
-    ancestors = [_ancestors(model, index) for index in last]
     leads_to = np.zeros(len(nodes), np.int64)
-    for found in ancestors:
-        leads_to[list(found)] += 1
+    for index in last:
+        leads_to[list(ancestors(nodes, made_by, index))] += 1
     # With one last convolution nothing tells a head from the network.
     own = {index for index in range(len(nodes)) if leads_to[index] == 1} if len(last) > 1 else set()
     return tuple(nodes[index].name for index in sorted(own | set(last) | decoding))
@@ -97,11 +97,11 @@ def decode_nodes(model: onnx.ModelProto) -> tuple[str, ...]:
 def _decoding(model: onnx.ModelProto) -> tuple[set[int], list[int]]:
     """Indices of the nodes that decode, and of the last ones with weights before them."""
     form = FORMS.get(stage_of(model))
-    if form is None or not form.decodes:
+    if form is None or form.columns is None:
         return set(), []
     nodes = model.graph.node
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    made_by = _makers(nodes)
+    made_by = makers(nodes)
     decoding: set[int] = set()
     last: set[int] = set()
     todo = [made_by[value.name] for value in model.graph.output if value.name in made_by]
@@ -131,20 +131,29 @@ def _is_expectation(node: onnx.NodeProto, initializers: dict[str, onnx.TensorPro
     return len(weights) > 1 and bool(np.array_equal(weights, np.arange(len(weights))))
 
 
-def _ancestors(model: onnx.ModelProto, index: int) -> set[int]:
-    nodes = model.graph.node
-    made_by = _makers(nodes)
+def makers(nodes: Sequence[onnx.NodeProto]) -> dict[str, int]:
+    """Index of the node that makes a tensor, by the tensor's name."""
+    return {name: index for index, node in enumerate(nodes) for name in node.output if name}
+
+
+def ancestors(
+    nodes: Sequence[onnx.NodeProto],
+    made_by: Mapping[str, int],
+    index: int,
+    stops: Callable[[str], bool] = lambda _: False,
+) -> set[int]:
+    """Indices of the nodes that one depends on.
+
+    Args:
+        made_by: of `makers`.
+        stops: whether a tensor, by its name, is not to be gone behind.
+    """
     found: set[int] = set()
     todo = [index]
     while todo:
         for name in nodes[todo.pop()].input:
             maker = made_by.get(name)
-            if maker is not None and maker not in found:
+            if maker is not None and maker not in found and not stops(name):
                 found.add(maker)
                 todo.append(maker)
     return found
-
-
-def _makers(nodes: Sequence[onnx.NodeProto]) -> dict[str, int]:
-    """Index of the node that makes a tensor, by the tensor's name."""
-    return {name: index for index, node in enumerate(nodes) for name in node.output}

@@ -11,12 +11,7 @@ from pillsnap.core.errors import ExportError
 from pillsnap.engines.onnxruntime.precision import compute_types
 from pillsnap.export.onnxfile import stage_of
 from pillsnap.export.quantize.calibration import Ranges
-from pillsnap.export.quantize.graph import (
-    COMPUTE,
-    drop_unused_weights,
-    head_nodes,
-    tidied,
-)
+from pillsnap.export.quantize.graph import COMPUTE, drop_unused_weights, head_nodes, tidied
 from pillsnap.export.quantize.silenced import quantising
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from pillsnap.export.exporters import Traced
 from pillsnap.export.onnxfile import PREFIX, Exported, exported
 from pillsnap.export.quantize.calibration import Calibration
 from pillsnap.export.quantize.convert import Criterion, convert
-from pillsnap.export.quantize.recipe import METHODS, PRECISIONS, Recipe
+from pillsnap.export.quantize.recipe import Recipe
 from pillsnap.export.reading import graph_sha256, read_with_weights
 from pillsnap.export.reuse import Wanted
 from pillsnap.export.runtimes import lower_ir_version
@@ -47,9 +47,7 @@ def quantize_once(
     `latest_<stage>.onnx` stays what it is.
 
     Args:
-        config: the one that the source was exported with.
-        stage: detection or classification.
-        source: the float32 file.
+        config: the one that the source, in float32, was exported with.
         precision: fp16 or int8.
         method: of int8: static, dynamic, or auto, which leaves float what must be to pass.
         calibration: images for the methods static and auto.
@@ -58,7 +56,7 @@ def quantize_once(
         marker: a file of this run and recipe: processes that share it agree on `reused`.
 
     Raises:
-        ConfigError: no such precision or method, or something that the method needs is missing.
+        ConfigError: something that the method needs is missing.
         ExportError: the model cannot be converted, or is not what it should be afterwards.
         PillsnapError: an image cannot be read, or the folder cannot be written.
     """
@@ -90,22 +88,8 @@ def _recipe(
     criterion: Criterion | None,
     exclude: Collection[str] | None,
 ) -> Recipe:
-    if precision not in PRECISIONS:
-        raise ConfigError(
-            "nothing is converted to this precision",
-            where="--precision",
-            got=precision,
-            expected=", ".join(PRECISIONS),
-        )
     if precision == "fp16":
         return Recipe(source, precision, "", "", None, "")
-    if method not in METHODS:
-        raise ConfigError(
-            "there is no such INT8 method",
-            where="--int8-method",
-            got=method,
-            expected=", ".join(METHODS),
-        )
     if method == "dynamic":
         return Recipe(source, precision, method, "", exclude, "")
     if calibration is None or (method == "auto" and criterion is None):
@@ -130,7 +114,6 @@ def _stamp(model: onnx.ModelProto, facts: dict[str, str]) -> None:
     entries = {entry.key: entry.value for entry in model.metadata_props}
     facts = {**facts, "graph_sha256": graph_sha256(model)}
     entries |= {PREFIX + key: value for key, value in facts.items()}
-    del model.metadata_props[:]
     helper.set_model_props(model, dict(sorted(entries.items())))
 
 

@@ -8,69 +8,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from pillsnap.config import cells
 from pillsnap.config.settings import Int8Method
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import canonical_json, sha256_file, sha256_json
 from pillsnap.engines import package_versions
-from pillsnap.engines.onnxruntime import precision
+from pillsnap.engines.onnxruntime import precision, sessions
 from pillsnap.export.onnxfile import PREFIX, Exported
 
-PRECISIONS = tuple(each for each in cells.PRECISIONS if each != "fp32")
 METHODS: tuple[str, ...] = get_args(Int8Method)
 
 
-@dataclass(frozen=True)
-class Quantized:
-    """What a report says of a file of lower precision, beside what it says of every file.
-
-    Attributes:
-        precision: fp16 or int8.
-        method: of int8: static, dynamic or auto; "" for fp16.
-        size_bytes: of the file.
-        nodes_low: nodes with weights, or of matrix products, that run in fewer bits.
-        nodes_float: those that run in float32.
-        float_nodes: the names of the latter.
-        freed: what method auto left float beside a detector's head: names of nodes.
-        source_sha256: of the float32 file it was made from.
-        calibration_sha256: of the list of images it was calibrated on; "" without.
-        calibration_images: how many were fed; 0 without.
-    """
-
-    precision: str
-    method: str
-    size_bytes: int
-    nodes_low: int
-    nodes_float: int
-    float_nodes: tuple[str, ...]
-    freed: tuple[str, ...]
-    source_sha256: str
-    calibration_sha256: str
-    calibration_images: int
-
-    def summary(self) -> dict[str, Any]:
-        """The same as plain builtins, with lists for tuples."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in vars(self).items()
-        }
-
-
-def describe_quantized(exported: Exported) -> Quantized | None:
-    """What a file's metadata say of its precision; None when pillsnap did not convert it.
-
-    Raises:
-        EngineError: they say that it did, and not what pillsnap writes.
-    """
-    found = {
-        key.removeprefix(PREFIX): value
-        for key, value in exported.metadata.items()
-        if key.startswith(PREFIX)
-    }
-    if "precision" not in found:
+def describe_quantized(exported: Exported) -> dict[str, Any] | None:
+    """What a report says of a file of lower precision beside what it says of every file, as plain
+    builtins (report.models.cells.Quantized); None when pillsnap did not convert it, EngineError
+    when its metadata say that it did, and not what pillsnap writes."""
+    if PREFIX + "precision" not in exported.metadata:
         return None
+    found = {key.removeprefix(PREFIX): value for key, value in exported.metadata.items()}
     try:
-        return _quantized(found, exported.path.stat().st_size)
+        float_nodes = list(json.loads(found["float_nodes"]))
+        return {
+            "precision": found["precision"],
+            "method": found["method"],
+            "size_bytes": exported.path.stat().st_size,
+            "nodes_low": int(found["nodes_low"]),
+            "nodes_float": len(float_nodes),
+            "float_nodes": float_nodes,
+            "freed": list(json.loads(found["freed"])),
+            "source_sha256": found["source_sha256"],
+            "calibration_sha256": found["calibration_sha256"],
+            "calibration_images": int(found["calibration_images"]),
+        }
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise EngineError(
             "the model's metadata on its precision are damaged",
@@ -79,28 +47,12 @@ def describe_quantized(exported: Exported) -> Quantized | None:
         ) from error
 
 
-def _quantized(found: dict[str, str], size_bytes: int) -> Quantized:
-    return Quantized(
-        precision=found["precision"],
-        method=found["method"],
-        size_bytes=size_bytes,
-        nodes_low=int(found["nodes_low"]),
-        nodes_float=len(json.loads(found["float_nodes"])),
-        float_nodes=tuple(json.loads(found["float_nodes"])),
-        freed=tuple(json.loads(found["freed"])),
-        source_sha256=found["source_sha256"],
-        calibration_sha256=found["calibration_sha256"],
-        calibration_images=int(found["calibration_images"]),
-    )
-
-
 @dataclass(frozen=True)
 class Recipe:
     """What goes into a conversion, known before anything heavy is loaded.
 
     Attributes:
         source: the float32 file.
-        precision: fp16 or int8.
         method: of int8; "" for fp16.
         calibration_sha256: of the list of images to calibrate on; "" without.
         exclude: names of nodes to leave float; None for a detector's head.
@@ -133,10 +85,11 @@ class Recipe:
     def key(self) -> str:
         """SHA-256 of all that can change the file."""
         sources = sorted(Path(__file__).parent.glob("*.py"))
+        sources += [Path(str(module.__file__)) for module in (precision, sessions)]
         content = {
             "facts": self.facts(),
             "exclude": None if self.exclude is None else sorted(self.exclude),
             # An edited converter must not reuse old files.
-            "sources": [sha256_file(file) for file in (*sources, Path(precision.__file__))],
+            "sources": [sha256_file(file) for file in sources],
         }
         return sha256_json(content)

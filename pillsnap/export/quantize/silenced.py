@@ -13,14 +13,8 @@ from pillsnap.core.errors import ExportError, PillsnapError, first_line
 
 @contextlib.contextmanager
 def quantising(where: object) -> Iterator[None]:
-    """Run ONNX Runtime's quantiser in this block: log lines, prints and warnings are kept back.
-
-    Args:
-        where: what is quantised, for the error.
-
-    Raises:
-        ExportError: in place of whatever the quantiser raised.
-    """
+    """Run ONNX Runtime's quantiser in this block: log lines, prints and warnings are kept back. For
+    the ExportError in place of whatever it raises, `where` is what is quantised."""
     root, level = logging.getLogger(), logging.root.manager.disable
     # logging.warning() gives a root logger without handlers one that prints, and it stays.
     silent = logging.NullHandler()

@@ -1,8 +1,6 @@
-"""How much a pickle may ask for: what it makes is bounded by the file, not by what it says."""
+"""What a checkpoint may ask for: what it makes is bounded by the file, not by what it says."""
 
 from __future__ import annotations
-
-from pillsnap.engines.torch.torchfile.unreadable import Unreadable
 
 # The largest detectors of ultralytics take 190,000 opcodes, with an optimiser's state 400,000.
 STEPS = 2_000_000
@@ -10,6 +8,15 @@ STEPS = 2_000_000
 MARGIN = 16 * 2**20
 # Entries of one checkpoint share their values: weights, their average, the best so far.
 SHARED = 4
+
+
+class Unreadable(Exception):
+    """A file that is whole but asks for what is not given: memory, time, code, another form. What
+    it is made of is PillsnapError's."""
+
+    def __init__(self, what: str, got: str | None = None, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what, self.got, self.hint = what, got, hint
 
 
 class Budget:
@@ -21,11 +28,8 @@ class Budget:
         self.viewed = 0
 
     def spend(self, steps: int) -> None:
-        """Count opcodes, or what costs as much memory and time as so many.
-
-        Raises:
-            Unreadable: more than any real checkpoint takes.
-        """
+        """Count opcodes, or what costs as much memory and time as so many; Unreadable where they
+        are more than any real checkpoint takes."""
         self.steps += steps
         if self.steps > STEPS:
             raise Unreadable(
@@ -35,11 +39,7 @@ class Budget:
             )
 
     def require_values(self) -> None:
-        """Check that tensors are not views far larger than the values in the file.
-
-        Raises:
-            Unreadable: they are.
-        """
+        """Refuse tensors that are views far larger than the values in the file, as Unreadable."""
         if self.viewed > SHARED * self.stored + MARGIN:
             raise Unreadable(
                 "the checkpoint's tensors are larger than the file",

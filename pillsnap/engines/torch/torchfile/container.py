@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.engines.torch.torchfile.budget import MARGIN
-from pillsnap.engines.torch.torchfile.unreadable import Unreadable
+from pillsnap.engines.torch.torchfile.budget import MARGIN, Unreadable
 
 if TYPE_CHECKING:
     import torch
@@ -35,11 +34,8 @@ class Archive:
         return self._archive.read(self._prefix + "data.pkl")
 
     def read_storage(self, key: str, size: int, width: int) -> torch.Tensor:
-        """The first `size` bytes of a storage of values of `width` bytes, uint8 [size].
-
-        Raises:
-            Unreadable: it is larger than what is in the file.
-        """
+        """The first `size` bytes of a storage of values of `width` bytes, uint8 [size]; Unreadable
+        where it is larger than what is in the file."""
         import torch
 
         info = self._archive.getinfo(f"{self._prefix}data/{key}")
@@ -111,11 +107,8 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
 
 def require_container(path: Path) -> str | None:
-    """What a zip file is when it is certainly no checkpoint; None when it may be one.
-
-    Raises:
-        Unreadable: as open_archive.
-    """
+    """What a zip file is when it is certainly no checkpoint; None when it may be one. It is
+    Unreadable as for open_archive."""
     try:
         with open_archive(path) as archive:
             names = archive.names

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from pillsnap.engines.torch.torchfile.unreadable import Unreadable
+from pillsnap.engines.torch.torchfile.budget import Unreadable
 
 # Python's audit events; torch.hub and ultralytics fetch by way of these alone.
 _REFUSED = (
@@ -29,11 +29,8 @@ _thread = threading.local()
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Refuse network and processes in this thread until the block ends.
-
-    Raises:
-        Unreadable: out of whatever tried.
-    """
+    """Refuse network and processes in this thread until the block ends: Unreadable comes out of
+    whatever tried."""
     _install()
     before = getattr(_thread, "guarded", False)
     _thread.guarded = True

@@ -9,7 +9,7 @@ from functools import partial
 from mmap import mmap
 from typing import Any, Protocol
 
-from pillsnap.engines.torch.torchfile.budget import Budget
+from pillsnap.engines.torch.torchfile.budget import Budget, Unreadable
 from pillsnap.engines.torch.torchfile.opcodes import (
     ACTIONS,
     CONSTANTS,
@@ -19,7 +19,6 @@ from pillsnap.engines.torch.torchfile.opcodes import (
     SIZED,
     TUPLES,
 )
-from pillsnap.engines.torch.torchfile.unreadable import Unreadable
 
 
 class Maker(Protocol):
@@ -54,11 +53,7 @@ def run_pickle(data: bytes | mmap, start: int, maker: Maker, budget: Budget) -> 
 
 def require_key(key: object) -> None:
     """Check what is about to be hashed: nested tuples can take for ever, integers beyond 64 bits
-    can be chosen to collide.
-
-    Raises:
-        Unreadable: it is no key of a real checkpoint.
-    """
+    can be chosen to collide. What is no key of a real checkpoint is Unreadable."""
     for part in key if type(key) is tuple else (key,):
         if type(part) is tuple or (type(part) is int and not -(2**63) <= part < 2**63):
             raise Unreadable("the checkpoint has a key that no trainer writes", _kind(part))

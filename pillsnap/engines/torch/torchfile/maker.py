@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.engines.torch.torchfile.budget import Budget
-from pillsnap.engines.torch.torchfile.layerstate import fill_layer
+from pillsnap.engines.torch.torchfile.layers import fill_layer
 from pillsnap.engines.torch.torchfile.machine import require_key
 from pillsnap.engines.torch.torchfile.names import is_data, is_layer, present_name
 from pillsnap.engines.torch.torchfile.objects import (

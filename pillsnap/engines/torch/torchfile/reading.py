@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pillsnap.core.errors import CheckpointError
-from pillsnap.core.printable import printable
+from pillsnap.core.printable import listed, printable
 from pillsnap.engines.torch.leftovers import leftover_hint
-from pillsnap.engines.torch.torchfile.budget import Budget
+from pillsnap.engines.torch.torchfile.budget import Budget, Unreadable
 from pillsnap.engines.torch.torchfile.container import Stream, open_archive
 from pillsnap.engines.torch.torchfile.guard import guarded
 from pillsnap.engines.torch.torchfile.machine import run_pickle
 from pillsnap.engines.torch.torchfile.maker import CheckpointMaker, NameCollector
 from pillsnap.engines.torch.torchfile.tensors import Tensors
-from pillsnap.engines.torch.torchfile.unreadable import Unreadable
 
 if TYPE_CHECKING:
     import torch
@@ -48,24 +47,20 @@ def read_checkpoint(
         with guarded():
             return _read(path, layers, budget)
     except _Refused as refused:
-        names = [printable(name, 100) for name in refused.names]
         raise CheckpointError(
             "the checkpoint is refused: loading it would call code that is not on the safe list",
             where=path,
-            got=", ".join(names[:5]) + (f" and {len(names) - 5} more" if names[5:] else ""),
+            got=listed(refused.names, 5, 100),
             expected="tensors and plain values; for a detector an Ultralytics model",
-            hint=leftover_hint(names) or hint,
+            hint=leftover_hint(refused.names) or hint,
         ) from None
     except Exception as error:  # damaged pickles and archives raise a dozen types
         _refuse(path, error)
 
 
 def pickled_names(path: Path) -> set[str]:
-    """Dotted names of the globals in a checkpoint in zip format; none in one that is damaged.
-
-    Raises:
-        CheckpointError: it asks for more than it holds.
-    """
+    """Dotted names of the globals in a checkpoint in zip format; none in one that is damaged, and
+    CheckpointError for one that asks for more than it holds."""
     names = NameCollector()
     try:
         with open_archive(path) as archive:

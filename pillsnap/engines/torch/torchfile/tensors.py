@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.engines.torch.torchfile.budget import Budget
-from pillsnap.engines.torch.torchfile.objects import StandIn, StorageType
-from pillsnap.engines.torch.torchfile.unreadable import Unreadable
+from pillsnap.engines.torch.torchfile.budget import Budget, Unreadable
+from pillsnap.engines.torch.torchfile.objects import Function, StandIn, StorageType
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +82,7 @@ class Tensors:
         return {
             "torch._utils._rebuild_tensor": self.rebuild,
             "torch._utils._rebuild_tensor_v2": self.rebuild,
-            "torch._utils._rebuild_tensor_v3": self.rebuild_typed,
+            "torch._utils._rebuild_tensor_v3": self.rebuild,
             "torch._utils._rebuild_parameter": self.parameter,
             "torch._utils._rebuild_parameter_with_state": self.parameter,
             "torch._utils._rebuild_device_tensor_from_cpu_tensor": lambda tensor, *_: tensor,
@@ -91,28 +90,15 @@ class Tensors:
             "torch.nn.parameter.Parameter": self.parameter,
         }
 
-    def rebuild(self, storage: object, offset: Any, size: Any, stride: Any, *_: object) -> object:
-        """A view of a storage; hooks and metadata of the pickle are left out."""
-        return self.rebuild_typed(storage, offset, size, stride, None, None, None)
-
-    def rebuild_typed(
-        self,
-        storage: object,
-        offset: Any,
-        size: Any,
-        stride: Any,
-        _: object,
-        __: object,
-        dtype: Any,
-        *___: object,
-    ) -> object:
-        """The same where the dtype is the tensor's own."""
+    def rebuild(self, storage: object, offset: Any, size: Any, stride: Any, *rest: Any) -> object:
+        """A view of a storage; hooks and metadata of the pickle are left out. Where the storage is
+        of raw bytes, the dtype stands behind the hooks."""
         import torch
 
         self._budget.spend(_STEPS)
         if not isinstance(storage, Storage):
             return StandIn("torch.Tensor")
-        dtype = storage.dtype or dtype
+        dtype = storage.dtype or next(iter(rest[2:3]), None)
         if not isinstance(dtype, torch.dtype):
             raise TypeError("a tensor without a dtype")
         places = (offset, *size, *stride)
@@ -133,8 +119,6 @@ class Tensors:
 
     def rebuild_by(self, function: Any, _: object, arguments: Any, *__: object) -> object:
         """A tensor with attributes, or of a class derived from Tensor: the tensor alone."""
-        from pillsnap.engines.torch.torchfile.objects import Function
-
         return function.call(*arguments) if isinstance(function, Function) else StandIn("a tensor")
 
     def parameter(self, data: object = None, requires_grad: object = True, *_: object) -> object:
