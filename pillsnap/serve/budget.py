@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
 
 
 class Budget:
-    """An amount that requests share; of one event loop.
-
-    Args:
-        most: what there is in all.
-    """
+    """An amount that requests share, `most` in all; of one event loop."""
 
     def __init__(self, most: int) -> None:
         self._free = most
@@ -47,9 +42,7 @@ class Share:
     def __enter__(self) -> Share:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._budget.give(self._amount)
 
     def take(self, amount: int) -> bool:
