@@ -17,8 +17,7 @@ from pillsnap.config.settings import Config, config_sha256
 from pillsnap.config.tolerances import Profiles
 from pillsnap.core.files import write_atomic
 from pillsnap.core.printable import printable_json
-from pillsnap.report.environment import describe_environment
-from pillsnap.report.facts import RunFacts
+from pillsnap.report.facts import RunFacts, describe_environment
 from pillsnap.report.policy import count_data, notes, sample_policy
 from pillsnap.tasks import task_names, task_of
 
