@@ -189,7 +189,8 @@ def test_heavy_libraries_are_imported_where_they_are_needed() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["pillsnap", "pillsnap.plugin", "pillsnap.infer.__main__", "pillsnap.serve.service"]
+    "module",
+    ["pillsnap", "pillsnap.plugin.hooks", "pillsnap.infer.__main__", "pillsnap.serve.service"],
 )
 def test_a_fresh_process_loads_nothing_heavy(module: str) -> None:
     code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"

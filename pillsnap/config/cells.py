@@ -21,11 +21,8 @@ DETECTION, CLASSIFICATION = STAGES
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One comparison: what was requested, never what was found, so that every worker agrees.
-
-    Attributes:
-        hard: over samples that the reference is less and less sure of, in place of the population.
-    """
+    """One comparison: what was requested, never what was found, so that every worker agrees. A
+    `hard` one is over samples that the reference is less and less sure of, not the population."""
 
     stage: str
     engine: str
@@ -68,11 +65,8 @@ def expand_cells(
     modes: Iterable[str],
     order: Sequence[str] = STAGES,
 ) -> list[Cell]:
-    """Every combination once, stages in this order, so that a stage's model stays loaded.
-
-    Args:
-        engines: the providers of each.
-    """
+    """Every combination once, stages in this order, so that a stage's model stays loaded; `engines`
+    has the providers of each."""
     pairs = [(engine, each) for engine, providers in engines.items() for each in providers]
     cells = {
         Cell(stage, engine, provider, precision, mode)

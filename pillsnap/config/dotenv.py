@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import NoReturn
 
 from pillsnap.core.errors import ConfigError
 from pillsnap.core.textfiles import read_text
 
-_LINE = re.compile(r"[^\n]*\n?")
 _NAME = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)(?![\w.-])")
 # What follows the name; a quoted value may go over several lines.
 _QUOTED = re.compile(
@@ -41,21 +39,20 @@ def read_env_file(path: Path, used: Collection[str]) -> dict[str, str]:
         return {}
     text = read_text(path, ConfigError).replace("\r\n", "\n")
     found: dict[str, str] = {}
-    position = 0
-    while position < len(text):
-        line = _LINE.match(text, position)
-        name = _NAME.match(line[0]) if line else None
-        assert line is not None  # it matches anywhere
-        position = line.end()
-        if name is None:
-            continue
-        place = line.start() + name.end()
-        value = _QUOTED.match(text, place) or _PLAIN.match(text, place)
-        if value is not None:
-            position = value.end()
-            found[name[1]] = _unescape(value)
-        elif name[1] in used and line[0].strip() != name[0].strip():
-            _refuse(path, text.count("\n", 0, line.start()) + 1, name[1], line[0])
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start) + 1 or len(text)
+        line = text[start:end]
+        name = _NAME.match(line)
+        if name is not None:
+            place = start + name.end()
+            value = _QUOTED.match(text, place) or _PLAIN.match(text, place)
+            if value is not None:
+                found[name[1]], end = _unescape(value), value.end()
+            elif name[1] in used and line.strip() != name[0].strip():
+                number = text.count("\n", 0, start) + 1
+                raise _broken(f"{path}:{number}", name[1], line)
+        start = end
     return found
 
 
@@ -69,7 +66,7 @@ def read_value(name: str, text: str) -> str:
     text = text.strip()
     quoted = _QUOTED.fullmatch(f"={text}")
     if quoted is None and text.startswith(("'", '"')):
-        raise _broken_quotes(f"environment variable {name}", name)
+        raise _broken(f"environment variable {name}", name, f"{name}=")
     return text if quoted is None else _unescape(quoted)
 
 
@@ -83,19 +80,11 @@ def _unescape(value: re.Match[str]) -> str:
     )
 
 
-def _refuse(path: Path, number: int, name: str, line: str) -> NoReturn:
-    where = f"{path}:{number}"
-    if re.search(rf"{name}\s*=", line):
-        raise _broken_quotes(where, name)
-    raise ConfigError(
-        "this line is no assignment",
-        where=where,
-        got=f"{name} without = behind it",
-        expected=_EXPECTED,
-    )
-
-
-def _broken_quotes(where: str, name: str) -> ConfigError:
+def _broken(where: str, name: str, line: str) -> ConfigError:
+    assigned = re.search(rf"{name}\s*=", line)
     return ConfigError(
-        "this value's quotes are broken", where=where, got=f"{name}=…", expected=_EXPECTED
+        "this value's quotes are broken" if assigned else "this line is no assignment",
+        where=where,
+        got=f"{name}=…" if assigned else f"{name} without = behind it",
+        expected=_EXPECTED,
     )

@@ -255,10 +255,7 @@ def figures_of(stage: str) -> tuple[Figure, ...]:
 
 def find_figure(name: str) -> Figure:
     """The figure of that name; raises KeyError."""
-    for figure in FIGURES:
-        if figure.name == name:
-            return figure
-    raise KeyError(name)
+    return {figure.name: figure for figure in FIGURES}[name]
 
 
 def noise_of(name: str) -> float:

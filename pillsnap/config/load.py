@@ -29,38 +29,29 @@ ENV_NAMES = (
 
 def find_config(option: str | None, environ: Mapping[str, str], start: Path) -> Path:
     """Path of the config file: the option, else PILLSNAP_CONFIG, else start/config.yaml."""
-    for name, value in (("--config", option), ("PILLSNAP_CONFIG", environ.get("PILLSNAP_CONFIG"))):
-        if value is not None:
-            if name != "--config":
-                value = read_value(name, value)
-            path = Path(value)
-            if value.startswith("~/"):  # from .ini files and YAML of CI, where no shell expands it
-                path = path.expanduser()
-            if not is_file(path):
-                raise ConfigError(
-                    "there is no such config file", where=name, got=value, hint="check the path"
-                )
-            return path.resolve()
-    path = start / "config.yaml"
-    if not path.is_file():
+    name, value = "--config", option
+    if value is None and "PILLSNAP_CONFIG" in environ:
+        name = "PILLSNAP_CONFIG"
+        value = read_value(name, environ[name])
+    path = start / "config.yaml" if value is None else Path(value)
+    if value is not None and value.startswith("~/"):  # where no shell expands it, as in YAML of CI
+        path = path.expanduser()
+    if is_file(path):
+        return path.resolve()
+    if value is not None:
         raise ConfigError(
-            "no config.yaml found",
-            where=start,
-            hint="run from a folder that holds one, or pass --config PATH or set PILLSNAP_CONFIG",
+            "there is no such config file", where=name, got=value, hint="check the path"
         )
-    return path.resolve()
+    raise ConfigError(
+        "no config.yaml found",
+        where=start,
+        hint="run from a folder that holds one, or pass --config PATH or set PILLSNAP_CONFIG",
+    )
 
 
 def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Config:
-    """Read and validate a config file.
-
-    Args:
-        path: the YAML file; relative paths in it are relative to its folder.
-        environ: the environment, os.environ by default; wins over `.env` beside the file.
-
-    Raises:
-        ConfigError: unreadable file, unknown key, wrong type or bad value, naming all of them.
-    """
+    """Read and validate a config file, with read_environment's variables; raises ConfigError that
+    names all there is: unreadable file, unknown key, wrong type or bad value."""
     env = read_environment(path, environ)
     config = replace(parse_yaml(Config, path, env), source=path)
     opset = env.get("OPSET")

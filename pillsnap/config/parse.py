@@ -37,11 +37,6 @@ def parse_yaml(cls: type[T], path: Path, environ: Mapping[str, str]) -> T:
     others. `~`, `${NAME}` and `${NAME:-default}` expand (the default also stands in for an empty
     variable, as in a shell); relative paths start at the file's folder.
 
-    Args:
-        cls: the dataclass; fields with metadata {"internal": True} are no keys.
-        path: the file, UTF-8.
-        environ: where `${NAME}` is looked up.
-
     Raises:
         ConfigError: all problems of the file, each with its line, key, value and choices.
     """
@@ -61,9 +56,8 @@ def parse_yaml(cls: type[T], path: Path, environ: Mapping[str, str]) -> T:
     reader = _Reader(path, environ)
     made: T = reader.section(cls, root, None, "")
     if made is root:
-        raise reader.error(
-            "the config file is no mapping", root, "", got=_show(root), expected=describe(cls)
-        )
+        what = "the config file is no mapping"
+        reader.report(what, root, "", got=_show(root), expected=describe(cls))
     problems = [problem for _, problem in sorted(reader.problems, key=lambda each: each[0])]
     if len(problems) > 1:
         raise ConfigError(f"{len(problems)} problems in {path}", details=problems)
@@ -104,11 +98,9 @@ class _Reader:
 
     def report(self, what: str, node: yaml.Node | None, key: str, **facts: Any) -> None:
         line = math.inf if node is None else node.start_mark.line
-        self.problems.append((line, self.error(what, node, key, **facts)))
-
-    def error(self, what: str, node: yaml.Node | None, key: str, **facts: Any) -> ConfigError:
         place = str(self.path) if node is None else f"{self.path}:{node.start_mark.line + 1}"
-        return ConfigError(what, where=f"{place}: {key}" if key else place, **facts)
+        error = ConfigError(what, where=f"{place}: {key}" if key else place, **facts)
+        self.problems.append((line, error))
 
     def refuse(self, node: yaml.Node, key: str, expected: str, **facts: Any) -> object:
         self.report(f"{key} cannot be this", node, key, got=_show(node), expected=expected, **facts)

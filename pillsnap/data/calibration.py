@@ -13,10 +13,7 @@ from pillsnap.data.spellings import Spellings
 
 def read_calibration(config: Config, source: Source) -> list[Path] | None:
     """Images to calibrate a task's model on, in the order of their paths; None where none are set.
-
-    Raises:
-        DataError: they cannot be read, or there are none.
-    """
+    Raises DataError where they cannot be read, or there are none."""
     place: Path | None = getattr(config.data.calibration, source.key, None)
     if place is None:
         return None

@@ -87,11 +87,8 @@ class Source:
 
 
 def read_dataset(config: Config, source: Source) -> Dataset:
-    """All validation data of a task.
-
-    Raises:
-        DataError: there are none, or names and labels do not fit each other or the config.
-    """
+    """All validation data of a task; raises DataError where there are none, or names and labels do
+    not fit each other or the config."""
     key = f"data.val.{source.key}"
     found = source.read(config)
     if found is None:

@@ -28,11 +28,8 @@ _COMPANIONS = (
 
 
 def list_images(folder: Path, left_out: Counter[str] | None = None) -> Iterator[str]:
-    """Paths of all images below a folder, relative to it, as posix; raises DataError.
-
-    Args:
-        left_out: counts by suffix what might be images that pillsnap does not read.
-    """
+    """Paths of all images below a folder, relative to it, as posix; raises DataError. `left_out`
+    counts by suffix what might be images that pillsnap does not read."""
     if not folder.is_dir():
         standing = read_placeholder(folder)
         raise DataError(

@@ -13,15 +13,8 @@ from pillsnap.data.spellings import compose
 
 
 def read_class_map(path: Path, num_classes: int) -> dict[str, int]:
-    """Class index by class name (mapping_code, composed); an index has at most one name.
-
-    Args:
-        num_classes: of the classifier's head.
-
-    Raises:
-        DataError: unreadable, no JSON object, an index that is none of the head's classes, or one
-            that two names have.
-    """
+    """Class index by class name (mapping_code, composed); raises DataError for an unreadable file,
+    no JSON object, an index that is none of the head's classes, or one that two names have."""
     names: dict[int, str] = {}
     for name, index in _read_map(path, "{mapping_code: class index}"):
         if type(index) is not int or index < 0:
@@ -59,11 +52,8 @@ def without_code(coded: Collection[int], num_classes: int) -> str | None:
 
 
 def read_edi_map(path: Path) -> dict[str, str]:
-    """EDI code by class name (mapping_code, composed).
-
-    Raises:
-        DataError: unreadable, no JSON object, or a code that is no text.
-    """
+    """EDI code by class name (mapping_code, composed); raises DataError for an unreadable file, no
+    JSON object, or a code that is no text."""
     edi_map: dict[str, str] = {}
     for name, code in _read_map(path, "{mapping_code: edi_code}"):
         if not isinstance(code, str) or not code:

@@ -27,10 +27,6 @@ def select(samples: Sequence[Sample], compare: Compare, mode: str) -> list[Sampl
     after the other. full: all. Where there are fewer than asked for, all of them.
 
     A stratum is a class, or for scenes the classes present and the number of boxes.
-
-    Args:
-        samples: with ids of their own.
-        mode: "smoke", "coverage" or "full".
     """
     ordered = sorted(samples, key=lambda sample: sample.id)
     if mode == "full" or not ordered:

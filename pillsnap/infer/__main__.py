@@ -20,13 +20,14 @@ from pillsnap.config.load import find_config, load_config, read_environment
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.core.workers import thread_count
+from pillsnap.engines import engine_names, find_entry
 from pillsnap.infer.answers import Answer, answer
 from pillsnap.infer.choice import choose_model, engine_of
 from pillsnap.infer.inputs import find_inputs
 from pillsnap.infer.int8 import quantize_model
 from pillsnap.infer.journal import open_journal, results_key
 from pillsnap.infer.models import Opened, make_pipeline, model_stage, open_model
-from pillsnap.infer.outputs import open_results, require_format, save_drawn
+from pillsnap.infer.outputs import json_line, open_results, require_format, save_drawn
 from pillsnap.infer.progress import Tally
 
 
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m pillsnap.infer", description=__doc__)
     add = parser.add_argument
-    add("--engine", choices=("torch", "onnx", "tensorrt"), help="default: by the model's name")
+    add("--engine", choices=engine_names(), help="default: by the model's name")
     add(
         "--model",
         type=Path,
@@ -72,17 +73,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.batch < 1:
         parser.error(f"--batch must be 1 or more, got {arguments.batch}")
-    if arguments.engine == "tensorrt" and arguments.provider not in ("auto", "tensorrt"):
-        parser.error(f"engine tensorrt runs on provider tensorrt, not {arguments.provider}")
+    only = arguments.engine and find_entry(arguments.engine).only_provider
+    if only and arguments.provider not in ("auto", only):
+        parser.error(f"engine {arguments.engine} runs on provider {only}, not {arguments.provider}")
     return arguments
 
 
 def _infer(arguments: argparse.Namespace) -> Mapping[str, int]:
-    """Write one result per image, in the order of their paths.
-
-    Returns:
-        how many images could not be "read" or "answered", where some could not.
-    """
+    """Write one result per image, in the order of their paths; see Tally.failed."""
     config = load_config(find_config(arguments.config, os.environ, Path.cwd()))
     output, folder, batch = arguments.output, arguments.save_images, arguments.batch
     if output is not None:
@@ -90,12 +88,7 @@ def _infer(arguments: argparse.Namespace) -> Mapping[str, int]:
     paths = find_inputs(arguments.inputs)
     threads = thread_count(arguments.threads, 1, config.runtime.cpu.intra_op_num_threads)
     mode, models = _open(arguments, config, threads)
-    pipeline = make_pipeline(
-        config,
-        classifier=models.get(CLASSIFICATION),
-        detector=models.get(DETECTION),
-        batch_size=batch,
-    )
+    pipeline = make_pipeline(config, models, batch)
     shared = Path(os.path.commonpath([path.absolute().parent for path in paths]))
 
     def answers(first: int) -> Iterator[list[Answer]]:
@@ -111,21 +104,13 @@ def _infer(arguments: argparse.Namespace) -> Mapping[str, int]:
 
     with closing(Tally(len(paths), sys.stderr)) as tally:
         if output is None:
-            with open_results(None, sys.stdout) as write:
-                for part in answers(0):
-                    for each in part:
-                        write(each.result)
-                        tally.note(each.result)
+            for part in answers(0):
+                for each in part:
+                    print(json_line(each.result), flush=True)
+                    tally.note(each.result)
             return tally.failed
-        key = results_key(
-            config,
-            models,
-            pipeline.codes,
-            mode=mode,
-            batch=batch,
-            threads=threads,
-            save_images=folder,
-        )
+        options = {"mode": mode, "batch": batch, "threads": threads, "save_images": folder}
+        key = results_key(config, models, pipeline.codes, options)
         with open_journal(output, key) as journal:
             for result in journal.known(paths, batch):
                 tally.note(result)
@@ -133,7 +118,7 @@ def _infer(arguments: argparse.Namespace) -> Mapping[str, int]:
                 journal.add(part)
                 for each in part:
                     tally.note(each.result)
-            with open_results(output, sys.stdout) as write:
+            with open_results(output) as write:
                 for result in journal.results():
                     write(result)
         return tally.failed
@@ -154,8 +139,7 @@ def _open(
         )
     paths = {CLASSIFICATION: arguments.model or choose_model(config, CLASSIFICATION, environ).path}
     if mode == "combo":
-        detector = arguments.detector or choose_model(config, DETECTION, environ).path
-        paths[DETECTION] = detector
+        paths[DETECTION] = arguments.detector or choose_model(config, DETECTION, environ).path
     elif arguments.model is not None and model_stage(arguments.model) == DETECTION:
         mode, paths = "boxes", {DETECTION: arguments.model}
     return mode, {
@@ -166,13 +150,11 @@ def _open(
 def _open_stage(
     arguments: argparse.Namespace, config: Config, stage: str, path: Path, threads: int
 ) -> Opened:
-    engine = arguments.engine or engine_of(path)
-    provider = arguments.provider
-    if engine == "tensorrt":
-        engine, provider = "onnx", "tensorrt"
+    entry = find_entry(arguments.engine or engine_of(path))
+    provider = entry.only_provider or arguments.provider
     if arguments.quantize is not None:
-        path = quantize_model(config, stage, path, engine)
-    return open_model(config, stage, path, provider=provider, threads=threads, engine=engine)
+        path = quantize_model(config, stage, path, entry)
+    return open_model(config, stage, path, provider=provider, threads=threads, engine=entry.name)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pillsnap.core.errors import ImageError
-from pillsnap.pipeline.images import Pixels, decode_image, read_bytes
+from pillsnap.pipeline.images import decode_image, read_bytes
+from pillsnap.pipeline.preprocess import Pixels
 from pillsnap.pipeline.twostage import Pipeline, Result
 
 

@@ -42,10 +42,6 @@ class Choice:
     passed: bool = True
     warning: str = ""
 
-    @property
-    def engine(self) -> str:
-        return engine_of(self.path)
-
 
 def engine_of(path: Path) -> str:
     """The first engine that opens files of this suffix, else onnx."""
@@ -91,22 +87,20 @@ def _from_variable(
     try:
         path = config.source.absolute().parent / Path(text).expanduser()
         is_folder = path.is_dir()
-    except RuntimeError as error:  # ~user of nobody
-        raise _wrong(name, text, "a path", str(error)) from error
-    except (OSError, ValueError) as error:  # a name that is too long, a NUL
-        raise _wrong(
-            name, text, "a path", getattr(error, "strerror", None) or str(error)
-        ) from error
+    # A name that is too long, ~user of nobody, a NUL.
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _wrong(name, text, "a path", reason) from error
     if is_folder and name == "MODEL_PATH":
         found = _from_exports(path, stage, name)
         if found is None:
             raise _wrong(name, text, f"a folder with latest_{stage}.onnx or {stage}-<tag>.onnx")
         return found
-    if name == "MODEL_PATH" and stage == DETECTION and not _is_missing(path):
+    problem = _is_missing(path)
+    if problem:
+        raise _wrong(name, text, "an .onnx file or a checkpoint that can be read", problem)
+    if name == "MODEL_PATH" and stage == DETECTION:
         return None  # a file there is the classifier
-    reason = _is_missing(path)
-    if reason:
-        raise _wrong(name, text, "an .onnx file or a checkpoint that can be read", reason)
     return Choice(path, f"{name} is set")
 
 

@@ -6,26 +6,25 @@ from pathlib import Path
 
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError
-from pillsnap.engines import find_entry
+from pillsnap.engines import Entry
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import describe_onnx
 from pillsnap.export.quantize import choose_calibration, describe_quantized, quantize_once
 from pillsnap.tasks import task_of
 
 
-def quantize_model(config: Config, stage: str, path: Path, engine: str) -> Path:
+def quantize_model(config: Config, stage: str, path: Path, engine: Entry) -> Path:
     """The INT8 file of a float32 .onnx, by the config's method; it lies in config.out_dir.
 
     Raises:
         ConfigError: nothing that can be converted, or a method that only the gate can search by.
         PillsnapError: as quantize_once and choose_images.
     """
-    entry = find_entry(engine)
-    if not entry.takes_exports:
+    if not engine.takes_exports:
         raise ConfigError(
             "only ONNX files are quantised", where="--quantize", got=path, hint="give an .onnx"
         )
-    entry.require()
+    engine.require()
     source = describe_onnx(path, stage)
     made = describe_quantized(source)
     if made is not None:

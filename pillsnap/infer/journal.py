@@ -30,12 +30,7 @@ _HEAD, _MOST_HEAD = b'{"key": "', 200
 
 
 class Journal:
-    """What open_journal gives; its length is the number of results that are kept.
-
-    Args:
-        file: at any place; only this process writes it.
-        key: see open_journal.
-    """
+    """What open_journal gives; its length is the number of results that are kept."""
 
     def __init__(self, file: BinaryIO, key: str) -> None:
         self._file = file
@@ -49,10 +44,6 @@ class Journal:
         """Results of the first photos, as long as these are what they were; the rest is dropped.
 
         They come in whole batches, since the last bits of an answer depend on its batch.
-
-        Args:
-            paths: of all photos.
-            batch: photos of a batch.
 
         Raises:
             PillsnapError: the file is somebody else's.
@@ -90,11 +81,7 @@ class Journal:
         self._file.truncate(end)
 
     def add(self, answers: Iterable[Answer]) -> None:
-        """Keep the results of a batch.
-
-        Raises:
-            PillsnapError: they cannot be written.
-        """
+        """Keep the results of a batch; raises PillsnapError where they cannot be written."""
         entries = [{"content": each.content, "result": each.result} for each in answers]
         self._write(entries)
         self._count += len(entries)
@@ -115,14 +102,12 @@ class Journal:
 
 
 def results_key(
-    config: Config, models: Mapping[str, Opened], codes: ClassCodes, **options: object
+    config: Config,
+    models: Mapping[str, Opened],
+    codes: ClassCodes,
+    options: Mapping[str, object],
 ) -> str:
-    """SHA-256 over all that can change the results of a command, but for the photos.
-
-    Args:
-        models: by stage.
-        options: what else was asked for.
-    """
+    """SHA-256 over all that can change the results of a command, but for the photos."""
     return sha256_json(
         {
             "config": config_sha256(config),
@@ -138,14 +123,8 @@ def results_key(
 
 @contextmanager
 def open_journal(output: Path, key: str) -> Iterator[Journal]:
-    """The journal of a file of results. It goes when the block ends well; else it stays.
-
-    Args:
-        key: see results_key.
-
-    Raises:
-        PillsnapError: it cannot be written, or another process writes it.
-    """
+    """The journal of a file of results. It goes when the block ends well; else it stays. Raises
+    PillsnapError where it cannot be written, or another process writes it."""
     path = output.with_name(f"{output.name}.part")
     make_folder(path.parent)
     try:

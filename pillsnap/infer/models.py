@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pillsnap.config.cells import CLASSIFICATION
 from pillsnap.config.settings import Config
@@ -15,11 +14,8 @@ from pillsnap.core.hashes import sha256_file
 from pillsnap.core.logrecords import open_log
 from pillsnap.core.printable import printable
 from pillsnap.data.maps import read_class_map, read_edi_map, without_code
-from pillsnap.engines.torch.checkpoints import (
-    build_model,
-    letterbox_transform,
-    resolve_classify_transform,
-)
+from pillsnap.engines import Batch, find_entry
+from pillsnap.engines.torch.checkpoints import build_model, stage_transform
 from pillsnap.engines.torch.safe_load import checkpoint_stage
 from pillsnap.export import Exported, describe_onnx, read_onnx, stage_of
 from pillsnap.export.forms import FORMS
@@ -29,11 +25,7 @@ from pillsnap.infer.choice import engine_of
 from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.nms import suppress_boxes
-from pillsnap.pipeline.softmax import softmax
 from pillsnap.pipeline.twostage import Pipeline, Stage
-
-if TYPE_CHECKING:
-    from pillsnap.engines import Batch
 
 log = open_log(__name__)
 
@@ -64,12 +56,9 @@ class Opened:
 
 
 def model_stage(path: Path) -> str:
-    """What a model is for: detection or classification; nothing of it is run.
-
-    Raises:
-        EngineError, CheckpointError: no model, or one for neither.
-    """
-    if engine_of(path) == "torch":
+    """What a model is for, of which nothing is run: detection or classification; raises EngineError
+    or CheckpointError where it is none, or for neither."""
+    if not find_entry(engine_of(path)).takes_exports:
         return checkpoint_stage(path)
     stage = stage_of(read_onnx(path))
     if stage == "neither":
@@ -91,28 +80,22 @@ def open_model(
 
     Args:
         provider: auto, cpu, cuda or tensorrt; torch takes cuda, else runs on the CPU.
-        engine: onnx or torch.
+        engine: its name; one that takes no exports takes checkpoints.
         sha256: of the only content that may be loaded; any by default.
 
     Raises:
         PillsnapError: not a model of this stage, made for another preprocessing or class map, or it
             cannot run as asked.
     """
-    if engine == "torch":
-        _require_content(path, sha256, sha256 and sha256_file(path))
-        return _open_torch(config, stage, path, provider, threads)
+    if not find_entry(engine).takes_exports:
+        return _open_torch(config, stage, path, provider, threads, sha256)
     from pillsnap.engines.onnxruntime.sessions import open_session
 
     described = describe_onnx(path, stage)
     _require_content(path, sha256, described.sha256)
     require_same_settings(config, stage, described)
-    session = open_session(
-        described.content(),
-        provider,
-        threads,
-        config.session_options,
-        where=described.path,
-    )
+    content, options = described.content(), config.session_options
+    session = open_session(content, provider, threads, options, where=described.path)
     run = in_fixed_batches(session.ort, session.run)
     return Opened(
         partial(_run_checked, run, config, stage, path, foreign=not has_claims(described)),
@@ -163,33 +146,22 @@ def _run_checked(
     return output
 
 
-def make_pipeline(
-    config: Config,
-    *,
-    classifier: Opened | None = None,
-    detector: Opened | None = None,
-    batch_size: int = 16,
-) -> Pipeline:
-    """The pipeline over opened models, with the config's preprocessing, NMS, margin and maps.
-
-    Raises:
-        DataError: a map cannot be read.
-    """
+def make_pipeline(config: Config, models: Mapping[str, Opened], batch_size: int) -> Pipeline:
+    """The pipeline over opened models, by stage, with the config's preprocessing, NMS, margin and
+    maps; errors are read_codes'."""
     codes = read_codes(config)
-    if classifier is not None and codes.codes is not None:
+    if CLASSIFICATION in models and codes.codes is not None:
         told = without_code(codes.codes, config.classification.num_classes)
         if told is not None:
             log.warning("%s", told)
+    stages = {
+        stage: Stage(model.run, stage_transform(config, stage), model.version)
+        for stage, model in models.items()
+    }
     return Pipeline(
-        classifier=None
-        if classifier is None
-        else Stage(classifier.run, resolve_classify_transform(config), classifier.version),
-        detector=None
-        if detector is None
-        else Stage(detector.run, letterbox_transform(config), detector.version),
+        stages=stages,
         codes=codes,
         suppress=partial(suppress_boxes, **asdict(config.nms)),
-        softmax=softmax,
         crop_margin=config.pipeline.crop_margin,
         batch_size=batch_size,
     )
@@ -203,9 +175,13 @@ def read_codes(config: Config) -> ClassCodes:
     return ClassCodes(None if codes is None else {i: code for code, i in codes.items()}, edi)
 
 
-def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: int) -> Opened:
+def _open_torch(
+    config: Config, stage: str, path: Path, provider: str, threads: int, sha256: str | None
+) -> Opened:
     from pillsnap.engines.torch.model import TorchEngine
 
+    found = sha256_file(path)
+    _require_content(path, sha256, found)
     device = "cuda" if provider == "cuda" else "cpu"
     model = build_model(config, stage, path)
     engine = TorchEngine(lambda: model, {}, device=device, threads=threads)
@@ -213,7 +189,7 @@ def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: 
     def run(batch: Batch) -> Batch:
         return engine.run(batch)[..., : FORMS[stage].columns]
 
-    facts = {"version": printable(path.stem, 100), "sha256": sha256_file(path)}
+    facts = {"version": printable(path.stem, 100), "sha256": found}
     return Opened(run, {**facts, "engine": "torch", "provider": f"torch:{device}"})
 
 
@@ -231,6 +207,6 @@ def require_same_settings(config: Config, stage: str, described: Exported) -> No
             )
 
 
-def _require_content(path: Path, wanted: str | None, found: str | None) -> None:
+def _require_content(path: Path, wanted: str | None, found: str) -> None:
     if wanted not in (None, found):
         raise EngineError("the model changed while it was loaded", where=path)

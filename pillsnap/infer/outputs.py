@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw
 from pillsnap.core.errors import ConfigError, ImageError
 from pillsnap.core.files import make_folder, replace_atomic
 from pillsnap.core.printable import printable, printable_json
+from pillsnap.pipeline.twostage import Result
 
-Result = dict[str, Any]
 Write = Callable[[Result], None]
 
 SUFFIXES = (".jsonl", ".csv")
@@ -32,17 +32,9 @@ _FORMULA = re.compile(r"(^|;)(?=[\s\"']*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 @contextmanager
-def open_results(output: Path | None, stream: IO[str]) -> Iterator[Write]:
-    """What each result is handed to: the file `output`, whole at the end, or `stream`.
-
-    Raises:
-        ConfigError: see require_format.
-        PillsnapError: it cannot be written.
-    """
-    if output is None:
-        yield lambda result: print(json_line(result), file=stream, flush=True)
-        return
-    require_format(output)
+def open_results(output: Path) -> Iterator[Write]:
+    """What each result is handed to for a file that require_format takes, which is whole at the
+    end; raises PillsnapError where it cannot be written."""
     how: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     with replace_atomic(output) as temp, temp.open("w", **how) as file:
         if output.suffix == ".jsonl":
@@ -91,11 +83,7 @@ def csv_rows(result: Result) -> list[Result]:
 
 
 def save_drawn(image: NDArray[np.uint8], result: Result, path: Path) -> None:
-    """Write a photo as PNG with its boxes and codes drawn.
-
-    Raises:
-        ImageError: it cannot be written.
-    """
+    """Write a photo as PNG with its boxes and codes drawn; raises ImageError where that fails."""
     drawn = Image.fromarray(image)
     pen = ImageDraw.Draw(drawn)
     width = max(2, max(image.shape[:2]) // 300)

@@ -149,14 +149,11 @@ def _picked(tree: ast.Module, text: str, wanted: tuple[str, ...] | None) -> str:
     parts, end = [], 0
     for node in tree.body:
         start, end = end, node.end_lineno or 0
-        if _is_definition(node) and (wanted is None or _name(node) in wanted):
+        # Imports come first in the file; an If is for type checkers alone, an Expr a docstring.
+        is_definition = not isinstance(node, ast.Import | ast.ImportFrom | ast.Expr | ast.If)
+        if is_definition and (wanted is None or _name(node) in wanted):
             parts.append("\n".join(lines[start:end]))
     return "\n".join(parts)
-
-
-def _is_definition(node: ast.stmt) -> bool:
-    """Neither an import, nor a docstring, nor what is for type checkers alone."""
-    return not isinstance(node, ast.Import | ast.ImportFrom | ast.Expr | ast.If)
 
 
 def _name(node: ast.stmt) -> str:

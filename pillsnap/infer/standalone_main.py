@@ -26,7 +26,6 @@ from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.nms import suppress_boxes
-from pillsnap.pipeline.softmax import softmax
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.pipeline.twostage import CLASSIFICATION, DETECTION, STAGES_OF, Pipeline, Stage
 
@@ -53,26 +52,21 @@ def load(
         EngineError: a model is missing, is another than the one that was frozen, or cannot run.
     """
     folder = Path(__file__).resolve().parent if folder is None else folder
-    stages = FROZEN["stages"]
-
-    def opened(stage: str, transform: Any) -> Any:
-        if stage not in stages:
-            return None
-        facts = stages[stage]
+    transforms: dict[str, Any] = {CLASSIFICATION: ClassifyTransform, DETECTION: LetterboxTransform}
+    stages = {}
+    for stage, facts in FROZEN["stages"].items():
         run = _open_model(folder / facts["file"], facts["sha256"], providers, threads)
         version = {"version": facts["version"], "sha256": facts["sha256"], "engine": "onnx"}
-        return Stage(run, transform(**facts["transform"]), {**version, "provider": providers[0]})
-
+        transform = transforms[stage](**facts["transform"])
+        stages[stage] = Stage(run, transform, {**version, "provider": providers[0]})
     codes = FROZEN["codes"]
     return Pipeline(
-        classifier=opened(CLASSIFICATION, ClassifyTransform),
-        detector=opened(DETECTION, LetterboxTransform),
+        stages=stages,
         codes=ClassCodes(
             None if codes is None else {int(index): code for index, code in codes.items()},
             FROZEN["edi"],
         ),
         suppress=lambda rows: suppress_boxes(rows, **FROZEN["nms"]),
-        softmax=softmax,
         crop_margin=FROZEN["crop_margin"],
         batch_size=batch_size,
     )

@@ -23,11 +23,7 @@ def in_fixed_batches(
     session: ort.InferenceSession, run: Callable[[Batch], Batch]
 ) -> Callable[[Batch], Batch]:
     """`run` of float32 [N,3,H,W] to [N,...], for a file with a fixed batch size fed as many as it
-    takes, the last filled up.
-
-    Raises:
-        EngineError: it takes batches of a size that nobody can fill.
-    """
+    takes, the last filled up; raises EngineError for a size that nobody can fill."""
     size = next(iter(session.get_inputs()[0].shape), None)
     if not isinstance(size, int):
         return run

@@ -1,7 +1,4 @@
-"""Class index -> mapping code -> edi_code, and why there is none.
-
-Self-contained, so that its source can be shipped beside a model.
-"""
+"""Class index -> mapping code -> edi_code, and why there is none."""
 
 from __future__ import annotations
 

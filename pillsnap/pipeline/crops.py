@@ -1,19 +1,11 @@
-"""Cutting a detected pill out of its photo, the only implementation.
-
-Self-contained (numpy, preprocess), so that its source can be shipped beside a model.
-"""
+"""Cutting a detected pill out of its photo, the only implementation."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pillsnap.pipeline.preprocess import MAX_ASPECT
-
-Pixels = NDArray[np.uint8]
+from pillsnap.pipeline.preprocess import MAX_ASPECT, Pixels
 
 
 def crop_box(image: Pixels, box: Sequence[float], margin: float) -> Pixels:

@@ -8,14 +8,11 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pillsnap.core.errors import ImageError
 from pillsnap.core.placeholders import find_placeholder
-from pillsnap.pipeline.preprocess import MAX_ASPECT
-
-Pixels = NDArray[np.uint8]
+from pillsnap.pipeline.preprocess import MAX_ASPECT, Pixels
 
 # Only what Pillow decodes itself: an EPS file named .jpg would otherwise start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
@@ -31,11 +28,7 @@ _open = getattr(sys.modules.get("ultralytics.utils.patches"), "_image_open", Ima
 
 
 def read_image(path: Path) -> Pixels:
-    """Read and decode an image file; see decode_image.
-
-    Raises:
-        ImageError: missing, a folder, or as decode_image.
-    """
+    """Read and decode an image file; errors are read_bytes' and decode_image's."""
     return decode_image(read_bytes(path), path)
 
 
@@ -49,11 +42,7 @@ def image_size(data: bytes) -> int:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of an image file.
-
-    Raises:
-        ImageError: missing, a folder, or not to be read.
-    """
+    """The bytes of an image file; raises ImageError where it cannot be read."""
     try:
         return path.read_bytes()
     except (OSError, ValueError) as problem:  # a name with a NUL is a ValueError

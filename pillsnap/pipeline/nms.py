@@ -1,8 +1,7 @@
 """Detections as rows of x1, y1, x2, y2, confidence, class: suppression.
 
-Self-contained (numpy), so that its source can be shipped beside a model. It is what every engine's
-output goes through, so nothing here depends on the machine: IEEE arithmetic in a fixed order, ties
-broken by index.
+It is what every engine's output goes through, so nothing here depends on the machine: IEEE
+arithmetic in a fixed order, ties broken by index.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """From an RGB image to a model's input tensor: the only implementation, whichever engine runs.
 
-Self-contained (numpy, Pillow, OpenCV), so that its source can be shipped beside a model. Both
-transforms repeat what the models were trained with, bit for bit: timm's evaluation transform
+Both transforms repeat what the models were trained with, bit for bit: timm's evaluation transform
 (torchvision's Resize, CenterCrop, ToTensor and Normalize on a PIL image) and ultralytics'
 LetterBox followed by its predictor's scaling to 0..1.
 """
@@ -26,18 +25,8 @@ MAX_ASPECT = 500
 
 
 def preprocess(image: Pixels, transform: ClassifyTransform | LetterboxTransform) -> Tensor:
-    """The input tensor of an image.
-
-    Args:
-        image: uint8 [H, W, 3], RGB.
-        transform: what the model was trained with.
-
-    Returns:
-        float32 [3, H, W], C-contiguous.
-
-    Raises:
-        ValueError: as the transform's own function, or the transform is of no known type.
-    """
+    """The input tensor of an image: see classify_tensor and letterbox_tensor; raises ValueError as
+    they do, or for a transform of no known type."""
     return preprocess_placed(image, transform)[0]
 
 
@@ -61,7 +50,6 @@ def classify_tensor(image: Pixels, transform: ClassifyTransform) -> Tensor:
 
     Args:
         image: uint8 [H, W, 3], RGB.
-        transform: size, crop, filter and normalisation.
 
     Returns:
         float32 [3, size, size], C-contiguous.
@@ -102,7 +90,6 @@ def letterbox_tensor(image: Pixels, transform: LetterboxTransform) -> tuple[Tens
 
     Args:
         image: uint8 [H, W, 3], RGB.
-        transform: size of the input and padding.
 
     Returns:
         The input, float32 [3, height, width] in 0..1, RGB, C-contiguous, and how to undo it.
@@ -127,11 +114,8 @@ def letterbox_tensor(image: Pixels, transform: LetterboxTransform) -> tuple[Tens
 
 
 def resize_by_opencv(image: Pixels, size: tuple[int, int], interpolation: str) -> Pixels:
-    """An image resized to (width, height) by a filter of OpenCV, as "linear".
-
-    Raises:
-        EngineError: OpenCV cannot be imported.
-    """
+    """An image resized to (width, height) by a filter of OpenCV, as "linear"; raises EngineError
+    where that cannot be imported."""
     try:
         import cv2  # here: classifiers do without
 

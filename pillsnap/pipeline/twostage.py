@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from pillsnap.core.errors import EngineError
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.crops import crop_box
-from pillsnap.pipeline.preprocess import classify_tensor, letterbox_tensor, unletterbox
-from pillsnap.pipeline.transforms import ClassifyTransform, Geometry, LetterboxTransform
+from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess_placed, unletterbox
+from pillsnap.pipeline.softmax import softmax
+from pillsnap.pipeline.transforms import Geometry
 
-Pixels = NDArray[np.uint8]
-Tensor = NDArray[np.float32]
 Result = dict[str, Any]
 
 # The two models, as files, reports and results name them.
@@ -33,23 +32,20 @@ STAGES_OF = {
     "boxes": (DETECTION,),
 }
 
-T = TypeVar("T")
-Transform = TypeVar("Transform")
-
 
 @dataclass(frozen=True)
-class Stage(Generic[Transform]):
+class Stage:
     """One model, ready to run.
 
     Attributes:
         run: [N,3,H,W] -> logits [N,C], or boxes [N,A,6] (x1,y1,x2,y2,conf,class_id in input pixels,
             before NMS).
-        transform: what it is fed.
+        transform: what it is fed, a ClassifyTransform or a LetterboxTransform.
         version: what results say of it, as plain builtins.
     """
 
     run: Callable[[Tensor], Tensor]
-    transform: Transform
+    transform: Any
     version: Mapping[str, Any]
 
 
@@ -58,20 +54,17 @@ class Pipeline:
     """Both models, and all that lies between a photo and its codes.
 
     Attributes:
-        classifier, detector: None where the caller needs none.
+        stages: the models that the caller needs.
         codes: names of the classifier's classes.
         suppress: the common NMS: rows [A,6] -> int64 indices of those that stay, and whether its
             limit cut off more.
-        softmax: logits [N,C] -> probabilities [N,C].
         crop_margin: see crop_box.
         batch_size: most images, or crops, in one forward pass.
     """
 
-    classifier: Stage[ClassifyTransform] | None
-    detector: Stage[LetterboxTransform] | None
+    stages: Mapping[str, Stage]
     codes: ClassCodes
     suppress: Callable[[Tensor], tuple[NDArray[np.int64], bool]]
-    softmax: Callable[[Tensor], NDArray[np.float64]]
     crop_margin: float = 0.0
     batch_size: int = 16
 
@@ -101,14 +94,16 @@ class Pipeline:
         models = {stage: dict(self.stages[stage].version) for stage in STAGES_OF[mode]}
         return [{"mode": mode, **result, "models": models} for result in found]
 
-    @property
-    def stages(self) -> dict[str, Stage[Any]]:
-        """The models that are loaded, by stage."""
-        both = {DETECTION: self.detector, CLASSIFICATION: self.classifier}
-        return {stage: model for stage, model in both.items() if model is not None}
+    def _stage(self, name: str) -> Stage:
+        if name not in self.stages:
+            raise EngineError(
+                f"this needs a {name} model, and none is loaded",
+                hint="choose another mode, or load one",
+            )
+        return self.stages[name]
 
     def _combo(self, images: Sequence[Pixels]) -> list[Result]:
-        _require(self.classifier, CLASSIFICATION)  # before the detector has worked for nothing
+        self._stage(CLASSIFICATION)  # before the detector has worked for nothing
         found = self._detect(images)
         crops = [
             crop_box(image, box["xyxy"], self.crop_margin)
@@ -119,49 +114,39 @@ class Pipeline:
         return [_with_pills(result, pills) for result in found]
 
     def _classify(self, images: Sequence[Pixels]) -> list[Result]:
-        model, results = _require(self.classifier, CLASSIFICATION), []
-        for part in _parts(images, self.batch_size):
-            tensors = [classify_tensor(image, model.transform) for image in part]
-            logits = model.run(np.stack(tensors))
-            probabilities = self.softmax(np.nan_to_num(logits, posinf=0, neginf=0))
-            for raw, row in zip(logits, probabilities, strict=True):
-                if not np.isfinite(raw).all():
-                    results.append(_not_finite(CLASSIFICATION))
-                    continue
-                index = int(row.argmax())
-                named = {"class_index": index, **self.codes.describe(index)}
-                results.append({**named, "confidence": round(float(row[index]), 6)})
-        return results
+        return self._answer(CLASSIFICATION, images, lambda logits, _: self._name_pill(logits))
 
     def _detect(self, images: Sequence[Pixels]) -> list[Result]:
-        model, results = _require(self.detector, DETECTION), []
-        for part in _parts(images, self.batch_size):
-            tensors, geometries = zip(
-                *(letterbox_tensor(image, model.transform) for image in part),
-                strict=True,
-            )
-            for rows, geometry in zip(model.run(np.stack(tensors)), geometries, strict=True):
+        return self._answer(DETECTION, images, self._find_boxes)
+
+    def _answer(
+        self, stage: str, images: Sequence[Pixels], describe: Callable[[Tensor, Any], Result]
+    ) -> list[Result]:
+        """What one model says of images, in batches; `describe` makes a result of its answer for an
+        image, and of where a letterboxed image lay in its input."""
+        model, results = self._stage(stage), []
+        for start in range(0, len(images), self.batch_size):
+            part = images[start : start + self.batch_size]
+            placed = [preprocess_placed(image, model.transform) for image in part]
+            outputs = model.run(np.stack([tensor for tensor, _ in placed]))
+            for output, (_, geometry) in zip(outputs, placed, strict=True):
                 # NMS would drop such rows, and the photo would pass for one without pills.
-                if not np.isfinite(rows).all():
-                    results.append(_not_finite(DETECTION))
-                    continue
-                kept, truncated = self.suppress(rows)
-                boxes = describe_boxes(rows[kept], geometry)
-                results.append({"boxes": boxes, "truncated": truncated})
+                if np.isfinite(output).all():
+                    results.append(describe(output, geometry))
+                else:
+                    error = f"the {stage} model gave values that are not finite"
+                    results.append({"error": error})
         return results
 
+    def _name_pill(self, logits: Tensor) -> Result:
+        probabilities = softmax(logits)
+        index = int(probabilities.argmax())
+        named = {"class_index": index, **self.codes.describe(index)}
+        return {**named, "confidence": round(float(probabilities[index]), 6)}
 
-def _require(model: Stage[Transform] | None, stage: str) -> Stage[Transform]:
-    if model is None:
-        raise EngineError(
-            f"this needs a {stage} model, and none is loaded",
-            hint="choose another mode, or load one",
-        )
-    return model
-
-
-def _not_finite(stage: str) -> Result:
-    return {"error": f"the {stage} model gave values that are not finite"}
+    def _find_boxes(self, rows: Tensor, geometry: Geometry) -> Result:
+        kept, truncated = self.suppress(rows)
+        return {"boxes": describe_boxes(rows[kept], geometry), "truncated": truncated}
 
 
 def _with_pills(result: Result, pills: Iterator[Result]) -> Result:
@@ -183,8 +168,3 @@ def describe_boxes(rows: Tensor, geometry: Geometry) -> list[Result]:
         }
         for row, sides in zip(rows, unletterbox(rows[:, :4], geometry), strict=True)
     ]
-
-
-def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -11,11 +11,12 @@ import pytest
 
 from pillsnap.compare.outcome import Outcome
 from pillsnap.config.cells import MODES, Shard
+from pillsnap.core.alternatives import find_package_problems
 from pillsnap.core.errors import PillsnapError
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
 from pillsnap.plugin.collecting import FIXTURE, holds_gate_items
-from pillsnap.plugin.ending import Ending
+from pillsnap.plugin.ending import ending
 from pillsnap.plugin.reporter import Reporter
 from pillsnap.plugin.scoreboard import Scoreboard
 from pillsnap.plugin.spreading import auto_workers, deal, encodable, hand_out_one_by_one
@@ -86,6 +87,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Scoreboard(state.run.config), "pillsnap-scoreboard")
     if state.asked:
         hand_out_one_by_one(config)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """What is wrong with the packages of a gate."""
+    if config.stash.get(STATE, None) is None or config.option.collectonly:
+        return []
+    return [f"pillsnap warning: {problem}" for problem in find_package_problems()]
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist starts its workers, which must find the data
@@ -231,7 +239,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     state = config.stash.get(STATE, None)
     if state is None or not state.running:
         return (yield)
-    with Ending(session, state):
+    with ending(session, state):
         return (yield)
 
 

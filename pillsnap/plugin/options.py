@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import math
 import shlex
@@ -31,47 +32,35 @@ def asks_for_gate(marker_expression: str) -> bool:
     return any(_matches(tree, mode) for mode in MODES) and not _matches(tree, None)
 
 
-def select(
-    *,
-    engines: Sequence[str] | None,
-    providers: Sequence[str] | None,
-    precisions: Sequence[str] | None,
-    stages: Sequence[str] | None,
-    candidates: Sequence[str] | None,
-    fresh_export: bool,
-    gate_strict: bool,
-    reference_cache: bool = True,
-    int8_method: str | None = None,
-    budgets: Sequence[str] | None = None,
-    diagnose: bool = False,
-    save_reference: str | None = None,
-    reference: str | None = None,
-) -> Selection:
-    """The selection that the options ask for; None means not given.
+def select(given: argparse.Namespace) -> Selection:
+    """The selection that the options ask for.
+
+    Args:
+        given: every option by its name; None, or False for a flag, where it is not given.
 
     Raises:
         ConfigError: a value is not one of the choices, or two options exclude each other.
     """
     default = Selection()
-    given = None if int8_method is None else [int8_method]
-    methods = _choices("--int8-method", given, METHODS)
-    named = _candidates(candidates or ())
+    method, reference, save_reference = given.int8_method, given.reference, given.save_reference
+    _choices("--int8-method", [] if method is None else [method], METHODS)
+    named = _candidates(given.candidate or ())
     # A bundle has no checkpoint to export: its stages are those of the candidates.
     every = task_names()
     usual = every if reference is None else tuple(s for s in every if s in named)
     chosen = Selection(
-        stages=_choices("--stage", stages, every) or usual,
-        named=tuple(stage for stage in every if stage in {*(stages or ()), *named}),
-        engines=_choices("--engine", engines, engine_names()) or default.engines,
-        providers=_choices("--provider", providers, provider_names()) or default.providers,
-        precisions=_choices("--precision", precisions, PRECISIONS) or default.precisions,
+        stages=_choices("--stage", given.stage, every) or usual,
+        named=tuple(stage for stage in every if stage in {*(given.stage or ()), *named}),
+        engines=_choices("--engine", given.engine, engine_names()) or default.engines,
+        providers=_choices("--provider", given.provider, provider_names()) or default.providers,
+        precisions=_choices("--precision", given.precision, PRECISIONS) or default.precisions,
         candidates=named,
-        fresh_export=fresh_export,
-        gate_strict=gate_strict,
-        reference_cache=reference_cache,
-        int8_method=methods[0] if methods else None,
-        budgets=_budgets(budgets or ()),
-        diagnose=diagnose,
+        fresh_export=given.fresh_export,
+        gate_strict=given.gate_strict,
+        reference_cache=not given.no_reference_cache,
+        int8_method=method,
+        budgets=_budgets(given.perf_budget or ()),
+        diagnose=given.diagnose,
         save_reference=None if save_reference is None else Path(save_reference).absolute(),
         reference=None if reference is None else Path(reference).absolute(),
     )
@@ -90,7 +79,7 @@ def select(
             + " or ".join(engine.name for engine in entries() if engine.takes_exports),
         )
     for engine in used:
-        other = [name for name in providers or () if name not in engine.providers]
+        other = [name for name in given.provider or () if name not in engine.providers]
         if engine.only_provider is not None and other:
             raise ConfigError(
                 f"engine {engine.name} runs on provider {engine.only_provider} alone",
@@ -115,11 +104,11 @@ def select(
                 expected=", ".join(chosen.stages),
                 hint=f"add --stage {stage}, or leave the candidate out",
             )
-    if int8_method is not None and "int8" not in chosen.precisions:
+    if method is not None and "int8" not in chosen.precisions:
         raise ConfigError(
             "--int8-method is about INT8 files, and none is asked for",
             where="--int8-method",
-            got=int8_method,
+            got=method,
             hint="add --precision int8, or leave it out",
         )
     return chosen
@@ -138,11 +127,10 @@ def repeat_command(selection: Selection, markers: str, threads: int, config: Pat
         ("--provider", () if unsaid else selection.providers),
         ("--precision", selection.precisions),
         ("--candidate", [f"{stage}={path}" for stage, path in selection.candidates.items()]),
+        ("--perf-budget", [f"{name}={most:g}" for name, most in selection.budgets.items()]),
     ):
         for value in values:
             words += [option, value]
-    for name, limit in selection.budgets.items():
-        words += ["--perf-budget", f"{name}={limit:g}"]
     if selection.reference is not None:
         words.append(f"--reference={selection.reference}")
     if selection.int8_method is not None:
@@ -178,7 +166,22 @@ def _choices(
 def _candidates(texts: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for text in texts:
-        stage, path = _candidate(text)
+        stage, equals, name = text.partition("=")
+        path = Path(name).expanduser()
+        if not equals or stage not in task_names():
+            raise ConfigError(
+                "--candidate takes STAGE=PATH",
+                where="--candidate",
+                got=text,
+                expected=f"STAGE one of {', '.join(task_names())}, PATH an .onnx file",
+            )
+        if not is_file(path):
+            raise ConfigError(
+                "there is no such candidate",
+                where="--candidate",
+                got=text,
+                expected="an .onnx file",
+            )
         if stage in found:
             raise ConfigError(
                 f"there are two candidates of {stage}",
@@ -187,7 +190,7 @@ def _candidates(texts: Sequence[str]) -> dict[str, Path]:
                 expected="one file for a stage",
                 hint="verify the other in a run of its own",
             )
-        found[stage] = path
+        found[stage] = path.resolve()
     return found
 
 
@@ -208,20 +211,3 @@ def _budgets(texts: Sequence[str]) -> dict[str, float]:
             )
         found[name] = limit
     return found
-
-
-def _candidate(text: str) -> tuple[str, Path]:
-    stage, equals, name = text.partition("=")
-    path = Path(name).expanduser()
-    if not equals or stage not in task_names():
-        raise ConfigError(
-            "--candidate takes STAGE=PATH",
-            where="--candidate",
-            got=text,
-            expected=f"STAGE one of {', '.join(task_names())}, PATH an .onnx file",
-        )
-    if not is_file(path):
-        raise ConfigError(
-            "there is no such candidate", where="--candidate", got=text, expected="an .onnx file"
-        )
-    return stage, path.resolve()

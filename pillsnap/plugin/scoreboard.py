@@ -28,11 +28,7 @@ KINDS = TRIAL, HEALTHY, SMALLEST, LOCATED, STAGED, EXPLAINED, INAPPLICABLE = (
 
 
 class Scoreboard:
-    """Registered on the controller only; says nothing where no item was of the proof.
-
-    Args:
-        config: where the report goes.
-    """
+    """Registered on the controller only; says nothing where no item was of the proof."""
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -26,13 +26,10 @@ def hand_out_one_by_one(config: pytest.Config) -> None:
 
 
 def auto_workers(config: pytest.Config, usual: int) -> int:
-    """Workers of `-n auto`: as many as xdist would start, but no more than CPUs that they may use,
-    and where a candidate runs on a GPU, than models fit into its memory.
+    """Workers of `-n auto`: as many as xdist would start, which is `usual`, but no more than CPUs
+    that they may use, and where a candidate runs on a GPU, than models fit into its memory.
 
     xdist asks before the session's state is made.
-
-    Args:
-        usual: xdist's own number.
     """
     if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return usual  # the user's

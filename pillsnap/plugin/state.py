@@ -90,21 +90,7 @@ def make_state(config: pytest.Config) -> State | None:
         if asked or option.config is not None or "PILLSNAP_CONFIG" in os.environ:
             raise
         return None
-    selection = select(
-        engines=option.engine,
-        providers=option.provider,
-        precisions=option.precision,
-        stages=option.stage,
-        candidates=option.candidate,
-        fresh_export=option.fresh_export,
-        gate_strict=option.gate_strict,
-        int8_method=option.int8_method,
-        budgets=option.perf_budget,
-        reference_cache=not option.no_reference_cache,
-        diagnose=option.diagnose,
-        save_reference=option.save_reference,
-        reference=option.reference,
-    )
+    selection = select(option)
     settings = load_config(path)
     worker: dict[str, Any] | None = getattr(config, "workerinput", {}).get(PROPERTY)
     if worker is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,11 +13,8 @@ import pytest
 
 
 class Lasting:
-    """A text stream that takes everything, also when its disk is full or its reader has gone.
-
-    Attributes:
-        lost: it has failed, and nothing is written any more.
-    """
+    """A text stream that takes everything, also when its disk is full or its reader has gone: then
+    it is `lost`, and nothing is written any more."""
 
     def __init__(self, stream: TextIO) -> None:
         self.lost = False
@@ -26,28 +24,26 @@ class Lasting:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        try:
-            return len(text) if self.lost else self._stream.write(text)
-        except OSError as error:
-            self._lose(error)
-            return len(text)
+        self._attempt(lambda: self._stream.write(text))
+        return len(text)
 
     def flush(self) -> None:
-        try:
-            if not self.lost:
-                self._stream.flush()
-        except OSError as error:
-            self._lose(error)
+        self._attempt(self._stream.flush)
 
-    def _lose(self, error: OSError) -> None:
-        self.lost = True
-        # Or Python would fail on its way out by what the stream still holds.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
-        with suppress(OSError):
-            self._stream.flush()
-            sys.stderr.write(f"standard output is lost ({error.strerror}); the run goes on\n")
+    def _attempt(self, action: Callable[[], object]) -> None:
+        if self.lost:
+            return
+        try:
+            action()
+        except OSError as error:
+            self.lost = True
+            # Or Python would fail on its way out by what the stream still holds.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            with suppress(OSError):
+                self._stream.flush()
+                sys.stderr.write(f"standard output is lost ({error.strerror}); the run goes on\n")
 
 
 def keep_stdout(config: pytest.Config) -> None:

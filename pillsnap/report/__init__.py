@@ -17,8 +17,7 @@ from pillsnap.config.settings import Config, config_sha256
 from pillsnap.config.tolerances import Profiles
 from pillsnap.core.files import write_atomic
 from pillsnap.core.printable import printable_json
-from pillsnap.report.environment import describe_environment
-from pillsnap.report.facts import RunFacts
+from pillsnap.report.facts import RunFacts, describe_environment
 from pillsnap.report.policy import count_data, notes, sample_policy
 from pillsnap.tasks import task_names, task_of
 
@@ -38,22 +37,14 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
     # At the end of a run: collection does without pydantic's models.
     from pillsnap.report.models import Repeated, Report
 
-    stages = {
-        stage: _stage(_worst(results, stage), results, config, facts) for stage in task_names()
-    }
+    stages = {stage: _stage(stage, results, config, facts) for stage in task_names()}
     breached = [result for result in results if result.verdict.failed]
     worst = max(results, key=lambda result: result.severity, default=None)
     report = {
         "schema_version": SCHEMA_VERSION,
         **(stages[CLASSIFICATION] or dict.fromkeys(Repeated.model_fields)),
         "stages": stages,
-        "cells": [
-            {
-                **_cell(result, config.compare.tolerances),
-                "diagnosis": facts.diagnoses.get(result.cell.id),
-            }
-            for result in results
-        ],
+        "cells": [_cell(result, config.compare.tolerances, facts) for result in results],
         "gate": {
             "verdict": _overall(worst, facts),
             "exit_code": facts.exit_code,
@@ -113,7 +104,7 @@ def _worst(results: Sequence[CellResult], stage: str) -> CellResult | None:
     return max(of_stage, key=lambda result: result.severity, default=None)
 
 
-def _cell(result: CellResult, profiles: Profiles) -> dict[str, Any]:
+def _cell(result: CellResult, profiles: Profiles, facts: RunFacts) -> dict[str, Any]:
     tolerances = getattr(profiles, result.profile)
     return {
         "id": result.cell.id,
@@ -143,25 +134,22 @@ def _cell(result: CellResult, profiles: Profiles) -> dict[str, Any]:
         "unreadable": result.unreadable,
         "samples": result.measured,
         "seconds": round(result.seconds, 3),
+        "diagnosis": facts.diagnoses.get(result.cell.id),
     }
 
 
 def _stage(
-    worst: CellResult | None,
-    results: Sequence[CellResult],
-    config: Config,
-    facts: RunFacts,
+    stage: str, results: Sequence[CellResult], config: Config, facts: RunFacts
 ) -> dict[str, Any] | None:
     """The stage's part of the report; None for a stage that was not run."""
+    worst, detection = _worst(results, stage), _worst(results, DETECTION)
     if worst is None:
         return None
-    stage = worst.cell.stage
     outcome = next((o for o in worst.outcomes if o.failure is None), None)
     reference = outcome.reference if outcome is not None else {}
     candidate = outcome.candidate if outcome is not None else {}
     task = task_of(stage)
     backbone, num_classes = task.model(config)
-    detection = _worst(results, DETECTION)
     box_metrics = detection.metrics if detection is not None else {}
     compare = config.compare
     return {

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pillsnap.core.alternatives import find_package_problems
 from pillsnap.core.checkout import Checkout
+from pillsnap.core.cpus import usable_cpus
+from pillsnap.core.hardware import cpu_name, gpu_name
+from pillsnap.core.packages import GPU_LIBRARIES, gpu_library_version
+from pillsnap.engines import package_sources, package_versions
 from pillsnap.tasks import task_names
 
 
@@ -84,3 +90,22 @@ class RunFacts:
     data: Mapping[str, str | None] = field(default_factory=dict)
     release: Release = field(default_factory=Release)
     diagnoses: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def describe_environment(threads: int, device_id: int) -> dict[str, Any]:
+    """Python, packages, CPU, the GPU that is used and its libraries, none of which is imported;
+    what is not there is null."""
+    gpu, _, driver = (gpu_name(device_id) or "").rpartition(", ")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cores": usable_cpus(),
+        "threads": threads,
+        "gpu": gpu or None,
+        "driver": driver or None,
+        **{name: gpu_library_version(name) for name in GPU_LIBRARIES},
+        "packages": package_versions(),
+        "distributions": package_sources(),
+        "problems": find_package_problems(),
+    }

@@ -46,23 +46,16 @@ class Entry:
 
 
 class ReportIndex:
-    """What the reports of a folder say of files. Every question looks at all names and times; what
-    is no report says nothing.
-
-    Args:
-        folder: a missing one holds no report.
-    """
+    """What the reports of a folder, which may be missing, say of files. Every question looks at all
+    names and times; what is no report says nothing."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._entries: dict[str, Entry] | None = None
 
     def judgements(self, sha256: str, *, but: str = "") -> list[Judgement]:
-        """What is said of the file with this SHA-256, in the order of the reports' names.
-
-        Args:
-            but: name of a report that is left out.
-        """
+        """What reports, all but the one of a name, say of the file with this SHA-256, in the order
+        of their names."""
         return [
             each
             for name, judged in self.by_report().items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import StrictBool
@@ -48,23 +48,16 @@ NO_REPORT = (ValueError, KeyError, TypeError, AttributeError, IndexError, Recurs
 
 def judgements_of(report: Mapping[str, Any], name: str) -> list[Judgement]:
     """What a report says of every file it judged. A file of lower precision is judged by its own
-    profile alone: that it does not hold that of float32 was to be expected.
-
-    Raises:
-        NO_REPORT: it is none.
-    """
-    return list(_judgements(report, name))
-
-
-def _judgements(report: Mapping[str, Any], name: str) -> Iterator[Judgement]:
-    origin = report["provenance"]
+    profile alone: that it does not hold that of float32 was to be expected. Raises one of NO_REPORT
+    where it is none."""
+    found, origin = [], report["provenance"]
     paths = {each["sha256"]: each["path"] for each in report["gate"].get("approvals", ())}
     for cell in report["cells"]:
         sha256, made = origin["models_sha256"].get(cell["id"]), cell["quantized"]
         if sha256 is None or (made is not None and made["precision"] != cell["precision"]):
             continue
         breaches = [Breach(**breach) for breach in cell["breaches"]]
-        yield Judgement(
+        judgement = Judgement(
             report=name,
             sha256=sha256,
             started=origin["started_at_utc"],
@@ -84,3 +77,5 @@ def _judgements(report: Mapping[str, Any], name: str) -> Iterator[Judgement]:
             fingerprint=origin["data_fingerprint"].get(cell["id"]),
             path=paths.get(sha256),
         )
+        found.append(judgement)
+    return found

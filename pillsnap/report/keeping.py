@@ -8,12 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from pillsnap.core.hashes import VERSION_TAG
-from pillsnap.core.logrecords import open_log
 from pillsnap.core.textfiles import is_file
 from pillsnap.report.index import ReportIndex
 from pillsnap.report.judgements import Judgement
-
-log = open_log(__name__)
 
 # Of a run's report; nothing else among them is ours to remove.
 _NAME = re.compile(rf"{VERSION_TAG}-.+-[0-9a-f]{{6}}\.json")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pillsnap.compare.outcome import Outcome
@@ -40,79 +40,73 @@ def sample_policy(cell: Cell, compare: Compare) -> str:
 
 def notes(
     result: CellResult, outcome: Outcome | None, config: Config, budgets: Mapping[str, float]
-) -> list[str]:
+) -> Iterator[str]:
     """What the figures do not show by themselves."""
-    found = []
     metrics = result.metrics
     if metrics.get("classes_missing"):
-        found.append(
+        yield (
             f"{result.cell.stage}: classes asked for {metrics['classes_asked']:,}, in the data "
             f"{metrics['classes_available']:,}, covered {metrics['classes_covered']:,}"
         )
     if result.verdict.reason and not result.verdict.failed:
-        found.append(result.verdict.reason)
+        yield result.verdict.reason
     if result.verdict.looser:
-        found.append(f"profile {result.verdict.looser} would have held")
+        yield f"profile {result.verdict.looser} would have held"
     if metrics.get("top1_near_ties"):
-        found.append(
+        yield (
             f"{metrics['top1_near_ties']} flips are near ties of the reference and do not count "
             "against the tolerance"
         )
     if metrics.get("map_reason"):
-        found.append(f"mAP is null: {metrics['map_reason']}")
-    found += sample_notes(result, config.nms)
+        yield f"mAP is null: {metrics['map_reason']}"
+    yield from sample_notes(result, config.nms)
     if outcome is not None:
-        found += outcome.reference.get("notes", ())
-    found += _of_data(result)
+        yield from outcome.reference.get("notes", ())
+    yield from _of_data(result)
     if result.unreadable:
-        found.append(f"{len(result.unreadable)} images could not be read: see cells[].unreadable")
+        yield f"{len(result.unreadable)} images could not be read: see cells[].unreadable"
     if result.performance is not None and result.performance["contended"] and budgets:
-        found.append(
-            "--perf-budget was not judged: several workers shared the machine (run without -n)"
-        )
+        yield "--perf-budget was not judged: several workers shared the machine (run without -n)"
     if outcome is not None:
         if outcome.candidate.get("foreign"):
-            found.append(
+            yield (
                 f"{result.cell.stage}: the candidate has no metadata of pillsnap, so that its "
                 "checkpoint, preprocessing, NMS and class map could not be checked"
             )
-        found += _of_runtime(result.cell.stage, outcome.candidate)
-    found += _of_precision(result)
+        yield from _of_runtime(result.cell.stage, outcome.candidate)
+    yield from _of_precision(result)
     providers = outcome.candidate.get("providers") if outcome is not None else None
     cell = result.cell
     may_fall_back = cell.provider == "auto" and "auto" in find_entry(cell.engine).gpu
     if may_fall_back and providers and "CUDAExecutionProvider" not in providers:
-        found.append(f"provider auto fell back to {', '.join(providers)}")
-    return found
+        yield f"provider auto fell back to {', '.join(providers)}"
 
 
-def _of_runtime(stage: str, candidate: Mapping[str, Any]) -> list[str]:
+def _of_runtime(stage: str, candidate: Mapping[str, Any]) -> Iterator[str]:
     """Whether a file asks for a newer ONNX Runtime than its operators need."""
     opset, ir_version = candidate.get("opset"), candidate.get("ir_version")
     enough = least_runtime(opset or 0, 0)
-    if ir_version is None or least_runtime(opset or 0, ir_version) == enough:
-        return []
-    return [
-        f"{stage}: IR version {ir_version} of the file needs ONNX Runtime "
-        f"{candidate['min_onnxruntime'] or 'later than any known here'}, where opset {opset} needs "
-        f"{enough}: export it with pillsnap, or lower its ir_version with onnx"
-    ]
+    if ir_version is not None and least_runtime(opset or 0, ir_version) != enough:
+        yield (
+            f"{stage}: IR version {ir_version} of the file needs ONNX Runtime "
+            f"{candidate['min_onnxruntime'] or 'later than any known here'}, where opset {opset} "
+            f"needs {enough}: export it with pillsnap, or lower its ir_version with onnx"
+        )
 
 
-def _of_precision(result: CellResult) -> list[str]:
+def _of_precision(result: CellResult) -> Iterator[str]:
     """What was judged as float32 and does not compute in it, and what one image alone cannot do."""
-    cell, found = result.cell, []
+    cell = result.cell
     proven = None if result.execution is None else result.execution["precision"]
     if cell.precision == "fp32" and proven is not None and is_lower(proven):
-        found.append(
+        yield (
             f"{cell.stage}: the candidate is not in float32 and was judged as if it were: "
             f"{proven['compute_nodes']} compute nodes, {types_in_words(proven)} (--precision "
             "judges it as what it is)"
         )
     problem = result.performance and result.performance["single_problem"]
     if problem:
-        found.append(f"{cell.stage}: one image alone could not be timed: {problem}")
-    return found
+        yield f"{cell.stage}: one image alone could not be timed: {problem}"
 
 
 def count_data(result: CellResult) -> dict[str, Any] | None:
@@ -129,24 +123,23 @@ def count_data(result: CellResult) -> dict[str, Any] | None:
     }
 
 
-def _of_data(result: CellResult) -> list[str]:
+def _of_data(result: CellResult) -> Iterator[str]:
     """How the validation data were taken, where they could be taken otherwise."""
     stage, data = result.cell.stage, result.data
-    found = list(dict.fromkeys(note for outcome in result.outcomes for note in outcome.notes))
+    yield from dict.fromkeys(note for outcome in result.outcomes for note in outcome.notes)
     if data is None:
-        return found
+        return
     if data.left_out:
         kinds = listed(data.left_out)
-        found.append(f"{stage}: left out, since pillsnap reads no such images: {kinds}")
+        yield f"{stage}: left out, since pillsnap reads no such images: {kinds}"
     if data.unlabelled:
-        found.append(
+        yield (
             "scenes without a label file, which count as scenes without pills: "
             f"{data.unlabelled:,} of {len(data.samples):,}"
         )
     if data.copies:
-        found.append(f"labels that stand twice in their image and count once: {data.copies:,}")
+        yield f"labels that stand twice in their image and count once: {data.copies:,}"
     if data.without_code is not None:
-        found.append(data.without_code)
+        yield data.without_code
     if data.polygons:
-        found.append(f"polygons that became the boxes around them: {data.polygons:,}")
-    return found
+        yield f"polygons that became the boxes around them: {data.polygons:,}"

@@ -18,11 +18,7 @@ MAX_BYTES = 16 * 2**20
 
 def list_reports(folder: Path) -> dict[str, tuple[int, int]]:
     """Size and time of change, in ns, of every regular .json file of a folder, in the order of
-    their names. Whatever else has such a name is logged.
-
-    Args:
-        folder: a missing one holds no report.
-    """
+    their names; none in a missing one. Whatever else has such a name is logged."""
     found = {}
     try:
         with os.scandir(folder) as entries:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pillsnap.compare.figures.classification import CHANCE
@@ -13,37 +13,34 @@ from pillsnap.config.settings import Nms
 _NAMED = 3
 
 
-def remarks(metrics: Mapping[str, Any]) -> list[str]:
-    """In a few words each, for the row of a cell; () where it measured nothing."""
-    found = []
+def remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """In a few words each, for the row of a cell; none where it measured nothing."""
     copies = _copies(metrics)
     if copies:
-        found.append(
+        yield (
             f"{copies:,} copies: {metrics['distinct_samples']:,} distinct images of "
             f"{metrics['samples']:,}"
         )
     if metrics.get("label_conflicts"):
-        found.append(f"copies that are labelled differently: {metrics['label_conflicts']:,}")
+        yield f"copies that are labelled differently: {metrics['label_conflicts']:,}"
     if metrics.get("images_at_max_detections"):
-        found.append(
+        yield (
             f"max_detections reached in {metrics['images_at_max_detections']:,} of "
             f"{metrics['samples']:,} images"
         )
-    return found
 
 
-def sample_notes(result: CellResult, nms: Nms) -> list[str]:
+def sample_notes(result: CellResult, nms: Nms) -> Iterator[str]:
     """The same in whole sentences, and what a small sample leaves open."""
     stage, metrics = result.cell.stage, result.metrics
-    found = []
     if copies := _copies(metrics):
-        found.append(
+        yield (
             f"{stage}: {copies:,} of {metrics['samples']:,} samples are copies, files of the same "
             "bytes as another: what the sample certifies counts each image once"
         )
     if metrics.get("label_conflicts"):
         named = "; ".join(" and ".join(c) for c in metrics["label_conflict_samples"][:_NAMED])
-        found.append(
+        yield (
             f"{stage}: the same image under different labels (two classes, say), of which at most "
             f"one is right: {metrics['label_conflicts']:,}, such as {named}"
         )
@@ -51,17 +48,16 @@ def sample_notes(result: CellResult, nms: Nms) -> list[str]:
         metrics.get(key) for key in ("images_at_max_detections", "labels_above_max_detections")
     )
     if reached or above:
-        found.append(
+        yield (
             f"{stage}: max_detections ({nms.max_detections}) is reached in {reached:,} images, "
             f"whose further boxes neither side keeps; labelled boxes above it: {above:,}"
         )
     by_chance = metrics.get("reference_top1_by_chance")
     if by_chance is not None and by_chance > CHANCE and not result.verdict.failed:
-        found.append(
+        yield (
             f"{stage}: {metrics['labelled_distinct_samples']:,} labelled images are too few to "
             "tell the reference from guessing: verify more samples"
         )
-    return found
 
 
 def _copies(metrics: Mapping[str, Any]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from pillsnap.compare.certify import Certified, in_words
@@ -25,34 +26,36 @@ def cell_row(cell: dict[str, Any]) -> list[str]:
     heads = [f"{cell['id']} {facts}"]
     if len(heads[0]) > WIDTH:
         heads = [cell["id"], f"{facts:>{WIDTH}}"]
-    shown = [figure for figure in task_of(cell["stage"]).figures if figure.label]
-    figures, tolerances = [], Tolerances(**cell["tolerances"])
-    for figure in shown:
-        value = cell["metrics"].get(figure.name)
-        limit = limit_of(figure, tolerances, cell["metrics"])
-        if value is not None:
-            figures.append(_against(figure, value, limit))
-    lines = [*heads, *wrap("  ".join(figures), indent=2)]
-    for remark in remarks(cell["metrics"]):
-        lines += wrap(remark, indent=2)
-    if cell["accuracy"] is not None:
-        lines += wrap(_accuracy(cell), indent=2)
-    if cell["execution"] is not None:
-        lines += wrap(_placed(**cell["execution"]), indent=2)
-    if cell["batching"] is not None and cell["batching"]["drift"] is not None:
-        lines += wrap(_batched(cell["batching"], cell["metrics"], shown), indent=2)
-    if cell["quantized"] is not None:
-        lines += wrap(_precision(cell["quantized"]), indent=2)
-    if cell["performance"] is not None and cell["performance"]["images_per_s"] is not None:
-        lines += wrap(_speed(cell["performance"]), indent=2)
-    bits = cell["metrics"].get("precision_bits")
-    if bits is not None:
-        lines += wrap(f"precision kept: {bits:.1f} bits of torch in float64", indent=2)
-    for figure, found in cell["certified"].items():
-        lines += wrap(in_words(figure, Certified(**found)), indent=2)
+    lines = [*heads, *(line for text in _facts(cell) for line in wrap(text, indent=2))]
     if cell["verdict"] not in ("breach", "inconclusive"):  # theirs stand with the verdict
         lines += diagnosis_lines(cell["diagnosis"])
     return lines
+
+
+def _facts(cell: dict[str, Any]) -> Iterator[str]:
+    """What was found of a cell, a text each."""
+    metrics, tolerances = cell["metrics"], Tolerances(**cell["tolerances"])
+    shown = [figure for figure in task_of(cell["stage"]).figures if figure.label]
+    yield "  ".join(
+        _against(figure, metrics[figure.name], limit_of(figure, tolerances, metrics))
+        for figure in shown
+        if metrics.get(figure.name) is not None
+    )
+    yield from remarks(metrics)
+    if cell["accuracy"] is not None:
+        yield _accuracy(cell)
+    if cell["execution"] is not None:
+        yield _placed(**cell["execution"])
+    if cell["batching"] is not None and cell["batching"]["drift"] is not None:
+        yield _batched(cell["batching"], metrics, shown)
+    if cell["quantized"] is not None:
+        yield _precision(cell["quantized"])
+    if cell["performance"] is not None and cell["performance"]["images_per_s"] is not None:
+        yield _speed(cell["performance"])
+    if metrics.get("precision_bits") is not None:
+        yield f"precision kept: {metrics['precision_bits']:.1f} bits of torch in float64"
+    for figure, found in cell["certified"].items():
+        yield in_words(figure, Certified(**found))
 
 
 def _against(figure: Figure, value: float, limit: float | None) -> str:

@@ -41,9 +41,5 @@ def make_schema() -> dict[str, Any]:
     }
 
 
-def write_schema() -> None:
-    write_atomic(SCHEMA_PATH, f"{json.dumps(make_schema(), indent=2)}\n".encode())
-
-
 if __name__ == "__main__":
-    write_schema()
+    write_atomic(SCHEMA_PATH, f"{json.dumps(make_schema(), indent=2)}\n".encode())

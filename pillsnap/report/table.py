@@ -50,7 +50,8 @@ def render(
         lines += wrap(f"note: {note}")
     for warning in warnings:
         lines += wrap(f"warning: {one_line(warning)}")
-    lines.append(_verdict(gate))
+    verdict, state = gate["verdict"], "complete" if gate["complete"] else "INCOMPLETE"
+    lines.append(f"gate: {verdict or 'nothing measured'}, {state}, exit code {gate['exit_code']}")
     if problem is not None:
         lines += wrap(f"report not written: {one_line(problem)}")
     if path is not None:
@@ -78,17 +79,11 @@ def explain(cell: dict[str, Any]) -> list[str]:
     ]
 
 
-def _verdict(gate: dict[str, Any]) -> str:
-    state = "complete" if gate["complete"] else "INCOMPLETE"
-    return f"gate: {gate['verdict'] or 'nothing measured'}, {state}, exit code {gate['exit_code']}"
-
-
 def _of_checkout(provenance: dict[str, Any]) -> Iterator[str]:
     """What the commit does not tell of the files that ran."""
     if provenance["git_dirty"]:
         digest = provenance["git_diff_sha256"][:12]
         yield f"files of commit {provenance['git_sha']} had been changed (diff {digest})"
     if provenance["git_dirty_reason"]:
-        yield f"changes to commit {provenance['git_sha']} are not known: " + str(
-            provenance["git_dirty_reason"]
-        )
+        reason = provenance["git_dirty_reason"]
+        yield f"changes to commit {provenance['git_sha']} are not known: {reason}"

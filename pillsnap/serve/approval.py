@@ -17,11 +17,8 @@ MAX_BYTES = 16 * 2**30
 
 
 def require_allowed(text: str, folders: Sequence[Path]) -> Path:
-    """The file that a client names, links followed.
-
-    Args:
-        text: a path; a relative one starts at the first folder.
-        folders: what it must lie in, or below.
+    """The file that a client names, links followed: by a path from the first of the folders, of
+    which it must lie below one.
 
     Raises:
         Refusal: 403 for a path that leads out of all folders, 404 where there is no file, 422 for
@@ -47,15 +44,8 @@ def require_allowed(text: str, folders: Sequence[Path]) -> Path:
 
 
 def look_up(reports: ReportIndex, stage: str, sha256: str, provider: str) -> Standing:
-    """Whether the gate stands behind this very file, on this provider, and by which report it does
-    or does not; the log says so too.
-
-    Args:
-        reports: of the gate.
-        stage: detection or classification.
-        sha256: of the file, in hex.
-        provider: ONNX Runtime's name of it.
-    """
+    """Whether the gate stands behind this very file, on a provider as ONNX Runtime names it, and by
+    which report it does or does not; the log says so too."""
     standing = find_standing(reports.judgements(sha256), stage, provider)
     log.info("%s model %s: %s", stage, sha256[:12], standing.reason)
     return standing

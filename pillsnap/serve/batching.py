@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from pillsnap.pipeline.images import Pixels
+from pillsnap.pipeline.preprocess import Pixels
 from pillsnap.pipeline.twostage import Pipeline, Result
 from pillsnap.serve.refusal import Refusal
 
@@ -33,12 +33,12 @@ class Batcher:
     """Runs jobs on the current pipeline, in the order they came.
 
     Args:
-        pipeline: what it starts with; its batch_size bounds the images of a batch.
+        pipeline: what it starts with, until swap; its batch_size bounds the images of a batch.
         observe: called with the number of images of every batch that ran.
     """
 
     def __init__(self, pipeline: Pipeline, observe: Callable[[int], None]) -> None:
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._observe = observe
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._next: Job | None = None
@@ -48,16 +48,9 @@ class Batcher:
         self._thread.start()
         self._pid = os.getpid()
 
-    @property
-    def pipeline(self) -> Pipeline:
-        return self._pipeline
-
     def require_running(self) -> None:
-        """Refuse what nobody would ever answer.
-
-        Raises:
-            Refusal: 503 where the thread has ended, or is one of the process that forked this one.
-        """
+        """Refuse, with 503, what nobody would ever answer: the thread has ended, or is one of the
+        process that forked this one."""
         if os.getpid() != self._pid:
             raise Refusal(
                 503, "this process was forked after the models were loaded, whose threads it lacks"
@@ -75,7 +68,7 @@ class Batcher:
     def swap(self, pipeline: Pipeline) -> None:
         """Run every further batch on another pipeline; returns when no batch uses the old one."""
         with self._turn:
-            old, self._pipeline = self._pipeline, pipeline
+            old, self.pipeline = self.pipeline, pipeline
             self._turn.wait_for(lambda: self._in_use is not old)
 
     def close(self, seconds: float | None = None) -> None:
@@ -87,9 +80,9 @@ class Batcher:
     def _work(self) -> None:
         while (job := self._next or self._jobs.get()) is not None:
             self._next = None
-            ended, jobs = self._gather(job)
+            jobs = self._gather(job)
             with self._turn:
-                self._in_use = self._pipeline
+                self._in_use = self.pipeline
             # From here on nobody can call a job off; one that was needs no answer.
             wanted = [each for each in jobs if each.answer.set_running_or_notify_cancel()]
             if wanted:
@@ -97,26 +90,24 @@ class Batcher:
             with self._turn:
                 self._in_use = None
                 self._turn.notify_all()
-            if ended:
-                return
 
-    def _gather(self, first: Job) -> tuple[bool, list[Job]]:
-        """The jobs that wait and fit into a batch with the first; whether the end was among
-        them."""
-        jobs, room = [first], self._pipeline.batch_size - len(first.images)
+    def _gather(self, first: Job) -> list[Job]:
+        """The jobs that wait and fit into a batch with the first."""
+        jobs, room = [first], self.pipeline.batch_size - len(first.images)
         while room > 0:
             try:
                 job = self._jobs.get_nowait()
             except queue.Empty:
                 break
             if job is None:
-                return True, jobs
+                self._jobs.put(None)  # for the next turn
+                break
             if job.mode != first.mode or len(job.images) > room:
                 self._next = job
                 break
             jobs.append(job)
             room -= len(job.images)
-        return False, jobs
+        return jobs
 
     def _run(self, jobs: list[Job], pipeline: Pipeline) -> None:
         images = [image for job in jobs for image in job.images]

@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
 
 
 class Budget:
-    """An amount that requests share; of one event loop.
-
-    Args:
-        most: what there is in all.
-    """
+    """An amount that requests share, `most` in all; of one event loop."""
 
     def __init__(self, most: int) -> None:
-        self._free = most
-        self._turn = asyncio.Lock()
-        self._given = asyncio.Event()
-
-    def take(self, amount: int) -> bool:
-        """Whether there was so much left; nothing is taken where there was not."""
-        enough = amount <= self._free
-        self._free -= amount if enough else 0
-        return enough
-
-    async def wait_for(self, amount: int) -> None:
-        """Take an amount, no more than there is in all, once it is free: who came first is first,
-        so that many small ones do not keep a large one waiting."""
-        async with self._turn:
-            while not self.take(amount):
-                self._given.clear()
-                await self._given.wait()
-
-    def give(self, amount: int) -> None:
-        self._free += amount
-        self._given.set()
+        self.free = most
+        self.turn = asyncio.Lock()
+        self.given = asyncio.Event()
 
 
 class Share:
@@ -47,18 +24,22 @@ class Share:
     def __enter__(self) -> Share:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        self._budget.give(self._amount)
+    def __exit__(self, *_: object) -> None:
+        self._budget.free += self._amount
+        self._budget.given.set()
 
     def take(self, amount: int) -> bool:
-        """See Budget.take."""
-        enough = self._budget.take(amount)
-        self._amount += amount if enough else 0
+        """Whether there was so much left; nothing is taken where there was not."""
+        enough = amount <= self._budget.free
+        if enough:
+            self._budget.free -= amount
+            self._amount += amount
         return enough
 
     async def wait_for(self, amount: int) -> None:
-        """See Budget.wait_for."""
-        await self._budget.wait_for(amount)
-        self._amount += amount
+        """Take an amount, no more than there is in all, once it is free: who came first is first,
+        so that many small ones do not keep a large one waiting."""
+        async with self._budget.turn:
+            while not self.take(amount):
+                self._budget.given.clear()
+                await self._budget.given.wait()

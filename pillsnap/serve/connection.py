@@ -40,12 +40,8 @@ class CloseUnread:
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What the work for a request, whose body has been read, comes to; without a client it is
-    called off.
-
-    Raises:
-        ClientDisconnect: the client has hung up.
-    """
+    """What the work for a request, whose body has been read, comes to; where the client has hung up
+    it is called off, and ClientDisconnect raised."""
     from starlette.requests import ClientDisconnect
 
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_hung_up(request))

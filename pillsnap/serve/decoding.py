@@ -9,21 +9,21 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
 from pillsnap.core.cpus import usable_cpus
 from pillsnap.core.errors import ImageError
 from pillsnap.core.isolated import IsolatedError, Standby
-from pillsnap.pipeline.images import Pixels, decode_image, image_size
+from pillsnap.pipeline.images import decode_image, image_size
+from pillsnap.pipeline.preprocess import Pixels
 from pillsnap.serve.connection import outcome
 from pillsnap.serve.refusal import public_message
 
 if TYPE_CHECKING:  # a decoder's process loads this file, and needs little of it
     from pillsnap.serve.uploads import Upload
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 # What a decoder may take beyond the libraries: a file and its parts, and for each pixel what the
@@ -65,11 +65,11 @@ class Decoders:
         while not self._idle.empty():
             self._idle.get().close()
 
-    async def _call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | str:
+    async def _call(self, function: Callable[..., T], *args: Any) -> T | str:
         def call() -> T | str:
             standby = self._idle.get()
             try:
-                return standby.call(self._seconds, function, *args, **kwargs)
+                return standby.call(self._seconds, function, *args)
             except IsolatedError as error:
                 return f"this image cannot be read: decoding failed: {public_message(error)}"
             except ImageError as error:

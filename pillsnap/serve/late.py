@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Mapping
-from pathlib import Path
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pillsnap.config.load import find_config, load_config, read_environment
+from pillsnap.config.load import read_environment
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.logrecords import open_log
 from pillsnap.serve.access import read_key
 from pillsnap.serve.refusal import public_message
 from pillsnap.serve.service import create_app, require_libraries
-from pillsnap.serve.signals import ended_by_signals
 from pillsnap.serve.starting import choose_starts
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 log = open_log(__name__)
-
-
-def create_from_environment() -> LateService:
-    """The service as PILLSNAP_CONFIG, else config.yaml in the current folder, describes it.
-
-    Raises:
-        PillsnapError: the configuration is wrong, or a model cannot be loaded.
-    """
-    config = load_config(find_config(None, os.environ, Path.cwd()))
-    # Which models are taken, and why.
-    logging.basicConfig(format="%(levelname)s: %(message)s")
-    logging.getLogger("pillsnap").setLevel(logging.INFO)
-    return LateService(config, os.environ)
 
 
 class LateService:
@@ -61,18 +48,33 @@ class LateService:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._app is None:
+            # A fork, which may be days younger, chooses as a process that starts now does.
+            starts = self._starts if os.getpid() == self._pid else None
             try:
-                self._app = self._load()
+                with ended_by_signals():
+                    self._app = create_app(self._config, self._environ, starts)
             except PillsnapError as error:
                 await _refuse(error, scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _load(self) -> ASGIApp:
-        # A process that was forked, and may be days younger, chooses as one that starts now does.
-        forked = os.getpid() != self._pid
-        with ended_by_signals():
-            return create_app(self._config, self._environ, None if forked else self._starts)
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Have SIGTERM and SIGINT end the process at once, whatever it computes.
+
+    Servers have handlers by then that set a flag for their loop, which does not run yet.
+    """
+    if threading.current_thread() is not threading.main_thread():  # who may set no handler
+        yield
+        return
+    names = (signal.SIGTERM, signal.SIGINT)
+    before = {name: signal.signal(name, signal.SIG_DFL) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
 
 
 async def _refuse(error: PillsnapError, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.core.hashes import sha256_file
 from pillsnap.core.logrecords import open_log
@@ -34,12 +33,8 @@ log = open_log(__name__)
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that serves.
-
-    Attributes:
-        reason: why it is this one.
-        verified: whether a report of the gate has passed it on its provider.
-    """
+    """A model that serves, the reason why it is this one, and whether a report of the gate has
+    passed it on its provider."""
 
     opened: Opened
     path: Path
@@ -56,7 +51,6 @@ class ModelManager:
     """Chooses, loads and replaces the models that a batcher runs.
 
     Args:
-        config: the whole configuration.
         environ: of the process, see describe_restart.
         starts: the models to start with, by stage.
 
@@ -116,7 +110,7 @@ class ModelManager:
                 if named not in ("", stage):
                     raise Refusal(422, f"this model is for {stage}, not for {named}")
                 digest = None if allow_unverified else self._require_passed(stage, path)
-                loaded[stage] = self._load(stage, path, "reload", digest)
+                loaded[stage] = self._load(stage, path, digest)
                 if not (allow_unverified or loaded[stage].verified):
                     raise Refusal(
                         403,
@@ -167,24 +161,20 @@ class ModelManager:
         return [NAMES[provider]] if provider in NAMES else select_onnx_providers(provider)
 
     def _begin(self, stage: str, start: Start) -> Loaded:
-        proven, path = start.proven.version, start.choice.path
-        opened = open_warm(self.config, stage, path, proven["sha256"])
-        verified = start.verified and opened.provider == proven["provider"]
+        path = start.choice.path
+        opened = open_warm(self.config, stage, path, start.version["sha256"])
+        verified = start.verified and opened.provider == start.version["provider"]
         return Loaded(opened, path, start.choice.reason, verified)
 
-    def _load(self, stage: str, path: Path, reason: str, sha256: str | None = None) -> Loaded:
+    def _load(self, stage: str, path: Path, sha256: str | None) -> Loaded:
         opened = open_proven(self.config, stage, path, sha256)
         facts = opened.version
         standing = look_up(self._reports, stage, facts["sha256"], facts["provider"])
-        return Loaded(opened, path, reason, standing.approved and opened.whole)
+        return Loaded(opened, path, "reload", standing.approved and opened.whole)
 
     def _pipeline(self, loaded: Mapping[str, Loaded]) -> Pipeline:
-        return make_pipeline(
-            self.config,
-            classifier=loaded[CLASSIFICATION].opened,
-            detector=loaded[DETECTION].opened if DETECTION in loaded else None,
-            batch_size=self.config.serve.batch_size,
-        )
+        models = {stage: each.opened for stage, each in loaded.items()}
+        return make_pipeline(self.config, models, self.config.serve.batch_size)
 
 
 @contextmanager
@@ -197,11 +187,7 @@ def memory_returned() -> Iterator[None]:
     try:
         yield
     finally:
-        _trim()
-
-
-def _trim() -> None:
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
-    if trim is not None:
-        trim(0)
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        if trim is not None:
+            trim(0)

@@ -55,16 +55,10 @@ class Metrics:
         self.count("batch_images", images)
 
     def observe_predict(self, seconds: float) -> None:
-        """Note how long a request to /predict took."""
         self._predict_seconds.observe(seconds)
 
     def render(self, waiting: int, models: dict[str, dict[str, Any]]) -> str:
-        """All of it as text.
-
-        Args:
-            waiting: requests that wait for an answer.
-            models: what /version says of each stage's model.
-        """
+        """All of it as text; `models` is what /version says of each stage's."""
         from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
         moment = CollectorRegistry()

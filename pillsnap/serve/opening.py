@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +14,15 @@ from pillsnap.infer.choice import engine_of
 from pillsnap.infer.models import Opened, open_model
 
 
-@dataclass(frozen=True)
-class Proven:
-    """What a model that has been loaded and run once was: see Opened; nothing of it is loaded
-    here."""
-
-    version: dict[str, str]
-    whole: bool
-
-
-def prove_model(config: Config, stage: str, path: Path, sha256: str | None = None) -> Proven:
-    """Load a model and run it once in a process of its own, which leaves nothing in this one.
-
-    Args:
-        sha256: of the only content that may be loaded; any by default.
+def prove_model(
+    config: Config, stage: str, path: Path, sha256: str | None = None
+) -> tuple[dict[str, str], bool]:
+    """`version` and `whole` of a model that open_warm has opened in a process of its own, which
+    leaves nothing in this one.
 
     Raises:
         EngineError: it does not come to an end there within serve.load_timeout_s, or crashes.
-        PillsnapError: see open_model and warm_up.
+        PillsnapError: see open_warm.
     """
     if not path.is_file():  # a FIFO would be waited for
         raise EngineError("cannot read the model", where=path, got="not a regular file")
@@ -50,22 +40,28 @@ def prove_model(config: Config, stage: str, path: Path, sha256: str | None = Non
 
 
 def open_proven(config: Config, stage: str, path: Path, sha256: str | None = None) -> Opened:
-    """Prove a model, then load the same bytes here.
-
-    Raises:
-        PillsnapError: see prove_model; or the file changed in between.
-    """
-    proven = prove_model(config, stage, path, sha256)
-    return open_warm(config, stage, path, proven.version["sha256"])
+    """Prove a model, then load the same bytes here; raises PillsnapError, see prove_model, also
+    where the file changed in between."""
+    version, _ = prove_model(config, stage, path, sha256)
+    return open_warm(config, stage, path, version["sha256"])
 
 
-def _prove(config: Config, stage: str, path: Path, sha256: str | None) -> Proven:
+def _prove(
+    config: Config, stage: str, path: Path, sha256: str | None
+) -> tuple[dict[str, str], bool]:
     opened = open_warm(config, stage, path, sha256)
-    return Proven(opened.version, opened.whole)
+    return opened.version, opened.whole
 
 
 def open_warm(config: Config, stage: str, path: Path, sha256: str | None) -> Opened:
-    """Load a model in this process and run it once; arguments and errors are prove_model's."""
+    """Load a model in this process and run it once, on grey images.
+
+    Args:
+        sha256: of the only content that may be loaded; any by default.
+
+    Raises:
+        PillsnapError: see open_model; or it gives values that are not finite.
+    """
     opened = open_model(
         config,
         stage,
@@ -75,18 +71,7 @@ def open_warm(config: Config, stage: str, path: Path, sha256: str | None) -> Ope
         engine=engine_of(path),
         sha256=sha256,
     )
-    warm_up(config, stage, opened)
-    return opened
-
-
-def warm_up(config: Config, stage: str, opened: Opened) -> None:
-    """Run a model once, on grey images.
-
-    Raises:
-        EngineError: it cannot run, gives another shape than its stage's, or values that are not
-            finite.
-    """
-    _, channels, height, width = config.input_shape(stage)
-    output = opened.run(np.full((2, channels, height, width), 0.5, np.float32))
-    if not np.isfinite(output).all():
+    _, *sides = config.input_shape(stage)
+    if not np.isfinite(opened.run(np.full((2, *sides), 0.5, np.float32))).all():
         raise EngineError(f"the {stage} model gives values that are not finite")
+    return opened

@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 
 class Predictor:
-    """Answers /predict.
-
-    Attributes:
-        waiting: requests whose bodies are there and that are not answered yet.
-    """
+    """Answers /predict; `waiting` requests have sent their bodies and are not answered yet."""
 
     def __init__(self, config: Config, models: ModelManager, metrics: Metrics) -> None:
         limits = config.serve
@@ -71,9 +67,8 @@ class Predictor:
         return 200, content
 
     async def _run(self, uploads: list[Upload], mode: str) -> list[Result]:
-        missing = [
-            stage for stage in STAGES_OF[mode] if stage not in self._models.batcher.pipeline.stages
-        ]
+        loaded = self._models.batcher.pipeline.stages
+        missing = [stage for stage in STAGES_OF[mode] if stage not in loaded]
         if missing:
             raise Refusal(422, f"mode {mode} needs a {missing[0]} model, and none is loaded")
         sizes = [await self._decoders.measure(upload) for upload in uploads]
@@ -85,16 +80,13 @@ class Predictor:
                 for upload, size in zip(uploads, sizes, strict=True)
             ]
             readable = [image for image in images if not isinstance(image, str)]
-            found: list[Result] = []
-            if readable:
-                found = await outcome(self._models.batcher.submit(readable, mode))
+            submit = self._models.batcher.submit
+            found = await outcome(submit(readable, mode)) if readable else []
         answers = iter(found)
+        results = [{"error": each} if isinstance(each, str) else next(answers) for each in images]
         return [
-            {
-                "image": upload.name,
-                **({"error": image} if isinstance(image, str) else next(answers)),
-            }
-            for upload, image in zip(uploads, images, strict=True)
+            {"image": upload.name, **result}
+            for upload, result in zip(uploads, results, strict=True)
         ]
 
     def _require_room(self) -> None:

@@ -12,12 +12,8 @@ _FOLDERS = re.compile(r"(?<![\w.])~?/(?:[^\s/'\":,;]+/)*")
 
 
 class Refusal(Exception):
-    """A request that is answered with an error.
-
-    Args:
-        status: the HTTP status, 400 to 503.
-        message: for the client: what is wrong and what to do.
-    """
+    """A request that is answered with an error: an HTTP status from 400 on, and for the client what
+    is wrong and what to do."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

@@ -15,7 +15,7 @@ from pillsnap.serve.refusal import public_message
 
 
 def describe_restart(
-    config: Config, stage: str, served: Path | None, environ: Mapping[str, str]
+    config: Config, stage: str, served: Path, environ: Mapping[str, str]
 ) -> dict[str, Any]:
     """What a service that started now would take as a stage's model, and why.
 
@@ -34,13 +34,13 @@ def describe_restart(
         path, reason = None, "no model is found"
     except PillsnapError as error:
         path, reason = None, f"it would not start: {public_message(error)}"
-    same = path is not None and served is not None and path.resolve() == served.resolve()
+    same = path is not None and path.resolve() == served.resolve()
     answer = {
         "file": None if path is None else printable(path.name),
         "reason": reason,
         "same": same,
     }
-    if not same and served is not None:
+    if not same:
         name = printable(served.name)
         answer["to_keep"] = (
             f"set {VARIABLES[stage]} to {name}, with its folder, in .env or where it is set now; "

@@ -12,7 +12,7 @@ from pillsnap.core.logrecords import open_log
 from pillsnap.infer.choice import VARIABLES, Choice, choose_model
 from pillsnap.report.index import ReportIndex
 from pillsnap.serve.approval import look_up
-from pillsnap.serve.opening import Proven, prove_model
+from pillsnap.serve.opening import prove_model
 
 log = open_log(__name__)
 
@@ -22,21 +22,18 @@ class Start:
     """A stage's model to start with.
 
     Attributes:
-        proven: what it was when it was tried in a process of its own.
+        version: what it was when it was tried in a process of its own, see Opened.
         verified: whether a report of the gate has passed it on the provider that it ran on.
     """
 
     choice: Choice
-    proven: Proven
+    version: dict[str, str]
     verified: bool
 
 
 def choose_starts(config: Config, environ: Mapping[str, str]) -> dict[str, Start]:
     """The models to start with, by stage. Nothing of them is left in this process, which may fork
     yet: a runtime's threads would stay behind.
-
-    Args:
-        environ: see read_environment.
 
     Raises:
         PillsnapError: no classifier is found, a variable is wrong, a model cannot run, or is not to
@@ -52,22 +49,18 @@ def choose_starts(config: Config, environ: Mapping[str, str]) -> dict[str, Start
                 raise
             log.warning("no detector is found: mode combo is not served")
             continue
-        proven = prove_model(config, stage, choice.path)
-        facts = proven.version
-        standing = look_up(reports, stage, facts["sha256"], facts["provider"])
-        found[stage] = Start(choice, proven, standing.approved and proven.whole)
-        if not found[stage].verified:
-            if not (choice.passed or config.serve.allow_unverified):
-                raise _unpassed(choice, stage)
+        version, whole = prove_model(config, stage, choice.path)
+        standing = look_up(reports, stage, version["sha256"], version["provider"])
+        verified = standing.approved and whole
+        if not (verified or choice.passed or config.serve.allow_unverified):
+            raise EngineError(
+                f"the gate has passed no {stage} export: the newest is not served by itself",
+                where=choice.path,
+                expected=f"latest_{stage}.onnx beside it, or a report that passed it",
+                hint=f"run pytest -m smoke, name a model by {VARIABLES[stage]}, or set "
+                "serve.allow_unverified",
+            )
+        if not verified:
             log.warning("the gate does not stand behind the %s model: %s", stage, standing.reason)
+        found[stage] = Start(choice, version, verified)
     return found
-
-
-def _unpassed(choice: Choice, stage: str) -> EngineError:
-    return EngineError(
-        f"the gate has passed no {stage} export: the newest is not served by itself",
-        where=choice.path,
-        expected=f"latest_{stage}.onnx beside it, or a report that passed it",
-        hint=f"run pytest -m smoke, name a model by {VARIABLES[stage]}, or set "
-        "serve.allow_unverified",
-    )

@@ -54,7 +54,7 @@ async def read_images(
         form = await _parse(request, body, limits)
         items = form.multi_items()
         images = [
-            Upload(_base_name(part.filename), await part.read())
+            Upload(PureWindowsPath(part.filename or "").name[:255], await part.read())
             for _, part in items
             if not isinstance(part, str)
         ]
@@ -105,12 +105,7 @@ async def _parse(request: Request, body: AsyncGenerator[bytes, None], limits: Se
 
 
 async def read_json_object(request: Request, limits: Serve) -> dict[str, Any]:
-    """The JSON object that is a request's body.
-
-    Raises:
-        Refusal: 408 for a body that takes too long, 413 for a large one, 422 for one that is no
-            JSON object.
-    """
+    """The JSON object that is a request's body; errors are read_images', and 422 for another."""
     body = _limited(request, _JSON_BYTES, limits.body_timeout_s)
     data = b"".join([part async for part in body])
     try:
@@ -146,7 +141,3 @@ async def _limited(
         if held is not None and not held.take(len(part)):
             raise Refusal(503, "the bodies of all requests are too large: try again later")
         yield part
-
-
-def _base_name(name: str | None) -> str:
-    return PureWindowsPath(name or "").name[:255]

@@ -9,7 +9,7 @@ import pytest
 
 from pillsnap.config.settings import Config, Paths
 from pillsnap.core.errors import ConfigError, MissingCheckpoint
-from pillsnap.infer.choice import choose_model
+from pillsnap.infer.choice import choose_model, engine_of
 
 STAGES = ("classification", "detection")
 TAGS = ("20250101-000000-aaaaaaa", "20250102-000000-nogit", "20240601-120000-bbbbbbb")
@@ -41,7 +41,7 @@ def add_exports(folder: Path, latest: str | None = None) -> None:
 def chosen(config: Config, stage: str, **environ: str) -> tuple[str, str]:
     choice = choose_model(config, stage, environ)
     assert str(config.exp_dir) not in choice.reason
-    return choice.path.name, choice.engine
+    return choice.path.name, engine_of(choice.path)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -29,11 +29,13 @@ def test_what_is_answered_for_a_class_without_a_code_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     opened = Opened(lambda batch: batch, {})
-    make_pipeline(configured(tmp_path, {"K-1": 0, "K-2": 1, "K-3": 2}), classifier=opened)
+    make_pipeline(
+        configured(tmp_path, {"K-1": 0, "K-2": 1, "K-3": 2}), {"classification": opened}, 1
+    )
     config = configured(tmp_path, {"K-1": 0, "K-3": 2})
-    make_pipeline(config, detector=opened)
+    make_pipeline(config, {"detection": opened}, 1)
     assert caplog.text == ""
-    codes = make_pipeline(config, classifier=opened).codes
+    codes = make_pipeline(config, {"classification": opened}, 1).codes
     assert "no code for 1 of 3 classes: 1; infer and the service answer them with" in caplog.text
     found = codes.describe(1)
     assert (found["code"], found["edi_code"]) == (None, None)

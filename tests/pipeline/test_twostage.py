@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from PIL import Image
 
 from pillsnap.core.errors import ConfigError, DataError, EngineError
 from pillsnap.infer.inputs import expand_braces, find_inputs
-from pillsnap.infer.outputs import json_line, open_results, save_drawn
+from pillsnap.infer.outputs import json_line, open_results, require_format, save_drawn
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.crops import crop_box
 from pillsnap.pipeline.nms import suppress_boxes
@@ -100,23 +99,24 @@ def boxes_of(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.array([rows] * len(batch), np.float32)
 
 
-def softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    raised: np.ndarray[Any, Any] = np.exp(logits)
-    return raised / raised.sum(axis=1, keepdims=True)
+def keep_all(rows: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], bool]:
+    return np.arange(len(rows)), False
 
 
-def pipeline(**changes: Any) -> Pipeline:
+def pipeline(suppress: Any = keep_all, **changes: Stage | None) -> Pipeline:
     half = (0.0, 0.0, 0.0)
     classify = ClassifyTransform(8, half, (1.0, 1.0, 1.0), "bilinear", 1.0)
-    settings: dict[str, Any] = {
-        "classifier": Stage(logits_of, classify, {"version": "c"}),
-        "detector": Stage(boxes_of, LetterboxTransform(32, 32), {"version": "d"}),
-        "codes": ClassCodes({0: "red", 1: "blue"}, {"red": "1"}),
-        "suppress": lambda rows: (np.arange(len(rows)), False),
-        "softmax": softmax,
-        "batch_size": 2,
+    stages = {
+        "classification": Stage(logits_of, classify, {"version": "c"}),
+        "detection": Stage(boxes_of, LetterboxTransform(32, 32), {"version": "d"}),
+        **changes,
     }
-    return Pipeline(**{**settings, **changes})
+    return Pipeline(
+        stages={name: stage for name, stage in stages.items() if stage is not None},
+        codes=ClassCodes({0: "red", 1: "blue"}, {"red": "1"}),
+        suppress=suppress,
+        batch_size=2,
+    )
 
 
 def halves(height: int, width: int) -> np.ndarray[Any, Any]:
@@ -142,14 +142,14 @@ def test_combo_names_each_crop_in_the_images_own_pixels() -> None:
 
 
 def test_single_does_not_need_a_detector_and_boxes_no_classifier() -> None:
-    (result,) = pipeline(detector=None).run([halves(10, 4)[:, :2]], "single")
+    (result,) = pipeline(detection=None).run([halves(10, 4)[:, :2]], "single")
     assert (result["code"], set(result["models"])) == ("red", {"classification"})
-    (result,) = pipeline(classifier=None).run([halves(10, 10)], "boxes")
+    (result,) = pipeline(classification=None).run([halves(10, 10)], "boxes")
     assert [set(box) for box in result["boxes"]] == [{"xyxy", "confidence", "class_id"}] * 2
     assert pipeline().run([], "combo") == []
 
 
-@pytest.mark.parametrize("stage", ["classifier", "detector"])
+@pytest.mark.parametrize("stage", ["classification", "detection"])
 def test_a_missing_model_is_an_error(stage: str) -> None:
     with pytest.raises(EngineError, match="none is loaded"):
         pipeline(**{stage: None}).run([halves(10, 10)], "combo")
@@ -159,17 +159,17 @@ def test_a_missing_model_is_an_error(stage: str) -> None:
 @pytest.mark.parametrize(
     ("stage", "mode"),
     [
-        ("classifier", "single"),
-        ("classifier", "combo"),
-        ("detector", "combo"),
-        ("detector", "boxes"),
+        ("classification", "single"),
+        ("classification", "combo"),
+        ("detection", "combo"),
+        ("detection", "boxes"),
     ],
 )
 def test_values_that_are_not_finite_cost_only_the_photo_they_are_of(
     stage: str, mode: str, value: float
 ) -> None:
     """A whole photo, also where one of its pills alone is concerned."""
-    whole = getattr(pipeline(), stage)
+    whole = pipeline().stages[stage]
 
     def overflowing(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         output = whole.run(batch)
@@ -182,10 +182,9 @@ def test_values_that_are_not_finite_cost_only_the_photo_they_are_of(
     found = pipeline(**{stage: Stage(overflowing, whole.transform, whole.version)}).run(
         images, mode
     )
-    name = {"classifier": "classification", "detector": "detection"}[stage]
     expected[2] = {
         "mode": mode,
-        "error": f"the {name} model gave values that are not finite",
+        "error": f"the {stage} model gave values that are not finite",
         "models": expected[2]["models"],
     }
     assert found == expected
@@ -207,9 +206,8 @@ def test_no_batch_is_larger_than_asked() -> None:
         sizes.append(len(batch))
         return logits_of(batch)
 
-    whole = pipeline().classifier
-    assert whole is not None
-    pipeline(classifier=Stage(counting, whole.transform, {})).run([halves(9, 9)] * 5, "combo")
+    whole = pipeline().stages["classification"]
+    pipeline(classification=Stage(counting, whole.transform, {})).run([halves(9, 9)] * 5, "combo")
     assert sizes == [2] * 5
 
 
@@ -288,7 +286,7 @@ RESULTS: list[dict[str, Any]] = [
 
 def test_results_as_jsonl_and_csv(tmp_path: Path) -> None:
     for name in ("r.jsonl", "r.csv"):
-        with open_results(tmp_path / name, io.StringIO()) as write:
+        with open_results(tmp_path / name) as write:
             for result in RESULTS:
                 write(result)
             assert not (tmp_path / name).exists()
@@ -305,16 +303,13 @@ def test_results_as_jsonl_and_csv(tmp_path: Path) -> None:
 def test_a_broken_off_run_leaves_no_results(tmp_path: Path) -> None:
     with (
         pytest.raises(EngineError),
-        open_results(tmp_path / "r.csv", io.StringIO()) as write,
+        open_results(tmp_path / "r.csv") as write,
     ):
         write(RESULTS[0])
         raise EngineError("broken")
     assert list(tmp_path.iterdir()) == []
-    with (
-        pytest.raises(ConfigError, match=r"\.jsonl or \.csv"),
-        open_results(tmp_path / "r.txt", io.StringIO()),
-    ):
-        pass
+    with pytest.raises(ConfigError, match=r"\.jsonl or \.csv"):
+        require_format(tmp_path / "r.txt")
 
 
 def test_names_that_are_no_unicode() -> None:

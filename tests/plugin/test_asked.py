@@ -77,7 +77,7 @@ def test_a_plain_run_may_skip_a_stage(half: Project) -> None:
         "    from dataclasses import replace\n"
         "    from pillsnap.plugin import state\n"
         "    select = state.select\n"
-        '    state.select = lambda **given: replace(select(**given), engines=("numpy",))\n'
+        '    state.select = lambda given: replace(select(given), engines=("numpy",))\n'
     )
     result = half.run(engine=None)
     assert result.ret == 0

@@ -13,13 +13,13 @@ import pytest
 from pillsnap.config.selection import Selection
 from pillsnap.core.errors import ConfigError
 from pillsnap.plugin.options import asks_for_gate, repeat_command, select
+from pillsnap.plugin.state import GATE_OPTIONS
 
 
 def choose(**options: Any) -> Selection:
-    given: dict[str, Any] = dict.fromkeys(
-        ("engines", "providers", "precisions", "stages", "candidates")
-    )
-    return select(**{**given, "fresh_export": False, "gate_strict": False, **options})
+    given: dict[str, Any] = dict.fromkeys(GATE_OPTIONS)
+    flags = ("fresh_export", "gate_strict", "no_reference_cache", "diagnose")
+    return select(argparse.Namespace(**{**given, **dict.fromkeys(flags, False), **options}))
 
 
 @pytest.fixture
@@ -45,17 +45,17 @@ def test_without_options_both_stages_in_onnx_auto_fp32() -> None:
 
 
 def test_what_the_reference_answered_need_not_be_remembered() -> None:
-    assert choose(reference_cache=True) == choose()
-    assert choose(reference_cache=False).reference_cache is False
+    assert choose(no_reference_cache=False) == choose()
+    assert choose(no_reference_cache=True).reference_cache is False
 
 
 def test_options_repeat_and_repetitions_fall_away(model: Path) -> None:
     chosen = choose(
-        engines=["torch", "onnx", "torch"],
-        providers=["cuda", "cpu", "cuda"],
-        precisions=["int8", "fp32", "int8"],
-        stages=["classification", "classification"],
-        candidates=[f"classification={model}"],
+        engine=["torch", "onnx", "torch"],
+        provider=["cuda", "cpu", "cuda"],
+        precision=["int8", "fp32", "int8"],
+        stage=["classification", "classification"],
+        candidate=[f"classification={model}"],
         fresh_export=True,
     )
     assert chosen.engines == ("torch", "onnx")
@@ -68,16 +68,16 @@ def test_options_repeat_and_repetitions_fall_away(model: Path) -> None:
 
 def test_torch_alone_takes_no_candidate(model: Path) -> None:
     with pytest.raises(ConfigError, match="takes no candidate"):
-        choose(engines=["torch"], candidates=[f"classification={model}"])
+        choose(engine=["torch"], candidate=[f"classification={model}"])
 
 
 @pytest.mark.parametrize(
     ("name", "option", "choices"),
     [
-        ("engines", "--engine", ("onnx", "tensorrt", "torch")),
-        ("providers", "--provider", ("auto", "cpu", "cuda", "tensorrt")),
-        ("precisions", "--precision", ("fp32", "fp16", "int8")),
-        ("stages", "--stage", ("detection", "classification")),
+        ("engine", "--engine", ("onnx", "tensorrt", "torch")),
+        ("provider", "--provider", ("auto", "cpu", "cuda", "tensorrt")),
+        ("precision", "--precision", ("fp32", "fp16", "int8")),
+        ("stage", "--stage", ("detection", "classification")),
     ],
 )
 def test_an_unknown_choice_is_refused_with_the_choices(
@@ -93,33 +93,33 @@ def test_an_unknown_choice_is_refused_with_the_choices(
 
 def test_engine_tensorrt_refuses_another_provider() -> None:
     for providers in (None, ["tensorrt"]):
-        assert choose(engines=["tensorrt"], providers=providers).engines == ("tensorrt",)
+        assert choose(engine=["tensorrt"], provider=providers).engines == ("tensorrt",)
     for providers in (["cpu"], ["tensorrt", "cuda"]):
         with pytest.raises(ConfigError, match=r"(?s)tensorrt alone.*--provider"):
-            choose(engines=["tensorrt"], providers=providers)
-    assert choose(engines=["onnx"], providers=["cpu", "tensorrt"])
+            choose(engine=["tensorrt"], provider=providers)
+    assert choose(engine=["onnx"], provider=["cpu", "tensorrt"])
 
 
 def test_a_method_of_int8_needs_int8() -> None:
     for method in ("static", "dynamic", "auto"):
-        assert choose(precisions=["int8"], int8_method=method).int8_method == method
+        assert choose(precision=["int8"], int8_method=method).int8_method == method
         with pytest.raises(ConfigError, match=r"(?s)got: +" + method + ".*add --precision int8"):
-            choose(precisions=["fp16"], int8_method=method)
-    assert choose(precisions=["int8"]).int8_method is None
+            choose(precision=["fp16"], int8_method=method)
+    assert choose(precision=["int8"]).int8_method is None
     with pytest.raises(ConfigError, match="static, dynamic, auto"):
-        choose(precisions=["int8"], int8_method="fast")
+        choose(precision=["int8"], int8_method="fast")
 
 
 @pytest.mark.parametrize("text", ["model.onnx", "pose=model.onnx", "=model.onnx", ""])
 def test_a_candidate_must_name_its_stage(text: str) -> None:
     with pytest.raises(ConfigError, match=r"(?s)STAGE=PATH.*detection, classification"):
-        choose(candidates=[text])
+        choose(candidate=[text])
 
 
 def test_a_candidate_must_be_a_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "gone.onnx", "x" * 300, ""):
         with pytest.raises(ConfigError, match="no such candidate"):
-            choose(candidates=[f"detection={path}"])
+            choose(candidate=[f"detection={path}"])
 
 
 def test_a_candidates_path_is_made_absolute(
@@ -129,16 +129,16 @@ def test_a_candidates_path_is_made_absolute(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for text in ("detection=a=b.onnx", "detection=~/a=b.onnx"):
-        assert choose(candidates=[text]).candidates == {"detection": tmp_path / "a=b.onnx"}
+        assert choose(candidate=[text]).candidates == {"detection": tmp_path / "a=b.onnx"}
 
 
 def test_a_candidate_that_would_not_be_verified_is_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="leaves out the candidate of classification"):
-        choose(stages=["detection"], candidates=[f"classification={model}"])
+        choose(stage=["detection"], candidate=[f"classification={model}"])
     other = tmp_path / "other.onnx"
     other.write_bytes(b"")
     with pytest.raises(ConfigError, match="two candidates of detection"):
-        choose(candidates=[f"detection={model}", f"detection={other}"])
+        choose(candidate=[f"detection={model}", f"detection={other}"])
 
 
 @pytest.mark.parametrize(
@@ -176,11 +176,11 @@ def test_the_command_repeats_the_selection(tmp_path: Path) -> None:
     model = folder / "model.onnx"
     model.write_bytes(b"")
     chosen = choose(
-        engines=["torch", "onnx"],
-        providers=["cpu"],
-        precisions=["fp32", "int8"],
-        stages=["detection"],
-        candidates=[f"detection={model}"],
+        engine=["torch", "onnx"],
+        provider=["cpu"],
+        precision=["fp32", "int8"],
+        stage=["detection"],
+        candidate=[f"detection={model}"],
         int8_method="auto",
         gate_strict=True,
     )
@@ -198,11 +198,11 @@ def test_the_command_repeats_the_selection(tmp_path: Path) -> None:
     found = parser.parse_args(words[3:])
     assert (found.config, found.threads) == (str(folder / "config.yaml"), 3)
     again = choose(
-        engines=found.engine,
-        providers=found.provider,
-        precisions=found.precision,
-        stages=found.stage,
-        candidates=found.candidate,
+        engine=found.engine,
+        provider=found.provider,
+        precision=found.precision,
+        stage=found.stage,
+        candidate=found.candidate,
         int8_method=found.int8_method,
         gate_strict=found.gate_strict,
     )
@@ -212,7 +212,7 @@ def test_the_command_repeats_the_selection(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engines", [["tensorrt"], ["onnx", "tensorrt"]])
 def test_the_command_repeats_tensorrt(engines: list[str]) -> None:
-    chosen = choose(engines=engines, providers=None)
+    chosen = choose(engine=engines, provider=None)
     words = shlex.split(repeat_command(chosen, "smoke", 1, Path("config.yaml")))
     assert "--provider" not in words
     assert [words[i + 1] for i, word in enumerate(words) if word == "--engine"] == engines

@@ -189,7 +189,7 @@ def test_no_cell_of_a_table_runs(text: str, suffix: str, tmp_path: Path) -> None
         {"image": text, "error": text},
         {"image": f"{text}{EVIL}", "boxes": [box]},
     ]
-    with outputs.open_results(path, io.StringIO()) as write:
+    with outputs.open_results(path) as write:
         for result in results:
             write(result)
     content = path.read_text()

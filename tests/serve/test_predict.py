@@ -37,9 +37,7 @@ def pipeline(config: Config) -> Pipeline:
         )
         for stage in STAGES
     }
-    return make_pipeline(
-        config, classifier=both["classification"], detector=both["detection"], batch_size=1
-    )
+    return make_pipeline(config, both, batch_size=1)
 
 
 def saved(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:

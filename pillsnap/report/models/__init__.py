@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import ConfigDict, Field, SkipValidation
+from pydantic import ConfigDict, Field
 
 from pillsnap.report.models.cells import Cell
 from pillsnap.report.models.runs import Environment, Gate, Provenance
@@ -26,6 +26,6 @@ class Report(Repeated):
     gate: Gate
     environment: Environment
     provenance: Provenance
-    non_finite: Annotated[dict[str, Literal["nan", "inf", "-inf"]], SkipValidation] = Field(
+    non_finite: dict[str, Literal["nan", "inf", "-inf"]] = Field(
         description="Places whose null stands for a number that is not finite"
     )

@@ -13,23 +13,8 @@ from pillsnap.config.cells import MODES, PRECISIONS
 from pillsnap.config.figures import FIGURES, PROFILES
 from pillsnap.report.models.diagnosis import Diagnosis
 from pillsnap.report.models.execution import Batching, Execution, Performance
-from pillsnap.report.models.figures import (
-    METRICS,
-    Exactness,
-)
-from pillsnap.report.models.values import (
-    Count,
-    Flag,
-    Natural,
-    Number,
-    Numbers,
-    Part,
-    Rate,
-    StageName,
-    Text,
-    Texts,
-    one_of,
-)
+from pillsnap.report.models.figures import METRICS, Exactness
+from pillsnap.report.models.values import Count, Natural, Numbers, Part, Rate, StageName, one_of
 
 Nothing = Annotated[dict[str, Any], Field(max_length=0)]
 
@@ -39,7 +24,6 @@ Metrics = Annotated[
     GetPydanticSchema(
         lambda _, handler: handler.generate_schema(reduce(or_, (*METRICS.values(), Nothing)))
     ),
-    SkipValidation,
 ]
 
 
@@ -48,8 +32,8 @@ class Certified(Part):
         description="One-sided 95 % bound: Clopper-Pearson for rates, a paired bootstrap over "
         "images for the loss of mAP; null without trials"
     )
-    tolerance: Number | None
-    certifies: Flag | None = Field(
+    tolerance: float | None
+    certifies: bool | None = Field(
         description="The bound is within the tolerance; null where that is null"
     )
     trials: Count = Field(
@@ -62,58 +46,58 @@ class Certified(Part):
 
 
 class Breach(Part):
-    figure: Text
-    value: Number | None = Field(description="Of an mAP delta the loss: reference minus candidate")
-    limit: Number
-    where: Text
+    figure: str
+    value: float | None = Field(description="Of an mAP delta the loss: reference minus candidate")
+    limit: float
+    where: str
 
 
 class Quantized(Part):
     """How the file of lower precision was made; null for float32 and for files made elsewhere"""
 
-    precision: Annotated[Literal["fp16", "int8"], SkipValidation]
-    method: Annotated[Literal["", "static", "dynamic", "auto"], SkipValidation]
+    precision: Literal["fp16", "int8"]
+    method: Literal["", "static", "dynamic", "auto"]
     size_bytes: Natural
     nodes_low: Count = Field(
         description="Nodes with weights, or of matrix products, that run in fewer bits"
     )
     nodes_float: Count
-    float_nodes: Texts
-    freed: Texts = Field(description="Nodes that method auto left float to hold the profile")
-    source_sha256: Text
-    calibration_sha256: Text
+    float_nodes: list[str]
+    freed: list[str] = Field(description="Nodes that method auto left float to hold the profile")
+    source_sha256: str
+    calibration_sha256: str
     calibration_images: Count
 
 
 class Accuracy(Part):
     """How good the reference is; null without figures"""
 
-    figure: Annotated[Literal["reference_top1", "reference_map_0_5_0_95"], SkipValidation]
+    figure: Literal["reference_top1", "reference_map_0_5_0_95"]
     found: Rate
     upper: Rate = Field(description="What the sample supports at most, at 95 % confidence")
     expected: Rate = Field(description="What is known of the model; null where nothing is")
-    source: Annotated[Literal["config", "training"], SkipValidation] | None
-    short: Flag | None = Field(
+    source: Literal["config", "training"] | None
+    short: bool | None = Field(
         description="Whether the bound lies below what is known, which makes the cell "
         "inconclusive; null where that is not judged"
     )
-    unjudged: Text | None = Field(description="Why it is not judged")
+    unjudged: str | None = Field(description="Why it is not judged")
 
 
 class Cell(Part):
-    id: Text
+    id: str
     stage: StageName
-    engine: Text
-    provider: Text = Field(description="One of its engine's")
-    precision: Annotated[Text, one_of(PRECISIONS)]
-    mode: Annotated[Text, one_of(MODES)]
-    hard: Flag = Field(
+    engine: str
+    provider: str = Field(description="One of its engine's")
+    precision: Annotated[str, one_of(PRECISIONS)]
+    mode: Annotated[str, one_of(MODES)]
+    hard: bool = Field(
         description="Whether it is of samples that the reference is less and less sure of, in "
         "place of the population"
     )
-    verdict: Annotated[VerdictName, SkipValidation]
-    profile: Annotated[Text, one_of(PROFILES)]
-    reason: Text | None
+    verdict: VerdictName
+    profile: Annotated[str, one_of(PROFILES)]
+    reason: str | None
     metrics: Metrics = Field(
         description="Figures of the cell by name; empty when nothing was measured"
     )
@@ -126,9 +110,9 @@ class Cell(Part):
         },
     )
     breaches: list[Breach]
-    looser_profile: Text | None
-    likely_causes: Texts
-    worst_samples: Texts
+    looser_profile: str | None
+    likely_causes: list[str]
+    worst_samples: list[str]
     exactness: SkipValidation[Exactness | None] = Field(
         description="Rounding errors of both sides against the reference in float64; null where it "
         "cannot be run so, or nothing was measured"
@@ -142,9 +126,9 @@ class Cell(Part):
     batching: SkipValidation[Batching | None]
     performance: Performance | None
     accuracy: Accuracy | None
-    unreadable: Annotated[dict[str, str], SkipValidation] = Field(description="Reason by sample id")
+    unreadable: dict[str, str] = Field(description="Reason by sample id")
     samples: Count
-    seconds: Annotated[float, Field(ge=0), SkipValidation]
+    seconds: Annotated[float, Field(ge=0)]
 
     @field_validator("metrics")
     @classmethod

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SkipValidation
+from pydantic import Field
 
-from pillsnap.report.models.values import Flag, Integer, Number, Numbers, Part, Text, Texts
+from pillsnap.report.models.values import Numbers, Part
 
-Point = Annotated[list[float | None], Field(min_length=2, max_length=2), SkipValidation]
+Point = Annotated[list[float | None], Field(min_length=2, max_length=2)]
 
 
 class Place(Part):
-    node: Text
-    op_type: Text
-    module: Text = Field(description="Path of the torch module; empty where the file does not tell")
-    bracket: Texts = Field(description="Nodes of which one is at fault, at most 8 of them")
-    bracket_size: Integer
-    relative_error: Number | None = Field(
+    node: str
+    op_type: str
+    module: str = Field(description="Path of the torch module; empty where the file does not tell")
+    bracket: list[str] = Field(description="Nodes of which one is at fault, at most 8 of them")
+    bracket_size: int
+    relative_error: float | None = Field(
         description="Largest difference over largest value of the node's output; null for infinite"
     )
 
@@ -25,9 +25,9 @@ class Place(Part):
 class Layers(Part):
     """The first layer that differs"""
 
-    method: Annotated[Literal["healthy export", "torch modules"], SkipValidation]
-    compared: Integer = Field(description="Tensors that were")
-    floor: Number | None = Field(description="Relative error beyond which the first place differs")
+    method: Literal["healthy export", "torch modules"]
+    compared: int = Field(description="Tensors that were")
+    floor: float | None = Field(description="Relative error beyond which the first place differs")
     places: list[Place] = Field(
         description="Nodes that differ though what feeds them agrees, the first in the graph's "
         "order first"
@@ -40,37 +40,34 @@ class Layers(Part):
 class Budget(Part):
     """Shapley values of the stages in the final difference"""
 
-    total: Number | None
+    total: float | None
     percent: Numbers | None = Field(description="By stage; null where nothing differs")
 
 
 class Tried(Part):
-    kind: Annotated[
-        Literal["decoding", "runtime", "preprocessing", "conversion", "weights", "precision"],
-        SkipValidation,
-    ]
-    name: Text
-    cause: Text
+    kind: Literal["decoding", "runtime", "preprocessing", "conversion", "weights", "precision"]
+    name: str
+    cause: str
     after: Numbers | None
-    vanishes: Flag
-    problem: Text | None
+    vanishes: bool
+    problem: str | None
 
 
 class Causes(Part):
     """Interventions, up to the first that makes the difference vanish"""
 
     before: Numbers
-    noise: Number = Field(
+    noise: float = Field(
         description="What counts as no difference, in multiples of the noise of healthy exports"
     )
-    stated: Text | None
-    kind: Text | None
-    in_words: Text
+    stated: str | None
+    kind: str | None
+    in_words: str
     tried: list[Tried]
 
 
 class Diagnosis(Part):
-    samples: Texts = Field(description="Ids of the samples that were looked at")
+    samples: list[str] = Field(description="Ids of the samples that were looked at")
     layers: Layers | None
     budget: Budget | None
     pipeline: Budget | None = Field(
@@ -78,6 +75,6 @@ class Diagnosis(Part):
         "without a cell of the other stage"
     )
     causes: Causes | None
-    repro: Text | None = Field(description="Path of a script that shows the difference")
-    problems: Texts = Field(description="Parts that failed, and why")
-    seconds: Number = Field(description="Of all parts but pipeline, which two cells share")
+    repro: str | None = Field(description="Path of a script that shows the difference")
+    problems: list[str] = Field(description="Parts that failed, and why")
+    seconds: float = Field(description="Of all parts but pipeline, which two cells share")

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, SkipValidation
+from pydantic import Field
 
-from pillsnap.report.models.values import (
-    Count,
-    Counts,
-    Flag,
-    Natural,
-    Numbers,
-    Part,
-    Size,
-    Text,
-    Texts,
-)
+from pillsnap.report.models.values import Count, Counts, Natural, Numbers, Part, Size
 
 
 class Placement(Part):
-    provider: Text = Field(description="The one asked for; of auto the one that runs")
+    provider: str = Field(description="The one asked for; of auto the one that runs")
     compute_nodes: Count = Field(description="Convolutions and matrix products, before fusion")
     compute_nodes_on_provider: Count
     compute_nodes_by_provider: Counts
@@ -43,8 +33,8 @@ class ComputePrecision(Part):
 class Execution(Part):
     """Where the candidate really ran; null for an engine without providers"""
 
-    providers: Texts = Field(description="Of the session, best first")
-    provider_options: Annotated[dict[str, dict[str, str]], SkipValidation] = Field(
+    providers: list[str] = Field(description="Of the session, best first")
+    provider_options: dict[str, dict[str, str]] = Field(
         description="What reads back of the options asked for, by provider"
     )
     placement: Placement
@@ -59,9 +49,7 @@ class Batching(Part):
     tried (TensorRT builds one for every size), and of hard samples"""
 
     batch_sizes: list[Natural] = Field(description="The cell's own first")
-    input_sizes: Annotated[list[list[int]], SkipValidation] = Field(
-        description="Height and width, the cell's own first"
-    )
+    input_sizes: list[list[int]] = Field(description="Height and width, the cell's own first")
     images: Count = Field(description="How many were answered in another batch as well")
     drift: Numbers | None = Field(
         description="Their largest difference from what the cell's batch answered, held to the "
@@ -72,7 +60,7 @@ class Batching(Part):
 class Performance(Part):
     """Speed and memory of the candidate; null without figures"""
 
-    contended: Flag = Field(
+    contended: bool = Field(
         description="Several workers shared the machine: the figures tell little, and no budget is "
         "judged"
     )
@@ -82,7 +70,7 @@ class Performance(Part):
     batch_latency_p50_ms: Size = Field(description="Median time of a batch")
     batch_latency_p95_ms: Size = Field(description="95th percentile of it")
     single_runs: Count
-    single_problem: Text | None = Field(description="Why one image could not be timed")
+    single_problem: str | None = Field(description="Why one image could not be timed")
     latency_p50_ms: Size = Field(
         description="Median time of one image; of ONNX Runtime in a process of its own"
     )
@@ -90,7 +78,7 @@ class Performance(Part):
     torch_images_per_s: Size = Field(
         description="The reference in batches of the same size on the same machine"
     )
-    torch_remembered: Flag | None = Field(
+    torch_remembered: bool | None = Field(
         description="Whether torch_images_per_s was measured in an earlier run, on a machine that "
         "may have been busier: a run whose reference answers from the cache opens no torch"
     )
@@ -99,7 +87,7 @@ class Performance(Part):
         description="Of a file of lower precision that this run made or found: its speed over that "
         "of the float32 file it was made from"
     )
-    fp32_compared: Annotated[Literal["batches", "alone"], SkipValidation] | None = Field(
+    fp32_compared: Literal["batches", "alone"] | None = Field(
         description="By images_per_s of the run's own float32 cell, or by latency_p50_ms, for "
         "which the float32 file was timed too"
     )

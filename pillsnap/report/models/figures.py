@@ -7,42 +7,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, SkipValidation, create_model
+from pydantic import Field, create_model
 
 from pillsnap.config.figures import FIGURES
-from pillsnap.report.models.values import (
-    Count,
-    Delta,
-    Flag,
-    Natural,
-    Number,
-    Part,
-    Rate,
-    Size,
-    Text,
-    Texts,
-)
+from pillsnap.report.models.values import Count, Delta, Natural, Part, Rate, Size
 
-DISTINCT = Field(description="Distinct images among them: files of the same bytes count once")
-CONFLICTS = Field(description="Images whose copies are labelled in different ways")
-CONFLICT_SAMPLES = Field(
-    max_length=10, description="Of such an image, the id of the first sample of each way"
-)
 ASKED = Field(description="How many coverage asks for; null in other modes")
 AVAILABLE = Field(description="In all the validation data")
 COVERED = Field(description="Among the samples of the cell")
 MISSING = Field(description="Asked for and not covered; null in other modes")
 
 
-def _optional(schema: dict[str, Any]) -> None:
-    """A key that may be left out is not null in its place."""
-    schema.pop("default")
-
-
-BITS = Field(
-    description="Binary digits of the exact outputs that the candidate keeps, of the part that "
-    "keeps fewest; float32 near 20, float16 near 10. null where torch cannot be run in float64"
-)
+def _optional(field: Any, default: int | None = None) -> Any:
+    """The same of a key that may be left out, which is not null in its place."""
+    return Field(
+        default,
+        description=field.description,
+        json_schema_extra=lambda schema: schema.pop("default"),
+    )
 
 
 ROUNDING = Field(
@@ -55,39 +37,49 @@ class ClassFlips(Part):
     class_index: Count = Field(description="The reference's")
     samples: Natural
     flips: Natural
-    rate: Annotated[float, Field(gt=0, le=1), SkipValidation]
+    rate: Annotated[float, Field(gt=0, le=1)]
 
 
 class BoundaryCase(Part):
-    sample: Text
-    reference_margin: Annotated[float, Field(ge=0, le=1), SkipValidation] = Field(
+    sample: str
+    reference_margin: Annotated[float, Field(ge=0, le=1)] = Field(
         description="Top-1 minus top-2 probability"
     )
     reference_class: Count
     candidate_class: Count
-    prob_err: Annotated[float, Field(ge=0, le=1), SkipValidation]
-    flipped: Flag
+    prob_err: Annotated[float, Field(ge=0, le=1)]
+    flipped: bool
 
 
-class ClassificationFigures(Part):
+class Figures(Part):
+    samples: Count
+    distinct_samples: Count = Field(
+        description="Distinct images among them: files of the same bytes count once"
+    )
+    label_conflicts: Count = Field(description="Images whose copies are labelled in different ways")
+    label_conflict_samples: list[list[str]] = Field(
+        max_length=10, description="Of such an image, the id of the first sample of each way"
+    )
+    non_finite: Count = Field(description="Samples for which the candidate alone is not finite")
+    precision_bits: Size = Field(
+        description="Binary digits of the exact outputs that the candidate keeps, of the part that "
+        "keeps fewest; float32 near 20, float16 near 10. null where torch cannot be run in float64"
+    )
+
+
+class ClassificationFigures(Figures):
     """classes_*: not of hard samples"""
 
-    samples: Count
-    distinct_samples: Count = DISTINCT
-    label_conflicts: Count = CONFLICTS
-    label_conflict_samples: list[Texts] = CONFLICT_SAMPLES
-    non_finite: Count = Field(description="Samples for which the candidate alone is not finite")
     mse_max: Size
-    mse_max_sample: Text | None = Field(description="Id of the first sample that has mse_max")
+    mse_max_sample: str | None = Field(description="Id of the first sample that has mse_max")
     sse_mean: Size
-    prob_err_max_sample: Text | None = Field(
+    prob_err_max_sample: str | None = Field(
         description="Id of the first sample that has prob_err_max"
     )
     logit_err_max: Size
-    kl_mean: Number | None
-    precision_bits: Size = BITS
+    kl_mean: float | None
     logits_rounding: Size = ROUNDING
-    logit_snr_db: Number | None = Field(description="null without noise")
+    logit_snr_db: float | None = Field(description="null without noise")
     top1_match_rate: Rate
     top1_mismatch_count: Count
     top1_near_ties: Count = Field(description="Flips that do not count against the tolerance")
@@ -112,16 +104,10 @@ class ClassificationFigures(Part):
         description="How likely guessing among the classes reaches reference_top1 on as many "
         "distinct images; null without labels"
     )
-    classes_asked: Natural | None = Field(
-        None, description=ASKED.description, json_schema_extra=_optional
-    )
-    classes_available: Count = Field(
-        0, description=AVAILABLE.description, json_schema_extra=_optional
-    )
-    classes_covered: Count = Field(0, description=COVERED.description, json_schema_extra=_optional)
-    classes_missing: Count | None = Field(
-        None, description=MISSING.description, json_schema_extra=_optional
-    )
+    classes_asked: Natural | None = _optional(ASKED)
+    classes_available: Count = _optional(AVAILABLE, 0)
+    classes_covered: Count = _optional(COVERED, 0)
+    classes_missing: Count | None = _optional(MISSING)
 
 
 class StrideFigures(Part):
@@ -136,14 +122,8 @@ class StrideFigures(Part):
     reference_boxes: Count = Field(description="Boxes of the reference after NMS that come from it")
 
 
-class DetectionFigures(Part):
-    samples: Count
-    distinct_samples: Count = DISTINCT
-    label_conflicts: Count = CONFLICTS
-    label_conflict_samples: list[Texts] = CONFLICT_SAMPLES
-    non_finite: Count = Field(description="Samples for which the candidate alone is not finite")
+class DetectionFigures(Figures):
     per_stride: list[StrideFigures]
-    precision_bits: Size = BITS
     box_rounding: Size = ROUNDING
     score_rounding: Size = ROUNDING
     class_flips: Count = Field(description="Anchors that change their class and are no near tie")
@@ -194,7 +174,7 @@ class DetectionFigures(Part):
     map_images: Count = Field(description="Labelled images")
     map_distinct_images: Count = Field(description="Distinct ones among them, which are resampled")
     map_resamples: Count
-    map_reason: Text | None = Field(description="Why mAP is null")
+    map_reason: str | None = Field(description="Why mAP is null")
     classes_asked: Natural | None = ASKED
     classes_available: Count = AVAILABLE
     classes_covered: Count = COVERED
@@ -223,7 +203,7 @@ METRICS: dict[str, type[Part]] = {
 class PartError(Part):
     """Root mean squares over the images, in the part's own unit"""
 
-    kind: Text = Field(description="logits; box, in input pixels; or score")
+    kind: str = Field(description="logits; box, in input pixels; or score")
     stride: Natural | None
     signal: Size = Field(
         description="Of the exact values; of scores, which are computed around a half, 0.5 at least"
