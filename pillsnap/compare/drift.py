@@ -22,7 +22,6 @@ def values_of(figure: Figure, metrics: Metrics) -> Iterator[tuple[Metrics, str]]
 
 def noise_of(figure: Figure, metrics: Metrics) -> float:
     """What two healthy float32 runs may differ by in a figure, beside these metrics."""
-    assert figure.noise is not None
     own = metrics.get(f"{figure.part}{ROUNDING}") if figure.part else None
     return max(figure.noise, figure.roundings * (own or 0.0))
 
@@ -42,7 +41,7 @@ def is_exact(metrics: Metrics) -> bool:
     found = [
         exceeds(value, figure.noise)
         for figure in FIGURES
-        if figure.limited_by == EXACTNESS and figure.noise is not None
+        if figure.limited_by == EXACTNESS
         if (value := metrics.get(figure.name)) is not None
     ]
     return bool(found) and not any(found)
@@ -51,9 +50,7 @@ def is_exact(metrics: Metrics) -> bool:
 def drifted(metrics: Metrics) -> bool:
     """Whether figures show more than the numeric noise of a healthy float32 export."""
     return any(
-        exceeds(metrics.get(figure.name) or 0, noise_of(figure, metrics))
-        for figure in FIGURES
-        if figure.noise is not None
+        exceeds(metrics.get(figure.name) or 0, noise_of(figure, metrics)) for figure in FIGURES
     )
 
 

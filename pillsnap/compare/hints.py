@@ -65,5 +65,5 @@ def _stride_broke(row: Metrics) -> bool:
     return any(
         exceeds(row.get(figure.name) or 0, noise_of(figure, row))
         for figure in FIGURES
-        if figure.per_stride and figure.noise is not None
+        if figure.per_stride
     )

@@ -9,13 +9,13 @@ above the limits.
 
 from __future__ import annotations
 
-from pillsnap.config.figures import noise_of
+from pillsnap.config.figures import find_figure
 
-PROBABILITY = noise_of("prob_err_max")
+PROBABILITY = find_figure("prob_err_max").noise
 """Absolute error of a class probability; reference margins within it are near ties."""
 
-BOX_PX = noise_of("raw_box_err_px")
+BOX_PX = find_figure("raw_box_err_px").noise
 """Absolute error of a raw box coordinate, in input pixels."""
 
-SCORE = noise_of("raw_score_err")
+SCORE = find_figure("raw_score_err").noise
 """Absolute error of a raw detection score; class gaps within it are near ties."""

@@ -6,6 +6,7 @@ and the row of the table are all made from it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -45,7 +46,7 @@ class Figure:
         label: in the row of the table; "" is not shown.
         most: the largest value that a tolerance may have; None is any.
         limits: the tolerance by profile; a profile that is missing does not judge it.
-        noise: what two healthy float32 runs may differ by: beyond it a cell has drifted; None where
+        noise: what two healthy float32 runs may differ by: beyond it a cell has drifted; inf where
             the figure says nothing of drift.
         part, roundings: of which kind of outputs the figure is a difference, "" for none; and how
             many times the reference's own rounding error there, a root mean square, the largest of
@@ -64,7 +65,7 @@ class Figure:
     label: str = ""
     most: float | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
-    noise: float | None = None
+    noise: float = math.inf
     part: str = ""
     roundings: float = 0.0
     per_stride: bool = False
@@ -98,10 +99,21 @@ which sums in another order; a tensor in half precision has 13.8: see docs/zoo.m
 # logits': docs/zoo.md.
 _ROUNDINGS = 1000.0
 
-_EXACTNESS = (
-    "root mean square of the rounding error of {}, against the reference in float64, over the "
-    "reference's own in float32"
-)
+
+def _exactness(kind: str, stage: str, what: str, label: str) -> Figure:
+    """How exact a kind of outputs is, of the strides of a detector one by one."""
+    return Figure(
+        f"{kind}_exactness",
+        stage,
+        f"root mean square of the rounding error of {what}, against the reference in float64, over "
+        "the reference's own in float32",
+        tolerance=EXACTNESS,
+        label=label,
+        limits=_limits(EXACTNESS_LIMIT, None, None, None),
+        noise=EXACTNESS_LIMIT,
+        per_stride=stage == "detection",
+    )
+
 
 FIGURES: tuple[Figure, ...] = (
     Figure(
@@ -130,15 +142,7 @@ FIGURES: tuple[Figure, ...] = (
             "flipped", failures=("top1_distinct_flips",), trials=("top1_distinct_samples",)
         ),
     ),
-    Figure(
-        "logits_exactness",
-        "classification",
-        _EXACTNESS.format("the logits"),
-        tolerance=EXACTNESS,
-        label="exactness",
-        limits=_limits(EXACTNESS_LIMIT, None, None, None),
-        noise=EXACTNESS_LIMIT,
-    ),
+    _exactness("logits", "classification", "the logits", "exactness"),
     Figure(
         "prob_err_max",
         "classification",
@@ -149,26 +153,8 @@ FIGURES: tuple[Figure, ...] = (
         part="logits",
         roundings=100.0,
     ),
-    Figure(
-        "box_exactness",
-        "detection",
-        _EXACTNESS.format("the boxes of a stride"),
-        tolerance=EXACTNESS,
-        label="exactness of boxes",
-        limits=_limits(EXACTNESS_LIMIT, None, None, None),
-        noise=EXACTNESS_LIMIT,
-        per_stride=True,
-    ),
-    Figure(
-        "score_exactness",
-        "detection",
-        _EXACTNESS.format("the scores of a stride"),
-        tolerance=EXACTNESS,
-        label="of scores",
-        limits=_limits(EXACTNESS_LIMIT, None, None, None),
-        noise=EXACTNESS_LIMIT,
-        per_stride=True,
-    ),
+    _exactness("box", "detection", "the boxes of a stride", "exactness of boxes"),
+    _exactness("score", "detection", "the scores of a stride", "of scores"),
     Figure(
         "raw_box_err_px",
         "detection",
@@ -256,12 +242,3 @@ def figures_of(stage: str) -> tuple[Figure, ...]:
 def find_figure(name: str) -> Figure:
     """The figure of that name; raises KeyError."""
     return {figure.name: figure for figure in FIGURES}[name]
-
-
-def noise_of(name: str) -> float:
-    """What two healthy float32 runs may differ by in a figure; raises KeyError where it says
-    nothing of drift."""
-    noise = find_figure(name).noise
-    if noise is None:
-        raise KeyError(name)
-    return noise

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pillsnap.config.figures import noise_of
+from pillsnap.config.figures import find_figure
 from pillsnap.engines import Batch
 from pillsnap.pipeline.softmax import softmax
 
@@ -52,4 +52,4 @@ def gap_of(wanted: Batch, run: Callable[[Batch], Batch], batch: Batch) -> Figure
 
 def over_noise(figures: Figures) -> float:
     """The largest figure as a multiple of healthy float32 exports' noise; 1 and less is noise."""
-    return max(value / noise_of(name) for name, value in figures.items())
+    return max(value / find_figure(name).noise for name, value in figures.items())

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.verdict import find_breaches
 from pillsnap.config.cells import CLASSIFICATION, DETECTION, STAGES
+from pillsnap.config.figures import FIGURES
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
-from pillsnap.config.tolerances import Tolerances
 from pillsnap.core.errors import PillsnapError, first_line
 from pillsnap.engines.torch.checkpoints import checkpoint_paths, stage_transform
 from pillsnap.export import export_onnx
@@ -174,7 +174,7 @@ def reason_of(result: CellResult) -> str:
     """The gate's reason in one line; of a candidate that passed, how far its figures are."""
     if caught_by(result):
         return first_line(result.verdict.reason)
-    values = ((item.name, result.metrics.get(item.name)) for item in fields(Tolerances))
+    values = ((figure.name, result.metrics.get(figure.name)) for figure in FIGURES)
     return ", ".join(f"{name} {value:.2g}" for name, value in values if value is not None)
 
 

@@ -101,7 +101,7 @@ def test_either_profile_catches(name: str, figure: str, bench_of: MakeBench) -> 
 
 def test_a_tensor_off_by_a_per_mille_is_caught_by_strict_alone(bench_of: MakeBench) -> None:
     found = by_profile("classification-tensor_off_1_per_mille", bench_of)
-    assert found["strict"].figures == ("prob_err_max",)
+    assert found["strict"].figures == ("logits_exactness", "prob_err_max")
     assert not found["practical"].caught
     # What passed is shown with its figures.
     assert "prob_err_max" in found["practical"].reason
@@ -111,8 +111,9 @@ def test_figures_outside_strict_are_alarms(bench_of: MakeBench) -> None:
     bench = bench_of("classification")
     wrong = scale_weight(bench, middle(bench.model()), 1e-3)
     judged = judge_injection(wrong, bench, "smoke", threads=1)
-    (alarm,) = alarms(judged["strict"], bench.config)
-    assert alarm.startswith("prob_err_max")
+    exactness, error = alarms(judged["strict"], bench.config)
+    assert exactness.startswith("logits_exactness")
+    assert error.startswith("prob_err_max")
     refused = find_fault("classification-stale_latest").inject(bench)
     judged = judge_injection(refused, bench, "smoke", threads=1)
     (alarm,) = alarms(judged["strict"], bench.config)

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings, target
 from hypothesis import strategies as st
 
+from pillsnap.compare import noise
 from pillsnap.config.cells import STAGES
 from pillsnap.config.settings import Config
 from pillsnap.core.files import write_atomic
@@ -36,10 +37,9 @@ SEARCHED = {"classification": 300, "detection": 40}
 
 @dataclass(frozen=True)
 class Pair:
-    """The trained model and its export; `apart` gives their drift over a batch in units of the
-    strict tolerances, the largest of all figures."""
+    """The trained model and its export; `apart` gives their drift over a batch in units of numeric
+    noise, the largest of all figures."""
 
-    config: Config
     stage: str
     torch: Callable[[Batch], Batch]
     onnx: Callable[[Batch], Batch]
@@ -48,18 +48,14 @@ class Pair:
     def apart(self, images: list[Drawn]) -> float:
         batch = stack(images, self.transform)
         a, b = self.torch(batch), self.onnx(batch)
-        strict = self.config.compare.tolerances.strict
         if self.stage == "detection":
             a = a[..., :6]  # the seventh column is for references alone
         assert np.isfinite(a).all()
         assert np.isfinite(b).all()
         if self.stage == "classification":
-            assert strict.prob_err_max is not None
-            return float(np.abs(softmax(a) - softmax(b)).max()) / strict.prob_err_max
-        assert strict.raw_box_err_px is not None
-        assert strict.raw_score_err is not None
-        boxes = float(np.abs(a[..., :4] - b[..., :4]).max()) / strict.raw_box_err_px
-        scores = float(np.abs(a[..., 4] - b[..., 4]).max()) / strict.raw_score_err
+            return float(np.abs(softmax(a) - softmax(b)).max()) / noise.PROBABILITY
+        boxes = float(np.abs(a[..., :4] - b[..., :4]).max()) / noise.BOX_PX
+        scores = float(np.abs(a[..., 4] - b[..., 4]).max()) / noise.SCORE
         return max(boxes, scores)
 
 
@@ -71,7 +67,6 @@ def pair_of(bench_of: MakeBench, threads: int) -> Callable[[str], Pair]:
         module = build_model(bench.config, stage, checkpoint).module
         session = open_session(bench.healthy, "cpu", threads)
         return Pair(
-            bench.config,
             stage,
             lambda batch: infer_torch(module, batch),
             session.run,
