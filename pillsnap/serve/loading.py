@@ -48,11 +48,7 @@ class Loaded:
 
 
 class ModelManager:
-    """Chooses, loads and replaces the models that a batcher runs.
-
-    Args:
-        environ: of the process, see describe_restart.
-        starts: the models to start with, by stage.
+    """Loads the models that a batcher runs, at first those of `starts`, and replaces them.
 
     Raises:
         PillsnapError: a model has changed since it was chosen, or cannot run.
