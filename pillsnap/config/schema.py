@@ -42,7 +42,9 @@ def build_schema() -> dict[str, Any]:
         *sections, name = key.split(".")
         place = schema
         for section in sections:
-            place = _section(schema, place["properties"][section])
+            field = place["properties"][section]  # a reference, by itself or beside null
+            path = field.get("anyOf", [field])[0]["$ref"]
+            place = schema["$defs"][path.rpartition("/")[2]]
         if comment:
             place["properties"][name]["description"] = comment
     schema["$defs"]["Variable"] = {"type": "string", "pattern": r"\$\{"}
@@ -61,13 +63,6 @@ def read_comments() -> Iterator[tuple[str, str, str]]:
         above = [*above[: len(match[1]) // 2], match[2]]
         yield ".".join(above), match[3].strip(), " ".join(comment)
         comment = []
-
-
-def _section(schema: dict[str, Any], field: dict[str, Any]) -> dict[str, Any]:
-    """The definition that a field refers to, by itself or beside null."""
-    path: str = field.get("anyOf", [field])[0]["$ref"]
-    section: dict[str, Any] = schema["$defs"][path.rpartition("/")[2]]
-    return section
 
 
 def _in_yaml(field: dict[str, Any]) -> dict[str, Any]:

@@ -75,7 +75,6 @@ def select_hard(
     """compare.hard_per_bin samples, or all there are, of each bin of compare.hardness_bins.
 
     Args:
-        pool: what was scored.
         top_probability: [N], the reference's top-1 probability. A bin holds its lower edge, and
             the last one its upper edge too, as in numpy.histogram.
 

@@ -36,7 +36,8 @@ class Opened:
 
     Attributes:
         run: [N,3,H,W] -> its output, see Stage.
-        version: version tag (of a checkpoint its file's name), SHA-256, engine and provider.
+        version: version tag (of a checkpoint its file's name), SHA-256, engine, and the provider
+            that it really runs on: ONNX Runtime's name of it, or torch:<device>.
         weights: SHA-256 of the files beside it that hold weights, by name.
     """
 
@@ -48,11 +49,6 @@ class Opened:
     def whole(self) -> bool:
         """Whether the SHA-256 covers all weights: none lie in other files."""
         return not self.weights
-
-    @property
-    def provider(self) -> str:
-        """What it really runs on: ONNX Runtime's name of it, or torch:<device>."""
-        return self.version["provider"]
 
 
 def model_stage(path: Path) -> str:
@@ -88,7 +84,8 @@ def open_model(
             cannot run as asked.
     """
     if not find_entry(engine).takes_exports:
-        return _open_torch(config, stage, path, provider, threads, sha256)
+        _require_content(path, sha256, sha256 and sha256_file(path))
+        return _open_torch(config, stage, path, provider, threads)
     from pillsnap.engines.onnxruntime.sessions import open_session
 
     described = describe_onnx(path, stage)
@@ -119,11 +116,7 @@ def _run_checked(
     foreign: bool,
 ) -> Batch:
     """What `run` gives, refused where it is not what the stage's post-processing reads: a file with
-    free axes does not say so before, and the columns of one made elsewhere may mean anything.
-
-    Raises:
-        EngineError: another shape; or scores and classes that are none.
-    """
+    free axes does not say so before, and the columns of one made elsewhere may mean anything."""
     output = run(batch)
     classes = getattr(config, stage).num_classes
     hint = "give the .pt, or an .onnx that pillsnap exported for this configuration"
@@ -175,13 +168,9 @@ def read_codes(config: Config) -> ClassCodes:
     return ClassCodes(None if codes is None else {i: code for code, i in codes.items()}, edi)
 
 
-def _open_torch(
-    config: Config, stage: str, path: Path, provider: str, threads: int, sha256: str | None
-) -> Opened:
+def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: int) -> Opened:
     from pillsnap.engines.torch.model import TorchEngine
 
-    found = sha256_file(path)
-    _require_content(path, sha256, found)
     device = "cuda" if provider == "cuda" else "cpu"
     model = build_model(config, stage, path)
     engine = TorchEngine(lambda: model, {}, device=device, threads=threads)
@@ -189,7 +178,7 @@ def _open_torch(
     def run(batch: Batch) -> Batch:
         return engine.run(batch)[..., : FORMS[stage].columns]
 
-    facts = {"version": printable(path.stem, 100), "sha256": found}
+    facts = {"version": printable(path.stem, 100), "sha256": sha256_file(path)}
     return Opened(run, {**facts, "engine": "torch", "provider": f"torch:{device}"})
 
 
@@ -207,6 +196,6 @@ def require_same_settings(config: Config, stage: str, described: Exported) -> No
             )
 
 
-def _require_content(path: Path, wanted: str | None, found: str) -> None:
+def _require_content(path: Path, wanted: str | None, found: str | None) -> None:
     if wanted not in (None, found):
         raise EngineError("the model changed while it was loaded", where=path)

@@ -68,11 +68,6 @@ def publish_standalone(config: Config) -> Path | None:
     return path
 
 
-def _runtime(model: Exported) -> str:
-    """The ONNX Runtime that a model needs; the oldest that will do, where that is not known."""
-    return least_runtime(model.opset, model.ir_version) or NEEDED["onnxruntime"][1]
-
-
 def _released(link: Path, stage: str) -> Exported:
     """The export behind a link; also behind a copy, which will be of another export one day."""
     found = describe_onnx(link, stage)
@@ -95,8 +90,10 @@ def freeze(config: Config, models: Mapping[str, Exported]) -> dict[str, Any]:
                 got=f"weights in {', '.join(model.weights)}",
             )
     codes = read_codes(config)
+    # The oldest that will do for any, where it is not known which one a model needs.
+    runtimes = (least_runtime(m.opset, m.ir_version) for m in models.values())
     return {
-        "onnxruntime": max(map(_runtime, models.values()), key=numbers_of),
+        "onnxruntime": max((each or NEEDED["onnxruntime"][1] for each in runtimes), key=numbers_of),
         "stages": {
             stage: {
                 "file": model.path.name,

@@ -20,12 +20,8 @@ NEEDED = {
 
 
 def require_versions(needed: dict[str, tuple[str, str]], as_script: bool) -> None:
-    """End the process with a message, or raise ImportError, where something is missing or too old.
-
-    Args:
-        needed: as NEEDED.
-        as_script: whether this was started, not imported.
-    """
+    """Where something is missing or too old end the process with a message, or raise ImportError
+    if this was not started as a script; `needed` is as NEEDED."""
     for module, (name, least) in needed.items():
         try:
             imported = importlib.import_module(module)

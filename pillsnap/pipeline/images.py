@@ -58,7 +58,6 @@ def decode_image(
     is the first.
 
     Args:
-        data: the whole file.
         path: where it came from, for the error.
         look: is shown the image as it is stored, before it is turned.
 

@@ -11,7 +11,6 @@ import pytest
 
 from pillsnap.compare.outcome import Outcome
 from pillsnap.config.cells import MODES, Shard
-from pillsnap.core.alternatives import find_package_problems
 from pillsnap.core.errors import PillsnapError
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
@@ -87,13 +86,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Scoreboard(state.run.config), "pillsnap-scoreboard")
     if state.asked:
         hand_out_one_by_one(config)
-
-
-def pytest_report_header(config: pytest.Config) -> list[str]:
-    """What is wrong with the packages of a gate."""
-    if config.stash.get(STATE, None) is None or config.option.collectonly:
-        return []
-    return [f"pillsnap warning: {problem}" for problem in find_package_problems()]
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist starts its workers, which must find the data

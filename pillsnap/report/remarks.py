@@ -15,8 +15,7 @@ _NAMED = 3
 
 def remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
     """In a few words each, for the row of a cell; none where it measured nothing."""
-    copies = _copies(metrics)
-    if copies:
+    if copies := _copies(metrics):
         yield (
             f"{copies:,} copies: {metrics['distinct_samples']:,} distinct images of "
             f"{metrics['samples']:,}"

@@ -88,7 +88,10 @@ def require_access(
     names += [headers["origin"].partition("://")[2]] if "origin" in headers else []
     is_local = _is_local_peer(client, server) and all(_is_local_name(name) for name in names)
     is_own = headers.get("sec-fetch-site", "none") in _OWN_SITES
-    if not (is_local and is_own) or any(_is_of_proxy(name.lower()) for name in headers):
+    is_proxied = any(
+        name in _FORWARDED or name.startswith(_FORWARDED_STARTS) for name in map(str.lower, headers)
+    )
+    if is_proxied or not (is_local and is_own):
         raise Refusal(
             403, "without API_KEY in its environment the service answers this machine alone"
         )
@@ -116,10 +119,6 @@ def _is_loopback(text: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
-
-
-def _is_of_proxy(header: str) -> bool:
-    return header in _FORWARDED or header.startswith(_FORWARDED_STARTS)
 
 
 def _is_local_name(host: str) -> bool:

@@ -27,14 +27,7 @@ log = open_log(__name__)
 class LateService:
     """An ASGI app. What may be wrong with configuration and models is found when it is made; they
     are loaded when it is first called, as servers may fork in between (gunicorn --preload), which
-    leaves the threads of a runtime behind.
-
-    Args:
-        environ: of the process, over .env.
-
-    Raises:
-        PillsnapError: see create_app.
-    """
+    leaves the threads of a runtime behind. Arguments and errors are create_app's."""
 
     def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
         require_libraries()

@@ -48,11 +48,7 @@ class Loaded:
 
 
 class ModelManager:
-    """Chooses, loads and replaces the models that a batcher runs.
-
-    Args:
-        environ: of the process, see describe_restart.
-        starts: the models to start with, by stage.
+    """Loads the models that a batcher runs, at first those of `starts`, and replaces them.
 
     Raises:
         PillsnapError: a model has changed since it was chosen, or cannot run.
@@ -112,10 +108,11 @@ class ModelManager:
                 digest = None if allow_unverified else self._require_passed(stage, path)
                 loaded[stage] = self._load(stage, path, digest)
                 if not (allow_unverified or loaded[stage].verified):
+                    provider = loaded[stage].opened.version["provider"]
                     raise Refusal(
                         403,
-                        f"the {stage} model runs on {loaded[stage].opened.provider} or keeps "
-                        "weights in other files, which no report vouches for",
+                        f"the {stage} model runs on {provider} or keeps weights in other files, "
+                        "which no report vouches for",
                     )
             self.batcher.swap(self._pipeline(loaded))
             changed = [stage for stage in loaded if loaded[stage] is not self._loaded.get(stage)]
@@ -163,7 +160,7 @@ class ModelManager:
     def _begin(self, stage: str, start: Start) -> Loaded:
         path = start.choice.path
         opened = open_warm(self.config, stage, path, start.version["sha256"])
-        verified = start.verified and opened.provider == start.version["provider"]
+        verified = start.verified and opened.version["provider"] == start.version["provider"]
         return Loaded(opened, path, start.choice.reason, verified)
 
     def _load(self, stage: str, path: Path, sha256: str | None) -> Loaded:

@@ -62,9 +62,11 @@ class Metrics:
         from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
         moment = CollectorRegistry()
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        resident = pages * mmap.PAGESIZE  # not 4 KiB on every arm64
         for name, text, value in (
             ("waiting_requests", "requests that wait for an answer", waiting),
-            ("resident_bytes", "memory of the process that is in RAM", _resident_bytes()),
+            ("resident_bytes", "memory of the process that is in RAM", resident),
         ):
             Gauge(f"pillsnap_{name}", text, registry=moment).set(value)
         labels = ("stage", *_MODEL_FACTS)
@@ -72,8 +74,3 @@ class Metrics:
         for stage, facts in models.items():
             info.labels(stage, *(facts[name] for name in _MODEL_FACTS)).set(1)
         return (generate_latest(self._registry) + generate_latest(moment)).decode()
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * mmap.PAGESIZE  # not 4 KiB on every arm64

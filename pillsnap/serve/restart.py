@@ -17,11 +17,8 @@ from pillsnap.serve.refusal import public_message
 def describe_restart(
     config: Config, stage: str, served: Path, environ: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What a service that started now would take as a stage's model, and why.
-
-    Args:
-        served: what serves.
-        environ: of this process; .env is read again.
+    """What a service that started now, with this process's environment and .env read again, would
+    take as a stage's model in place of what is served, and why.
 
     Returns:
         `file`, its name, null where it would take none or not start; `reason`; `same`, whether it
