@@ -138,6 +138,7 @@ def _cell(result: CellResult, profiles: Profiles) -> dict[str, Any]:
         "quantized": result.quantized,
         "execution": result.execution,
         "batching": result.batching,
+        "graph": result.graph,
         "performance": result.performance,
         "accuracy": None if result.accuracy is None else asdict(result.accuracy),
         "unreadable": result.unreadable,

@@ -17,6 +17,7 @@ from pillsnap.report.models.figures import (
     METRICS,
     Exactness,
 )
+from pillsnap.report.models.graphs import Graph
 from pillsnap.report.models.values import (
     Count,
     Flag,
@@ -140,6 +141,7 @@ class Cell(Part):
     quantized: SkipValidation[Quantized | None]
     execution: SkipValidation[Execution | None]
     batching: SkipValidation[Batching | None]
+    graph: SkipValidation[Graph | None]
     performance: Performance | None
     accuracy: Accuracy | None
     unreadable: Annotated[dict[str, str], SkipValidation] = Field(description="Reason by sample id")
