@@ -27,7 +27,9 @@ import onnxruntime
 
 here = Path(__file__).resolve().parent
 tensors = np.load(here / "tensors.npz")
-session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession(
+    here / "model.onnx", providers=["CPUExecutionProvider"], disabled_optimizers={optimizers}
+)
 answer = session.run(None, {{session.get_inputs()[0].name: tensors["input"]}})[0]
 for index, name in enumerate(tensors["ids"]):
     reference = tensors["reference"][index][..., : answer.shape[-1]]
@@ -69,5 +71,7 @@ def write_repro(folder: Path, subject: Subject) -> Path:
         with replace_atomic(folder / name) as temp:
             shutil.copyfile(source, temp)
     script = folder / SCRIPT_NAME
-    write_atomic(script, _SCRIPT.format(name=SCRIPT_NAME).encode())
+    optimizers = list(subject.config.runtime.disabled_optimizers)
+    text = _SCRIPT.format(name=SCRIPT_NAME, optimizers=optimizers)
+    write_atomic(script, text.encode())
     return script

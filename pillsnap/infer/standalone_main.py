@@ -31,7 +31,8 @@ from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.pipeline.twostage import CLASSIFICATION, DETECTION, STAGES_OF, Pipeline, Stage
 
 # What the assembler puts here: stages, each with file, sha256, version and transform; nms,
-# crop_margin, codes, edi and mode; the oldest onnxruntime that reads all of them.
+# crop_margin, codes, edi and mode; the oldest onnxruntime that reads all of them, and which of its
+# optimizers are off.
 FROZEN: dict[str, Any] = {}
 
 
@@ -101,7 +102,12 @@ def _open_model(
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cpus()
-    session = onnxruntime.InferenceSession(data, options, providers=list(providers))
+    session = onnxruntime.InferenceSession(
+        data,
+        options,
+        providers=list(providers),
+        disabled_optimizers=FROZEN["disabled_optimizers"],
+    )
     session.disable_fallback()
     if session.get_providers()[0] != providers[0]:
         raise EngineError(

@@ -64,7 +64,7 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
             "breaches": [f"{result.cell.id}: {result.verdict.reason}" for result in breached],
             **facts.release.as_dict(),
         },
-        "environment": describe_environment(facts.threads, config.runtime.cuda.device_id),
+        "environment": describe_environment(facts.threads, config.runtime),
         "provenance": {
             "run": facts.run,
             "started_at_utc": f"{facts.started:%Y-%m-%dT%H:%M:%SZ}",

@@ -22,10 +22,16 @@ class Standing:
     reason: str
 
 
-def find_standing(judged: Sequence[Judgement], stage: str, provider: str) -> Standing:
+def find_standing(
+    judged: Sequence[Judgement], stage: str, provider: str, optimizers: Sequence[str] = ()
+) -> Standing:
     """Whether what was judged approves a file as a stage's model on a provider.
 
-    A run that was broken off decides nothing but by its breaches.
+    A run that was broken off decides nothing but by its breaches; one with other optimizers of ONNX
+    Runtime off ran another graph.
+
+    Args:
+        optimizers: runtime.disabled_optimizers.
     """
     mine = [
         each
@@ -33,11 +39,13 @@ def find_standing(judged: Sequence[Judgement], stage: str, provider: str) -> Sta
         if each.stage == stage
         and (each.provider == provider or (each.provider is None and each.verdict == "breach"))
         and (each.whole or each.verdict == "breach")
+        and each.optimizers == tuple(sorted(optimizers))
     ]
     newest = max((each.started for each in mine), default=None)
     latest = [each for each in mine if each.started == newest]
     if not latest:
-        return Standing(False, f"no report of the gate has passed it on {provider}")
+        without = f" without {', '.join(optimizers)}" if optimizers else ""
+        return Standing(False, f"no report of the gate has passed it on {provider}{without}")
     for each in latest:
         if each.verdict not in PASSING:
             return Standing(False, f"{each.report}: {each.cell}, {each.verdict}")

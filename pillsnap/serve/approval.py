@@ -46,7 +46,9 @@ def require_allowed(text: str, folders: Sequence[Path]) -> Path:
     raise Refusal(404, "there is no such model below the allowed folders")
 
 
-def look_up(reports: ReportIndex, stage: str, sha256: str, provider: str) -> Standing:
+def look_up(
+    reports: ReportIndex, stage: str, sha256: str, provider: str, optimizers: Sequence[str]
+) -> Standing:
     """Whether the gate stands behind this very file, on this provider, and by which report it does
     or does not; the log says so too.
 
@@ -55,7 +57,8 @@ def look_up(reports: ReportIndex, stage: str, sha256: str, provider: str) -> Sta
         stage: detection or classification.
         sha256: of the file, in hex.
         provider: ONNX Runtime's name of it.
+        optimizers: of ONNX Runtime, those that are off.
     """
-    standing = find_standing(reports.judgements(sha256), stage, provider)
+    standing = find_standing(reports.judgements(sha256), stage, provider, optimizers)
     log.info("%s model %s: %s", stage, sha256[:12], standing.reason)
     return standing

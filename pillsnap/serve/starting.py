@@ -54,7 +54,8 @@ def choose_starts(config: Config, environ: Mapping[str, str]) -> dict[str, Start
             continue
         proven = prove_model(config, stage, choice.path)
         facts = proven.version
-        standing = look_up(reports, stage, facts["sha256"], facts["provider"])
+        off = config.runtime.disabled_optimizers
+        standing = look_up(reports, stage, facts["sha256"], facts["provider"], off)
         found[stage] = Start(choice, proven, standing.approved and proven.whole)
         if not found[stage].verified:
             if not (choice.passed or config.serve.allow_unverified):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class Reports:
             "complete": True,
             "path": None,
             "breaches": [DRIFT] if verdict == "breach" else [],
+            "off": [],
             **changes,
         }
         name, stage = f"{facts['precision']}-{mode}", facts["stage"]
@@ -54,6 +56,7 @@ class Reports:
         }
         report = {
             "cells": [cell],
+            "environment": {"runtime": {"disabled_optimizers": facts["off"]}},
             "gate": {
                 "complete": facts["complete"],
                 "approvals": [
@@ -80,8 +83,10 @@ class Reports:
     def name_of(day: int) -> str:
         return f"{99 - day}.json"
 
-    def standing(self, provider: str = CPU, stage: str = "classification") -> Standing:
-        return find_standing(ReportIndex(self.folder).judgements(SHA), stage, provider)
+    def standing(
+        self, provider: str = CPU, stage: str = "classification", off: Sequence[str] = ()
+    ) -> Standing:
+        return find_standing(ReportIndex(self.folder).judgements(SHA), stage, provider, off)
 
     @property
     def approved(self) -> bool:

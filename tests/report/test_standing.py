@@ -130,3 +130,18 @@ def test_a_file_changed_in_part_is_no_report(reports: Reports) -> None:
     for change in ({"execution": {"providers": []}}, {"breaches": [5]}, {"quantized": "int8"}):
         path.write_text(json.dumps({**report, "cells": [{**report["cells"][0], **change}]}))
         assert not reports.approved
+
+
+def test_a_file_is_approved_with_the_optimizers_off_that_were_off(reports: Reports) -> None:
+    reports.add("breach")
+    reports.add("equivalent", off=["Pad_Fusion", "ConvBNFusion"])
+    assert reports.standing(off=["ConvBNFusion", "Pad_Fusion"]).approved
+    assert not reports.approved
+    none = f"no report of the gate has passed it on {CPU} without PadFusion"
+    assert reports.standing(off=["PadFusion"]).reason == none
+    # Reports of versions that had no such option.
+    path = reports.add("equivalent", config="other")
+    report = json.loads(path.read_text())
+    del report["environment"]
+    path.write_text(json.dumps(report))
+    assert reports.approved

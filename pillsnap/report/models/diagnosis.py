@@ -54,6 +54,7 @@ class Tried(Part):
     after: Numbers | None
     vanishes: Flag
     problem: Text | None
+    hint: Text | None
 
 
 class Causes(Part):
@@ -65,6 +66,7 @@ class Causes(Part):
     )
     stated: Text | None
     kind: Text | None
+    hint: Text | None = Field(description="The option that avoids what is stated, if there is one")
     in_words: Text
     tried: list[Tried]
 

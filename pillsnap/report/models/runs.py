@@ -54,6 +54,13 @@ class Gate(Part):
     )
 
 
+class RuntimeOptions(Part):
+    """How ONNX Runtime was told to optimise graphs"""
+
+    graph_optimization_level: Text
+    disabled_optimizers: Texts
+
+
 class Environment(Part):
     python: Text
     platform: Text
@@ -74,6 +81,7 @@ class Environment(Part):
         description="Packages that are installed more than once, and versions outside the bounds "
         "of pillsnap's own metadata"
     )
+    runtime: RuntimeOptions
 
 
 class Provenance(Part):
