@@ -19,7 +19,10 @@ def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
     changed = [breach for breach in breaches if breach.figure == GRAPH]
     if changed:
         rest = likely_causes(tuple(each for each in breaches if each not in changed), metrics)
-        cause = f"the file was changed after it was exported: {changed[0].where}"
+        cause = (
+            f"the file was changed after it was exported: {changed[0].where}; where a tool of "
+            "yours is to do so, let it drop the metadata by which it passes for pillsnap's own"
+        )
         return [cause, *(rest if len(breaches) > 1 else [])]
     names = {breach.figure for breach in breaches}
     if names and all(breach.where == BUDGET for breach in breaches):

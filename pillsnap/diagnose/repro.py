@@ -27,8 +27,13 @@ import onnxruntime
 
 here = Path(__file__).resolve().parent
 tensors = np.load(here / "tensors.npz")
+options = onnxruntime.SessionOptions()
+options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.{level}
 session = onnxruntime.InferenceSession(
-    here / "model.onnx", providers=["CPUExecutionProvider"], disabled_optimizers={optimizers}
+    here / "model.onnx",
+    options,
+    providers=["CPUExecutionProvider"],
+    disabled_optimizers={off},
 )
 answer = session.run(None, {{session.get_inputs()[0].name: tensors["input"]}})[0]
 for index, name in enumerate(tensors["ids"]):
@@ -71,7 +76,8 @@ def write_repro(folder: Path, subject: Subject) -> Path:
         with replace_atomic(folder / name) as temp:
             shutil.copyfile(source, temp)
     script = folder / SCRIPT_NAME
-    optimizers = list(subject.config.runtime.disabled_optimizers)
-    text = _SCRIPT.format(name=SCRIPT_NAME, optimizers=optimizers)
+    runtime = subject.config.runtime
+    level, off = runtime.graph_optimization_level, list(runtime.disabled_optimizers)
+    text = _SCRIPT.format(name=SCRIPT_NAME, level=level, off=off)
     write_atomic(script, text.encode())
     return script

@@ -97,6 +97,7 @@ def freeze(config: Config, models: Mapping[str, Exported]) -> dict[str, Any]:
     codes = read_codes(config)
     return {
         "onnxruntime": max(map(_runtime, models.values()), key=numbers_of),
+        "graph_optimization_level": config.runtime.graph_optimization_level,
         "disabled_optimizers": list(config.runtime.disabled_optimizers),
         "stages": {
             stage: {

@@ -58,7 +58,7 @@ def _needed(judged: Iterable[Judgement], out_dir: Path) -> set[str]:
 
 
 def _subject(judged: Judgement) -> tuple[object, ...]:
-    how = judged.provider, judged.optimizers
+    how = judged.provider, judged.level, judged.optimizers
     return judged.sha256, judged.stage, *how, judged.cell, judged.fingerprint
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pillsnap.config.runtime import Runtime
 from pillsnap.report.judgements import Judgement
 
 PASSING = ("equivalent", "within_tolerance")
@@ -23,28 +24,30 @@ class Standing:
 
 
 def find_standing(
-    judged: Sequence[Judgement], stage: str, provider: str, optimizers: Sequence[str] = ()
+    judged: Sequence[Judgement], stage: str, provider: str, runtime: Runtime
 ) -> Standing:
     """Whether what was judged approves a file as a stage's model on a provider.
 
-    A run that was broken off decides nothing but by its breaches; one with other optimizers of ONNX
-    Runtime off ran another graph.
+    A run that was broken off decides nothing but by its breaches; one in which ONNX Runtime
+    optimised otherwise ran another graph.
 
     Args:
-        optimizers: runtime.disabled_optimizers.
+        runtime: how it will optimise.
     """
+    off = tuple(sorted(runtime.disabled_optimizers))
     mine = [
         each
         for each in judged
         if each.stage == stage
         and (each.provider == provider or (each.provider is None and each.verdict == "breach"))
         and (each.whole or each.verdict == "breach")
-        and each.optimizers == tuple(sorted(optimizers))
+        and each.level in (None, runtime.graph_optimization_level)
+        and each.optimizers == off
     ]
     newest = max((each.started for each in mine), default=None)
     latest = [each for each in mine if each.started == newest]
     if not latest:
-        without = f" without {', '.join(optimizers)}" if optimizers else ""
+        without = f" without {', '.join(off)}" if off else ""
         return Standing(False, f"no report of the gate has passed it on {provider}{without}")
     for each in latest:
         if each.verdict not in PASSING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pillsnap.config.runtime import Runtime
 from pillsnap.core.logrecords import open_log
 from pillsnap.report.index import ReportIndex
 from pillsnap.report.standing import Standing, find_standing
@@ -47,7 +48,7 @@ def require_allowed(text: str, folders: Sequence[Path]) -> Path:
 
 
 def look_up(
-    reports: ReportIndex, stage: str, sha256: str, provider: str, optimizers: Sequence[str]
+    reports: ReportIndex, stage: str, sha256: str, provider: str, runtime: Runtime
 ) -> Standing:
     """Whether the gate stands behind this very file, on this provider, and by which report it does
     or does not; the log says so too.
@@ -57,8 +58,8 @@ def look_up(
         stage: detection or classification.
         sha256: of the file, in hex.
         provider: ONNX Runtime's name of it.
-        optimizers: of ONNX Runtime, those that are off.
+        runtime: the configuration's.
     """
-    standing = find_standing(reports.judgements(sha256), stage, provider, optimizers)
+    standing = find_standing(reports.judgements(sha256), stage, provider, runtime)
     log.info("%s model %s: %s", stage, sha256[:12], standing.reason)
     return standing

@@ -144,8 +144,7 @@ class ModelManager:
         """SHA-256 of a file; refuses one that nobody vouches for before it is loaded."""
         digest, reasons = sha256_file(path), []
         for provider in dict.fromkeys(self._providers(path)):
-            off = self.config.runtime.disabled_optimizers
-            standing = look_up(self._reports, stage, digest, provider, off)
+            standing = look_up(self._reports, stage, digest, provider, self.config.runtime)
             if standing.approved:
                 return digest
             reasons.append(standing.reason)
@@ -176,8 +175,8 @@ class ModelManager:
     def _load(self, stage: str, path: Path, reason: str, sha256: str | None = None) -> Loaded:
         opened = open_proven(self.config, stage, path, sha256)
         facts = opened.version
-        off = self.config.runtime.disabled_optimizers
-        standing = look_up(self._reports, stage, facts["sha256"], facts["provider"], off)
+        how = facts["provider"], self.config.runtime
+        standing = look_up(self._reports, stage, facts["sha256"], *how)
         return Loaded(opened, path, reason, standing.approved and opened.whole)
 
     def _pipeline(self, loaded: Mapping[str, Loaded]) -> Pipeline:

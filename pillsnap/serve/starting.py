@@ -54,8 +54,7 @@ def choose_starts(config: Config, environ: Mapping[str, str]) -> dict[str, Start
             continue
         proven = prove_model(config, stage, choice.path)
         facts = proven.version
-        off = config.runtime.disabled_optimizers
-        standing = look_up(reports, stage, facts["sha256"], facts["provider"], off)
+        standing = look_up(reports, stage, facts["sha256"], facts["provider"], config.runtime)
         found[stage] = Start(choice, proven, standing.approved and proven.whole)
         if not found[stage].verified:
             if not (choice.passed or config.serve.allow_unverified):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pillsnap.config.load import load_config
+from pillsnap.config.runtime import Runtime
 from pillsnap.infer.standalone import FILE_NAME
 from pillsnap.report.index import ReportIndex
 from pillsnap.serve.approval import look_up
@@ -29,8 +28,7 @@ def test_what_is_off_is_reported_approved_and_shipped(project: DemoProject) -> N
     assert '\\"disabled_optimizers\\": [\\"Pad_Fusion\\", \\"PadFusion\\"]' in shipped
     # A service that runs it otherwise runs what nobody has verified.
     config = load_config(project.config, {})
-    plain = replace(config, runtime=replace(config.runtime, disabled_optimizers=()))
     reports = ReportIndex(project.out_dir / "reports")
     about = reports, "classification", approval["sha256"], approval["provider"]
-    assert look_up(*about, config.runtime.disabled_optimizers).approved
-    assert not look_up(*about, plain.runtime.disabled_optimizers).approved
+    assert look_up(*about, config.runtime).approved
+    assert not look_up(*about, Runtime()).approved

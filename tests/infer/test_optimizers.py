@@ -19,7 +19,12 @@ def test_an_optimizer_that_is_off_is_off_where_it_ships(
 ) -> None:
     path = save_padded(tmp_path / "padded.onnx")
     right = open_session(path, "cpu", 1, Runtime("ORT_DISABLE_ALL")).run(image())
-    for names, wrong in (([], True), (["Pad_Fusion"], False)):
-        monkeypatch.setattr(standalone_main, "FROZEN", {"disabled_optimizers": names})
+    for level, names, wrong in (
+        ("ORT_ENABLE_ALL", [], True),
+        ("ORT_ENABLE_ALL", ["Pad_Fusion"], False),
+        ("ORT_DISABLE_ALL", [], False),
+    ):
+        frozen = {"graph_optimization_level": level, "disabled_optimizers": names}
+        monkeypatch.setattr(standalone_main, "FROZEN", frozen)
         run = standalone_main._open_model(path, sha256_file(path), ["CPUExecutionProvider"], 1)
         assert bool(np.abs(run(image()) - right).max() > 0.1) is wrong

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pillsnap.config.runtime import Runtime
 from pillsnap.report.index import ReportIndex
 from pillsnap.report.standing import Standing, find_standing
 
@@ -40,6 +40,7 @@ class Reports:
             "complete": True,
             "path": None,
             "breaches": [DRIFT] if verdict == "breach" else [],
+            "level": "ORT_ENABLE_ALL",
             "off": [],
             **changes,
         }
@@ -56,7 +57,12 @@ class Reports:
         }
         report = {
             "cells": [cell],
-            "environment": {"runtime": {"disabled_optimizers": facts["off"]}},
+            "environment": {
+                "runtime": {
+                    "graph_optimization_level": facts["level"],
+                    "disabled_optimizers": facts["off"],
+                }
+            },
             "gate": {
                 "complete": facts["complete"],
                 "approvals": [
@@ -84,9 +90,12 @@ class Reports:
         return f"{99 - day}.json"
 
     def standing(
-        self, provider: str = CPU, stage: str = "classification", off: Sequence[str] = ()
+        self,
+        provider: str = CPU,
+        stage: str = "classification",
+        runtime: Runtime = Runtime(),  # noqa: B008
     ) -> Standing:
-        return find_standing(ReportIndex(self.folder).judgements(SHA), stage, provider, off)
+        return find_standing(ReportIndex(self.folder).judgements(SHA), stage, provider, runtime)
 
     @property
     def approved(self) -> bool:
