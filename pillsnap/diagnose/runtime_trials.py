@@ -40,8 +40,10 @@ def runtime_trials(subject: Subject, wanted: Batch) -> Trials:
             "graph optimisation off",
             "ONNX Runtime's graph optimisation",
             lambda: run(runtime=plain),
-            "runtime.graph_optimization_level: ORT_DISABLE_ALL",
-            lambda vanishes: optimizer_trial(runtime, lambda how: run(runtime=how), vanishes),
+            hint="runtime.graph_optimization_level: ORT_DISABLE_ALL",
+            narrow=lambda vanishes: optimizer_trial(
+                runtime, lambda how: run(runtime=how), vanishes
+            ),
         )
     if subject.threads != 1:
         yield Trial("runtime", "one thread", "threads of ONNX Runtime", lambda: run(threads=1))

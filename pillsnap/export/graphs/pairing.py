@@ -11,7 +11,7 @@ from pillsnap.export.graphs.nodes import Node
 Key = Callable[[Node], Hashable]
 
 # More pairs of nodes are not aligned: two graphs of which nothing is the same.
-_MOST = 10**8
+_MOST = 10**7
 
 
 def pair_nodes(wanted: Sequence[Node], found: Sequence[Node]) -> dict[Node, Node]:
