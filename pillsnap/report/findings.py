@@ -22,6 +22,8 @@ def diagnosis_lines(found: dict[str, Any] | None) -> list[str]:
             texts.append(f"difference {of} ({shared['total']:.2g}): {shares}")
     if found["causes"] is not None:
         texts.append(f"cause: {found['causes']['in_words']}")
+        if found["causes"]["hint"] is not None:
+            texts.append(f"to avoid it: {found['causes']['hint']}")
     if found["repro"] is not None:
         texts.append(f"repro: python {found['repro']}")
     texts += [f"not diagnosed: {one_line(problem)}" for problem in found["problems"]]
