@@ -45,7 +45,7 @@ def diagnose_cells(run: GateRun, results: Sequence[CellResult]) -> dict[str, dic
         for pair in _pairs(results)
         if any(each in wanted for each in pair) and all(each.cell in tasks for each in pair)
     ]
-    run.close()  # the models are opened again elsewhere, and are large
+    run.sides.close()  # the models are opened again elsewhere, and are large
     again = partial(GateRun, run.config, run.selection, threads=run.threads, run_dir=run.run_dir)
     answers = run_jobs(again, [*cells, *pairs])
     for job in cells:

@@ -115,7 +115,7 @@ def _answer(run: GateRun, job: Job, exports: FreshExports) -> dict[str, Any]:
 
 
 def _subject(run: GateRun, task: Task) -> Subject:
-    reference = run.reference(task.cell).reference
+    reference = run.sides.reference(task.cell).reference
     return make_subject(
         run.config,
         task.cell,

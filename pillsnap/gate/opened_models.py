@@ -49,7 +49,7 @@ class Sides:
         self._candidate: tuple[Cell, Stopwatch] | None = None
 
     def reference(self, cell: Cell) -> CachedReference:
-        """The reference of a cell."""
+        """The reference of a cell, opened when it is first asked for."""
         # A bundle holds what each mode verifies; a trained model answers for all of them.
         key = (cell.stage, cell.engine if self.bundle is None else cell.mode)
         if key not in self._references:

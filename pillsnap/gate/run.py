@@ -18,7 +18,7 @@ from pillsnap.compare.loading import Load, Prepared, load_batches
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.records import Columns, write_records
 from pillsnap.compare.reference import CachedReference
-from pillsnap.config.cells import Cell, Shard
+from pillsnap.config.cells import Shard
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineMissing, MissingCheckpoint, PillsnapError, WrongCandidate
@@ -65,7 +65,7 @@ class GateRun:
         self._hard: dict[str, list[Sample]] = {}
         # What the shard that runs is of, so that a failure can be laid to a file.
         self._running: dict[str, Any] = {}
-        self._sides = Sides(
+        self.sides = Sides(
             config=self.config,
             selection=self.selection,
             threads=self.threads,
@@ -97,11 +97,11 @@ class GateRun:
 
     def _run(self, shard: Shard) -> Outcome:
         cell, compare = shard.cell, self.config.compare
-        remembered = self.reference(cell)
+        remembered = self.sides.reference(cell)
         reference = remembered.reference
         samples = self._of_shard(shard, remembered)
         labelled, notes = self.plan.in_classes(samples, cell.stage, reference.class_names)
-        candidate = self._sides.candidate(cell)
+        candidate = self.sides.candidate(cell)
         self._running = {"reference": reference.engine.info, "candidate": candidate.info}
         recorder = task_of(cell.stage).recorder(reference, self.config.nms)
         first = FirstBatch(cell, candidate, remembered, recorder, compare.exactness_images)
@@ -194,14 +194,6 @@ class GateRun:
             return None, None
         path = self.run_dir / "records" / f"{shard.id}.records"
         return str(path), write_records(path, columns)
-
-    def close(self) -> None:
-        """Let go of the models; what is asked for later is opened again."""
-        self._sides.close()
-
-    def reference(self, cell: Cell) -> CachedReference:
-        """The reference of a cell, opened when it is first asked for."""
-        return self._sides.reference(cell)
 
 
 def _inputs(samples: Sequence[Sample], contents: Sequence[str]) -> str:
