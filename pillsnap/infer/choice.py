@@ -52,9 +52,12 @@ def engine_of(path: Path) -> str:
     return next((each.name for each in entries() if path.suffix in each.suffixes), "onnx")
 
 
-def choose_model(config: Config, stage: str, environ: Mapping[str, str]) -> Choice:
-    """find_model's, logged with the reason for it."""
-    choice = find_model(config, stage, environ)
+def choose_model(
+    config: Config, stage: str, environ: Mapping[str, str], engine: str | None = None
+) -> Choice:
+    """find_model's, or for engine torch find_checkpoint's, logged with the reason for it."""
+    find = find_checkpoint if engine == "torch" else find_model
+    choice = find(config, stage, environ)
     if choice.warning:
         log.warning("%s: %s", stage, choice.warning)
     log.info("%s: %s (%s)", stage, choice.path, choice.reason)
@@ -80,6 +83,16 @@ def find_model(config: Config, stage: str, environ: Mapping[str, str]) -> Choice
         or _from_exports(config.out_dir, stage, "export.out_dir")
         or _from_checkpoint(config, stage)
     )
+
+
+def find_checkpoint(config: Config, stage: str, environ: Mapping[str, str]) -> Choice:
+    """What torch runs of a stage: a checkpoint that the environment names, else the best one, since
+    exports are of no use to it; arguments and errors as find_model's."""
+    for name in (VARIABLES[stage], "MODEL_PATH"):
+        named = _from_variable(config, stage, name, environ)
+        if named is not None and named.engine == "torch":
+            return named
+    return Choice(find_best_checkpoint(config.exp_dir, stage), "the checkpoint, for engine torch")
 
 
 def _from_variable(

@@ -50,7 +50,7 @@ def cell_row(cell: dict[str, Any]) -> list[str]:
     for figure, found in cell["certified"].items():
         lines += wrap(in_words(figure, Certified(**found)), indent=2)
     if cell["verdict"] not in ("breach", "inconclusive"):  # theirs stand with the verdict
-        lines += diagnosis_lines(cell["diagnosis"])
+        lines += diagnosis_lines(cell)
     return lines
 
 

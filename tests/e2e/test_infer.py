@@ -50,11 +50,17 @@ def test_finds_boxes_with_either_engine(
     onnx_model = str(export_detection_onnx(load_config(project.config, {})).path)
     torch_model = str(project.exp_dir / "checkpoints" / "detection_best.pt")
     inputs = str(project.images / "combo" / "images" / "000*.png")
+    code, _, errors = run(
+        project, capsys, "--mode", "single", "--model", torch_model, "--inputs", inputs
+    )
+    assert code == 2
+    assert "mode single classifies, and this model is a detector" in errors
     found = []
     for engine, model in (("onnx", onnx_model), ("torch", torch_model)):
         options = ("--engine", engine, "--model", model, "--inputs", inputs, "--batch", "3")
         code, lines, errors = run(project, capsys, *options)
         assert code == 0, errors
+        assert {line["mode"] for line in lines} == {"boxes"}
         found.append([len(line["boxes"]) for line in lines])
     assert found[0] == found[1]
     assert len(found[0]) == 10
