@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.config.settings import Compare
+from pillsnap.data.copies import SeenFiles
 from pillsnap.data.datasets import Sample
 
 _Ints = NDArray[np.int64]
@@ -24,7 +25,8 @@ def select(samples: Sequence[Sample], compare: Compare, mode: str) -> list[Sampl
     that rates over the sample estimate those of the whole; but a quarter of them have labelled
     boxes, where the data have so many: background alone has no box to compare. coverage:
     compare.per_class_k of each stratum, at most compare.max_total in all, one round over the strata
-    after the other. full: all. Where there are fewer than asked for, all of them.
+    after the other, copies of an image only where a stratum has too few others. full: all. Where
+    there are fewer than asked for, all of them.
 
     A stratum is a class, or for scenes the classes present and the number of boxes.
 
@@ -46,9 +48,8 @@ def select(samples: Sequence[Sample], compare: Compare, mode: str) -> list[Sampl
         strata = _strata(ordered)
         places = _places(strata, rng)
         turn = rng.permutation(int(strata.max()) + 1)
-        wanted = np.flatnonzero(places < compare.per_class_k)
-        rounds = np.lexsort((turn[strata[wanted]], places[wanted]))
-        chosen = np.sort(wanted[rounds[: compare.max_total]])
+        rounds = np.lexsort((turn[strata], places))
+        chosen = _balanced(ordered, strata, rounds, compare)
     else:
         raise ValueError(f"no such mode: {mode}")
     return [ordered[index] for index in chosen]
@@ -64,6 +65,27 @@ def _with_boxes(chosen: _Ints, ordered: Sequence[Sample], rng: np.random.Generat
     others = np.setdiff1d(np.flatnonzero(boxed), chosen)
     gone = rng.permutation(chosen[~boxed[chosen]])[:lacking]
     return np.sort([*np.setdiff1d(chosen, gone), *rng.permutation(others)[:lacking]])
+
+
+def _balanced(ordered: Sequence[Sample], strata: _Ints, rounds: _Ints, compare: Compare) -> _Ints:
+    """compare.per_class_k samples of each stratum, the first in this order, compare.max_total in
+    all; copies come last."""
+    seen, taken = SeenFiles(), [0] * len(strata)
+    chosen: list[int] = []
+    copies: list[int] = []
+    for again, indices in ((False, rounds.tolist()), (True, copies)):
+        for index in indices:
+            stratum = strata[index]
+            if len(chosen) == compare.max_total:
+                break
+            if taken[stratum] == compare.per_class_k:
+                continue
+            if not again and seen.is_copy(ordered[index].path, stratum):
+                copies.append(index)
+                continue
+            chosen.append(index)
+            taken[stratum] += 1
+    return np.sort(chosen)
 
 
 def hard_pool(samples: Sequence[Sample], compare: Compare) -> list[Sample]:

@@ -19,12 +19,8 @@ def diagnosis_lines(cell: dict[str, Any]) -> list[str]:
     if found["layers"] is not None:
         texts.append(_layers(found["layers"]))
     for part, of in (("budget", "by stage"), ("pipeline", "of both stages together")):
-        shared = found[part]
-        if (
-            shared is not None
-            and shared["percent"] is not None
-            and not (alike and part == "budget")
-        ):
+        shared = None if alike and part == "budget" else found[part]
+        if shared is not None and shared["percent"] is not None:
             shares = ", ".join(f"{k} {v:.0f} %" for k, v in shared["percent"].items())
             texts.append(f"difference {of} ({shared['total']:.2g}): {shares}")
     if alike:

@@ -31,6 +31,7 @@ from pillsnap.engines.torch.checkpoints import (
     resolve_classify_transform,
 )
 from pillsnap.engines.torch.later_layers import require_known_layers
+from pillsnap.engines.torch.network import class_names
 from pillsnap.engines.torch.raw_boxes import raw_boxes
 from pillsnap.engines.torch.yolo import quiet_ultralytics
 from tests.small_models import (
@@ -153,6 +154,35 @@ def test_detector_of_another_architecture(detector_file: DetectorFile) -> None:
     assert "set detection.model: yolo11n" in str(caught.value)
     for name in ("yolov11n", "YOLO11n", "yolo11n.yaml", "yolo11n.pt"):
         build_detection_model(detection_config(name, 1), detector_file())
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["a", "b"], ("a", "b")),
+        ({"1": "b", 0: "a"}, ("a", "b")),
+        ({1.0: "b", "00": "a"}, ("a", "b")),
+        ({0: 7, 1: True}, ("7", "True")),
+        ({}, ()),
+        (None, ()),
+        ({1: "a", 2: "b"}, None),  # the second would be called as the first is
+        ({0: "a", "0": "b"}, None),
+        ({0: "a", "pill": "b"}, None),
+        ({0: "a", None: "b"}, None),
+        ({0: "a", float("inf"): "b"}, None),
+        ({0: ["a"]}, None),
+        ("ab", None),
+    ],
+)
+def test_class_names_are_taken_in_every_form_that_ultralytics_takes(
+    names: Any, found: tuple[str, ...] | None
+) -> None:
+    model = types.SimpleNamespace(names=names)
+    if found is not None:
+        assert class_names(model, Path("a.pt")) == found
+        return
+    with pytest.raises(CheckpointError, match="its class names"):
+        class_names(model, Path("a.pt"))
 
 
 @pytest.mark.parametrize("keys", [range(12), map(str, range(12))])
