@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,7 @@ def select(samples: Sequence[Sample], compare: Compare, mode: str) -> list[Sampl
         strata = _strata(ordered)
         places = _places(strata, rng)
         turn = rng.permutation(int(strata.max()) + 1)
-        rounds = np.lexsort((turn[strata], places))
-        chosen = _balanced(ordered, strata, rounds, compare)
+        chosen = _balanced(ordered, strata, places, turn, compare)
     else:
         raise ValueError(f"no such mode: {mode}")
     return [ordered[index] for index in chosen]
@@ -67,17 +66,20 @@ def _with_boxes(chosen: _Ints, ordered: Sequence[Sample], rng: np.random.Generat
     return np.sort([*np.setdiff1d(chosen, gone), *rng.permutation(others)[:lacking]])
 
 
-def _balanced(ordered: Sequence[Sample], strata: _Ints, rounds: _Ints, compare: Compare) -> _Ints:
-    """compare.per_class_k samples of each stratum, the first in this order, compare.max_total in
-    all; copies come last."""
-    seen, taken = SeenFiles(), [0] * len(strata)
+def _balanced(
+    ordered: Sequence[Sample], strata: _Ints, places: _Ints, turn: _Ints, compare: Compare
+) -> _Ints:
+    """compare.per_class_k samples of each stratum, compare.max_total in all, one round over the
+    strata in their turn after the other; copies of an image come last."""
+    seen, taken = SeenFiles(), [0] * len(turn)
     chosen: list[int] = []
     copies: list[int] = []
-    for again, indices in ((False, rounds.tolist()), (True, copies)):
+
+    def take(indices: Iterable[int], *, again: bool = False) -> None:
         for index in indices:
             stratum = strata[index]
             if len(chosen) == compare.max_total:
-                break
+                return
             if taken[stratum] == compare.per_class_k:
                 continue
             if not again and seen.is_copy(ordered[index].path, stratum):
@@ -85,6 +87,17 @@ def _balanced(ordered: Sequence[Sample], strata: _Ints, rounds: _Ints, compare: 
                 continue
             chosen.append(index)
             taken[stratum] += 1
+
+    def in_rounds(among: NDArray[np.bool_]) -> list[int]:
+        indices = np.flatnonzero(among)
+        order: list[int] = indices[np.lexsort((turn[strata[indices]], places[indices]))].tolist()
+        return order
+
+    first = places < compare.per_class_k
+    take(in_rounds(first))
+    if copies:
+        take(in_rounds(~first & np.isin(strata, strata[copies])))
+        take(copies, again=True)
     return np.sort(chosen)
 
 

@@ -21,6 +21,7 @@ import torch
 
 from pillsnap.config.settings import Classification, Config, Detection, Export, InputShape, Paths
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
+from pillsnap.engines.torch import later_layers
 from pillsnap.engines.torch.checkpoints import (
     build_classification_model,
     build_detection_model,
@@ -232,7 +233,7 @@ def test_detector_of_a_version_that_goes_by_whether_there_is_a_one_to_one_head(
 
 
 def test_layers_that_the_installed_ultralytics_would_run_as_something_else(
-    detector_file: DetectorFile, tmp_path: Path
+    detector_file: DetectorFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class SPPF(torch.nn.Module):
         """As before ultralytics 8.4."""
@@ -252,6 +253,10 @@ def test_layers_that_the_installed_ultralytics_would_run_as_something_else(
             require_known_layers(earlier, tmp_path)
         assert "1: an SPPF as ultralytics 8." in str(caught.value)
         delattr(earlier[1], name)
+    # What is installed knows of shortcuts; as if it did not, this detector is refused.
+    monkeypatch.setattr(later_layers, "signature", lambda _: types.SimpleNamespace(parameters={}))
+    with pytest.raises(CheckpointError, match="of a later ultralytics"):
+        build_detection_model(detection_config("yolo26n", 1), detector_file("yolo26n", 1))
 
 
 def test_detector_without_a_model(tmp_path: Path) -> None:
