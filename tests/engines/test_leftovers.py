@@ -221,5 +221,6 @@ def test_names_that_nobody_knows_may_be_of_another_timm(tmp_path: Path) -> None:
 def test_a_checkpoint_of_grey_images_says_so(tmp_path: Path) -> None:
     grey = timm.create_model("test_resnet", num_classes=5, in_chans=1)
     torch.save(grey.state_dict(), tmp_path / "c.pt")
-    with pytest.raises(CheckpointError, match="of 1-channel images, and every engine is fed RGB"):
+    with pytest.raises(CheckpointError, match="of 1-channel images, and every") as caught:
         load_classifier(SETTINGS, tmp_path / "c.pt")
+    assert "train on RGB images (in_chans 3" in str(caught.value)
