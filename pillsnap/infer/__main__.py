@@ -144,7 +144,7 @@ def _infer(arguments: argparse.Namespace) -> Mapping[str, int]:
 def _open(
     arguments: argparse.Namespace, config: Config, threads: int
 ) -> tuple[str, dict[str, Opened]]:
-    """The mode and its models. Where no mode is asked for, a detector finds boxes alone."""
+    """The mode that is asked for, and its models. In mode single a detector finds boxes alone."""
     environ = read_environment(config.source)
     mode = arguments.mode or config.pipeline.mode
     if arguments.detector is not None and mode != "combo":
@@ -160,14 +160,11 @@ def _open(
         for stage in STAGES_OF[mode]
     }
     if mode == "single" and arguments.model and model_stage(arguments.model) == DETECTION:
-        if arguments.mode is not None:
-            raise ConfigError(
-                "mode single classifies, and this model is a detector",
-                where="--model",
-                got=arguments.model,
-                hint="leave --mode out to find boxes alone, or give the classifier",
-            )
-        log.info("%s is a detector, so boxes are found and not classified", arguments.model)
+        log.warning(
+            "%s is a detector, so mode single, which classifies, becomes boxes: they are found and "
+            "not classified",
+            arguments.model,
+        )
         mode, paths = "boxes", {DETECTION: arguments.model}
     return mode, {
         stage: _open_stage(arguments, config, stage, path, threads) for stage, path in paths.items()
