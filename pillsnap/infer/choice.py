@@ -51,7 +51,8 @@ def engine_of(path: Path) -> str:
 def choose_model(
     config: Config, stage: str, environ: Mapping[str, str], engine: str | None = None
 ) -> Choice:
-    """find_model's, or find_checkpoint's of an engine that takes no exports, logged with the reason for it."""
+    """find_model's, or find_checkpoint's for an engine that takes no exports, with the reason in
+    the log."""
     exports = engine is None or find_entry(engine).takes_exports
     find = find_model if exports else find_checkpoint
     choice = find(config, stage, environ)
@@ -83,8 +84,8 @@ def find_model(config: Config, stage: str, environ: Mapping[str, str]) -> Choice
 
 
 def find_checkpoint(config: Config, stage: str, environ: Mapping[str, str]) -> Choice:
-    """What an engine runs of a stage that takes no exports: a checkpoint that the environment names, else the best one;
-    arguments and errors as find_model's."""
+    """The checkpoint of a stage: that which the environment names, else the best one; arguments and
+    errors as find_model's."""
     for name in (VARIABLES[stage], "MODEL_PATH"):
         named = _from_variable(config, stage, name, environ)
         if named is not None and not find_entry(engine_of(named.path)).takes_exports:

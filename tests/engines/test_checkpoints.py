@@ -21,7 +21,7 @@ import torch
 
 from pillsnap.config.settings import Classification, Config, Detection, Export, InputShape, Paths
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
-from pillsnap.engines.torch import later_layers
+from pillsnap.engines.torch import network
 from pillsnap.engines.torch.checkpoints import (
     build_classification_model,
     build_detection_model,
@@ -253,7 +253,7 @@ def test_layers_that_the_installed_ultralytics_would_run_as_something_else(
         assert "1: an SPPF as ultralytics 8." in str(caught.value)
         delattr(earlier[1], name)
     # What is installed knows of shortcuts; as if it did not, this detector is refused.
-    monkeypatch.setattr(later_layers, "signature", lambda _: types.SimpleNamespace(parameters={}))
+    monkeypatch.setattr(network, "signature", lambda _: types.SimpleNamespace(parameters={}))
     with pytest.raises(CheckpointError, match="of a later ultralytics"):
         build_detection_model(detection_config("yolo26n", 1), detector_file("yolo26n", 1))
 
