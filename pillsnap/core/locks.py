@@ -28,7 +28,7 @@ def lock_between(path: Path, mode: int, *, blocking: bool = True) -> BaseFileLoc
     this user's processes on this machine are kept apart; the log says so.
 
     Args:
-        path: an empty file that is made and stays.
+        path: of a file that is made where it is missing, and stays; what it holds is left alone.
         mode: the file's.
         blocking: wait for it.
 

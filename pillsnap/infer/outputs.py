@@ -8,15 +8,16 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pillsnap.core.errors import ConfigError, ImageError
-from pillsnap.core.files import make_folder, replace_atomic
+from pillsnap.core.files import make_folder, replace_atomic, unwritable
 from pillsnap.core.printable import printable, printable_json
+from pillsnap.core.streams import let_go
 
 Result = dict[str, Any]
 Write = Callable[[Result], None]
@@ -32,7 +33,7 @@ _FORMULA = re.compile(r"(^|;)(?=[\s\"']*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 @contextmanager
-def open_results(output: Path | None, stream: IO[str]) -> Iterator[Write]:
+def open_results(output: Path | None, stream: TextIO) -> Iterator[Write]:
     """What each result is handed to: the file `output`, whole at the end, or `stream`.
 
     Raises:
@@ -40,7 +41,7 @@ def open_results(output: Path | None, stream: IO[str]) -> Iterator[Write]:
         PillsnapError: it cannot be written.
     """
     if output is None:
-        yield lambda result: print(json_line(result), file=stream, flush=True)
+        yield lambda result: _print(json_line(result), stream)
         return
     require_format(output)
     how: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
@@ -53,6 +54,14 @@ def open_results(output: Path | None, stream: IO[str]) -> Iterator[Write]:
             yield lambda result: table.writerows(
                 {name: _cell(value) for name, value in row.items()} for row in csv_rows(result)
             )
+
+
+def _print(line: str, stream: TextIO) -> None:
+    try:
+        print(line, file=stream, flush=True)
+    except OSError as error:
+        let_go(stream)
+        raise unwritable(Path("standard output"), error) from error
 
 
 def require_format(output: Path) -> None:

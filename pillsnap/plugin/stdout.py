@@ -10,6 +10,8 @@ from typing import Any, TextIO
 
 import pytest
 
+from pillsnap.core.streams import let_go
+
 
 class Lasting:
     """A text stream that takes everything, also when its disk is full or its reader has gone.
@@ -41,12 +43,8 @@ class Lasting:
 
     def _lose(self, error: OSError) -> None:
         self.lost = True
-        # Or Python would fail on its way out by what the stream still holds.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+        let_go(self._stream)
         with suppress(OSError):
-            self._stream.flush()
             sys.stderr.write(f"standard output is lost ({error.strerror}); the run goes on\n")
 
 
