@@ -1,17 +1,24 @@
-"""Standard streams that cannot be written to any more."""
+"""Standard output, which may lead to a disk that is full."""
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from typing import TextIO
 
+from pillsnap.core.errors import PillsnapError
 
-def let_go(stream: TextIO) -> None:
-    """Lead a stream that has failed nowhere, or Python would fail on its way out by what the stream
-    still holds."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
-    with suppress(OSError):
-        stream.flush()
+
+def print_line(line: str, stream: TextIO) -> None:
+    """Print to standard output, at once.
+
+    Raises:
+        PillsnapError: it cannot be written to.
+    """
+    try:
+        print(line, file=stream, flush=True)
+    except OSError as error:
+        raise PillsnapError(
+            "cannot write",
+            where="standard output",
+            got=error.strerror,
+            hint="check where it leads, and the space that is left there",
+        ) from error

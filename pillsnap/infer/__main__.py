@@ -32,7 +32,7 @@ from pillsnap.infer.progress import Tally
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 if an image could not be read or answered; 2 for wrong arguments, config or
-    model; 130 where it was interrupted."""
+    model, and results that cannot be written; 130 where it was interrupted."""
     arguments = _parse(argv)
     # Which models are taken, and why.
     logging.basicConfig(format="%(message)s")

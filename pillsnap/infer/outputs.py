@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pillsnap.core.errors import ConfigError, ImageError
-from pillsnap.core.files import make_folder, replace_atomic, unwritable
+from pillsnap.core.files import make_folder, replace_atomic
 from pillsnap.core.printable import printable, printable_json
-from pillsnap.core.streams import let_go
+from pillsnap.core.streams import print_line
 
 Result = dict[str, Any]
 Write = Callable[[Result], None]
@@ -41,7 +41,7 @@ def open_results(output: Path | None, stream: TextIO) -> Iterator[Write]:
         PillsnapError: it cannot be written.
     """
     if output is None:
-        yield lambda result: _print(json_line(result), stream)
+        yield lambda result: print_line(json_line(result), stream)
         return
     require_format(output)
     how: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
@@ -54,14 +54,6 @@ def open_results(output: Path | None, stream: TextIO) -> Iterator[Write]:
             yield lambda result: table.writerows(
                 {name: _cell(value) for name, value in row.items()} for row in csv_rows(result)
             )
-
-
-def _print(line: str, stream: TextIO) -> None:
-    try:
-        print(line, file=stream, flush=True)
-    except OSError as error:
-        let_go(stream)
-        raise unwritable(Path("standard output"), error) from error
 
 
 def require_format(output: Path) -> None:

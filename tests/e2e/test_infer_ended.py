@@ -87,7 +87,9 @@ def test_results_that_cannot_be_written_are_a_message_and_exit_2(
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert code == 2
     errors = capsys.readouterr().err
-    assert errors.startswith(f"error: cannot write\n  where:    {output}.part\n  got:      File too")
+    assert errors.startswith(
+        f"error: cannot write\n  where:    {output}.part\n  got:      File too"
+    )
     with Path("/dev/full").open("w") as full:
         infer = [sys.executable, "-m", "pillsnap.infer", *options]
         done = subprocess.run(infer, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
