@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from pillsnap.config.settings import Config, config_sha256
 from pillsnap.core.errors import PillsnapError
-from pillsnap.core.files import FILE_MODE, make_folder, unwritable
+from pillsnap.core.files import make_folder, unwritable
 from pillsnap.core.hashes import code_sha256, sha256_json
 from pillsnap.core.locks import lock_between
 from pillsnap.core.logrecords import open_log
@@ -24,6 +24,9 @@ from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.twostage import Result
 
 log = open_log(__name__)
+
+# Whatever the umask says: one user goes on with what that user has begun.
+_MODE = 0o600
 
 # Begins the line of the key, and more than its length.
 _HEAD, _MOST_HEAD = b'{"key": "', 200
@@ -164,7 +167,7 @@ def open_journal(output: Path, key: str) -> Iterator[Journal]:
 def _alone(path: Path) -> Iterator[None]:
     """Hold the file's lock; made if it is missing."""
     try:
-        lock = lock_between(path, FILE_MODE, blocking=False)
+        lock = lock_between(path, _MODE, blocking=False)
     except TimeoutError as error:
         raise PillsnapError(
             "another process writes these results",

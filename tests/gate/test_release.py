@@ -35,6 +35,22 @@ def test_the_pipeline_in_one_file_is_written_where_every_stage_has_passed(
     assert calls == [config] * written
 
 
+def test_whatever_lies_beside_what_is_let_out_fails_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other stage's latest export, say, which may be any file."""
+
+    def odd(config: Config) -> None:
+        raise IndexError("an input without shape")
+
+    monkeypatch.setattr(release, "publish_standalone", odd)
+    export = tmp_path / "export" / "detection-tag.onnx"
+    export.parent.mkdir()
+    export.touch()
+    found = release.carry_out(Config(paths=Paths(tmp_path)), Release((), {"detection": export}, {}))
+    assert found[0].endswith("pillsnap_pipeline.py could not be written: an input without shape")
+
+
 CELL = Cell("classification", "onnx", "cpu", "fp32", "smoke")
 
 
