@@ -149,6 +149,7 @@ MANIFESTS: dict[str, bytes] = {
     "a list": b"[]",
     "no cells": b'{"format": 1}',
     "cells of another kind": b'{"format": 1, "cells": {"a": 1}}',
+    "cells that are a number": b'{"format": 1, "cells": 5}',
     "no cell": b'{"format": 1, "cells": []}',
     "cells that are none": b'{"format": 1, "cells": [1, null]}',
     "nested": b'{"format": 1, "cells": ' + b"[" * 100_000,
