@@ -340,6 +340,7 @@ def test_a_pipe_in_the_cache_is_not_waited_for(tmp_path: Path) -> None:
     assert found.tolist() == [1, 1]
 
 
+@pytest.mark.usefixtures("memory_limit")
 def test_a_head_allocates_no_more_than_its_file(bundle: Path, tmp_path: Path) -> None:
     """Of 8 GiB, which a machine has and numpy would take."""
     claim = npy(HEAD % ("<f4", "2147483648,"))
