@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import pillsnap.compare.classification
 import pillsnap.compare.loading
+import pillsnap.pipeline.softmax
 from pillsnap.compare.exactness import Exact
 from pillsnap.compare.loading import Load, Prepared
 from pillsnap.core.arraycache import ArrayCache
@@ -154,7 +155,11 @@ class CachedReference:
 @cache
 def _code() -> str:
     """SHA-256 of what makes figures of the reference's outputs."""
-    modules: tuple[Any, ...] = (pillsnap.compare.classification, pillsnap.compare.loading)
+    modules: tuple[Any, ...] = (
+        pillsnap.compare.classification,
+        pillsnap.compare.loading,
+        pillsnap.pipeline.softmax,
+    )
     files = [__file__, *(module.__file__ for module in modules)]
     return sha256_json([sha256_file(Path(file)) for file in files])
 

@@ -68,8 +68,8 @@ class Causes:
         """One sentence with the figures before and after."""
         if over_noise(self.before) <= self.noise:
             return (
-                f"no difference on these samples by themselves ({_text(self.before)}): it depends "
-                "on the batch, or lies behind the network (thresholds, NMS, class map)"
+                "nothing differs beyond rounding on these samples by themselves "
+                f"({_text(self.before)})"
             )
         if self.stated is None or self.stated.after is None:
             return f"not explained: none of {len(self.tried)} interventions makes it vanish"

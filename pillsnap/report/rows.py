@@ -31,7 +31,7 @@ def cell_row(cell: dict[str, Any]) -> list[str]:
         heads = [cell["id"], f"{facts:>{WIDTH}}"]
     lines = [*heads, *(line for text in _facts(cell) for line in wrap(text, indent=2))]
     if cell["verdict"] not in ("breach", "inconclusive"):  # theirs stand with the verdict
-        lines += diagnosis_lines(cell["diagnosis"])
+        lines += diagnosis_lines(cell)
     return lines
 
 

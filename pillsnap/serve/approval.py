@@ -47,8 +47,8 @@ def require_allowed(text: str, folders: Sequence[Path]) -> Path:
 def look_up(
     reports: ReportIndex, stage: str, sha256: str, provider: str, runtime: Runtime
 ) -> Standing:
-    """Whether the gate stands behind this very file, on a provider as ONNX Runtime names it and with
-    these options, and by which report it does or does not; the log says so too."""
+    """Whether the gate stands behind this very file, on a provider as ONNX Runtime names it and
+    with these options, and by which report it does or does not; the log says so too."""
     standing = find_standing(reports.judgements(sha256), stage, provider, runtime)
     log.info("%s model %s: %s", stage, sha256[:12], standing.reason)
     return standing

@@ -51,7 +51,7 @@ def test_what_rounding_leaves_of_a_large_difference_is_no_difference() -> None:
 def test_a_difference_within_the_models_noise_is_none() -> None:
     causes = run(4e-6, 0.0)
     assert causes.tried == ()
-    assert causes.in_words().startswith("no difference on these samples")
+    assert causes.in_words().startswith("nothing differs beyond rounding on these")
     assert run(4e-6, 0.0, noise=0.01).stated is not None
 
 

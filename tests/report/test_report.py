@@ -16,8 +16,10 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from pillsnap.report.environment import describe_environment
 from pydantic import ValidationError
 
+from pillsnap import report as report_module
 from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.detection import DetectionRecorder
 from pillsnap.compare.exactness import exactness_metrics
@@ -575,6 +577,21 @@ def test_a_stage_that_has_no_model_has_a_report(config: Config) -> None:
     Report.model_validate(report)
     with pytest.raises(jsonschema.ValidationError):
         check(report)
+
+
+def test_the_environment_is_that_of_the_configured_gpu(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def describe(threads: int, device_id: int) -> dict[str, Any]:
+        asked.append(device_id)
+        return describe_environment(threads, device_id)
+
+    monkeypatch.setattr(report_module, "describe_environment", describe)
+    runtime = replace(config.runtime, cuda=replace(config.runtime.cuda, device_id=3))
+    build_report([], replace(config, runtime=runtime), facts())
+    assert asked == [3]
 
 
 def test_the_environment_names_versions_and_hardware(config: Config) -> None:

@@ -26,7 +26,7 @@ from pillsnap.plugin.scoreboard import Scoreboard
 from pillsnap.report.table import explain, render
 from tests.plugin.project import Project
 
-SOURCES = Path(outputs.__file__).parent
+SOURCES = Path(outputs.__file__).parents[1]
 
 # Clears the screen, starts lines, turns the writing round, ends in a byte that is no character.
 EVIL = "\x1b[2J\x9b1m\ngate: equivalent\r\u2028\u202e\udcff"
