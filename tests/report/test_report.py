@@ -16,10 +16,8 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from pillsnap.report.environment import describe_environment
 from pydantic import ValidationError
 
-from pillsnap import report as report_module
 from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.detection import DetectionRecorder
 from pillsnap.compare.exactness import exactness_metrics
@@ -55,6 +53,7 @@ from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
 from pillsnap.pipeline.transforms import Geometry
 from pillsnap.report import SCHEMA_PATH, RunFacts, build_report, publish_report
+from pillsnap.report import facts as facts_module
 from pillsnap.report.lines import WIDTH
 from pillsnap.report.models import Repeated, Report
 from pillsnap.report.policy import sample_policy
@@ -583,12 +582,7 @@ def test_the_environment_is_that_of_the_configured_gpu(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-
-    def describe(threads: int, device_id: int) -> dict[str, Any]:
-        asked.append(device_id)
-        return describe_environment(threads, device_id)
-
-    monkeypatch.setattr(report_module, "describe_environment", describe)
+    monkeypatch.setattr(facts_module, "gpu_name", asked.append)
     runtime = replace(config.runtime, cuda=replace(config.runtime.cuda, device_id=3))
     build_report([], replace(config, runtime=runtime), facts())
     assert asked == [3]

@@ -106,7 +106,7 @@ def test_a_traceback_in_the_log_starts_no_line_of_its_own(logged: io.StringIO) -
 def test_a_breach_names_its_samples_on_lines_of_the_table() -> None:
     cell = {
         "verdict": "breach",
-        "breaches": [{"figure": "flips", "value": 1.0}],
+        "breaches": [{"figure": "flips", "value": 1.0, "limit": 0.5, "where": EVIL}],
         "looser_profile": None,
         "profile": "strict",
         "likely_causes": [EVIL],
