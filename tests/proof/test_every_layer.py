@@ -1,0 +1,79 @@
+"""Faults of every weight tensor in turn: how exact the file still is, and what its graph says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pillsnap.compare.exactness import measure_errors
+from pillsnap.compare.loading import load_batches
+from pillsnap.config.cells import STAGES, Cell
+from pillsnap.config.figures import EXACTNESS_LIMIT
+from pillsnap.engines.onnxruntime.sessions import open_session
+from pillsnap.engines.protocol import Request
+from pillsnap.engines.torch.engine import open_reference
+from pillsnap.export.graphs import find_differences
+from pillsnap.proof.onnx_edits import change, float_weights
+from pillsnap.tasks import read_samples, task_of
+from tests.proof.conftest import MakeBench, Record
+
+Weights = np.ndarray
+TINY = 1e-5
+
+
+def flipped(bit: int) -> Callable[[Weights], Weights]:
+    """One bit of the largest weight."""
+
+    def flip(weights: Weights) -> Weights:
+        bits = weights.copy().ravel()
+        place = np.abs(bits).argmax()
+        bits.view(np.uint32)[place] ^= np.uint32(1 << bit)
+        return bits.reshape(weights.shape)
+
+    return flip
+
+
+# float32 has its sign in bit 31, the exponent in 30 to 23, the mantissa from 22 on.
+FAULTS: dict[str, Callable[[Weights], Weights]] = {
+    "in half precision": lambda weights: weights.astype(np.float16).astype(np.float32),
+    "x 1.003": lambda weights: weights * np.float32(1.003),
+    f"x (1 + {TINY})": lambda weights: weights * np.float32(1 + TINY),
+    "exponent bit": flipped(23),
+    **{f"mantissa bit {bit}": flipped(bit) for bit in (22, 21, 20, 19)},
+}
+
+
+@pytest.mark.proof
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_layer_can_change_unseen(bench_of: MakeBench, record: Record, stage: str) -> None:
+    bench = bench_of(stage)
+    config, task = bench.config, task_of(stage)
+    cell = Cell(stage, "onnx", "cpu", "fp32", "smoke")
+    reference = open_reference(Request(config, cell, threads=1))
+    samples = read_samples(config, stage)[: config.compare.exactness_images]
+    (batch,) = load_batches(samples, bench.transform, len(samples))
+    recorder = task.recorder(reference, config.nms)
+    assert reference.exact is not None
+    runs = reference.exact, reference.engine.run
+    exact, wanted = (recorder.parts(run(batch.array)) for run in runs)
+    model = bench.model()
+    whole = model.SerializeToString()
+    assert find_differences(model, bench.model()) == []
+    caught = dict.fromkeys(FAULTS, 0)
+    tensors = float_weights(model)
+    for name in tensors:
+        for fault, how in FAULTS.items():
+            broken = change(bench.model(), name, how)
+            if broken.SerializeToString() == whole:
+                continue  # zeros, and whole numbers
+            (difference,) = find_differences(model, broken)
+            assert difference.kind == "initializer", (name, fault)
+            answer = open_session(broken.SerializeToString(), "cpu", 1).run(batch.array)
+            errors = measure_errors(exact, wanted, recorder.parts(answer))
+            caught[fault] += max(error.exactness for error in errors) > EXACTNESS_LIMIT
+    record("every_layer", {"stage": stage, "tensors": len(tensors), "by_exactness": caught})
+    print(stage, len(tensors), caught)
+    assert caught["in half precision"] >= 0.9 * len(tensors)
