@@ -10,8 +10,9 @@ import pytest
 
 FIXTURE = "gate_item"
 
-# The module whose items a test file imports, and `pillsnap gate` collects.
+# The item that a test file imports, and that `pillsnap gate` collects.
 PACKAGED = "pillsnap.testing"
+PACKAGED_ITEM = f"{PACKAGED}::test_equivalence"
 
 _KNOWN = pytest.StashKey[dict[Path, bool]]()
 
@@ -26,6 +27,14 @@ def holds_gate_items(path: Path, config: pytest.Config) -> bool:
         except OSError:
             known[path] = False  # what cannot be read cannot be run
     return known[path]
+
+
+def finds_gate_items(config: pytest.Config) -> bool:
+    """Whether any of the paths that pytest was given holds some."""
+    here = config.invocation_params.dir
+    return PACKAGED_ITEM in config.args or any(
+        holds_gate_items(here / arg.partition("::")[0], config) for arg in config.args
+    )
 
 
 def _folder_has(folder: Path, config: pytest.Config) -> bool:

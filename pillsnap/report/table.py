@@ -60,6 +60,10 @@ def render(
 
 
 def explain(cell: dict[str, Any]) -> list[str]:
+    return [line for text in explanations(cell) for line in wrap(text, indent=2)]
+
+
+def explanations(cell: dict[str, Any]) -> list[str]:
     """What to go on from after a breach: the tolerance it takes, where to look, the samples."""
     if cell["verdict"] != "breach" or not cell["breaches"]:
         return []
@@ -73,9 +77,9 @@ def explain(cell: dict[str, Any]) -> list[str]:
     held = cell["looser_profile"]
     looser = f"profile {held} would have held" if held else "no looser profile would have held"
     return [
-        *wrap(f"held to profile {cell['profile']}; {looser}; it would take {needed}", indent=2),
-        *wrap("likely: " + "; ".join(cell["likely_causes"]), indent=2),
-        *wrap("worst samples: " + ", ".join(cell["worst_samples"][:3]), indent=2),
+        f"held to profile {cell['profile']}; {looser}; it would take {needed}",
+        "likely: " + "; ".join(cell["likely_causes"]),
+        "worst samples: " + ", ".join(cell["worst_samples"][:3]),
     ]
 
 

@@ -16,6 +16,7 @@ from pillsnap.config.settings import Detection
 from pillsnap.core.alternatives import (
     ONNXRUNTIME,
     OPENCV,
+    TORCH,
     ULTRALYTICS,
     Alternatives,
     find_package_problems,
@@ -53,8 +54,12 @@ def test_pillsnap_requires_no_package_that_another_distribution_may_hold() -> No
     assert asked[""] & rivals == set()
     assert asked["cpu"] == {"onnxruntime"}
     assert asked["gpu"] == {"onnxruntime-gpu"}
-    assert asked["detection"] == {"opencv-python", "ultralytics"}
-    assert asked["headless"] == {"opencv-python-headless", "ultralytics-opencv-headless"}
+    assert asked["detection"] == {"pillsnap", "opencv-python", "ultralytics"}
+    assert asked["headless"] == {
+        "pillsnap",
+        "opencv-python-headless",
+        "ultralytics-opencv-headless",
+    }
     # A clone has one of each.
     (whole,) = [each for each in requirements()["dev"] if each.name == "pillsnap"]
     assert whole.extras == {"gpu", "headless", "serve"}
@@ -62,6 +67,13 @@ def test_pillsnap_requires_no_package_that_another_distribution_may_hold() -> No
     bounds = {each.name: each.specifier for found in requirements().values() for each in found}
     assert bounds["onnxruntime"] == bounds["onnxruntime-gpu"]
     assert bounds["opencv-python"] == bounds["opencv-python-headless"]
+
+
+def test_what_trains_is_an_extra_and_a_classifiers_team_installs_no_detector() -> None:
+    asked = {extra: {each.name for each in found} for extra, found in requirements().items()}
+    training = {"onnxscript", "timm", "torch", "torchvision"}
+    assert asked["torch"] == training
+    assert asked[""] & training == set()
 
 
 def test_the_pinned_versions_are_within_the_bounds() -> None:
@@ -78,6 +90,7 @@ def test_the_pinned_versions_are_within_the_bounds() -> None:
         (ONNXRUNTIME, "pip install 'pillsnap[cpu]', or 'pillsnap[gpu]'"),
         (OPENCV, "pip install 'pillsnap[headless]', or opencv-python-headless"),
         (ULTRALYTICS, "pip install 'pillsnap[detection]', or 'pillsnap[headless]'"),
+        (TORCH, "pip install 'pillsnap[torch]'"),
     ],
     ids=lambda value: getattr(value, "module", ""),
 )
