@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
-from pillsnap.config.settings import Detection
+from pillsnap.config.settings import Config, Detection
 from pillsnap.core.alternatives import (
     ONNXRUNTIME,
     OPENCV,
@@ -23,6 +23,7 @@ from pillsnap.core.alternatives import (
 )
 from pillsnap.core.errors import EngineError, EngineMissing
 from pillsnap.engines.onnxruntime.sessions import open_session
+from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
 from pillsnap.engines.torch.yolo import load_detector
 from pillsnap.pipeline.preprocess import preprocess
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
@@ -107,6 +108,13 @@ def test_a_package_that_is_not_there_is_named_with_the_command(
     with pytest.raises(EngineMissing, match="by name, without its files") as caught:
         package.require()
     assert "pip install --force-reinstall --no-deps " in str(caught.value)
+
+
+def test_a_checkpoint_needs_torch(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = find_best_checkpoint(config.exp_dir, "classification")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(EngineMissing, match="torch is not installed"):
+        build_model(config, "classification", checkpoint)
 
 
 def test_a_folder_without_contents_is_no_package(packages: Path) -> None:
