@@ -104,6 +104,9 @@ def steps(path: Path) -> dict[str, dict[str, Any]]:
 
 def test_pillsnap_gate_needs_a_config_alone(project: Project, site: Path, run: Run) -> None:
     """No test file, and the settings, fixtures and tests that are there are others'."""
+    # pytest would look beside a path for its ini file.
+    (project.path / "bundle").mkdir()
+    (project.path / "bundle/pytest.ini").write_text("[pytest]\naddopts = --nothing-of-this-name\n")
     options = ("-n", "2", "--engine", "numpy", "--save-reference", "bundle")
     done = run("pillsnap", "gate", *options)
     assert done.returncode == 0, done.stdout + done.stderr
