@@ -13,7 +13,7 @@ from pillsnap.core.packages import package_version
 # Name -> (module:function of argv, what it does). Each is imported when it is called.
 _COMMANDS = {
     "init": (
-        "pillsnap.gate.init.main:main",
+        "pillsnap.gate.init:main",
         "write a config.yaml for the models and data that are there",
     ),
     "gate": ("pillsnap.plugin.packaged:main", "export and verify: pytest, with its options"),
