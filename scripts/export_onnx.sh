@@ -5,8 +5,13 @@
 #   CONFIG=path/to/config.yaml OPSET=18 bash scripts/export_onnx.sh
 #
 # Prints `[OK] Exported: <path>` per export that has passed and `Report: <path>` and exits 0, or `[FAIL] …` with the
-# log's path and exits 1.
+# log's path and exits 1. Takes no arguments: exits 2 with any.
 set -euo pipefail
+
+if (($#)); then
+    printf 'no argument is known: %s\nusage: [CONFIG=PATH] [OPSET=N] bash scripts/export_onnx.sh\n' "$*" >&2
+    exit 2
+fi
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 CONFIG="${CONFIG:-${PILLSNAP_CONFIG:-$root/config.yaml}}"
@@ -61,8 +66,8 @@ mode="$(setting .export.compare.mode)"
 if [[ "$(setting .demo)" != true ]]; then
     for stage in detection:combo classification:single; do
         checkpoint="$exp_dir/checkpoints/${stage%:*}_best.pt"
-        [[ -f "$checkpoint" || "$(setting ".data.val.${stage#*:}")" == null ]] \
-            || fail "no checkpoint: $checkpoint"
+        [[ -f "$checkpoint" || -f "${checkpoint%.pt}.safetensors" \
+            || "$(setting ".data.val.${stage#*:}")" == null ]] || fail "no checkpoint: $checkpoint"
     done
 fi
 mkdir -p "$out_dir" 2>/dev/null || fail "cannot make the folder $out_dir"
