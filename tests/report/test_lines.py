@@ -37,12 +37,16 @@ def test_the_first_five_differences_are_named_and_all_counted() -> None:
 def test_what_avoids_a_cause_stands_behind_it() -> None:
     found: dict[str, Any] = {
         **dict.fromkeys(("layers", "budget", "pipeline", "repro")),
-        "causes": {"in_words": "optimizer Pad fusion", "hint": "runtime.disabled_optimizers: [x]"},
+        "causes": {
+            **{"in_words": "optimizer Pad fusion", "hint": "runtime.disabled_optimizers: [x]"},
+            "tried": [{}],
+        },
         "problems": [],
     }
-    assert diagnosis_lines(found) == [
+    cell = {"verdict": "breach", "diagnosis": found}
+    assert diagnosis_lines(cell) == [
         "  cause: optimizer Pad fusion",
         "  to avoid it: runtime.disabled_optimizers: [x]",
     ]
     found["causes"]["hint"] = None
-    assert diagnosis_lines(found) == ["  cause: optimizer Pad fusion"]
+    assert diagnosis_lines(cell) == ["  cause: optimizer Pad fusion"]
