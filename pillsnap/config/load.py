@@ -45,7 +45,8 @@ def find_config(option: str | None, environ: Mapping[str, str], start: Path) -> 
     raise ConfigError(
         "no config.yaml found",
         where=start,
-        hint="run from a folder that holds one, or pass --config PATH or set PILLSNAP_CONFIG",
+        hint="run from a folder that holds one, pass --config PATH, set PILLSNAP_CONFIG, or have "
+        "pillsnap init write one",
     )
 
 

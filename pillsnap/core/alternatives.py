@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
 # Extras of what every run needs.
-_EXTRAS = ("cpu", "detection", "gpu", "headless")
+_EXTRAS = ("cpu", "detection", "gpu", "headless", "torch")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,12 @@ ULTRALYTICS = Alternatives(
     "ultralytics",
     ("ultralytics-opencv-headless", "ultralytics"),
     "pip install 'pillsnap[detection]', or 'pillsnap[headless]' on servers, never both",
+)
+# Not one of several, but as optional.
+TORCH = Alternatives(
+    "torch",
+    ("torch",),
+    "pip install 'pillsnap[torch]', or verify a golden bundle, which needs none: --reference",
 )
 
 

@@ -1,4 +1,4 @@
-"""python -m pillsnap.infer: run the models over images, one JSON line an image.
+"""pillsnap infer: run the models over images, one JSON line an image.
 
 The same preprocessing, engines, NMS and crops as the gate and the service, so what it prints is
 what was verified.
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m pillsnap.infer", description=__doc__)
+    parser = argparse.ArgumentParser(prog="pillsnap infer", description=__doc__)
     add = parser.add_argument
     add("--engine", choices=engine_names(), help="default: by the model's name")
     add(
@@ -167,8 +167,13 @@ def _open_stage(
     return open_model(config, stage, path, provider=provider, threads=threads, engine=entry.name)
 
 
-if __name__ == "__main__":
-    # Ended as by Ctrl-C; a reader that goes, as head does, ends it like any other command.
+def run(argv: Sequence[str] | None = None) -> int:
+    """main() as a process of its own: SIGTERM ends it as Ctrl-C does, and a reader that goes, as
+    head does, as it ends any other command."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    sys.exit(main())
+    return main(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -176,7 +176,7 @@ def _from_checkpoint(config: Config, stage: str) -> Choice:
             f"there is no {stage} model",
             where=f"{VARIABLES[stage]} and MODEL_PATH are not set; {config.out_dir} has no export",
             got=f"no checkpoint either: {config.exp_dir / 'checkpoints'}",
-            hint=f"export one with pytest -m smoke, or set {VARIABLES[stage]}",
+            hint=f"export one with pillsnap gate, or set {VARIABLES[stage]}",
         ) from error
     return Choice(
         path,

@@ -39,7 +39,7 @@ def quantize_model(config: Config, stage: str, path: Path, engine: Entry) -> Pat
         raise ConfigError(
             "method auto is a search that the gate makes",
             where=f"{config.source}: export.quantize.int8_method",
-            hint="run pytest -m smoke --precision int8, and give its file as --model",
+            hint="run pillsnap gate --precision int8, and give its file as --model",
         )
     calibration = None
     if settings.int8_method == "static":  # nothing is verified here

@@ -10,11 +10,16 @@ import pytest
 
 FIXTURE = "gate_item"
 
+# The item that a test file imports, and that `pillsnap gate` collects.
+PACKAGED = "pillsnap.testing"
+PACKAGED_ITEM = f"{PACKAGED}::test_equivalence"
+
 _KNOWN = pytest.StashKey[dict[Path, bool]]()
 
 
 def holds_gate_items(path: Path, config: pytest.Config) -> bool:
-    """Whether a file has a test of the fixture gate_item, or a folder such a file."""
+    """Whether a file has a test of the fixture gate_item, its own or the packaged one, or a folder
+    such a file."""
     known = config.stash.setdefault(_KNOWN, {})
     if path not in known:
         try:
@@ -22,6 +27,14 @@ def holds_gate_items(path: Path, config: pytest.Config) -> bool:
         except OSError:
             known[path] = False  # what cannot be read cannot be run
     return known[path]
+
+
+def finds_gate_items(config: pytest.Config) -> bool:
+    """Whether any of the paths that pytest was given holds some."""
+    here = config.invocation_params.dir
+    return PACKAGED_ITEM in config.args or any(
+        holds_gate_items(here / arg.partition("::")[0], config) for arg in config.args
+    )
 
 
 def _folder_has(folder: Path, config: pytest.Config) -> bool:
@@ -37,15 +50,16 @@ def _file_has(path: Path) -> bool:
     if path.suffix != ".py":
         return False
     content = path.read_bytes()
-    if FIXTURE.encode() not in content:
+    if FIXTURE.encode() not in content and PACKAGED.encode() not in content:
         return False
     try:
         nodes = list(ast.walk(ast.parse(content)))
     except (SyntaxError, ValueError):
         return True  # pytest says what is wrong with it
-    # An argument, or a name for pytest.mark.usefixtures.
+    # An import of the packaged item, an argument, or a name for pytest.mark.usefixtures.
     return any(
-        (isinstance(node, ast.arg) and node.arg == FIXTURE)
+        (isinstance(node, ast.ImportFrom) and node.module == PACKAGED)
+        or (isinstance(node, ast.arg) and node.arg == FIXTURE)
         or (isinstance(node, ast.Constant) and node.value == FIXTURE)
         for node in nodes
     )

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
+from pillsnap.config.settings import Config
 from pillsnap.gate import journal
 from pillsnap.gate.finish import Finished, finish
+from pillsnap.plugin.collecting import PACKAGED_ITEM, finds_gate_items
+from pillsnap.plugin.handing_on import hand_on
 from pillsnap.plugin.options import repeat_command
 from pillsnap.plugin.state import State
 from pillsnap.plugin.verdicts import log_failure
 from pillsnap.plugin.warnfilters import warnings_stay_warnings
+from pillsnap.report.github import tell_github
 from pillsnap.report.table import render
 
 NOTHING = (
     "nothing was measured: no item of the gate was selected (look at -m, -k,",
-    "--deselect, the paths given, and plugins that rename items)",
+    "--deselect, the paths given, names of test files, plugins that rename items)",
+)
+NO_ITEM = (
+    "nothing was measured: no test file here has the item of the gate. Run",
+    "    pillsnap gate -m smoke",
+    "which needs none, or have a test file of yours collect it:",
+    "    from pillsnap.testing import test_equivalence",
 )
 
 
@@ -37,7 +48,11 @@ def ending(session: pytest.Session, state: State) -> Iterator[None]:
         raise
     finally:
         with warnings_stay_warnings():
-            lines = _conclude(judged, exit_code, state) if isinstance(judged, Finished) else judged
+            lines = (
+                _conclude(judged, exit_code, state.run.config, session.config)
+                if isinstance(judged, Finished)
+                else judged
+            )
         terminal = session.config.pluginmanager.get_plugin("terminalreporter")
         if lines and terminal is not None:
             terminal.section("pillsnap gate", sep="=")
@@ -54,11 +69,14 @@ def _judge(session: pytest.Session, state: State) -> Finished | Sequence[str]:
     if ledger is None or not ledger.expected:
         if state.asked and session.exitstatus in (0, 5):
             session.exitstatus = 1  # a gate that measured nothing has not passed
-            return NOTHING
+            return NOTHING if finds_gate_items(session.config) else NO_ITEM
         return ()
-    markers = session.config.option.markexpr
     command = repeat_command(
-        state.run.selection, markers, state.run.threads, state.run.config.source
+        state.run.selection,
+        session.config.option.markexpr,
+        state.run.threads,
+        state.run.config.source,
+        "pillsnap gate" if PACKAGED_ITEM in session.config.args else "pytest",
     )
     finished = finish(
         state.run,
@@ -87,8 +105,13 @@ def _judge(session: pytest.Session, state: State) -> Finished | Sequence[str]:
     return finished
 
 
-def _conclude(finished: Finished, exit_code: int, state: State) -> list[str]:
-    """Have the report say what the process ends with, should others have changed it."""
-    finished = finished.ending_with(exit_code, state.run.config)
-    path = None if finished.path is None else str(finished.path)
-    return render(finished.report, path, finished.problem, finished.warnings)
+def _conclude(
+    finished: Finished, exit_code: int, settings: Config, config: pytest.Config
+) -> list[str]:
+    """Have the report say what the process ends with, should others have changed it, and hand it
+    on; lines that show it."""
+    finished = finished.ending_with(exit_code, settings)
+    report, path = finished.report, finished.path
+    lines = render(report, None if path is None else str(path), finished.problem, finished.warnings)
+    lines += tell_github(report, os.environ)
+    return lines if path is None else [*lines, *hand_on(report, path, config)]

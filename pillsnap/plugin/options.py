@@ -114,9 +114,11 @@ def select(given: argparse.Namespace) -> Selection:
     return chosen
 
 
-def repeat_command(selection: Selection, markers: str, threads: int, config: Path) -> str:
+def repeat_command(
+    selection: Selection, markers: str, threads: int, config: Path, program: str = "pytest"
+) -> str:
     """The command that repeats a run's cells, whatever workers they ran on."""
-    words = ["pytest", "-m", markers]
+    words = [*program.split(), "-m", markers]
     # Stages that no option has named are those of the configuration.
     stages = selection.stages if set(selection.stages) <= set(selection.named) else ()
     # A provider that goes without saying is not said: saying another is refused.

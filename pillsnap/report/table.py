@@ -61,6 +61,10 @@ def render(
 
 
 def explain(cell: dict[str, Any]) -> list[str]:
+    return [line for text in explanations(cell) for line in wrap(text, indent=2)]
+
+
+def explanations(cell: dict[str, Any]) -> list[str]:
     """What to go on from after a breach: the tolerance it takes, where to look, the samples; of
     speed and memory, which no profile and no sample is about, where to look alone."""
     if cell["verdict"] != "breach" or not cell["breaches"]:
@@ -76,14 +80,13 @@ def explain(cell: dict[str, Any]) -> list[str]:
     )
     held = cell["looser_profile"]
     looser = f"profile {held} would have held" if held else "no looser profile would have held"
-    lines = []
+    texts = []
     if needed:
-        text = f"held to profile {cell['profile']}; {looser}; it would take {needed}"
-        lines += wrap(text, indent=2)
-    lines += wrap("likely: " + "; ".join(cell["likely_causes"]), indent=2)
+        texts.append(f"held to profile {cell['profile']}; {looser}; it would take {needed}")
+    texts.append("likely: " + "; ".join(cell["likely_causes"]))
     if concerns_outputs(breaches):
-        lines += wrap("worst samples: " + ", ".join(cell["worst_samples"][:3]), indent=2)
-    return lines
+        texts.append("worst samples: " + ", ".join(cell["worst_samples"][:3]))
+    return texts
 
 
 def _of_checkout(provenance: dict[str, Any]) -> Iterator[str]:

@@ -142,7 +142,7 @@ class ModelManager:
         raise Refusal(
             403,
             f"the gate does not stand behind this {stage} model ({'; '.join(reasons)}): verify it "
-            f"with pytest -m smoke --candidate {stage}=PATH_OF/{path.name}, and --precision fp16 "
+            f"with pillsnap gate --candidate {stage}=PATH_OF/{path.name}, and --precision fp16 "
             "or int8 where it is of that",
         )
 

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
@@ -45,11 +46,11 @@ _RELOAD = {
 _HUNG_UP = 499
 
 
-def require_libraries() -> None:
+def require_libraries(*further: str) -> None:
     """Raises PillsnapError: a library of the extra is missing."""
     try:
-        import prometheus_client  # noqa: F401
-        import starlette.applications  # noqa: F401
+        for name in ("prometheus_client", "starlette.applications", *further):
+            import_module(name)
     except ImportError as error:
         raise PillsnapError(
             f"{error.name} is not installed", hint="pip install 'pillsnap[serve]'"

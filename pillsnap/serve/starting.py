@@ -58,7 +58,7 @@ def choose_starts(config: Config, environ: Mapping[str, str]) -> dict[str, Start
                 f"the gate has passed no {stage} export: the newest is not served by itself",
                 where=choice.path,
                 expected=f"latest_{stage}.onnx beside it, or a report that passed it",
-                hint=f"run pytest -m smoke, name a model by {VARIABLES[stage]}, or set "
+                hint=f"run pillsnap gate, name a model by {VARIABLES[stage]}, or set "
                 "serve.allow_unverified",
             )
         if not verified:

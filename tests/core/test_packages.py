@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
-from pillsnap.config.settings import Detection
+from pillsnap.config.settings import Config, Detection
 from pillsnap.core.alternatives import (
     ONNXRUNTIME,
     OPENCV,
+    TORCH,
     ULTRALYTICS,
     Alternatives,
     find_package_problems,
 )
 from pillsnap.core.errors import EngineError, EngineMissing
 from pillsnap.engines.onnxruntime.sessions import open_session
+from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
 from pillsnap.engines.torch.yolo import load_detector
 from pillsnap.pipeline.preprocess import preprocess
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
@@ -53,8 +55,12 @@ def test_pillsnap_requires_no_package_that_another_distribution_may_hold() -> No
     assert asked[""] & rivals == set()
     assert asked["cpu"] == {"onnxruntime"}
     assert asked["gpu"] == {"onnxruntime-gpu"}
-    assert asked["detection"] == {"opencv-python", "ultralytics"}
-    assert asked["headless"] == {"opencv-python-headless", "ultralytics-opencv-headless"}
+    assert asked["detection"] == {"pillsnap", "opencv-python", "ultralytics"}
+    assert asked["headless"] == {
+        "pillsnap",
+        "opencv-python-headless",
+        "ultralytics-opencv-headless",
+    }
     # A clone has one of each.
     (whole,) = [each for each in requirements()["dev"] if each.name == "pillsnap"]
     assert whole.extras == {"gpu", "headless", "serve"}
@@ -62,6 +68,13 @@ def test_pillsnap_requires_no_package_that_another_distribution_may_hold() -> No
     bounds = {each.name: each.specifier for found in requirements().values() for each in found}
     assert bounds["onnxruntime"] == bounds["onnxruntime-gpu"]
     assert bounds["opencv-python"] == bounds["opencv-python-headless"]
+
+
+def test_what_trains_is_an_extra_and_a_classifiers_team_installs_no_detector() -> None:
+    asked = {extra: {each.name for each in found} for extra, found in requirements().items()}
+    training = {"onnxscript", "timm", "torch", "torchvision"}
+    assert asked["torch"] == training
+    assert asked[""] & training == set()
 
 
 def test_the_pinned_versions_are_within_the_bounds() -> None:
@@ -95,6 +108,7 @@ def test_versions_that_were_seen_to_fail_are_outside_the_bounds(name: str, versi
         (ONNXRUNTIME, "pip install 'pillsnap[cpu]', or 'pillsnap[gpu]'"),
         (OPENCV, "pip install 'pillsnap[headless]', or opencv-python-headless"),
         (ULTRALYTICS, "pip install 'pillsnap[detection]', or 'pillsnap[headless]'"),
+        (TORCH, "pip install 'pillsnap[torch]'"),
     ],
     ids=lambda value: getattr(value, "module", ""),
 )
@@ -111,6 +125,13 @@ def test_a_package_that_is_not_there_is_named_with_the_command(
     with pytest.raises(EngineMissing, match="by name, without its files") as caught:
         package.require()
     assert "pip install --force-reinstall --no-deps " in str(caught.value)
+
+
+def test_a_checkpoint_needs_torch(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = find_best_checkpoint(config.exp_dir, "classification")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(EngineMissing, match="torch is not installed"):
+        build_model(config, "classification", checkpoint)
 
 
 def test_a_folder_without_contents_is_no_package(packages: Path) -> None:

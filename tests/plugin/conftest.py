@@ -6,12 +6,14 @@ import pytest
 
 from tests.plugin.project import Project, Workers, make_project
 
+GITHUB = ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")
+
 WORKERS: dict[str, Workers] = {"none": (), "n0": ("-n", "0"), "n2": ("-n", "2")}
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PILLSNAP_CONFIG", "OPSET", "PYTEST_ADDOPTS"):
+    for name in ("PILLSNAP_CONFIG", "OPSET", "PYTEST_ADDOPTS", *GITHUB):
         monkeypatch.delenv(name, raising=False)
 
 

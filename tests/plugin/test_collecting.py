@@ -16,6 +16,8 @@ from tests.plugin.project import Project
         ("def test_a(gate_item): ...", True),
         ("class TestA:\n    async def test_a(self, *, gate_item): ...", True),
         ("import pytest\n@pytest.mark.usefixtures('gate_item')\ndef test_a(): ...", True),
+        ("from pillsnap.testing import test_equivalence as test_gate", True),
+        ("import pillsnap.testing_tools", False),
         ("def test_a():\n    run('def test_b(gate_item): ...')  # gate_item", False),
         ("def test_gate_items(item): ...", False),
         ("def test_a(gate_item: ...", True),  # pytest says what is wrong with it

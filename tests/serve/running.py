@@ -24,8 +24,8 @@ END_S = 30
 def running(
     config: Path, log: Path, *, script: str | None = None, **environ: str
 ) -> Iterator[httpx.Client]:
-    """`uvicorn pillsnap.serve:app` with a config, or a Python script that is given a port, until
-    the block ends; a client of it."""
+    """`pillsnap serve` with a config, or a Python script that is given a port, until the block
+    ends; a client of it."""
     with (
         started(config, log, script=script, **environ) as (server, port),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
@@ -41,13 +41,13 @@ def started(
     """The process of a service that starts, ended by SIGTERM when the block ends; its port.
 
     Args:
-        options: for uvicorn.
+        options: for `pillsnap serve`.
         script: see running.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    program = ("-m", "uvicorn", "pillsnap.serve:app", "--port")
+    program = ("-m", "pillsnap.serve", f"--config={config}", "--port")
     command = (
         sys.executable,
         *(program if script is None else ("-c", script)),
@@ -55,7 +55,9 @@ def started(
         *options,
     )
     keyless = {name: value for name, value in os.environ.items() if name != "API_KEY"}
-    env = {**keyless, "PILLSNAP_CONFIG": str(config), **environ}
+    if script is not None:
+        keyless["PILLSNAP_CONFIG"] = str(config)
+    env = {**keyless, **environ}
     with log.open("wb") as file:
         server = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=env)
         try:

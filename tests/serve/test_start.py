@@ -19,6 +19,7 @@ from PIL import Image
 from pillsnap.config.load import load_config
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError, PillsnapError
+from pillsnap.serve.__main__ import main as serve
 from pillsnap.serve.service import create_app
 from tests.e2e.demo_project import DemoProject
 from tests.serve.conftest import client
@@ -69,6 +70,12 @@ def test_a_library_that_is_missing_is_named(
     with pytest.raises(PillsnapError, match=f"{library} is not installed") as caught:
         create_app(config, {})
     assert "pip install 'pillsnap[serve]'" in str(caught.value)
+
+
+def test_a_server_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(PillsnapError, match="uvicorn is not installed"):
+        serve([])
 
 
 def test_what_was_chosen_and_why_is_logged_and_shown(passed: DemoProject, tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ def require_backbone(name: str) -> None:
             "timm is asked for the backbone's preprocessing or layers and cannot be imported",
             where=f"{_WHERE}: {name}",
             got=first_line(error),
-            hint="install timm; a golden bundle needs none where classification.mean, std, "
-            "interpolation, crop_pct and crop_mode are set",
+            hint="pip install 'pillsnap[torch]'; a golden bundle needs none where "
+            "classification.mean, std, interpolation, crop_pct and crop_mode are set",
         ) from error
 
     base = name.split(".", 1)[0]

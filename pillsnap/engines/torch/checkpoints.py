@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
-from pillsnap.core.alternatives import OPENCV
+from pillsnap.core.alternatives import OPENCV, TORCH
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
 from pillsnap.engines.protocol import Transform
 from pillsnap.engines.torch.agreement import require_agreement
@@ -105,7 +105,8 @@ def build_classification_model(config: Config, ckpt: Path) -> LoadedModel:
 
 
 def build_model(config: Config, stage: str, ckpt: Path) -> LoadedModel:
-    """The model of a stage in `ckpt`."""
+    """The model of a stage in `ckpt`; raises EngineMissing where there is no torch."""
+    TORCH.require()
     return NETWORKS[stage].build(config, ckpt)
 
 

@@ -42,7 +42,7 @@ class Bundle:
                 "this is no golden bundle",
                 where=folder / "manifest.json",
                 expected=f"a manifest of format {FORMAT}",
-                hint="write one with pytest -m coverage --save-reference DIR",
+                hint="write one with pillsnap gate -m coverage --save-reference DIR",
             )
         self._cells = read_cells(content, folder / "manifest.json")
         self._known: dict[tuple[str, str], _Rows] = {}

@@ -1,0 +1,33 @@
+"""`pillsnap gate`: pytest over the packaged item alone, in any folder with a configuration."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import pytest
+
+from pillsnap.plugin.collecting import PACKAGED_ITEM
+from pillsnap.plugin.options import asks_for_gate
+
+# The current folder is the project, its conftest.py the one that is loaded, and its settings for
+# tests of its own neither rename the item nor ask for fixtures that it has not.
+_HERE = ("-p", "pillsnap.plugin", "--pyargs", "--rootdir=.", "--confcutdir=.")
+_OWN = ("-o", "python_functions=test_", "-o", "usefixtures=")
+
+# pytest would look for tests and its ini file in a path that stands by itself.
+_PATHS = ("config", "reference", "save-reference")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Options and exit codes are pytest's; without a gate mode in -m it is smoke."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-m", default="")
+    for name in _PATHS:
+        parser.add_argument(f"--{name}", dest=name)
+    given, others = parser.parse_known_args(argv)
+    markers = given.m
+    if not asks_for_gate(markers):
+        markers = f"smoke and ({markers})" if markers else "smoke"
+    paths = [f"--{name}={path}" for name in _PATHS if (path := getattr(given, name)) is not None]
+    return int(pytest.main([*_HERE, *_OWN, "-m", markers, *paths, *others, PACKAGED_ITEM]))
