@@ -76,6 +76,7 @@ class Data:
 class Detection:
     model: str = "yolo11m"
     num_classes: Annotated[int, Field(ge=1, le=100_000)] = 1
+    checkpoint: Path | None = None
     checkpoint_entry: EntryName | None = None
 
 
@@ -89,6 +90,7 @@ class Classification:
     crop_pct: Annotated[float, Field(ge=0.01, le=2.0)] | None = None
     crop_mode: CropMode | None = None
     channels_last: bool = False
+    checkpoint: Path | None = None
     checkpoint_entry: EntryName | None = None
     global_pool: GlobalPool | None = None
 

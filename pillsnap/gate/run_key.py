@@ -20,9 +20,9 @@ def run_key(
         shard_size: samples of a shard, as the plan has rounded it.
     """
     models = {
-        path.name: path
+        f"{stage} {path.name}": path
         for stage in selection.stages
-        for path in checkpoint_paths(config.exp_dir, stage)
+        for path in checkpoint_paths(config, stage)
     }
     models |= {f"candidate {stage}": path for stage, path in selection.candidates.items()}
     return sha256_json(
