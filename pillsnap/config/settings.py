@@ -19,6 +19,7 @@ from pillsnap.config.cells import Mode, Provider
 from pillsnap.config.fields import STRICT, Count
 from pillsnap.config.runtime import Runtime
 from pillsnap.config.tolerances import Profiles
+from pillsnap.config.validation import Validation
 from pillsnap.core.hashes import sha256_json
 
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
@@ -39,21 +40,6 @@ Megapixels = Annotated[float, Field(ge=0.001, le=1e5)]
 @dataclass(frozen=True, config=STRICT)
 class Paths:
     exp_dir: Path
-
-
-@dataclass(frozen=True, config=STRICT)
-class Combo:
-    """Scenes for the detector."""
-
-    images: Path
-    labels: Path | None = None
-    single_cls: bool = False
-
-
-@dataclass(frozen=True, config=STRICT)
-class Validation:
-    single: Path | None = None
-    combo: Combo | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -12,15 +12,14 @@ from pillsnap.config.cells import Cell
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import (
     Classification,
-    Combo,
     Compare,
     Config,
     Data,
     Detection,
     Export,
     Paths,
-    Validation,
 )
+from pillsnap.config.validation import Combo, Validation
 from pillsnap.data.sampling import hard_pool
 from pillsnap.gate.plan import Plan
 from pillsnap.gate.run_key import run_key
