@@ -36,9 +36,6 @@ def test_the_gate_on_what_init_wrote(
     data = ["--detector-data=data.yaml", f"--classifier-data={project.images / 'single'}"]
     assert main([*models, *data]) == 0
     assert capsys.readouterr().out.endswith("next: pillsnap gate\n")
-    done = project.run("pytest", "-m", "smoke", "-q")
-    assert done.returncode == 4
-    assert "config.yaml:23: classification.mean\n  got:      FILL" in done.stdout + done.stderr
     text = project.config.read_text().replace(
         "export:", "export:\n  compare: {sample_count: 8, batch_size: 4}"
     )
@@ -50,5 +47,6 @@ def test_the_gate_on_what_init_wrote(
     report = project.report()
     assert report["gate"]["verdict"] == "equivalent"
     assert {cell["samples"] for cell in report["cells"]} == {8}
-    assert report["stages"]["detection"]["reference"]["map_0_5"] > 0.5
+    accurate = [cell["accuracy"]["found"] for cell in report["cells"]]
+    assert min(accurate) > 0.5  # labels, classes and preprocessing are those of the training
     assert not (project.exp_dir / "checkpoints").exists()
