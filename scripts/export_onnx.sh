@@ -5,8 +5,13 @@
 #   CONFIG=path/to/config.yaml OPSET=18 bash scripts/export_onnx.sh
 #
 # Prints `[OK] Exported: <path>` per export that has passed and `Report: <path>` and exits 0, or `[FAIL] …` with the
-# log's path and exits 1.
+# log's path and exits 1. Takes no arguments: exits 2 with any.
 set -euo pipefail
+
+if (($#)); then
+    printf 'no argument is known: %s\nusage: [CONFIG=PATH] [OPSET=N] bash scripts/export_onnx.sh\n' "$*" >&2
+    exit 2
+fi
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 CONFIG="${CONFIG:-${PILLSNAP_CONFIG:-$root/config.yaml}}"

@@ -7,7 +7,7 @@ from typing import Any
 from pillsnap.compare.drift import noise_of
 from pillsnap.compare.figures import Metrics
 from pillsnap.compare.limits import exceeds
-from pillsnap.compare.verdict import BATCH, BUDGET, CERTIFIED, Breach
+from pillsnap.compare.verdict import BATCH, BUDGET, CERTIFIED, GRAPH, Breach
 from pillsnap.config.figures import FIGURES
 
 # So many classes that always flip, or more, are no fault of single classes.
@@ -16,6 +16,14 @@ ALWAYS = 5
 
 def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
     """Where to look first, by the pattern of the figures. A hint, not a diagnosis."""
+    changed = [breach for breach in breaches if breach.figure == GRAPH]
+    if changed:
+        rest = likely_causes(tuple(each for each in breaches if each not in changed), metrics)
+        cause = (
+            f"the file was changed after it was exported: {changed[0].where}; where a tool of "
+            "yours is to do so, let it drop the metadata by which it passes for pillsnap's own"
+        )
+        return [cause, *(rest if len(breaches) > 1 else [])]
     names = {breach.figure for breach in breaches}
     if names and all(breach.where == BUDGET for breach in breaches):
         return ["speed or memory on this machine: the figures of accuracy are inside their profile"]

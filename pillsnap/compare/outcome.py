@@ -27,6 +27,8 @@ class Outcome:
             of a cell's first shard, where the reference can be run in float64.
         batching: what the candidate's free axes are worth, see gate/free_axes.py; of a cell's first
             shard.
+        graph: how the named file's graph differs from a fresh export's, see gate/graph.py; of a
+            cell's first shard.
         notes: what a reader of the figures should know of the labels.
         timing: `runs`, images and seconds of the candidate's batches after the first; of a cell's
             first shard also `reference_s`, the reference's seconds an image at that batch,
@@ -50,6 +52,7 @@ class Outcome:
     strides: list[int] = field(default_factory=list)
     exactness: dict[str, Any] | None = None
     batching: dict[str, Any] | None = None
+    graph: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     timing: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0

@@ -79,6 +79,11 @@ class CellResult:
         return next((each.batching for each in self.outcomes if each.batching is not None), None)
 
     @property
+    def graph(self) -> dict[str, Any] | None:
+        """How the named file's graph differs from a fresh export's; None where none was named."""
+        return next((each.graph for each in self.outcomes if each.graph is not None), None)
+
+    @property
     def unreadable(self) -> dict[str, str]:
         return {key: why for outcome in self.outcomes for key, why in outcome.unreadable.items()}
 

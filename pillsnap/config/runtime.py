@@ -13,6 +13,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pillsnap.config.fields import STRICT, Count
+from pillsnap.config.optimizers import Optimizer
 
 GraphOptimization = Literal[
     "ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"
@@ -56,6 +57,7 @@ class Runtime:
     """How sessions are made. Attributes are documented in config.yaml."""
 
     graph_optimization_level: GraphOptimization = "ORT_ENABLE_ALL"
+    disabled_optimizers: tuple[Optimizer, ...] = ()
     cpu: Cpu = Cpu()
     cuda: Cuda = Cuda()
     tensorrt: Tensorrt = Tensorrt()

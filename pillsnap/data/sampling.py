@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.config.settings import Compare
+from pillsnap.data.copies import SeenFiles
 from pillsnap.data.datasets import Sample
 
 _Ints = NDArray[np.int64]
@@ -24,7 +25,8 @@ def select(samples: Sequence[Sample], compare: Compare, mode: str) -> list[Sampl
     that rates over the sample estimate those of the whole; but a quarter of them have labelled
     boxes, where the data have so many: background alone has no box to compare. coverage:
     compare.per_class_k of each stratum, at most compare.max_total in all, one round over the strata
-    after the other. full: all. Where there are fewer than asked for, all of them.
+    after the other, copies of an image only where a stratum has too few others. full: all. Where
+    there are fewer than asked for, all of them.
 
     A stratum is a class, or for scenes the classes present and the number of boxes.
     """
@@ -42,9 +44,7 @@ def select(samples: Sequence[Sample], compare: Compare, mode: str) -> list[Sampl
         strata = _strata(ordered)
         places = _places(strata, rng)
         turn = rng.permutation(int(strata.max()) + 1)
-        wanted = np.flatnonzero(places < compare.per_class_k)
-        rounds = np.lexsort((turn[strata[wanted]], places[wanted]))
-        chosen = np.sort(wanted[rounds[: compare.max_total]])
+        chosen = _balanced(ordered, strata, places, turn, compare)
     else:
         raise ValueError(f"no such mode: {mode}")
     return [ordered[index] for index in chosen]
@@ -60,6 +60,41 @@ def _with_boxes(chosen: _Ints, ordered: Sequence[Sample], rng: np.random.Generat
     others = np.setdiff1d(np.flatnonzero(boxed), chosen)
     gone = rng.permutation(chosen[~boxed[chosen]])[:lacking]
     return np.sort([*np.setdiff1d(chosen, gone), *rng.permutation(others)[:lacking]])
+
+
+def _balanced(
+    ordered: Sequence[Sample], strata: _Ints, places: _Ints, turn: _Ints, compare: Compare
+) -> _Ints:
+    """compare.per_class_k samples of each stratum, compare.max_total in all, one round over the
+    strata in their turn after the other; copies of an image come last."""
+    seen, taken = SeenFiles(), [0] * len(turn)
+    chosen: list[int] = []
+    copies: list[int] = []
+
+    def take(indices: Iterable[int], *, again: bool = False) -> None:
+        for index in indices:
+            stratum = strata[index]
+            if len(chosen) == compare.max_total:
+                return
+            if taken[stratum] == compare.per_class_k:
+                continue
+            if not again and seen.is_copy(ordered[index].path, stratum):
+                copies.append(index)
+                continue
+            chosen.append(index)
+            taken[stratum] += 1
+
+    def in_rounds(among: NDArray[np.bool_]) -> list[int]:
+        indices = np.flatnonzero(among)
+        order: list[int] = indices[np.lexsort((turn[strata[indices]], places[indices]))].tolist()
+        return order
+
+    first = places < compare.per_class_k
+    take(in_rounds(first))
+    if copies:
+        take(in_rounds(~first & np.isin(strata, strata[copies])))
+        take(copies, again=True)
+    return np.sort(chosen)
 
 
 def hard_pool(samples: Sequence[Sample], compare: Compare) -> list[Sample]:

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.hashes import sha256_file
 from pillsnap.diagnose.distance import Figures, gap_of
-from pillsnap.diagnose.fresh_exports import FreshExports, exporter_of
+from pillsnap.diagnose.fresh_exports import FreshExports
 from pillsnap.diagnose.subject import Subject
 from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch
 from pillsnap.engines.torch.checkpoints import find_best_checkpoint
 from pillsnap.export import read_onnx
 from pillsnap.export.onnxfile import PREFIX
-from pillsnap.export.reading import opset_of
+from pillsnap.export.reading import exporter_of, opset_of
 
 if TYPE_CHECKING:
     import onnx

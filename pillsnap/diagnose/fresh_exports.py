@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from pillsnap.config.settings import Config, Exporter
 from pillsnap.export import export_onnx
-from pillsnap.export.reading import opset_of
+from pillsnap.export.fresh import configured_like
+from pillsnap.export.publish import find_export
+from pillsnap.export.reading import exporter_of, opset_of
 
 if TYPE_CHECKING:
     import onnx
@@ -47,14 +49,13 @@ class FreshExports(ExitStack):
     def _make(self, stage: str, exporter: Exporter, opset: int) -> Path:
         key = (stage, exporter, opset)
         if key not in self._made:
-            folder = self._folder / f"{exporter}-{opset}"
-            export = replace(self._config.export, out_dir=folder, exporter=exporter, opset=opset)
-            config = replace(self._config, export=export)
-            self._made[key] = export_onnx(config, stage).path
+            like = configured_like(self._config, exporter, opset, self._config.export.dynamic_axes)
+            # The gate may have made it, to hold the candidate's graph against.
+            found = find_export(like, stage)
+            if found is None:
+                folder = self._folder / f"{exporter}-{opset}"
+                found = export_onnx(
+                    replace(like, export=replace(like.export, out_dir=folder)), stage
+                )
+            self._made[key] = found.path
         return self._made[key]
-
-
-def exporter_of(model: onnx.ModelProto) -> Exporter:
-    """By what each exporter leaves in a file."""
-    keys = (entry.key for node in model.graph.node for entry in node.metadata_props)
-    return "dynamo" if any(key.startswith("pkg.torch.") for key in keys) else "torchscript"

@@ -27,7 +27,14 @@ import onnxruntime
 
 here = Path(__file__).resolve().parent
 tensors = np.load(here / "tensors.npz")
-session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
+options = onnxruntime.SessionOptions()
+options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.{level}
+session = onnxruntime.InferenceSession(
+    here / "model.onnx",
+    options,
+    providers=["CPUExecutionProvider"],
+    disabled_optimizers={off},
+)
 answer = session.run(None, {{session.get_inputs()[0].name: tensors["input"]}})[0]
 for index, name in enumerate(tensors["ids"]):
     reference = tensors["reference"][index][..., : answer.shape[-1]]
@@ -64,5 +71,8 @@ def write_repro(folder: Path, subject: Subject) -> Path:
         with replace_atomic(folder / name) as temp:
             shutil.copyfile(source, temp)
     script = folder / SCRIPT_NAME
-    write_atomic(script, _SCRIPT.format(name=SCRIPT_NAME).encode())
+    runtime = subject.config.runtime
+    level, off = runtime.graph_optimization_level, list(runtime.disabled_optimizers)
+    text = _SCRIPT.format(name=SCRIPT_NAME, level=level, off=off)
+    write_atomic(script, text.encode())
     return script

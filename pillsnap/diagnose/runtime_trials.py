@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pillsnap.diagnose.distance import Figures, gap_of, measure_gap
+from pillsnap.diagnose.optimizers import optimizer_trial
 from pillsnap.diagnose.subject import Subject
 from pillsnap.diagnose.trials import Trial, Trials
 from pillsnap.engines import Batch
@@ -35,6 +36,10 @@ def runtime_trials(subject: Subject, wanted: Batch) -> Trials:
             "graph optimisation off",
             "ONNX Runtime's graph optimisation",
             lambda: run(runtime=plain),
+            hint="runtime.graph_optimization_level: ORT_DISABLE_ALL",
+            narrow=lambda vanishes: optimizer_trial(
+                runtime, lambda how: run(runtime=how), vanishes
+            ),
         )
     if subject.threads != 1:
         yield Trial("runtime", "one thread", "threads of ONNX Runtime", lambda: run(threads=1))

@@ -22,12 +22,17 @@ class Trial:
         name: what is done.
         cause: what is wrong if that makes the difference vanish.
         run: the figures after the intervention; raises PillsnapError where it cannot be done.
+        hint: the option that does it for good; None where there is none.
+        narrow: where it makes the difference vanish, a trial of less that may do so too, for a
+            function that says whether figures are such; None where there is none.
     """
 
     kind: str
     name: str
     cause: str
     run: Callable[[], Figures]
+    hint: str | None = None
+    narrow: Callable[[Callable[[Figures], bool]], Trial | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Tried:
     after: Figures | None
     vanishes: bool
     problem: str | None = None
+    hint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,8 @@ class Causes:
         """One sentence with the figures before and after."""
         if over_noise(self.before) <= self.noise:
             return (
-                f"no difference on these samples by themselves ({_text(self.before)}): it depends "
-                "on the batch, or lies behind the network (thresholds, NMS, class map)"
+                "nothing differs beyond rounding on these samples by themselves "
+                f"({_text(self.before)})"
             )
         if self.stated is None or self.stated.after is None:
             return f"not explained: none of {len(self.tried)} interventions makes it vanish"
@@ -77,6 +83,7 @@ class Causes:
             "noise": self.noise,
             "stated": None if self.stated is None else self.stated.cause,
             "kind": None if self.stated is None else self.stated.kind,
+            "hint": None if self.stated is None else self.stated.hint,
             "in_words": self.in_words(),
             "tried": [vars(each).copy() for each in self.tried],
         }
@@ -88,20 +95,29 @@ def run_trials(before: Figures, noise: float, trials: Iterable[Trial]) -> Causes
     if over_noise(before) <= noise:
         return Causes(before, noise, (), None)
     left = max(noise, min(_UNDONE * over_noise(before), 1.0))
+
+    def vanishes(figures: Figures) -> bool:
+        return over_noise(figures) <= left
+
     tried: list[Tried] = []
     for trial in trials:
-        tried.append(_try(trial, left))
+        tried.append(_try(trial, vanishes))
         if tried[-1].vanishes:
-            return Causes(before, noise, tuple(tried), tried[-1])
+            narrower = trial.narrow and trial.narrow(vanishes)
+            if narrower is not None:
+                tried.append(_try(narrower, vanishes))
+            stated = next(each for each in reversed(tried) if each.vanishes)
+            return Causes(before, noise, tuple(tried), stated)
     return Causes(before, noise, tuple(tried), None)
 
 
-def _try(trial: Trial, left: float) -> Tried:
+def _try(trial: Trial, vanishes: Callable[[Figures], bool]) -> Tried:
+    what = trial.kind, trial.name, trial.cause
     try:
         after = trial.run()
     except PillsnapError as error:
-        return Tried(trial.kind, trial.name, trial.cause, None, False, error.what)
-    return Tried(trial.kind, trial.name, trial.cause, after, over_noise(after) <= left)
+        return Tried(*what, None, False, error.what)
+    return Tried(*what, after, vanishes(after), hint=trial.hint)
 
 
 def _text(figures: Figures) -> str:

@@ -96,6 +96,21 @@ def describe_preprocess(transform: Transform) -> str:
     return canonical_json(facts)
 
 
+def made_otherwise(exported: Exported, fresh: Exported) -> list[str]:
+    """What a file of pillsnap's was traced by, or with, that a fresh export is not: such as "torch
+    2.9.1, here 2.14.1"."""
+    names = ("versions", "input_shape")
+    found, here = (
+        _flat({name: each.metadata.get(PREFIX + name, "") for name in names})
+        for each in (exported, fresh)
+    )
+    return [
+        f"{key.removeprefix('versions.')} {_shown(found.get(key))}, here {_shown(here.get(key))}"
+        for key in here | found
+        if found.get(key) != here.get(key)
+    ]
+
+
 def _flat(entries: dict[str, str]) -> dict[str, Any]:
     """Entries by name, a JSON object's values each by their own: "nms.iou_threshold"."""
     found: dict[str, Any] = {}

@@ -59,13 +59,30 @@ def export_onnx(
         if found is not None:
             return found
         if not fresh:
-            name = re.compile(rf"{stage}-{VERSION_TAG}\.onnx")
-            found = wanted.newest(folder, name)
+            found = wanted.newest(folder, _named(stage))
         if found is None:
             found = _publish(folder, config, recipe, _TRACE[stage](config, checkpoint))
         if marker is not None:
             wanted.mark(marker, found)
         return found
+
+
+def find_export(config: Config, stage: str) -> Exported | None:
+    """The newest export in config.out_dir that an export of a stage would be the same as.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or does not fit.
+        PillsnapError: the class map cannot be read.
+    """
+    if not config.out_dir.is_dir():
+        return None
+    checkpoint = find_best_checkpoint(config, stage)
+    recipe = read_recipe(config, stage, checkpoint)
+    return Wanted("export_key", recipe.key, checkpoint).newest(config.out_dir, _named(stage))
+
+
+def _named(stage: str) -> re.Pattern[str]:
+    return re.compile(rf"{stage}-{VERSION_TAG}\.onnx")
 
 
 def _publish(folder: Path, config: Config, recipe: Recipe, traced: Traced) -> Exported:

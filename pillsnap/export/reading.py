@@ -18,6 +18,8 @@ from pillsnap.export.safety import (
 if TYPE_CHECKING:
     import onnx
 
+    from pillsnap.config.settings import Exporter
+
 
 def read_onnx(path: Path) -> onnx.ModelProto:
     """Parse a model; weights kept in other files are not read.
@@ -76,6 +78,12 @@ def opset_of(model: onnx.ModelProto) -> int:
     """Opset of the standard operators; 0 when the file names none."""
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     return max(versions, default=0)
+
+
+def exporter_of(model: onnx.ModelProto) -> Exporter:
+    """By what each of torch's exporters leaves in a file."""
+    keys = (entry.key for node in model.graph.node for entry in node.metadata_props)
+    return "dynamo" if any(key.startswith("pkg.torch.") for key in keys) else "torchscript"
 
 
 def inputs_of(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:

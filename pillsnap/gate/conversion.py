@@ -112,5 +112,12 @@ class Conversion:
             )
             return not find_breaches(figures.metrics, tolerances)
 
-        facts = [asdict(tolerances), calibration.sha256, self.reference.reference.key, asdict(nms)]
+        facts = {
+            "tolerances": asdict(tolerances),
+            "calibration": calibration.sha256,
+            "reference": self.reference.reference.key,
+            "nms": asdict(nms),
+            "optimization": self.config.runtime.graph_optimization_level,
+            "disabled": self.config.runtime.disabled_optimizers,
+        }
         return Criterion(sha256_json(facts), passes)

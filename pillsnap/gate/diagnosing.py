@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.compare.result import CellResult
-from pillsnap.compare.verdict import concerns_outputs
+from pillsnap.compare.verdict import GRAPH, concerns_outputs
 from pillsnap.config.cells import Cell
 from pillsnap.core.errors import PillsnapError
 from pillsnap.diagnose import problem_of
@@ -63,7 +63,8 @@ def _is_wanted(run: GateRun, result: CellResult) -> bool:
     if not _can_run(result):
         return False
     breached = result.verdict.name == "breach" and (
-        not result.verdict.breaches or concerns_outputs(result.verdict.breaches)
+        not result.verdict.breaches
+        or concerns_outputs(each for each in result.verdict.breaches if each.figure != GRAPH)
     )
     return breached or run.selection.diagnose
 

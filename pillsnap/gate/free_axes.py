@@ -30,8 +30,8 @@ def try_free_axes(
     recorder: Recorder,
     strides: tuple[int, ...],
 ) -> dict[str, Any] | None:
-    """Run a candidate on images of a batch: one alone, some in a batch of a prime number, and where
-    height and width are free at another size.
+    """Run a candidate on images of a batch: one alone, some in batches of two and of another prime
+    number, and where height and width are free at another size.
 
     Args:
         ref, cand: what both sides answered in the batch.
@@ -86,8 +86,9 @@ def _is_free(axis: int | str | None) -> bool:
 
 
 def _batch_sizes(count: int) -> tuple[int, ...]:
-    """One, and a prime that does not divide what ran: what was made for that does not run then."""
-    return tuple(each for each in (1, 5 if count % 3 == 0 else 3) if each != count)
+    """One, two, and a prime that does not divide what ran: what was made for that does not run
+    then."""
+    return tuple(each for each in (1, 2, 5 if count % 3 == 0 else 3) if each != count)
 
 
 def _other_size(declared: Declared, size: tuple[int, int], step: int | None) -> tuple[int, int]:

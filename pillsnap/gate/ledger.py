@@ -22,6 +22,7 @@ from pillsnap.config.figures import EXACTNESS
 from pillsnap.core.errors import DataError, PillsnapError
 from pillsnap.core.hashes import sha256_json
 from pillsnap.data.datasets import Dataset
+from pillsnap.gate.graph import graph_breaches
 from pillsnap.gate.run import GateRun
 from pillsnap.gate.same_file import find_mixup
 from pillsnap.tasks import task_of
@@ -119,7 +120,7 @@ class Ledger:
             figures,
             profiles,
             profile,
-            over_budget=find_over_budget(performance, selection.budgets),
+            over_budget=graph_breaches(outcomes) + find_over_budget(performance, selection.budgets),
             batch_drift=next((each.batching["drift"] for each in outcomes if each.batching), None),
             gate_strict=selection.gate_strict and not unreadable,
             classes_required=self._run.config.compare.min_classes_required,

@@ -106,7 +106,7 @@ def _approvals(
     for stage, path, sha256, provider in files:
         earlier = index.judgements(sha256, but=f"{name}.json")
         judged = [*earlier, *(each for each in of_run if each.sha256 == sha256)]
-        standing = find_standing(judged, stage, provider)
+        standing = find_standing(judged, stage, provider, config.runtime)
         reason = None if standing.approved else standing.reason
         found.append(Approval(stage, path, sha256, provider, standing.approved, reason))
     return tuple(found)

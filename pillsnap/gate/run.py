@@ -30,6 +30,7 @@ from pillsnap.engines.timing import Stopwatch
 from pillsnap.gate import journal
 from pillsnap.gate.bundle import ShardWriter
 from pillsnap.gate.first_batch import FirstBatch
+from pillsnap.gate.graph import check_graph
 from pillsnap.gate.opened_models import Sides
 from pillsnap.gate.plan import Plan
 from pillsnap.gate.run_key import run_key
@@ -159,9 +160,13 @@ class GateRun:
             strides=list(reference.strides),
             exactness=first.exactness(exact),
             batching=first.batching,
+            graph=self._graph(shard, candidate) if shard.index == 1 else None,
             notes=list(dict.fromkeys(notes)),
             timing=self._timing(candidate, first),
         )
+
+    def _graph(self, shard: Shard, candidate: Stopwatch) -> dict[str, Any] | None:
+        return check_graph(self.config, self.selection, shard.cell, candidate.info, self.run_dir)
 
     def _timing(self, candidate: Stopwatch, first: FirstBatch) -> dict[str, Any]:
         found = first.timing(

@@ -19,6 +19,7 @@ from pillsnap.config.cells import CLASSIFICATION, DETECTION, PROVIDERS
 from pillsnap.config.load import find_config, load_config, read_environment
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError, PillsnapError
+from pillsnap.core.logrecords import open_log
 from pillsnap.core.workers import thread_count
 from pillsnap.engines import engine_names, find_entry
 from pillsnap.infer.answers import Answer, answer
@@ -27,8 +28,11 @@ from pillsnap.infer.inputs import find_inputs
 from pillsnap.infer.int8 import quantize_model
 from pillsnap.infer.journal import open_journal, results_key
 from pillsnap.infer.models import Opened, make_pipeline, model_stage, open_model
-from pillsnap.infer.outputs import json_line, open_results, require_format, save_drawn
+from pillsnap.infer.outputs import json_line, name_drawn, open_results, require_format, save_drawn
 from pillsnap.infer.progress import Tally
+from pillsnap.pipeline.twostage import STAGES_OF
+
+log = open_log("pillsnap.infer")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,17 +93,15 @@ def _infer(arguments: argparse.Namespace) -> Mapping[str, int]:
     threads = thread_count(arguments.threads, 1, config.runtime.cpu.intra_op_num_threads)
     mode, models = _open(arguments, config, threads)
     pipeline = make_pipeline(config, models, batch)
-    shared = Path(os.path.commonpath([path.absolute().parent for path in paths]))
+    drawn = {} if folder is None else name_drawn(paths, folder)
 
     def answers(first: int) -> Iterator[list[Answer]]:
         """Of the images from `first` on, by batch, drawn where that is asked for."""
         for start in range(first, len(paths), batch):
             part = answer(paths[start : start + batch], pipeline, mode)
             for path, each in zip(paths[start:], part, strict=False):
-                if each.image is None or "error" in each.result or folder is None:
-                    continue
-                below = path.absolute().relative_to(shared)
-                save_drawn(each.image, each.result, folder / f"{below}.png")
+                if path in drawn and each.image is not None and "error" not in each.result:
+                    save_drawn(each.image, each.result, drawn[path])
             yield part
 
     with closing(Tally(len(paths), sys.stderr)) as tally:
@@ -137,10 +139,17 @@ def _open(
             got=f"mode {mode}",
             hint="add --mode combo, or give the detector as --model to find boxes alone",
         )
-    paths = {CLASSIFICATION: arguments.model or choose_model(config, CLASSIFICATION, environ).path}
-    if mode == "combo":
-        paths[DETECTION] = arguments.detector or choose_model(config, DETECTION, environ).path
-    elif arguments.model is not None and model_stage(arguments.model) == DETECTION:
+    given = {CLASSIFICATION: arguments.model, DETECTION: arguments.detector}
+    paths = {
+        stage: given[stage] or choose_model(config, stage, environ, arguments.engine).path
+        for stage in STAGES_OF[mode]
+    }
+    if mode == "single" and arguments.model and model_stage(arguments.model) == DETECTION:
+        log.warning(
+            "%s is a detector, so mode single, which classifies, becomes boxes: they are found and "
+            "not classified",
+            arguments.model,
+        )
         mode, paths = "boxes", {DETECTION: arguments.model}
     return mode, {
         stage: _open_stage(arguments, config, stage, path, threads) for stage, path in paths.items()

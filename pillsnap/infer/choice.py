@@ -13,7 +13,7 @@ from pillsnap.core.errors import ConfigError, MissingCheckpoint
 from pillsnap.core.hashes import VERSION_TAG
 from pillsnap.core.logrecords import open_log
 from pillsnap.core.placeholders import read_placeholder
-from pillsnap.engines import entries
+from pillsnap.engines import entries, find_entry
 from pillsnap.engines.torch.checkpoints import checkpoint_paths, find_best_checkpoint
 
 log = open_log(__name__)
@@ -48,9 +48,14 @@ def engine_of(path: Path) -> str:
     return next((each.name for each in entries() if path.suffix in each.suffixes), "onnx")
 
 
-def choose_model(config: Config, stage: str, environ: Mapping[str, str]) -> Choice:
-    """find_model's, logged with the reason for it."""
-    choice = find_model(config, stage, environ)
+def choose_model(
+    config: Config, stage: str, environ: Mapping[str, str], engine: str | None = None
+) -> Choice:
+    """find_model's, or find_checkpoint's for an engine that takes no exports, with the reason in
+    the log."""
+    exports = engine is None or find_entry(engine).takes_exports
+    find = find_model if exports else find_checkpoint
+    choice = find(config, stage, environ)
     if choice.warning:
         log.warning("%s: %s", stage, choice.warning)
     log.info("%s: %s (%s)", stage, choice.path, choice.reason)
@@ -76,6 +81,16 @@ def find_model(config: Config, stage: str, environ: Mapping[str, str]) -> Choice
         or _from_exports(config.out_dir, stage, "export.out_dir")
         or _from_checkpoint(config, stage)
     )
+
+
+def find_checkpoint(config: Config, stage: str, environ: Mapping[str, str]) -> Choice:
+    """The checkpoint of a stage: that which the environment names, else the best one; arguments and
+    errors as find_model's."""
+    for name in (VARIABLES[stage], "MODEL_PATH"):
+        named = _from_variable(config, stage, name, environ)
+        if named is not None and not find_entry(engine_of(named.path)).takes_exports:
+            return named
+    return Choice(find_best_checkpoint(config, stage), "the checkpoint, for engine torch")
 
 
 def _from_variable(

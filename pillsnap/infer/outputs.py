@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,22 @@ def csv_rows(result: Result) -> list[Result]:
         for number, box in enumerate(result["boxes"])
     ]
     return rows or [image]
+
+
+def name_drawn(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """Where the drawing of each photo belongs: as the photo below the folder that all share, ending
+    in .png. No two are one file, and none is a photo's own."""
+    shared = os.path.commonpath([path.absolute().parent for path in paths])
+    taken = {Path(os.path.realpath(path.parent), path.name) for path in paths}
+    found = {}
+    # Photos that end so keep their names, whichever others there are.
+    for path in sorted(paths, key=lambda path: path.suffix.lower() != ".png"):
+        place = Path(os.path.realpath(folder)) / path.absolute().relative_to(shared)
+        while place in taken or place.suffix.lower() != ".png":
+            place = place.with_name(f"{place.name}.png")
+        taken.add(place)
+        found[path] = place
+    return found
 
 
 def save_drawn(image: NDArray[np.uint8], result: Result, path: Path) -> None:

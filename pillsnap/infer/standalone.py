@@ -94,6 +94,8 @@ def freeze(config: Config, models: Mapping[str, Exported]) -> dict[str, Any]:
     runtimes = (least_runtime(m.opset, m.ir_version) for m in models.values())
     return {
         "onnxruntime": max((each or NEEDED["onnxruntime"][1] for each in runtimes), key=numbers_of),
+        "graph_optimization_level": config.runtime.graph_optimization_level,
+        "disabled_optimizers": list(config.runtime.disabled_optimizers),
         "stages": {
             stage: {
                 "file": model.path.name,

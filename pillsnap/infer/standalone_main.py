@@ -30,7 +30,8 @@ from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.pipeline.twostage import CLASSIFICATION, DETECTION, STAGES_OF, Pipeline, Stage
 
 # What the assembler puts here: stages, each with file, sha256, version and transform; nms,
-# crop_margin, codes, edi and mode; the oldest onnxruntime that reads all of them.
+# crop_margin, codes, edi and mode; the oldest onnxruntime that reads all of them, and how it is to
+# optimise them.
 FROZEN: dict[str, Any] = {}
 
 
@@ -95,7 +96,12 @@ def _open_model(
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cpus()
-    session = onnxruntime.InferenceSession(data, options, providers=list(providers))
+    level = getattr(onnxruntime.GraphOptimizationLevel, FROZEN["graph_optimization_level"])
+    options.graph_optimization_level = level
+    # The oldest runtimes know no such argument.
+    off = FROZEN["disabled_optimizers"]
+    given = {"disabled_optimizers": off} if off else {}
+    session = onnxruntime.InferenceSession(data, options, providers=list(providers), **given)
     session.disable_fallback()
     if session.get_providers()[0] != providers[0]:
         raise EngineError(

@@ -100,7 +100,8 @@ class Fault:
         magnitude: how wrong, in words.
         refusal: what the gate says of a candidate that it lets not come to figures; None where
             figures must catch it. An injection that failed would pass for a caught fault otherwise.
-        blind: why the gate cannot see it; None for what it must catch.
+        blind: why no figure can see it, so that its graph must tell; None for what figures must
+            catch.
     """
 
     name: str

@@ -140,7 +140,7 @@ def saturated_activations(bench: Bench) -> Injection:
     "numeric",
     "activations cut off at 10,000",
     CLASSIFIER,
-    blind="no validation photo drives an activation so far: on these data nothing differs",
+    blind="no validation photo drives an activation so far: its graph alone tells",
 )
 def saturated_out_of_reach(bench: Bench) -> Injection:
     return _saturated(bench, 1e4)

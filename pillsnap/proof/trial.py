@@ -97,7 +97,7 @@ def try_fault(fault: Fault, bench: Bench, size: str, threads: int) -> list[Trial
         raise
     except PillsnapError as error:
         raise NotApplicable(f"the fault cannot be made: {first_line(str(error))}") from error
-    judged = judge_injection(injection, bench, size, threads)
+    judged = judge_injection(injection, bench, size, threads, graph=fault.blind is not None)
     return [
         Trial(
             fault.name,
@@ -119,9 +119,13 @@ def try_fault(fault: Fault, bench: Bench, size: str, threads: int) -> list[Trial
 
 
 def judge_injection(
-    injection: Injection, bench: Bench, size: str, threads: int
+    injection: Injection, bench: Bench, size: str, threads: int, *, graph: bool = False
 ) -> dict[str, CellResult]:
     """The gate's judgement of a broken candidate by profile; both are of the same records.
+
+    Args:
+        graph: whether its graph counts. It tells every edit of pillsnap's own files, whatever the
+            figures can see.
 
     Raises:
         NotApplicable: at coverage size, not one image and not one output differs.
@@ -148,7 +152,7 @@ def judge_injection(
         )
         ledger.expect(f"[{shard.id}]" for shard in shards)
         for outcome in outcomes:
-            ledger.add(outcome)
+            ledger.add(outcome if graph else {**outcome, "graph": None})
         (results[profile],) = ledger.results()
     around = injection.file is None and (injection.see or injection.say)
     if around and size == SIZES[-1] and not desk.changed and results["strict"].metrics:

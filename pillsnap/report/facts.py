@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pillsnap.config.runtime import Runtime
 from pillsnap.core.alternatives import find_package_problems
 from pillsnap.core.checkout import Checkout
 from pillsnap.core.cpus import usable_cpus
@@ -92,10 +93,10 @@ class RunFacts:
     diagnoses: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def describe_environment(threads: int, device_id: int) -> dict[str, Any]:
+def describe_environment(threads: int, runtime: Runtime) -> dict[str, Any]:
     """Python, packages, CPU, the GPU that is used and its libraries, none of which is imported;
-    what is not there is null."""
-    gpu, _, driver = (gpu_name(device_id) or "").rpartition(", ")
+    what is not there is null. And how ONNX Runtime was told to optimise."""
+    gpu, _, driver = (gpu_name(runtime.cuda.device_id) or "").rpartition(", ")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -108,4 +109,8 @@ def describe_environment(threads: int, device_id: int) -> dict[str, Any]:
         "packages": package_versions(),
         "distributions": package_sources(),
         "problems": find_package_problems(),
+        "runtime": {
+            "graph_optimization_level": runtime.graph_optimization_level,
+            "disabled_optimizers": list(runtime.disabled_optimizers),
+        },
     }

@@ -8,20 +8,30 @@ from typing import Any
 from pillsnap.report.lines import one_line, wrap
 
 
-def diagnosis_lines(found: dict[str, Any] | None) -> list[str]:
+def diagnosis_lines(cell: dict[str, Any]) -> list[str]:
     """The first layer that differs, the stages' shares, the cause, the repro, what failed."""
+    found = cell["diagnosis"]
     if found is None:
         return []
     texts = []
+    # Where nothing differs, nothing is tried, and shares are those of rounding.
+    alike = found["causes"] is not None and not found["causes"]["tried"]
     if found["layers"] is not None:
         texts.append(_layers(found["layers"]))
     for part, of in (("budget", "by stage"), ("pipeline", "of both stages together")):
-        shared = found[part]
+        shared = None if alike and part == "budget" else found[part]
         if shared is not None and shared["percent"] is not None:
             shares = ", ".join(f"{k} {v:.0f} %" for k, v in shared["percent"].items())
             texts.append(f"difference {of} ({shared['total']:.2g}): {shares}")
-    if found["causes"] is not None:
+    if alike:
+        texts.append(f"finding: {found['causes']['in_words']}")
+        if cell["verdict"] == "breach":
+            texts[-1] += "; what breached depends on the batch, or lies behind the network "
+            texts[-1] += "(thresholds, NMS, class map)"
+    elif found["causes"] is not None:
         texts.append(f"cause: {found['causes']['in_words']}")
+        if found["causes"]["hint"] is not None:
+            texts.append(f"to avoid it: {found['causes']['hint']}")
     if found["repro"] is not None:
         texts.append(f"repro: python {found['repro']}")
     texts += [f"not diagnosed: {one_line(problem)}" for problem in found["problems"]]

@@ -25,6 +25,8 @@ class Judgement:
         basis: hashes of the configuration, the stage's data and its checkpoint; None: not known.
         fingerprint: of the cell's samples.
         path: where the file was; None: not known.
+        level: runtime.graph_optimization_level; None: not known.
+        optimizers: names of ONNX Runtime's that were off, sorted.
     """
 
     report: str
@@ -40,6 +42,8 @@ class Judgement:
     basis: tuple[str | None, str | None, str | None]
     fingerprint: str | None
     path: str | None
+    level: str | None
+    optimizers: tuple[str, ...]
 
 
 # What reading another thing as a report raises.
@@ -52,6 +56,8 @@ def judgements_of(report: Mapping[str, Any], name: str) -> list[Judgement]:
     where it is none."""
     found, origin = [], report["provenance"]
     paths = {each["sha256"]: each["path"] for each in report["gate"].get("approvals", ())}
+    # Reports of earlier versions do not say; they could turn off no single optimizer.
+    runtime = report.get("environment", {}).get("runtime", {})
     for cell in report["cells"]:
         sha256, made = origin["models_sha256"].get(cell["id"]), cell["quantized"]
         if sha256 is None or (made is not None and made["precision"] != cell["precision"]):
@@ -76,6 +82,8 @@ def judgements_of(report: Mapping[str, Any], name: str) -> list[Judgement]:
             ),
             fingerprint=origin["data_fingerprint"].get(cell["id"]),
             path=paths.get(sha256),
+            level=runtime.get("graph_optimization_level"),
+            optimizers=tuple(sorted(runtime.get("disabled_optimizers", ()))),
         )
         found.append(judgement)
     return found

@@ -44,7 +44,7 @@ def _needed(judged: Iterable[Judgement], out_dir: Path) -> set[str]:
     what a file answers, and of each cell on the same samples the newest verdict."""
     decisive = [each for each in judged if each.whole or each.verdict == "breach"]
     there = _existing(decisive, out_dir)
-    newest: dict[tuple[str | None, ...], str] = {}
+    newest: dict[tuple[object, ...], str] = {}
     for each in decisive:
         newest[_subject(each)] = max(each.started, newest.get(_subject(each), ""))
     return {
@@ -54,8 +54,9 @@ def _needed(judged: Iterable[Judgement], out_dir: Path) -> set[str]:
     }
 
 
-def _subject(judged: Judgement) -> tuple[str | None, ...]:
-    return judged.sha256, judged.stage, judged.provider, judged.cell, judged.fingerprint
+def _subject(judged: Judgement) -> tuple[object, ...]:
+    how = judged.provider, judged.level, judged.optimizers
+    return judged.sha256, judged.stage, *how, judged.cell, judged.fingerprint
 
 
 def _existing(judged: Iterable[Judgement], out_dir: Path) -> set[str]:

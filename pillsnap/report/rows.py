@@ -19,6 +19,9 @@ from pillsnap.tasks import task_of
 # From here on a file of lower precision is slower than float32; nearer to 1 is noise.
 SLOWER = 0.95
 
+# Differences of a graph that a row names; the report has more.
+_NAMED = 5
+
 
 def cell_row(cell: dict[str, Any]) -> list[str]:
     samples = f"{cell['samples']:>{max(0, 51 - len(cell['id']))}}"
@@ -28,7 +31,7 @@ def cell_row(cell: dict[str, Any]) -> list[str]:
         heads = [cell["id"], f"{facts:>{WIDTH}}"]
     lines = [*heads, *(line for text in _facts(cell) for line in wrap(text, indent=2))]
     if cell["verdict"] not in ("breach", "inconclusive"):  # theirs stand with the verdict
-        lines += diagnosis_lines(cell["diagnosis"])
+        lines += diagnosis_lines(cell)
     return lines
 
 
@@ -48,6 +51,8 @@ def _facts(cell: dict[str, Any]) -> Iterator[str]:
         yield _placed(**cell["execution"])
     if cell["batching"] is not None and cell["batching"]["drift"] is not None:
         yield _batched(cell["batching"], metrics, shown)
+    if cell["graph"] is not None:
+        yield _graph(cell["graph"])
     if cell["quantized"] is not None:
         yield _precision(cell["quantized"])
     if cell["performance"] is not None and cell["performance"]["images_per_s"] is not None:
@@ -123,6 +128,20 @@ def _speed(found: dict[str, Any]) -> str:
     if found["model_size_mib"] is not None:
         text += f"; model {found['model_size_mib']:.3g} MiB"
     return text + ("; contended by workers" if found["contended"] else "")
+
+
+def _graph(found: dict[str, Any]) -> str:
+    """Such as "graph: identical to a fresh export (torchscript, opset 17)", or of one that is not
+    "graph: 2 differences from …", and the first of them."""
+    if found["reason"] is not None:
+        return f"graph not compared: {found['reason']}"
+    fresh, count = found["compared_with"], found["count"]
+    by = "; ".join([f"{fresh['exporter']}, opset {fresh['opset']}", *found["made_otherwise"]])
+    if found["identical"]:
+        return f"graph: identical to a fresh export ({by})"
+    first = [f"{each['node']} {each['text']}".strip() for each in found["differences"][:_NAMED]]
+    text = f"graph: {count:,} difference{'s' * (count > 1)} from a fresh export ({by}): "
+    return text + "; ".join(first) + ("; …" if count > len(first) else "")
 
 
 def _precision(made: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pillsnap.config.runtime import Runtime
 from pillsnap.report.judgements import Judgement
 
 PASSING = ("equivalent", "within_tolerance")
@@ -22,22 +23,32 @@ class Standing:
     reason: str
 
 
-def find_standing(judged: Sequence[Judgement], stage: str, provider: str) -> Standing:
+def find_standing(
+    judged: Sequence[Judgement], stage: str, provider: str, runtime: Runtime
+) -> Standing:
     """Whether what was judged approves a file as a stage's model on a provider.
 
-    A run that was broken off decides nothing but by its breaches.
+    A run that was broken off decides nothing but by its breaches; one in which ONNX Runtime
+    optimised otherwise ran another graph.
+
+    Args:
+        runtime: how it will optimise.
     """
+    off = tuple(sorted(runtime.disabled_optimizers))
     mine = [
         each
         for each in judged
         if each.stage == stage
         and (each.provider == provider or (each.provider is None and each.verdict == "breach"))
         and (each.whole or each.verdict == "breach")
+        and each.level in (None, runtime.graph_optimization_level)
+        and each.optimizers == off
     ]
     newest = max((each.started for each in mine), default=None)
     latest = [each for each in mine if each.started == newest]
     if not latest:
-        return Standing(False, f"no report of the gate has passed it on {provider}")
+        without = f" without {', '.join(off)}" if off else ""
+        return Standing(False, f"no report of the gate has passed it on {provider}{without}")
     for each in latest:
         if each.verdict not in PASSING:
             return Standing(False, f"{each.report}: {each.cell}, {each.verdict}")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pillsnap.compare.verdict import BUDGET, Breach, concerns_outputs
 from pillsnap.core.printable import printable
 from pillsnap.report.findings import diagnosis_lines
 from pillsnap.report.lines import one_line, wrap
@@ -32,7 +33,7 @@ def render(
             if cell["verdict"] == verdict:
                 lines += wrap(f"{verdict.upper()} {cell['id']}: {one_line(cell['reason'])}")
                 lines += explain(cell)
-                lines += diagnosis_lines(cell["diagnosis"])
+                lines += diagnosis_lines(cell)
     for shard, reason in gate["skipped"].items():
         lines += wrap(f"SKIPPED {shard}: {one_line(reason)}")
     for cell_id in gate["unmeasured"]:
@@ -60,23 +61,29 @@ def render(
 
 
 def explain(cell: dict[str, Any]) -> list[str]:
-    """What to go on from after a breach: the tolerance it takes, where to look, the samples."""
+    """What to go on from after a breach: the tolerance it takes, where to look, the samples; of
+    speed and memory, which no profile and no sample is about, where to look alone."""
     if cell["verdict"] != "breach" or not cell["breaches"]:
         return []
+    breaches = [Breach(**breach) for breach in cell["breaches"]]
     needed = ", ".join(
         # A number that is not finite is null in the report.
         dict.fromkeys(
-            f"{breach['figure']} {math.inf if breach['value'] is None else breach['value']:.3g}"
-            for breach in cell["breaches"]
+            f"{breach.figure} {math.inf if breach.value is None else breach.value:.3g}"
+            for breach in breaches
+            if breach.where != BUDGET
         )
     )
     held = cell["looser_profile"]
     looser = f"profile {held} would have held" if held else "no looser profile would have held"
-    return [
-        *wrap(f"held to profile {cell['profile']}; {looser}; it would take {needed}", indent=2),
-        *wrap("likely: " + "; ".join(cell["likely_causes"]), indent=2),
-        *wrap("worst samples: " + ", ".join(cell["worst_samples"][:3]), indent=2),
-    ]
+    lines = []
+    if needed:
+        text = f"held to profile {cell['profile']}; {looser}; it would take {needed}"
+        lines += wrap(text, indent=2)
+    lines += wrap("likely: " + "; ".join(cell["likely_causes"]), indent=2)
+    if concerns_outputs(breaches):
+        lines += wrap("worst samples: " + ", ".join(cell["worst_samples"][:3]), indent=2)
+    return lines
 
 
 def _of_checkout(provenance: dict[str, Any]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pillsnap.config.runtime import Runtime
 from pillsnap.core.logrecords import open_log
 from pillsnap.report.index import ReportIndex
 from pillsnap.report.standing import Standing, find_standing
@@ -43,9 +44,11 @@ def require_allowed(text: str, folders: Sequence[Path]) -> Path:
     raise Refusal(404, "there is no such model below the allowed folders")
 
 
-def look_up(reports: ReportIndex, stage: str, sha256: str, provider: str) -> Standing:
-    """Whether the gate stands behind this very file, on a provider as ONNX Runtime names it, and by
-    which report it does or does not; the log says so too."""
-    standing = find_standing(reports.judgements(sha256), stage, provider)
+def look_up(
+    reports: ReportIndex, stage: str, sha256: str, provider: str, runtime: Runtime
+) -> Standing:
+    """Whether the gate stands behind this very file, on a provider as ONNX Runtime names it and
+    with these options, and by which report it does or does not; the log says so too."""
+    standing = find_standing(reports.judgements(sha256), stage, provider, runtime)
     log.info("%s model %s: %s", stage, sha256[:12], standing.reason)
     return standing

@@ -135,7 +135,7 @@ class ModelManager:
         """SHA-256 of a file; refuses one that nobody vouches for before it is loaded."""
         digest, reasons = sha256_file(path), []
         for provider in dict.fromkeys(self._providers(path)):
-            standing = look_up(self._reports, stage, digest, provider)
+            standing = look_up(self._reports, stage, digest, provider, self.config.runtime)
             if standing.approved:
                 return digest
             reasons.append(standing.reason)
@@ -166,7 +166,8 @@ class ModelManager:
     def _load(self, stage: str, path: Path, sha256: str | None) -> Loaded:
         opened = open_proven(self.config, stage, path, sha256)
         facts = opened.version
-        standing = look_up(self._reports, stage, facts["sha256"], facts["provider"])
+        how = facts["provider"], self.config.runtime
+        standing = look_up(self._reports, stage, facts["sha256"], *how)
         return Loaded(opened, path, "reload", standing.approved and opened.whole)
 
     def _pipeline(self, loaded: Mapping[str, Loaded]) -> Pipeline:

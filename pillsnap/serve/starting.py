@@ -50,7 +50,8 @@ def choose_starts(config: Config, environ: Mapping[str, str]) -> dict[str, Start
             log.warning("no detector is found: mode combo is not served")
             continue
         version, whole = prove_model(config, stage, choice.path)
-        standing = look_up(reports, stage, version["sha256"], version["provider"])
+        how = version["provider"], config.runtime
+        standing = look_up(reports, stage, version["sha256"], *how)
         verified = standing.approved and whole
         if not (verified or choice.passed or config.serve.allow_unverified):
             raise EngineError(

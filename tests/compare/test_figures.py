@@ -1001,6 +1001,7 @@ def test_a_reference_that_finds_nothing_labelled_is_no_signal() -> None:
         reason = detect(ref, REF, TRUTH).no_signal
         assert reason is not None
         assert reason.startswith("the reference's mAP@0.5 on labelled images is 0")
+        assert "2 with boxes are too few to tell, verify more images" in reason
     # What the candidate finds plays no part.
     assert detect(REF, [scene()] * 3, TRUTH).no_signal is None
 
@@ -1020,6 +1021,11 @@ def test_boxes_of_copies_prove_no_more_than_those_of_one_image() -> None:
     found = certified(metrics, Profiles().strict)
     assert (found["unmatched_rate"].failures, found["unmatched_rate"].trials) == (1, 5)
     assert found["map_0_5_delta"].trials == 3
+    # Copies are resampled together: of one image, all draws are alike.
+    same = {**columns, "content": contents(["a"] * 5)}
+    alone = detection_figures(same, STRIDES, NMS.max_detections, SEED).metrics
+    assert alone["map_0_5_0_95_delta_upper"] == close(-alone["map_0_5_0_95_delta"])
+    assert metrics["map_0_5_0_95_delta_upper"] > -metrics["map_0_5_0_95_delta"]
     # One of its copies has other labels.
     assert metrics["label_conflicts"] == 1
     assert metrics["label_conflict_samples"] == [["01.png", "04.png"]]

@@ -19,6 +19,7 @@ from pillsnap.compare.verdict import (
     BATCH,
     BUDGET,
     CERTIFIED,
+    GRAPH,
     Breach,
     Verdict,
     VerdictName,
@@ -781,3 +782,17 @@ def test_other_batches_are_held_to_the_profile_too() -> None:
     )
     boxes = judge(figures(detection(QUIET)), DEFAULT, "strict", batch_drift={"raw_box_err_px": 1.0})
     assert [breach.figure for breach in boxes.breaches] == ["raw_box_err_px"]
+
+
+def test_a_file_that_was_changed_breaches_any_profile_and_without_signal() -> None:
+    changed = (Breach(GRAPH, 3, 0, "Clip a added behind Relu b"),)
+    for no_signal, profile in ((None, "strict"), (None, "practical"), ("is it trained?", "strict")):
+        found = judge(figures(classification(), no_signal), DEFAULT, profile, over_budget=changed)
+        assert (found.name, found.looser) == ("breach", None)
+        assert found.reason == "graph_differences 3 > 0 (Clip a added behind Relu b)"
+    first = "the file was changed after it was exported: Clip a added behind Relu b"
+    (cause,) = likely_causes(changed, classification())
+    assert cause.startswith(f"{first}; where a tool")
+    both = (*changed, Breach("non_finite", 1, 0))
+    assert likely_causes(both, classification())[0] == cause
+    assert "overflow" in likely_causes(both, classification())[1]

@@ -73,6 +73,23 @@ def test_the_pinned_versions_are_within_the_bounds() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("onnxruntime", "1.23.2"),  # has no get_provider_graph_assignment_info
+        ("onnxruntime-gpu", "1.23.2"),
+        ("opencv-python-headless", "4.10.0.82"),  # cannot be imported beside numpy 2.1
+        ("opencv-python", "4.10.0.82"),
+        ("ultralytics", "8.3.3"),
+    ],
+)
+def test_versions_that_were_seen_to_fail_are_outside_the_bounds(name: str, version: str) -> None:
+    (bounds,) = {
+        each.specifier for found in requirements().values() for each in found if each.name == name
+    }
+    assert version not in bounds
+
+
+@pytest.mark.parametrize(
     ("package", "command"),
     [
         (ONNXRUNTIME, "pip install 'pillsnap[cpu]', or 'pillsnap[gpu]'"),

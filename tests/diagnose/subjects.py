@@ -34,7 +34,7 @@ def subjects_of(config: Config) -> MakeSubject:
             ],
             transform=stage_transform(config, stage),
             reference=lambda batch: infer_torch(modules[stage], batch),
-            threads=2,
+            threads=1,
         )
 
     return make

@@ -88,6 +88,9 @@ def test_healthy_cell_is_diagnosed_on_demand_only(project: DemoProject) -> None:
     found = diagnosis(project)
     assert found is not None
     assert (found["problems"], found["layers"]["places"]) == ([], [])
+    text = " ".join(done.stdout.split())
+    assert "finding: nothing differs beyond rounding on these samples by themselves (" in text
+    assert "cause: " not in text and "difference by stage" not in text
     assert found["causes"]["tried"] == []
 
 

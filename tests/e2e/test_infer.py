@@ -45,7 +45,7 @@ def test_names_single_photos(
 
 
 def test_finds_boxes_with_either_engine(
-    project: DemoProject, capsys: pytest.CaptureFixture[str]
+    project: DemoProject, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     onnx_model = str(export_detection_onnx(load_config(project.config, {})).path)
     torch_model = str(project.exp_dir / "checkpoints" / "detection_best.pt")
@@ -55,6 +55,9 @@ def test_finds_boxes_with_either_engine(
         options = ("--engine", engine, "--model", model, "--inputs", inputs, "--batch", "3")
         code, lines, errors = run(project, capsys, *options)
         assert code == 0, errors
+        # Not what mode single is for, which is said.
+        assert {line["mode"] for line in lines} == {"boxes"}
+        assert f"{model} is a detector, so mode single, which classifies, becomes" in caplog.text
         found.append([len(line["boxes"]) for line in lines])
     assert found[0] == found[1]
     assert len(found[0]) == 10

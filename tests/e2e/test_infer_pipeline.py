@@ -57,7 +57,7 @@ def test_combo_with_chosen_models_into_files(
         assert line["models"]["detection"]["version"] == latest.removeprefix("detection-")
         with (
             Image.open(line["image"]) as image,
-            Image.open(drawn / f"{Path(line['image']).name}.png") as copy,
+            Image.open(drawn / Path(line["image"]).name) as copy,
         ):
             assert image.size == copy.size
             for box in line["boxes"]:
@@ -78,17 +78,12 @@ def test_torch_and_onnx_see_the_same(
 ) -> None:
     found = []
     for engine in ("torch", "onnx"):
-        paths = {
-            stage: exported.exp_dir / "checkpoints" / f"{stage}_best.pt"
-            if engine == "torch"
-            else exported.out_dir / f"latest_{stage}.onnx"
-            for stage in ("classification", "detection")
-        }
-        models = ("--model", str(paths["classification"]), "--detector", str(paths["detection"]))
         options = ("--engine", engine, "--mode", "combo", "--inputs", scenes(exported))
-        assert run(exported, *options, *models) == 0
+        assert run(exported, *options) == 0
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         found.append([[box["pill"]["code"] for box in line["boxes"]] for line in lines])
+        engines = {made["engine"] for line in lines for made in line["models"].values()}
+        assert engines == {engine}
     assert found[0] == found[1]
 
 

@@ -29,10 +29,10 @@ CONFINED = "sys.stdin if sys.argv[2] == '-' else sys.exit('no such file')"
 
 
 def run_script(
-    project: DemoProject, tools: Path, **environment: str
+    project: DemoProject, tools: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", str(ROOT / "scripts" / "export_onnx.sh")],
+        ["bash", str(ROOT / "scripts" / "export_onnx.sh"), *arguments],
         env={
             **os.environ,
             "PATH": f"{tools}:{os.environ['PATH']}",
@@ -129,6 +129,23 @@ def test_what_is_missing_is_named(small: DemoProject, tmp_path: Path) -> None:
         1,
         f"[FAIL] no config file: {tmp_path / 'nowhere.yaml'}\n",
     )
+
+
+def test_arguments_are_refused(small: DemoProject, tmp_path: Path) -> None:
+    done = run_script(small, tmp_path, "--config=other.yaml", "-k")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no argument is known: --config=other.yaml -k\nusage: [CONFIG=PATH]" in done.stderr
+
+
+def test_weights_in_safetensors_are_a_checkpoint(small: DemoProject, tmp_path: Path) -> None:
+    tools = make_yq(tmp_path / "bin", ANSWERS["mikefarah"])
+    for stage in ("detection", "classification"):
+        checkpoint = small.exp_dir / "checkpoints" / f"{stage}_best.pt"
+        checkpoint.rename(checkpoint.with_suffix(".safetensors"))
+    small.settings["export"]["out_dir"] = str(small.config)  # which ends it after this step
+    small.write_config()
+    done = run_script(small, tools)
+    assert done.stderr == f"[FAIL] cannot make the folder {small.config}\n"
 
 
 def test_without_yq_the_script_says_how_to_get_it(small: DemoProject, tmp_path: Path) -> None:

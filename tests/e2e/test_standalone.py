@@ -155,6 +155,8 @@ def test_a_pipe_that_closes_is_no_traceback(exported: DemoProject, python: Path)
 
 FROZEN: dict[str, Any] = {
     "onnxruntime": "1.12",
+    "graph_optimization_level": "ORT_ENABLE_ALL",
+    "disabled_optimizers": [],
     "stages": {},
     "nms": {},
     "crop_margin": 0.0,

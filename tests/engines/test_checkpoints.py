@@ -21,6 +21,7 @@ import torch
 
 from pillsnap.config.settings import Classification, Config, Detection, Export, InputShape, Paths
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
+from pillsnap.engines.torch import network
 from pillsnap.engines.torch.checkpoints import (
     build_classification_model,
     build_detection_model,
@@ -31,7 +32,7 @@ from pillsnap.engines.torch.checkpoints import (
     model_settings,
     resolve_classify_transform,
 )
-from pillsnap.engines.torch.network import require_known_layers
+from pillsnap.engines.torch.network import class_names, require_known_layers
 from pillsnap.engines.torch.raw_boxes import raw_boxes
 from pillsnap.engines.torch.yolo import quiet_ultralytics
 from tests.small_models import (
@@ -156,6 +157,35 @@ def test_detector_of_another_architecture(detector_file: DetectorFile) -> None:
         build_detection_model(detection_config(name, 1), detector_file())
 
 
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["a", "b"], ("a", "b")),
+        ({"1": "b", 0: "a"}, ("a", "b")),
+        ({1.0: "b", "00": "a"}, ("a", "b")),
+        ({0: 7, 1: True}, ("7", "True")),
+        ({}, ()),
+        (None, ()),
+        ({1: "a", 2: "b"}, None),  # the second would be called as the first is
+        ({0: "a", "0": "b"}, None),
+        ({0: "a", "pill": "b"}, None),
+        ({0: "a", None: "b"}, None),
+        ({0: "a", float("inf"): "b"}, None),
+        ({0: ["a"]}, None),
+        ("ab", None),
+    ],
+)
+def test_class_names_are_taken_in_every_form_that_ultralytics_takes(
+    names: Any, found: tuple[str, ...] | None
+) -> None:
+    model = types.SimpleNamespace(names=names)
+    if found is not None:
+        assert class_names(model, Path("a.pt")) == found
+        return
+    with pytest.raises(CheckpointError, match="its class names"):
+        class_names(model, Path("a.pt"))
+
+
 @pytest.mark.parametrize("keys", [range(12), map(str, range(12))])
 def test_class_names_are_in_the_order_of_their_indices(keys: Any, tmp_path: Path) -> None:
     model = make_detector("yolo11n", 12)
@@ -203,7 +233,7 @@ def test_detector_of_a_version_that_goes_by_whether_there_is_a_one_to_one_head(
 
 
 def test_layers_that_the_installed_ultralytics_would_run_as_something_else(
-    detector_file: DetectorFile, tmp_path: Path
+    detector_file: DetectorFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class SPPF(torch.nn.Module):
         """As before ultralytics 8.4."""
@@ -223,6 +253,10 @@ def test_layers_that_the_installed_ultralytics_would_run_as_something_else(
             require_known_layers(earlier, tmp_path)
         assert "1: an SPPF as ultralytics 8." in str(caught.value)
         delattr(earlier[1], name)
+    # What is installed knows of shortcuts; as if it did not, this detector is refused.
+    monkeypatch.setattr(network, "signature", lambda _: types.SimpleNamespace(parameters={}))
+    with pytest.raises(CheckpointError, match="of a later ultralytics"):
+        build_detection_model(detection_config("yolo26n", 1), detector_file("yolo26n", 1))
 
 
 def test_detector_without_a_model(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrizations, prune
 
 from pillsnap.config.settings import Classification, Detection
 from pillsnap.core.errors import CheckpointError
+from pillsnap.engines.torch.leftovers import leftover_hint
 from pillsnap.engines.torch.timm_models import load_classifier
 from pillsnap.engines.torch.yolo import load_detector
 from tests.small_models import make_classifier, make_detector, save_detector
@@ -127,6 +128,34 @@ def test_what_cannot_be_taken_says_what_to_call_before_saving(name: str, tmp_pat
     assert re.search(words, text) and "classification.backbone" not in text
 
 
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (
+            "adapters of peft",
+            "fc.lora_A.default.weight fc.base_layer.weight base_model.model.fc.weight peft.tuners",
+        ),
+        (
+            "of quantisation",
+            "fc.weight_fake_quant.scale fc.observer_enabled fc.activation_post_process.min_val "
+            "fc.input_quantizer.scale fc._amax fc.zero_point fc._packed_params.dtype",
+        ),
+        ("of torch.nn.utils.parametrize", "fc.parametrizations.weight.original"),
+        ("of pruning", "fc.weight_mask torch.nn.utils.prune.L1Unstructured"),
+        (
+            "of weight_norm or spectral_norm",
+            "fc.weight_g fc.weight_v fc.weight_u fc.weight_orig "
+            "torch.nn.utils.weight_norm.WeightNorm torch.nn.utils.spectral_norm.SpectralNorm",
+        ),
+        ("", "fc.weight conv.weight_map head.lorax.weight"),
+    ],
+)
+def test_each_name_that_a_tool_leaves_has_its_hint(words: str, names: str) -> None:
+    for name in names.split():
+        hint = leftover_hint([name])
+        assert (hint is None) if not words else (hint is not None and words in hint), name
+
+
 def published_convnext(state: dict[str, Any]) -> dict[str, Any]:
     """The names of facebookresearch/ConvNeXt, which timm 0.5 kept."""
     names = {
@@ -192,5 +221,6 @@ def test_names_that_nobody_knows_may_be_of_another_timm(tmp_path: Path) -> None:
 def test_a_checkpoint_of_grey_images_says_so(tmp_path: Path) -> None:
     grey = timm.create_model("test_resnet", num_classes=5, in_chans=1)
     torch.save(grey.state_dict(), tmp_path / "c.pt")
-    with pytest.raises(CheckpointError, match="of 1-channel images, and every engine is fed RGB"):
+    with pytest.raises(CheckpointError, match="of 1-channel images, and every") as caught:
         load_classifier(SETTINGS, tmp_path / "c.pt")
+    assert "train on RGB images (in_chans 3" in str(caught.value)

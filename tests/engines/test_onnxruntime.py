@@ -24,6 +24,7 @@ from pillsnap.engines.onnxruntime.providers import (
     select_onnx_providers,
 )
 from pillsnap.engines.onnxruntime.sessions import infer_onnx, open_session
+from tests.engines.padded import image, save_padded
 
 if TYPE_CHECKING:
     import onnx
@@ -226,6 +227,14 @@ def test_a_session_has_what_the_configuration_says(tmp_path: Path) -> None:
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 3)
     default = open_session(path, "cpu", 1).ort.get_session_options()
     assert default.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+
+
+def test_an_optimizer_that_is_off_changes_nothing(tmp_path: Path) -> None:
+    path = save_padded(tmp_path / "padded.onnx")
+    right = open_session(path, "cpu", 1, Runtime("ORT_DISABLE_ALL")).run(image())
+    assert np.abs(open_session(path, "cpu", 1).run(image()) - right).max() > 0.1
+    off = Runtime(disabled_optimizers=("Pad_Fusion", "PadFusion"))
+    assert np.abs(open_session(path, "cpu", 1, off).run(image()) - right).max() < 1e-5
 
 
 def test_options_are_those_of_the_configuration() -> None:

@@ -28,7 +28,7 @@ def judge(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     def judge(stage: str, candidate: Path | None = None, engine: str = "onnx") -> CellResult:
         candidates = {} if candidate is None else {stage: candidate}
         selection = Selection(stages=(stage,), engines=(engine,), candidates=candidates)
-        run = GateRun(config, selection, threads=2, run_dir=tmp_path_factory.mktemp("run"))
+        run = GateRun(config, selection, threads=1, run_dir=tmp_path_factory.mktemp("run"))
         (result,) = judge_mode(run, "smoke")
         return result
 

@@ -42,12 +42,12 @@ def tried(candidate: Stopwatch, count: int, strides: tuple[int, ...] = ()) -> An
 @pytest.mark.parametrize(
     ("axes", "count", "sizes", "images"),
     [
-        ("N,3,4,6", 4, [4, 1, 3], 4),
+        ("N,3,4,6", 4, [4, 1, 2, 3], 4),
         ("N,3,4,6", 2, [2, 1, 3], 2),
-        ("N,3,4,6", 1, [1, 3], 1),
+        ("N,3,4,6", 1, [1, 2, 3], 1),
         # Three divides what ran, so that a file made for three runs there.
-        ("N,3,4,6", 3, [3, 1, 5], 3),
-        ("N,3,4,6", 16, [16, 1, 3], 4),
+        ("N,3,4,6", 3, [3, 1, 2, 5], 3),
+        ("N,3,4,6", 16, [16, 1, 2, 3], 6),
     ],
 )
 def test_a_free_batch_size_is_tried(axes: str, count: int, sizes: list[int], images: int) -> None:
@@ -98,6 +98,14 @@ def test_what_is_fixed_or_not_to_be_tried_is_left() -> None:
             "a = ReduceMean<axes = [2, 3], keepdims = 0>(x)"
             "s = Constant<value_ints = [3, 3]>() y = Expand(a, s)",
             "an output of [3, 3] in place of [1, 3]",
+        ),
+        # Of two images alone.
+        (
+            "N,3,4,6",
+            "n = Shape<start = 0, end = 1>(x) c = Constant<value_ints = [2]>() e = Equal(n, c)"
+            "b = Constant<value_ints = [3, 3, 24]>() g = Constant<value_ints = [-1, 3, 24]>()"
+            "s = Where(e, b, g) r = Reshape(x, s) y = ReduceMean<axes = [2], keepdims = 0>(r)",
+            "with 2 images of 4 x 6",
         ),
         (
             "N,3,H,6",

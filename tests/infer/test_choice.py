@@ -68,6 +68,28 @@ def test_the_order(config: Config, stage: str, tmp_path: Path) -> None:
     assert chosen(config, stage, **{name: ""}) == (f"{stage}-{TAGS[1]}.onnx", "onnx")
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_engine_torch_takes_a_checkpoint_whatever_exports_there_are(
+    config: Config, stage: str, tmp_path: Path
+) -> None:
+    def for_torch(**environ: str) -> tuple[str, str]:
+        choice = choose_model(config, stage, environ, "torch")
+        return choice.path.name, choice.reason
+
+    name = f"{stage.upper()}_MODEL_PATH"
+    best = (f"{stage}_best.pt", "the checkpoint, for engine torch")
+    add_exports(config.out_dir, latest=TAGS[2])
+    assert for_torch() == best
+    onnx, own = touch(tmp_path / "own.onnx"), touch(tmp_path / "own.pt")
+    assert for_torch(**{name: str(onnx), "MODEL_PATH": str(config.out_dir)}) == best
+    assert for_torch(**{name: str(own)}) == ("own.pt", f"{name} is set")
+    with pytest.raises(ConfigError, match="names no model"):
+        for_torch(**{name: "gone.pt"})
+    (config.exp_dir / "checkpoints" / f"{stage}_best.pt").unlink()
+    with pytest.raises(MissingCheckpoint):
+        for_torch()
+
+
 def test_an_export_that_no_link_leads_to_is_not_taken_in_silence(
     config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:

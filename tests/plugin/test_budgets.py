@@ -25,6 +25,10 @@ def test_a_budget_is_a_tolerance_of_every_cell(project: Project, limit: str, cod
         names = [breach["figure"] for breach in cell["breaches"]]
         assert names == (["batch_latency_p95_ms"] if code else [])
     assert ("> 1e-06 (budget)" in result.stdout.str()) is bool(code)
+    assert ("likely: speed or memory on this machine" in result.stdout.str()) is bool(code)
+    # Neither a profile nor a sample is to blame.
+    assert "would have held" not in result.stdout.str()
+    assert "worst samples" not in result.stdout.str()
 
 
 def test_what_was_not_measured_is_not_inside_its_budget(project: Project) -> None:

@@ -42,7 +42,14 @@ def fault(stage, batch, output):
     return output
 """
     )
-    result = project.run(*SINGLES)  # under `filterwarnings = error`
+    (project.path / "strict_items.py").write_text(
+        """
+import pytest
+def pytest_itemcollected(item):
+    item.add_marker(pytest.mark.filterwarnings("error"))
+"""
+    )
+    result = project.run(*SINGLES, "-p", "strict_items")  # under `filterwarnings = error`
     assert result.ret == 0
     # pytest still lists what was warned of.
     result.stdout.fnmatch_lines(["*Corrupt EXIF data*", "*as torch and numpy do*"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from pillsnap.compare.verdict import GRAPH
 from pillsnap.config.cells import STAGES
 from pillsnap.config.settings import Config
 from pillsnap.engines.torch.checkpoints import letterbox_transform
@@ -38,7 +39,7 @@ def by_profile(name: str, bench_of: MakeBench) -> dict[str, Trial]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_without_a_fault_the_path_of_faults_is_quiet(stage: str, bench_of: MakeBench) -> None:
-    judged = judge_injection(Injection(), bench_of(stage), "smoke", threads=1)
+    judged = judge_injection(Injection(), bench_of(stage), "smoke", threads=1, graph=True)
     assert {result.verdict.name for result in judged.values()} == {"equivalent"}
 
 
@@ -85,6 +86,7 @@ def test_the_letterbox_that_faults_start_from_is_the_right_one(demo: Config) -> 
         ("classification-exif_ignored", "top1_mismatch_rate"),
         ("classification-train_mode", "mse_p99"),
         ("classification-half_overflow", "non_finite"),
+        ("classification-saturated_out_of_reach", GRAPH),
         ("classification-answers_out_of_order", "top1_mismatch_rate"),
         ("classification-stale_latest", "refused"),
         ("classification-wrong_class_map", "refused"),

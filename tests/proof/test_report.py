@@ -91,6 +91,11 @@ def test_the_catalogue_is_whole() -> None:
     # At most 3 of 40.
     assert 40 * sum(fault.blind is not None for fault in FAULTS) <= 3 * len(FAULTS)
     assert all(fault.magnitude for fault in FAULTS)
+    # What a file says of itself and is not: its precision, its free axes.
+    assert {
+        *("computes in fp16", "computes in int8"),
+        *("batch axis N may be of any size", "H and W may be of any size"),
+    } <= {fault.refusal for fault in FAULTS}
     assert find_fault(FAULTS[3].id) is FAULTS[3]
 
 

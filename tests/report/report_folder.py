@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pillsnap.config.runtime import Runtime
 from pillsnap.report.index import ReportIndex
 from pillsnap.report.standing import Standing, find_standing
 
@@ -39,6 +40,8 @@ class Reports:
             "complete": True,
             "path": None,
             "breaches": [DRIFT] if verdict == "breach" else [],
+            "level": "ORT_ENABLE_ALL",
+            "off": [],
             **changes,
         }
         name, stage = f"{facts['precision']}-{mode}", facts["stage"]
@@ -54,6 +57,12 @@ class Reports:
         }
         report = {
             "cells": [cell],
+            "environment": {
+                "runtime": {
+                    "graph_optimization_level": facts["level"],
+                    "disabled_optimizers": facts["off"],
+                }
+            },
             "gate": {
                 "complete": facts["complete"],
                 "approvals": [
@@ -80,8 +89,13 @@ class Reports:
     def name_of(day: int) -> str:
         return f"{99 - day}.json"
 
-    def standing(self, provider: str = CPU, stage: str = "classification") -> Standing:
-        return find_standing(ReportIndex(self.folder).judgements(SHA), stage, provider)
+    def standing(
+        self,
+        provider: str = CPU,
+        stage: str = "classification",
+        runtime: Runtime = Runtime(),  # noqa: B008
+    ) -> Standing:
+        return find_standing(ReportIndex(self.folder).judgements(SHA), stage, provider, runtime)
 
     @property
     def approved(self) -> bool:

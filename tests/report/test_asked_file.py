@@ -122,6 +122,7 @@ def test_why_one_image_has_no_time_is_said(config: Config) -> None:
     (cell,), text = shown(config, replace(make_result(), performance=performance))
     assert cell["performance"]["single_problem"] == "it takes four"
     assert "note: classification: one image alone could not be timed: it takes four" in text
+    assert "; one image alone could not be timed" in text
 
 
 @pytest.mark.parametrize(

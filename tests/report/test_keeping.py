@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pillsnap.config.runtime import Runtime
 from pillsnap.report.keeping import prune_reports
 from tests.report.report_folder import CPU, CUDA, SLOW, Reports
 
@@ -63,6 +64,14 @@ def test_what_a_file_that_exists_owes_its_verdict_to_stays(runs: Runs, model: Pa
     assert (runs.standing(), runs.standing(CUDA)) == before
     model.unlink()
     assert runs.prune(1) == [6]
+
+
+def test_a_pass_with_an_optimizer_off_is_kept_beside_one_with_all(runs: Runs, model: Path) -> None:
+    runs.add("equivalent", path=model, off=["PadFusion"])
+    runs.add("equivalent", path=model)
+    runs.add("equivalent", path=model)
+    assert runs.prune(1) == [1, 3]
+    assert runs.standing(runtime=Runtime(disabled_optimizers=("PadFusion",))).approved
 
 
 def test_a_breach_outlasts_any_number_of_passes(runs: Runs, model: Path) -> None:

@@ -592,6 +592,11 @@ def test_the_environment_names_versions_and_hardware(config: Config) -> None:
         "packages",
         "distributions",
         "problems",
+        "runtime",
+    }
+    assert environment["runtime"] == {
+        "graph_optimization_level": "ORT_ENABLE_ALL",
+        "disabled_optimizers": [],
     }
     assert environment["threads"] == 3
     assert environment["packages"].keys() == {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pillsnap.config.runtime import Runtime
 from pillsnap.report.standing import Standing
 from tests.report.report_folder import CPU, CUDA, DRIFT, SHA, SLOW, Reports
 
@@ -130,3 +131,26 @@ def test_a_file_changed_in_part_is_no_report(reports: Reports) -> None:
     for change in ({"execution": {"providers": []}}, {"breaches": [5]}, {"quantized": "int8"}):
         path.write_text(json.dumps({**report, "cells": [{**report["cells"][0], **change}]}))
         assert not reports.approved
+
+
+def test_a_file_is_approved_as_it_was_optimised(reports: Reports) -> None:
+    reports.add("breach")
+    reports.add("equivalent", off=["Pad_Fusion", "ConvBNFusion"])
+    reports.add("equivalent", level="ORT_DISABLE_ALL")
+    both = Runtime(disabled_optimizers=("ConvBNFusion", "Pad_Fusion"))
+    assert reports.standing(runtime=both).approved
+    assert reports.standing(runtime=Runtime("ORT_DISABLE_ALL")).approved
+    assert not reports.standing(runtime=Runtime("ORT_ENABLE_BASIC")).approved
+    assert not reports.approved
+    none = f"no report of the gate has passed it on {CPU} without PadFusion"
+    assert reports.standing(runtime=Runtime(disabled_optimizers=("PadFusion",))).reason == none
+
+
+def test_earlier_reports_say_nothing_of_optimisation(reports: Reports) -> None:
+    path = reports.add("equivalent")
+    report = json.loads(path.read_text())
+    del report["environment"]
+    path.write_text(json.dumps(report))
+    assert reports.approved
+    assert reports.standing(runtime=Runtime("ORT_DISABLE_ALL")).approved
+    assert not reports.standing(runtime=Runtime(disabled_optimizers=("PadFusion",))).approved

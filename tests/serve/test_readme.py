@@ -13,6 +13,7 @@ import httpx
 import pytest
 import yaml
 
+from pillsnap.serve.access import require_access
 from tests.e2e.demo_project import ROOT, DemoProject
 from tests.serve.running import running
 
@@ -45,6 +46,13 @@ def service(
 def here(text: str, service: httpx.Client) -> str:
     assert WRITTEN in text
     return text.replace(WRITTEN, str(service.base_url).rstrip("/"))
+
+
+def test_a_scraper_that_is_set_up_so_is_let_in() -> None:
+    (job,) = yaml.safe_load(block("scrape_configs:"))["scrape_configs"]
+    assert job["authorization"].keys() == {"type", "credentials_file"}
+    require_access("k", "203.0.113.9", {"authorization": f"{job['authorization']['type']} k"})
+    assert job["static_configs"][0]["targets"]
 
 
 def test_the_curl_session(service: httpx.Client) -> None:

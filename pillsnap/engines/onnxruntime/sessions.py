@@ -97,6 +97,7 @@ def open_session(
                 _session_options(runtime, threads),
                 providers=asked,
                 provider_options=[requested[name] for name in asked],
+                disabled_optimizers=list(runtime.disabled_optimizers),
             )
     except Exception as error:  # ORT's exceptions have no common base but this
         raise EngineError(

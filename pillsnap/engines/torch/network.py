@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -27,6 +28,8 @@ _OPERATIONS = 20_000
 _VALUES = 2**28
 
 _MAX_STRIDE = 1024
+
+_PLAIN = (str, int, float)
 
 
 def require_network(model: Any, path: Path) -> None:
@@ -89,15 +92,20 @@ def require_head(head: Any, path: Path) -> None:
 
 def class_names(model: Any, path: Path) -> tuple[str, ...]:
     """Names of the classes by index, () when the checkpoint has none; CheckpointError where they
-    are neither a list nor a mapping of indices."""
+    are neither a list nor a mapping of all indices. As ultralytics does, keys become whole numbers
+    and names that are none (of a YAML, 1 or True) texts."""
     names = getattr(model, "names", None)
     if names is None:
         return ()
-    if isinstance(names, Mapping) and all(_is_index(key) for key in names):
-        names = [names[key] for key in sorted(names, key=int)]
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise _odd(path, "its class names", names, "a list of texts, or a mapping of indices")
-    return tuple(names)
+    entries = dict(enumerate(names)) if isinstance(names, list | tuple) else names
+    found: dict[int, str] = {}
+    if isinstance(entries, Mapping) and all(isinstance(each, _PLAIN) for each in entries.values()):
+        with suppress(TypeError, ValueError, OverflowError):
+            found = {int(key): str(name) for key, name in entries.items()}
+    if not isinstance(entries, Mapping) or found.keys() != {*range(len(entries))}:
+        expected = "a list, or a mapping of all indices from 0 on"
+        raise _odd(path, "its class names", names, expected)
+    return tuple(found[index] for index in range(len(found)))
 
 
 def try_network(module: torch.nn.Module, strides: tuple[int, ...], path: Path) -> None:
@@ -207,10 +215,6 @@ def _bounds() -> Any:
             return result
 
     return Bounds()
-
-
-def _is_index(key: object) -> bool:
-    return type(key) is int or (isinstance(key, str) and key.isdecimal() and len(key) < 10)
 
 
 def _odd(path: Path, what: str, got: object, expected: str) -> CheckpointError:

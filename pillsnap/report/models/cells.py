@@ -14,6 +14,7 @@ from pillsnap.config.figures import FIGURES, PROFILES
 from pillsnap.report.models.diagnosis import Diagnosis
 from pillsnap.report.models.execution import Batching, Execution, Performance
 from pillsnap.report.models.figures import METRICS, Exactness
+from pillsnap.report.models.graphs import Graph
 from pillsnap.report.models.values import Count, Natural, Numbers, Part, Rate, StageName, one_of
 
 Nothing = Annotated[dict[str, Any], Field(max_length=0)]
@@ -124,6 +125,7 @@ class Cell(Part):
     quantized: SkipValidation[Quantized | None]
     execution: SkipValidation[Execution | None]
     batching: SkipValidation[Batching | None]
+    graph: SkipValidation[Graph | None]
     performance: Performance | None
     accuracy: Accuracy | None
     unreadable: dict[str, str] = Field(description="Reason by sample id")

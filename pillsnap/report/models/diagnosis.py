@@ -51,6 +51,7 @@ class Tried(Part):
     after: Numbers | None
     vanishes: bool
     problem: str | None
+    hint: str | None
 
 
 class Causes(Part):
@@ -62,6 +63,7 @@ class Causes(Part):
     )
     stated: str | None
     kind: str | None
+    hint: str | None = Field(description="The option that avoids what is stated, if there is one")
     in_words: str
     tried: list[Tried]
 

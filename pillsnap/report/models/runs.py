@@ -41,6 +41,13 @@ class Gate(Part):
     )
 
 
+class RuntimeOptions(Part):
+    """How ONNX Runtime was told to optimise graphs"""
+
+    graph_optimization_level: str
+    disabled_optimizers: list[str]
+
+
 class Environment(Part):
     python: str
     platform: str
@@ -61,6 +68,7 @@ class Environment(Part):
         description="Packages that are installed more than once, and versions outside the bounds "
         "of pillsnap's own metadata"
     )
+    runtime: RuntimeOptions
 
 
 class Provenance(Part):

@@ -1,0 +1,52 @@
+"""Lines of the terminal's section about a graph that differs, and about what avoids a cause."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pillsnap.report.findings import diagnosis_lines
+from pillsnap.report.rows import _graph
+
+COMPARED: dict[str, Any] = {
+    "compared_with": {"exporter": "dynamo", "opset": 18, "sha256": "0" * 64, "reused": True},
+    "identical": False,
+    "count": 7,
+    "differences": [
+        {"kind": "added", "node": f"Clip {number}", "text": "added behind Relu a"}
+        for number in range(7)
+    ],
+    "made_otherwise": ["torch 2.8.0, here 2.14.1"],
+    "own": True,
+    "reason": None,
+}
+
+
+def test_the_first_five_differences_are_named_and_all_counted() -> None:
+    text = _graph(COMPARED)
+    by = "dynamo, opset 18; torch 2.8.0, here 2.14.1"
+    assert text.startswith(f"graph: 7 differences from a fresh export ({by}): Clip 0 added behind")
+    assert text.endswith("Clip 4 added behind Relu a; …")
+    one = {**COMPARED, "count": 1, "differences": COMPARED["differences"][:1]}
+    assert _graph(one).endswith("): Clip 0 added behind Relu a")
+    same = {**COMPARED, "identical": True, "count": 0, "differences": []}
+    assert _graph(same) == f"graph: identical to a fresh export ({by})"
+    without = {**dict.fromkeys(COMPARED), "reason": "a golden bundle"}
+    assert _graph(without) == "graph not compared: a golden bundle"
+
+
+def test_what_avoids_a_cause_stands_behind_it() -> None:
+    found: dict[str, Any] = {
+        **dict.fromkeys(("layers", "budget", "pipeline", "repro")),
+        "causes": {
+            **{"in_words": "optimizer Pad fusion", "hint": "runtime.disabled_optimizers: [x]"},
+            "tried": [{}],
+        },
+        "problems": [],
+    }
+    cell = {"verdict": "breach", "diagnosis": found}
+    assert diagnosis_lines(cell) == [
+        "  cause: optimizer Pad fusion",
+        "  to avoid it: runtime.disabled_optimizers: [x]",
+    ]
+    found["causes"]["hint"] = None
+    assert diagnosis_lines(cell) == ["  cause: optimizer Pad fusion"]
