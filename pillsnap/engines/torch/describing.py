@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from pillsnap.config.cells import DETECTION
 from pillsnap.config.settings import Classification, CropMode, Detection
 from pillsnap.core.alternatives import ULTRALYTICS
 from pillsnap.core.errors import CheckpointError
@@ -19,10 +18,10 @@ from pillsnap.engines.torch.backbones import (
     trained_architecture,
 )
 from pillsnap.engines.torch.network import class_names
-from pillsnap.engines.torch.safe_load import checkpoint_stage, read_content, require_checkpoint
+from pillsnap.engines.torch.safe_load import read_content, require_checkpoint
 from pillsnap.engines.torch.statedict import Wanted, find_weights
 from pillsnap.engines.torch.tensorfile import opens_as_safetensors, read_safetensors
-from pillsnap.engines.torch.timm_models import layer_side, require_fit, weights_of
+from pillsnap.engines.torch.timm_models import layer_side, refuse_detector, require_fit, weights_of
 from pillsnap.engines.torch.torchfile.objects import entries_of
 from pillsnap.engines.torch.trainer import (
     Sides,
@@ -99,10 +98,7 @@ def describe_classifier(path: Path, backbone: str | None = None) -> Told:
         CheckpointError: unsafe or damaged file, no classifier, an unknown backbone, or one that the
             weights are not of.
     """
-    if checkpoint_stage(path) == DETECTION:
-        raise CheckpointError(
-            "this is an Ultralytics detector, not a classifier", where=path, hint="use --detector"
-        )
+    refuse_detector(path)
     content = read_content(path, {})
     name = backbone or trained_architecture(content)
     said, told = classifier_facts(content), training_arguments(content)

@@ -55,13 +55,7 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
     """
     import torch
 
-    if checkpoint_stage(path) == "detection":
-        raise CheckpointError(
-            "this is an Ultralytics detector, not a classifier",
-            where=path,
-            expected=f"the state dict of a timm {settings.backbone}",
-            hint="was one checkpoint copied over the other?",
-        )
+    refuse_detector(path)
     require_backbone(settings.backbone)
     content = read_content(path, {}, _HINT)
     require_architecture(settings, content, path)
@@ -84,6 +78,17 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
         module.to(memory_format=torch.channels_last)
     origin = Origin(weights.entry, weights.entries, said, (*notes, *weights.notes))
     return LoadedModel(module, recorded=recorded_top1(content), origin=origin)
+
+
+def refuse_detector(path: Path) -> None:
+    """Refuse an Ultralytics detector by a CheckpointError; other errors are checkpoint_stage's."""
+    if checkpoint_stage(path) == "detection":
+        raise CheckpointError(
+            "this is an Ultralytics detector, not a classifier",
+            where=path,
+            expected="the state dict of a timm model",
+            hint="was one checkpoint copied over the other?",
+        )
 
 
 def _network_and_weights(

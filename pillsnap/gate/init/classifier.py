@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from pillsnap.config.cells import CLASSIFICATION
 from pillsnap.core.errors import DataError
 from pillsnap.data.listing import folder_rows, manifest_rows
 from pillsnap.data.maps import number_folders, read_class_map
@@ -38,13 +39,13 @@ def add_classifier(
 
     square = told.size and int(told.size[0]) if told.size and len({*told.size}) == 1 else None
     shape = square and (1, 3, square, square)
-    draft.sections["classification"] = [
+    draft.sections[CLASSIFICATION] = [
         line("checkpoint", path_from(draft.folder, checkpoint)),
         line("backbone", told.architecture, "name of the model in timm; init --backbone NAME"),
         line("num_classes", told.num_classes, "size of the head"),
         *(line(key, told.preprocessing.get(key), choices(key, own.get(key))) for key in _CHOICES),
     ]
-    draft.shapes.append(line("classification", shape, choices("", (1, *own.get("input_size", ())))))
+    draft.shapes.append(line(CLASSIFICATION, shape, choices("", (1, *own.get("input_size", ())))))
     size = f", {square} x {square} pixels" if square else ""
     name = told.architecture or "backbone unknown"
     draft.found.append(f"classifier {checkpoint}: {name}, classes: {told.num_classes}{size}")

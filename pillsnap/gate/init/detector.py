@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from pillsnap.config.cells import DETECTION
 from pillsnap.core.printable import printable
 from pillsnap.data.datayaml import read_data_yaml
 from pillsnap.data.listing import list_images
@@ -22,7 +23,7 @@ def add_detector(draft: Draft, checkpoint: Path, data: Path | None) -> None:
         + (f" ({numbered(told.class_names)})" if told.class_names else "")
         + (f", {shape[2]} x {shape[3]} pixels" if shape else "")
     )
-    draft.sections["detection"] = [
+    draft.sections[DETECTION] = [
         line("checkpoint", path_from(draft.folder, checkpoint)),
         line("model", told.architecture, "name of the model in ultralytics, as yolo11m"),
         line(
@@ -33,7 +34,7 @@ def add_detector(draft: Draft, checkpoint: Path, data: Path | None) -> None:
         ),
     ]
     draft.shapes.append(
-        line("detection", shape, "[1, 3, H, W]; ultralytics' own is [1, 3, 640, 640]")
+        line(DETECTION, shape, "[1, 3, H, W]; ultralytics' own is [1, 3, 640, 640]")
     )
     draft.validation += _scenes(draft, told, data)
 

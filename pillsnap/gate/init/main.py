@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pillsnap.config.cells import CLASSIFICATION, DETECTION
+from pillsnap.config.cells import STAGES
 from pillsnap.config.parse import FILL
 from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.core.files import write_atomic
@@ -93,6 +93,6 @@ def _say_what_is_next(out: Path, text: str, stages: list[str]) -> None:
     if open_:
         print("to be filled in, since no file says it:", *open_, sep="\n")
     command = ["pillsnap", "gate"]
-    command += [] if {*stages} == {DETECTION, CLASSIFICATION} else ["--stage", *stages]
+    command += [] if {*stages} == {*STAGES} else ["--stage", *stages]
     command += [] if out == Path("config.yaml") else [f"--config={out}"]
     print(f"next: {shlex.join(command)}")
