@@ -39,6 +39,7 @@ def test_the_gate_on_what_init_wrote(
     text = project.config.read_text().replace(
         "export:", "export:\n  compare: {sample_count: 8, batch_size: 4}"
     )
+    text = text.replace("class_map: class_map.json", "class_map: null")  # it says the same
     for key, value in TRAINED.items():
         text = text.replace(f"{key}: FILL", f"{key}: {value}")
     project.config.write_text(text)
@@ -47,6 +48,12 @@ def test_the_gate_on_what_init_wrote(
     report = project.report()
     assert report["gate"]["verdict"] == "equivalent"
     assert {cell["samples"] for cell in report["cells"]} == {8}
+    (note,) = (
+        each for each in report["stages"]["classification"]["compare"]["notes"] if "map" in each
+    )
+    assert note.startswith(
+        "no class_map: class 0 to 23 are the class folders in alphabetical order"
+    )
     accurate = [cell["accuracy"]["found"] for cell in report["cells"]]
     assert min(accurate) > 0.5  # labels, classes and preprocessing are those of the training
     assert not (project.exp_dir / "checkpoints").exists()

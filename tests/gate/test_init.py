@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_a_folder_of_images(detector: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_detector_without_data(detector: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = init(capsys, "--detector", detector)
     assert "data.yaml" in to_fill()["combo"] and len(to_fill()) == 1
-    assert "to be filled in" in told and "config.yaml:10: combo: FILL" in told
+    assert "to be filled in" in told and "config.yaml:10: combo: path of" in told
 
 
 def test_a_segmenter_is_refused_with_the_reason(
@@ -151,8 +152,10 @@ def test_a_bare_state_dict(capsys: pytest.CaptureFixture[str]) -> None:
     init(capsys, "--classifier", "c.pt", "--backbone", "test_resnet", "--out", "named.yaml")
     left = to_fill("named.yaml")
     assert left.keys() == {"single", "class_map", *PREPROCESSING}
-    assert left["mean"].startswith("[0.5, 0.5, 0.5] is timm's for test_resnet; ")
-    assert left["classification"].startswith("[1, 3, 160, 160] is timm's for test_resnet")
+    first = "(timm's for test_resnet), "
+    assert left["mean"] == f"[0.5, 0.5, 0.5] {first}[0.485, 0.456, 0.406], [0, 0, 0]"
+    assert left["interpolation"].startswith(f"bilinear {first}bicubic, nearest")
+    assert left["classification"].startswith(f"[1, 3, 160, 160] {first}")
     for backbone, said in (
         ("test_resnett", "no such backbone"),
         ("test_vit", "no test_vit with a head"),
@@ -210,6 +213,15 @@ def test_a_model_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
         main([])
     assert "name a model: --detector best.pt" in capsys.readouterr().err
     assert "there is no checkpoint" in init(capsys, "--classifier", "gone.pt", code=2)
+
+
+def test_a_library_that_is_missing_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_classifier(Path("c.pt"))
+    monkeypatch.setitem(sys.modules, "timm", None)
+    told = init(capsys, "--classifier", "c.pt", code=2)
+    assert "timm" in told and "pip install 'pillsnap[torch]'" in told
 
 
 def test_paths_and_names_that_yaml_would_take_for_something_else(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 from pillsnap.config.cells import CLASSIFICATION
+from pillsnap.config.settings import Interpolation
 from pillsnap.core.errors import DataError
 from pillsnap.data.listing import folder_rows, manifest_rows
 from pillsnap.data.maps import number_folders, read_class_map
@@ -15,13 +17,13 @@ from pillsnap.engines.torch.describing import Told, describe_classifier
 from pillsnap.gate.init.draft import Draft
 from pillsnap.gate.init.lines import line, path_from, to_yaml
 
-# Of each key, what there is beside timm's own for the backbone.
+# What there is to choose from, by key; timm's own for the backbone is put first.
 _CHOICES = {
-    "mean": "[0.485, 0.456, 0.406] is ImageNet's, [0.5, 0.5, 0.5] or [0, 0, 0] others'",
-    "std": "[0.229, 0.224, 0.225] is ImageNet's, [0.5, 0.5, 0.5] or [1, 1, 1] others'",
-    "interpolation": "bilinear, bicubic, nearest, lanczos, box, hamming",
-    "crop_pct": "crop over resized side: 0.875 for Resize(256) and CenterCrop(224), 1.0 for none",
-    "crop_mode": "center for Resize(S) and CenterCrop, squash for Resize((S, S)), border",
+    "mean": ("[0.485, 0.456, 0.406]", "[0.5, 0.5, 0.5]", "[0, 0, 0]"),
+    "std": ("[0.229, 0.224, 0.225]", "[0.5, 0.5, 0.5]", "[1, 1, 1]"),
+    "interpolation": get_args(Interpolation),
+    "crop_pct": ("0.875 for Resize(256) and CenterCrop(224)", "1.0 without a crop"),
+    "crop_mode": ("center", "squash for Resize((S, S))", "border"),
 }
 
 
@@ -34,8 +36,11 @@ def add_classifier(
     own = {} if told.architecture is None else data_config(told.architecture)
 
     def choices(key: str, value: object) -> str:
-        first = f"{to_yaml(value)} is timm's for {told.architecture}; " if own else ""
-        return first + _CHOICES.get(key, "[1, 3, S, S], as in training")
+        others, first = _CHOICES.get(key, ("[1, 3, S, S], as in training",)), to_yaml(value)
+        if not own:
+            return ", ".join(others)
+        left = (other for other in others if other.split(" for ")[0] != first)
+        return ", ".join([f"{first} (timm's for {told.architecture})", *left])
 
     square = told.size and int(told.size[0]) if told.size and len({*told.size}) == 1 else None
     shape = square and (1, 3, square, square)

@@ -12,12 +12,15 @@ import yaml  # type: ignore[import-untyped]
 from pillsnap.config.parse import FILL
 from pillsnap.core.printable import printable
 
+MARK = f": {FILL}  # {FILL}: "
+"""What stands between a key without a value and its choices."""
+
 
 def line(key: str, value: Any, choices: str = "", about: str = "") -> str:
     """`key: value  # about`; where the value is None, `key: FILL  # FILL: choices`."""
-    shown = FILL if value is None else to_yaml(value)
-    comment = f"{FILL}: {choices}" if value is None else about
-    return f"{key}: {shown}" + (f"  # {printable(comment)}" if comment else "")
+    if value is None:
+        return f"{key}{MARK}{choices}"
+    return f"{key}: {to_yaml(value)}" + (f"  # {printable(about)}" if about else "")
 
 
 def section(key: str, lines: Sequence[str]) -> list[str]:

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pillsnap.config.cells import STAGES
-from pillsnap.config.parse import FILL
 from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.core.files import write_atomic
 from pillsnap.gate.init.classifier import add_classifier
 from pillsnap.gate.init.detector import add_detector
 from pillsnap.gate.init.draft import Draft
+from pillsnap.gate.init.lines import MARK
 
 WORKFLOW = Path(".github/workflows/pillsnap.yml")
 _PACKAGED = Path(__file__).parents[2] / "plugin" / "assets" / "workflow.yml"
@@ -28,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("name a model: --detector best.pt, --classifier best.pth, or both")
     try:
         _init(arguments)
+    except ImportError as error:
+        print(f"error: {error}: pip install 'pillsnap[torch]'", file=sys.stderr)
+        return 2
     except PillsnapError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -88,10 +91,13 @@ def _write(files: dict[Path, str]) -> None:
 
 
 def _say_what_is_next(out: Path, text: str, stages: list[str]) -> None:
-    lines = enumerate(text.splitlines(), start=1)
-    open_ = [f"  {out}:{number}: {each.strip()}" for number, each in lines if f": {FILL}" in each]
-    if open_:
-        print("to be filled in, since no file says it:", *open_, sep="\n")
+    left = [
+        f"  {out}:{number}: {each.strip().replace(MARK, ': ')}"
+        for number, each in enumerate(text.splitlines(), start=1)
+        if MARK in each
+    ]
+    if left:
+        print("to be filled in, since no file says it:", *left, sep="\n")
     command = ["pillsnap", "gate"]
     command += [] if {*stages} == {*STAGES} else ["--stage", *stages]
     command += [] if out == Path("config.yaml") else [f"--config={out}"]
