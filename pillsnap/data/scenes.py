@@ -44,7 +44,7 @@ def _add_data_yaml(found: Dataset, combo: Combo, num_classes: int) -> None:
     _add_yolo(found, data.pairs, combo, data.folder, Path(data.folder.anchor), classes)
     if data.names and not combo.single_cls:
         used = frozenset[int]().union(*(sample.classes for sample in found.samples))
-        found.categories = Categories(combo.images, data.names, ("",) * classes, used)
+        found.categories = Categories(combo.images, data.names, ("",) * classes, used, "names")
 
 
 def _add_yolo(

@@ -99,6 +99,16 @@ def test_names_may_be_a_mapping_or_missing(data: Path) -> None:
     assert [box.class_id for box in alike.samples[0].boxes or ()] == [0]
 
 
+def test_classes_are_those_that_the_detector_calls_so(data: Path) -> None:
+    found = read(data / "data.yaml", {"val": BOTH}).categories
+    assert found is not None
+    classes, note = found.resolve(("no", "capsule", "알약"), 3)
+    assert classes == {0: 2, 2: 0} and "taken by name" in (note or "")
+    assert found.resolve(NAMES, 3) == ({0: 0, 2: 2}, None)
+    with pytest.raises(DataError, match=r"data\.yaml: names"):
+        found.resolve(("알약", "b", "c"), 3)
+
+
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
