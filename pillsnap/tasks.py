@@ -143,10 +143,8 @@ def _record_boxes(reference: Reference, nms: Nms) -> Recorder:
 def _measure_boxes(
     columns: Columns, config: Config, strides: Sequence[int], *, population: bool, bound: bool
 ) -> Figures:
-    compare = config.compare
-    return detection_figures(
-        columns, strides, config.nms.max_detections, compare.seed, bound_reference=bound
-    )
+    most, seed = config.nms.max_detections, config.compare.seed
+    return detection_figures(columns, strides, most, seed, bound_reference=bound)
 
 
 def _keep_boxes(nms: Nms) -> Finish:

@@ -26,10 +26,6 @@ from pillsnap.pipeline.transforms import Geometry
 _PENDING_BYTES = 1 << 20
 
 
-class ShapeMismatch(WrongCandidate):
-    """The candidate's output has another shape than the reference's."""
-
-
 class Recorder(Protocol):
     """Turns outputs into columns, one row a sample.
 
@@ -91,10 +87,8 @@ class _Pending:
     def record(self, recorder: Recorder) -> Columns:
         ref, cand = np.concatenate(self.ref), np.concatenate(self.cand)
         content = np.frombuffer(b"".join(self.contents), np.uint8).reshape(len(ref), -1)
-        return {
-            **recorder.columns(self.samples, self.geometries, ref, cand),
-            "content": content,
-        }
+        columns = recorder.columns(self.samples, self.geometries, ref, cand)
+        return {**columns, "content": content}
 
 
 def compare_batches(
@@ -111,7 +105,7 @@ def compare_batches(
         see: is shown every batch with the outputs of reference and candidate.
 
     Raises:
-        ShapeMismatch: the candidate's output has another shape than the reference's.
+        WrongCandidate: the candidate's output has another shape than the reference's.
     """
     unreadable: dict[str, str] = {}
     parts: list[Columns] = []
@@ -140,7 +134,7 @@ def compare_batches(
 
 def _check_shapes(ref: Batch, cand: Batch) -> None:
     if cand.shape != ref.shape:
-        raise ShapeMismatch(
+        raise WrongCandidate(
             "the candidate's output has the wrong shape",
             got=list(cand.shape),
             expected=f"{list(ref.shape)} (the reference's)",

@@ -78,11 +78,8 @@ class Accuracy:
 def expected_accuracy(
     config: Config, measure: Measure, recorded: object
 ) -> tuple[float, str] | None:
-    """What is known of a model and where from; config's value wins, and 0 is none.
-
-    Args:
-        recorded: what its checkpoint says; anything but a rate is nothing.
-    """
+    """What is known of a model and where from: config's value, of which 0 is none, or else what its
+    checkpoint has recorded, if that is a rate."""
     given: float | None = getattr(config.compare, measure.setting)
     if given is not None:
         return (given, "config") if given else None
@@ -108,7 +105,7 @@ def measure_accuracy(
 
 def shortfall(accuracy: Accuracy, measure: Measure) -> str | None:
     """Why a cell shows nothing of the trained model; None where it is as good as is known."""
-    if not accuracy.short or None in (accuracy.found, accuracy.upper, accuracy.expected):
+    if not accuracy.short:
         return None
     known = "config expects" if accuracy.source == "config" else "training measured"
     return (
@@ -124,19 +121,10 @@ def _upper_top1(metrics: Metrics) -> float | None:
     return upper_bound(round(metrics["reference_top1"] * count), count)
 
 
-def _top1_in_words(metrics: Metrics) -> str:
-    return f"top-1 {100 * metrics['reference_top1']:.1f} % of {metrics['labelled_samples']:,}"
-
-
 def _map_in_words(metrics: Metrics) -> str:
     loose, strict = (100 * metrics[f"reference_map_{at}"] for at in ("0_5", "0_5_0_95"))
     images = metrics["map_images"]
     return f"mAP@0.5 {loose:.1f} %, @0.5:0.95 {strict:.1f} % over {images:,} images"
-
-
-def _upper_map(metrics: Metrics) -> float | None:
-    upper: float | None = metrics["reference_map_0_5_0_95_upper"]
-    return upper
 
 
 def _unjudged(
@@ -162,14 +150,14 @@ TOP1 = Measure(
     "expected_top1",
     "classification.mean, std, interpolation, crop, class_map",
     _upper_top1,
-    _top1_in_words,
+    lambda found: f"top-1 {100 * found['reference_top1']:.1f} % of {found['labelled_samples']:,}",
 )
 MAP = Measure(
     "mAP@0.5:0.95",
     "reference_map_0_5_0_95",
     "expected_map",
     "input_shape, labels, classes, conf_threshold",
-    _upper_map,
+    lambda found: found["reference_map_0_5_0_95_upper"],
     _map_in_words,
     of_boxes=True,
 )

@@ -45,8 +45,9 @@ class Certified:
 def certify(failures: int, trials: int, tolerance: float | None) -> Certified:
     """What `failures` in `trials` say of a rate that may be `tolerance` at most."""
     found = certify_bound(upper_bound(failures, trials), trials, tolerance)
-    possible = tolerance is not None and (not failures or not exceeds(failures / trials, tolerance))
-    needed = samples_needed(tolerance, failures) if possible and tolerance is not None else None
+    needed = None
+    if tolerance is not None and not (failures and exceeds(failures / trials, tolerance)):
+        needed = samples_needed(tolerance, failures)
     return replace(found, failures=failures, samples_needed=needed)
 
 
@@ -57,14 +58,8 @@ def certify_bound(upper: float | None, trials: int, tolerance: float | None) -> 
     return Certified(upper, tolerance, certifies, trials)
 
 
-def upper_bound(failures: int, trials: int, confidence: float = CONFIDENCE) -> float | None:
-    """The largest p with P(X <= failures) >= 1 - confidence for X ~ Binomial(trials, p).
-
-    Raises:
-        ValueError: a confidence below a half, as a level of error would be, or of 1 and more.
-    """
-    if not 0.5 <= confidence < 1:
-        raise ValueError(f"confidence must be at least 0.5 and less than 1, not {confidence}")
+def upper_bound(failures: int, trials: int) -> float | None:
+    """The largest p with P(X <= failures) >= 1 - CONFIDENCE for X ~ Binomial(trials, p)."""
     if trials == 0:
         return None
     if failures >= trials:
@@ -72,16 +67,14 @@ def upper_bound(failures: int, trials: int, confidence: float = CONFIDENCE) -> f
     from scipy.special import betaincinv
 
     # The tail is a beta distribution's survival function.
-    return float(betaincinv(failures + 1, trials - failures, confidence))
+    return float(betaincinv(failures + 1, trials - failures, CONFIDENCE))
 
 
-def samples_needed(
-    tolerance: float, failures: int = 0, confidence: float = CONFIDENCE
-) -> int | None:
+def samples_needed(tolerance: float, failures: int = 0) -> int | None:
     """The fewest trials whose bound, with that many failures, is within the tolerance."""
 
     def enough(trials: int) -> bool:
-        bound = upper_bound(failures, trials, confidence)
+        bound = upper_bound(failures, trials)
         return bound is not None and not exceeds(bound, tolerance)
 
     if not enough(MOST_TRIALS):

@@ -27,10 +27,9 @@ class DetectionRecorder:
     """Columns per sample:
 
     box_err_px and score_err float32 [S], the largest error over the anchors of each stride;
-    class_flips int64, anchors that
-    change their class, and class_flip_gap float32 [S], the largest gap of the reference's two most
-    probable classes among them; ref_boxes and cand_boxes ragged [k,6]
-    (x1,y1,x2,y2 in original pixels, conf, class_id); pairs ragged float64 [p,2], 1 - IoU and
+    class_flips int64, anchors that change their class, and class_flip_gap float32 [S], the largest
+    gap of the reference's two most probable classes among them; ref_boxes and cand_boxes ragged
+    [k,6] (x1,y1,x2,y2 in original pixels, conf, class_id); pairs ragged float64 [p,2], 1 - IoU and
     absolute difference in confidence of every matched pair of them; box_class_flips int64, boxes
     that both sides found and named differently; labelled bool, and truth ragged float64 [g,5]
     (x1,y1,x2,y2 in original pixels, class_id); ref_strides int64 [S], kept boxes of the reference
@@ -43,7 +42,7 @@ class DetectionRecorder:
     def __init__(self, strides: Sequence[int], shape: tuple[int, int], params: Nms) -> None:
         height, width = shape
         self._strides = strides
-        cells = [(height // stride) * (width // stride) for stride in strides]
+        cells = np.array([(height // stride) * (width // stride) for stride in strides], np.int64)
         self._ends = np.cumsum(cells)
         self._starts = self._ends - cells
         # Scores within noise of 0 change their order in healthy exports, and so which boxes stay.
@@ -81,17 +80,11 @@ class DetectionRecorder:
         flips = cand[..., 5] != ref[..., 5]
         kept = [keep_indices(rows, self._nms) for rows in ref]
         ref_boxes = _restore(ref, kept, geometries)
-        cand_kept = [keep_indices(rows, self._nms) for rows in cand]
-        cand_boxes = _restore(cand, cand_kept, geometries)
+        cand_boxes = _restore(cand, [keep_indices(rows, self._nms) for rows in cand], geometries)
         matches = [match_boxes(a, b) for a, b in zip(ref_boxes, cand_boxes, strict=True)]
-        pairs = [
-            np.column_stack(
-                [1 - match.ious, np.abs(a[match.pairs[:, 0], 4] - b[match.pairs[:, 1], 4])]
-            )
-            for a, b, match in zip(ref_boxes, cand_boxes, matches, strict=True)
-        ]
+        pairs = [np.column_stack([1 - match.ious, match.conf_deltas]) for match in matches]
         truth = [
-            truth_boxes(sample.boxes or (), geometry.width, geometry.height)
+            _truth_boxes(sample.boxes or (), geometry.width, geometry.height)
             for sample, geometry in zip(samples, geometries, strict=True)
         ]
         return {
@@ -114,11 +107,8 @@ class DetectionRecorder:
 
     def _by_stride(self, errors: Batch) -> Batch:
         """[N,A] errors of every anchor -> [N,S], the largest of each stride (nan wins)."""
-        parts = [
-            errors[:, start:end].max(axis=1)
-            for start, end in zip(self._starts, self._ends, strict=True)
-        ]
-        return np.stack(parts, axis=1)
+        largest: Batch = np.maximum.reduceat(errors, self._starts, axis=1)
+        return largest
 
     def _count(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many of the kept anchors belong to each stride, [S]."""
@@ -126,7 +116,7 @@ class DetectionRecorder:
         return np.bincount(stride, minlength=len(self._ends)).astype(np.int64)
 
 
-def truth_boxes(boxes: Sequence[Box], width: int, height: int) -> Array:
+def _truth_boxes(boxes: Sequence[Box], width: int, height: int) -> Array:
     """Normalised centre boxes -> float64 [G,5], x1,y1,x2,y2 in pixels of the image, class_id."""
     rows = [
         (
@@ -152,14 +142,11 @@ def keep_indices(rows: Batch, params: Nms) -> NDArray[np.int64]:
     )
 
 
-def restore_boxes(rows: Batch, indices: NDArray[np.int64], geometry: Geometry) -> Batch:
-    """The kept anchors as [k,6], with boxes in pixels of the original image."""
-    boxes = rows[indices, :6].copy()
-    boxes[:, :4] = unletterbox(boxes[:, :4], geometry)
-    return boxes
-
-
 def _restore(
     detections: Batch, kept: Sequence[NDArray[np.int64]], geometries: Sequence[Geometry]
 ) -> list[Batch]:
-    return [restore_boxes(*image) for image in zip(detections, kept, geometries, strict=True)]
+    """The kept anchors of each image as [k,6], with boxes in pixels of the original image."""
+    restored = [rows[indices, :6] for rows, indices in zip(detections, kept, strict=True)]
+    for boxes, geometry in zip(restored, geometries, strict=True):
+        boxes[:, :4] = unletterbox(boxes[:, :4], geometry)
+    return restored

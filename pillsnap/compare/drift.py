@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from pillsnap.compare.exactness import ROUNDING
 from pillsnap.compare.figures import Metrics
 from pillsnap.compare.limits import exceeds
 from pillsnap.config.figures import EXACTNESS, FIGURES, Figure
 from pillsnap.config.tolerances import Tolerances
-
-
-def values_of(figure: Figure, metrics: Metrics) -> Iterator[tuple[Metrics, str]]:
-    """The metrics that hold the values of a figure, and where each was found."""
-    if figure.per_stride:
-        for row in metrics.get("per_stride", ()):
-            yield row, f"stride {row['stride']}"
-    else:
-        yield metrics, ""
 
 
 def noise_of(figure: Figure, metrics: Metrics) -> float:

@@ -14,15 +14,12 @@ how LAPACK's tests set their thresholds (Anderson et al., LAPACK Users' Guide, 1
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from pillsnap.compare.loading import Prepared
-from pillsnap.engines.protocol import Batch
 
 Exact = NDArray[np.float64]
 
@@ -78,11 +75,6 @@ class PartError:
     unit: float
 
     @property
-    def is_known(self) -> bool:
-        """Whether the reference is finite; that another has no signal is said elsewhere."""
-        return math.isfinite(self.signal + self.reference)
-
-    @property
     def rounding(self) -> float:
         """The reference's error, which is taken as `unit` at least."""
         return max(self.reference, self.unit)
@@ -99,9 +91,6 @@ class PartError:
             return 0.0
         least = self.signal * 2**-_MOST_BITS
         return max(0.0, math.log2(self.signal / max(self.candidate, least)))
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def measure_errors(
@@ -122,42 +111,6 @@ def measure_errors(
 def _rms(values: NDArray[Any]) -> float:
     root = math.sqrt(float(np.square(values).mean())) if values.size else 0.0
     return root if math.isfinite(root) else math.inf
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """The first images of a batch, with what both sides answered for them in it.
-
-    Attributes:
-        images: float32 [n,3,H,W].
-        contents: SHA-256 of each image's file.
-    """
-
-    images: Batch
-    contents: Sequence[bytes]
-    reference: Batch
-    candidate: Batch
-
-    @classmethod
-    def of(cls, batch: Prepared, reference: Batch, candidate: Batch, count: int) -> Excerpt:
-        """At most `count` images of a batch."""
-        return cls(
-            batch.array[:count], batch.contents[:count], reference[:count], candidate[:count]
-        )
-
-    def errors(
-        self, exact: Exact, parts: Callable[[NDArray[Any]], Sequence[OutputPart]]
-    ) -> list[PartError]:
-        """Errors of both sides on these images.
-
-        Args:
-            exact: outputs of these images, or of the first of them.
-            parts: the recorder's.
-        """
-        count = len(exact)
-        return measure_errors(
-            parts(exact), parts(self.reference[:count]), parts(self.candidate[:count])
-        )
 
 
 def _largest(errors: Iterable[PartError]) -> dict[str, float]:
@@ -183,7 +136,8 @@ def exactness_metrics(
     """
     kinds = [name.removesuffix(EXACTNESS) for name in figures]
     names = [kind + end for kind in kinds for end in (EXACTNESS, ROUNDING)]
-    known = [error for error in errors if error.is_known]
+    # That a reference which is not finite has no signal is said elsewhere.
+    known = [error for error in errors if math.isfinite(error.signal + error.reference)]
     bits = min((error.bits for error in known), default=None)
     for row in per_stride:
         own = _largest(error for error in known if error.stride == row["stride"])

@@ -25,6 +25,7 @@ class Matches:
     Attributes:
         pairs: int64 [P, 2], index of the reference row and of the candidate row, by the former.
         ious: float64 [P], IoU of each pair, MATCH_IOU..1.
+        conf_deltas: float32 [P], absolute difference in confidence of each pair.
         class_flips: boxes that both sides found and named differently: pairs, again one-to-one,
             of the rows left over on each side that overlap by at least MATCH_IOU. These rows have
             no partner in `pairs`.
@@ -32,6 +33,7 @@ class Matches:
 
     pairs: NDArray[np.int64]
     ious: NDArray[np.float64]
+    conf_deltas: NDArray[np.float32]
     class_flips: int
 
 
@@ -47,9 +49,6 @@ def match_boxes(reference: Rows, candidate: Rows) -> Matches:
     Args:
         reference: float32 [M, 6].
         candidate: float32 [N, 6], finite like the reference.
-
-    Returns:
-        The pairs, by the reference's index, and how many boxes of the rest changed class.
 
     Raises:
         ValueError: an argument is not [K, 6].
@@ -70,7 +69,8 @@ def match_boxes(reference: Rows, candidate: Rows) -> Matches:
         left = ~(np.isin(rows, rows[chosen]) | np.isin(columns, columns[chosen]))
         flips = len(_assign(rows[left], columns[left], overlaps[left]))
     pairs = np.array((rows[chosen], columns[chosen])).T
-    return Matches(pairs, overlaps[chosen], flips)
+    conf_deltas = np.abs(reference[rows[chosen], 4] - candidate[columns[chosen], 4])
+    return Matches(pairs, overlaps[chosen], conf_deltas, flips)
 
 
 def _assign(
@@ -79,8 +79,7 @@ def _assign(
     """Of possible pairs, the one-to-one set of the largest total overlap, then of the most pairs.
 
     Args:
-        rows: int64 [E], one end of each possible pair; no pair twice.
-        columns: int64 [E], the other end.
+        rows, columns: int64 [E], the ends of each possible pair; no pair twice.
         overlaps: float64 [E], above 0.
 
     Returns:
@@ -132,6 +131,5 @@ def box_iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
 def box_distance(a: Rows, b: Rows, match: Matches) -> float:
     """1 for each box without a partner, 1 - IoU plus the difference in confidence for each pair, of
     boxes [k,6] and [l,6]."""
-    confidence = np.abs(a[match.pairs[:, 0], 4] - b[match.pairs[:, 1], 4])
     alone = len(a) + len(b) - 2 * len(match.pairs)
-    return float(alone + (1 - match.ious).sum() + confidence.sum())
+    return float(alone + (1 - match.ious).sum() + match.conf_deltas.sum())

@@ -23,8 +23,8 @@ class Outcome:
         non_finite: ids of samples for which the candidate's output is not finite.
         reference, candidate: what the engines say of themselves, once both are open.
         transform, strides: the preprocessing in force and the detector's strides.
-        exactness: PartError.as_dict of every part of the outputs, and how many images they are of;
-            of a cell's first shard, where the reference can be run in float64.
+        exactness: every PartError of the outputs, as a dict, and how many images they are of; of a
+            cell's first shard, where the reference can be run in float64.
         batching: what the candidate's free axes are worth, see gate/free_axes.py; of a cell's first
             shard.
         graph: how the named file's graph differs from a fresh export's, see gate/graph.py; of a

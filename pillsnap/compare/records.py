@@ -24,8 +24,6 @@ from pillsnap.core.files import write_atomic
 Array = NDArray[Any]
 Columns = Mapping[str, Array]
 
-_CHUNK = 1 << 20
-
 
 class RecordsError(PillsnapError):
     """A shard's file is missing, or is not what its worker wrote."""
@@ -120,10 +118,9 @@ class Records(Mapping[str, Array]):
 def _open(path: Path, sha256: str) -> _Part:
     try:
         with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+            file.seek(0)
             head = file.readline()
-            digest = hashlib.sha256(head)
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
     except OSError as error:
         raise RecordsError("a shard's records are gone", where=path, got=error.strerror) from error
     if digest.hexdigest() != sha256:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import pillsnap.compare.classification
 import pillsnap.compare.loading
+import pillsnap.pipeline.softmax
 from pillsnap.compare.exactness import Exact
 from pillsnap.compare.loading import Load, Prepared
 from pillsnap.core.arraycache import ArrayCache
@@ -77,7 +78,9 @@ class CachedReference:
             )
 
         where = [socket.gethostname().encode(), str(len(batch)).encode()]
-        found = self._remember("speed", where, measure, _is_speed)
+        found = self._remember(
+            "speed", where, measure, lambda known: known.shape == (1,) and 0 < known[0] < np.inf
+        )
         if self._watch.warm and not measured:
             found = measure()
         return float(found[0]), not measured
@@ -149,14 +152,14 @@ class CachedReference:
         return self._cache.get_or_compute(key, compute, fits)
 
 
-def _is_speed(found: NDArray[Any]) -> bool:
-    return found.shape == (1,) and bool(np.isfinite(found[0]) and found[0] > 0)
-
-
 @cache
 def _code() -> str:
     """SHA-256 of what makes figures of the reference's outputs."""
-    modules: tuple[Any, ...] = (pillsnap.compare.classification, pillsnap.compare.loading)
+    modules: tuple[Any, ...] = (
+        pillsnap.compare.classification,
+        pillsnap.compare.loading,
+        pillsnap.pipeline.softmax,
+    )
     files = [__file__, *(module.__file__ for module in modules)]
     return sha256_json([sha256_file(Path(file)) for file in files])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pillsnap.compare.certify import Certified, certify, certify_bound, in_words
-from pillsnap.compare.drift import drifted, gains, is_exact, limit_of, values_of
+from pillsnap.compare.drift import drifted, gains, is_exact, limit_of
 from pillsnap.compare.figures import Figures, Metrics
 from pillsnap.compare.limits import exceeds
 from pillsnap.config.figures import EXACTNESS, FIGURES, Figure
@@ -224,10 +224,11 @@ def find_breaches(metrics: Metrics, tolerances: Tolerances) -> tuple[Breach, ...
     breaches whatever the profile says."""
     found = [Breach("non_finite", metrics["non_finite"], 0)] if metrics["non_finite"] else []
     for figure in FIGURES:
-        for values, where in values_of(figure, metrics):
+        for values in metrics.get("per_stride", ()) if figure.per_stride else (metrics,):
             value, limit = values.get(figure.name), limit_of(figure, tolerances, values)
             if value is None or limit is None:
                 continue
             if exceeds(held := figure.held(value), limit):
+                where = f"stride {values['stride']}" if figure.per_stride else ""
                 found.append(Breach(figure.name, held, limit, where))
     return tuple(found)

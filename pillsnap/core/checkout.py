@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pillsnap.core.errors import first_line
 from pillsnap.core.regularfiles import open_regular
@@ -26,7 +28,7 @@ _DIFF = (
     *("-c", "diff.context=3", "-c", "diff.algorithm=default", "-c", "core.quotePath=true"),
     *("-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false"),
     *("diff", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"),
-    *("--no-relative", "HEAD"),
+    *("--no-relative", "--ignore-submodules=untracked", "HEAD"),
 )
 
 
@@ -37,7 +39,8 @@ class Checkout:
     Attributes:
         sha: first 7 hex digits of HEAD; "nogit" where there is no commit.
         dirty: whether tracked files differ from it; None where that is not known.
-        diff_sha256: of the difference, where there is one; untracked files are no part of it.
+        diff_sha256: of the difference, where there is one; untracked files are no part of it, and
+            of a submodule only its commit and that its files were changed.
         reason: why it is not known, where there is a commit.
     """
 
@@ -72,11 +75,33 @@ def describe_checkout(folder: Path) -> Checkout:
     if sha == NO_GIT or problem is not None:
         return Checkout(sha, reason=problem)
     try:
-        difference = _git(folder, *_DIFF)
+        difference = _difference(folder)
     except _Failed as error:
         return Checkout(sha, reason=f"git diff failed: {error}")
     digest = hashlib.sha256(difference).hexdigest() if difference else None
     return Checkout(sha, dirty=digest is not None, diff_sha256=digest)
+
+
+def _difference(folder: Path) -> bytes:
+    """What tracked files differ by, those too that git was told not to look at: by an index of our
+    own, which forgets that."""
+    lines = _git(folder, "ls-files", "-v", "-z", ":/").split(b"\0")
+    # "S" or a small letter, then the path; of a sparse checkout most are not there.
+    names = [line[2:] for line in lines if line[:1] == b"S" or line[:1].islower()]
+    names = [name for name in names if os.path.lexists(folder / os.fsdecode(name))]
+    if not names:
+        return _git(folder, *_DIFF)
+    try:
+        with TemporaryDirectory(prefix="pillsnap-") as temp:
+            index = Path(temp, "index")
+            own = os.fsdecode(_git(folder, "rev-parse", "--git-path", "index").rstrip(b"\n"))
+            shutil.copy2(folder / own, index)  # by its time git knows what it has to read again
+            for mark in ("--no-assume-unchanged", "--no-skip-worktree"):
+                command = ("update-index", mark, "-z", "--stdin")
+                _git(folder, *command, index=index, stdin=b"\0".join(names))
+            return _git(folder, *_DIFF, index=index)
+    except OSError as error:
+        raise _Failed(error.strerror) from None
 
 
 def get_git_sha(cwd: Path | None = None) -> str:
@@ -115,17 +140,29 @@ class _Refused(_Failed):
     """The checkout belongs to another user than this process."""
 
 
-def _git(folder: Path, *words: str) -> bytes:
-    """What a git command prints."""
+def _git(folder: Path, *words: str, index: Path | None = None, stdin: bytes = b"") -> bytes:
+    """What a git command prints.
+
+    Args:
+        index: in place of the repository's own.
+    """
     environment = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
     if "GIT_WORK_TREE" not in environment:
         # A hook's, of whatever repository it runs for: with them, any folder is a working tree.
         for name in ("GIT_DIR", "GIT_INDEX_FILE"):
             environment.pop(name, None)
+    if index is not None:
+        environment["GIT_INDEX_FILE"] = str(index)
     command = ["git", *words]
     try:
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, timeout=_SECONDS, check=False
+            command,
+            cwd=folder,
+            env=environment,
+            input=stdin,
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise _Failed(f"it took more than {_SECONDS} s") from None

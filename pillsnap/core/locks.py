@@ -22,11 +22,14 @@ _told: set[Path] = set()
 
 
 def lock_between(path: Path, mode: int, *, blocking: bool = True) -> BaseFileLock:
-    """An exclusive lock between processes, taken; it goes with the process at the latest. The file
-    is empty, and stays.
+    """An exclusive lock between processes, taken; it goes with the process at the latest.
 
     Where the file system has none it is held in this machine's folder for temporary files, and only
     this user's processes on this machine are kept apart; the log says so.
+
+    Args:
+        path: of a file that is made with `mode` where it is missing, and stays; what it holds is
+            left alone.
 
     Raises:
         TimeoutError: another holds it, and it was not to be waited for.

@@ -92,23 +92,21 @@ class Conversion:
             **{name: None if limit is None else MARGIN * limit for name, limit in profile.items()}
         )
         samples = [Sample(str(path), Path(), None) for path in calibration.paths]
-        transform = self.reference.reference.transform
-        task = task_of(self.cell.stage)
-        recorder = task.recorder(self.reference.reference, self.config.nms)
-        strides, nms = self.reference.reference.strides, self.config.nms
+        reference, nms, task = self.reference.reference, self.config.nms, task_of(self.cell.stage)
+        recorder = task.recorder(reference, nms)
 
         def passes(model: onnx.ModelProto) -> bool:
             session = open_session(
                 model.SerializeToString(), "cpu", self.threads, self.config.session_options
             )
-            batches = self.load(samples, transform, self.config.compare.batch_size)
+            batches = self.load(samples, reference.transform, self.config.compare.batch_size)
             compared = compare_batches(
                 batches, self.reference.outputs, OnnxEngine(session), recorder
             )
             if compared.columns is None:
                 return False
             figures = task.measure(
-                compared.columns, self.config, strides, population=False, bound=False
+                compared.columns, self.config, reference.strides, population=False, bound=False
             )
             return not find_breaches(figures.metrics, tolerances)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pillsnap.config.cells import Cell
 from pillsnap.core.errors import PillsnapError
 from pillsnap.diagnose import problem_of
 from pillsnap.engines import find_entry
-from pillsnap.gate.diagnosing_process import Setting, Task, run_jobs
+from pillsnap.gate.diagnosing_process import Task, run_jobs
 from pillsnap.gate.run import GateRun
 from pillsnap.pipeline.twostage import STAGES_OF
 
@@ -44,9 +45,9 @@ def diagnose_cells(run: GateRun, results: Sequence[CellResult]) -> dict[str, dic
         for pair in _pairs(results)
         if any(each in wanted for each in pair) and all(each.cell in tasks for each in pair)
     ]
-    run.close()  # the models are opened again elsewhere, and are large
-    setting = Setting(run.config, run.selection, run.threads, run.run_dir)
-    answers = run_jobs(setting, [*cells, *pairs])
+    run.sides.close()  # the models are opened again elsewhere, and are large
+    again = partial(GateRun, run.config, run.selection, threads=run.threads, run_dir=run.run_dir)
+    answers = run_jobs(again, [*cells, *pairs])
     for job in cells:
         answer = answers[job]
         found[job[0].cell.id] = answer.value or _nothing(answer.problem)

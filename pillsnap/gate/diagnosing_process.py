@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 import signal
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pillsnap.config.cells import Cell
-from pillsnap.config.selection import Selection
-from pillsnap.config.settings import Config
 from pillsnap.core.files import write_atomic
 from pillsnap.core.isolated import IsolatedError, run_isolated
 from pillsnap.diagnose import FreshExports, diagnose, make_subject, pipeline_budget, problem_of
@@ -46,15 +44,8 @@ class Task:
 Job = tuple[Task, ...]
 """A cell by itself; or a detector's and a classifier's, for the pipeline they make."""
 
-
-@dataclass(frozen=True)
-class Setting:
-    """What a run is of, as another process needs it."""
-
-    config: Config
-    selection: Selection
-    threads: int
-    run_dir: Path
+OpenRun = Callable[[], GateRun]
+"""Makes the run whose cells they are, and pickles."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +56,7 @@ class Answer:
     problem: str = ""
 
 
-def run_jobs(setting: Setting, jobs: Sequence[Job]) -> dict[Job, Answer]:
+def run_jobs(open_run: OpenRun, jobs: Sequence[Job]) -> dict[Job, Answer]:
     """The answer of every job, in processes that do not outlive this call.
 
     A job that shares a cell with one that ended its process is left out.
@@ -77,11 +68,13 @@ def run_jobs(setting: Setting, jobs: Sequence[Job]) -> dict[Job, Answer]:
         while left:
             problem = ""
             try:
-                run_isolated(LIMIT_S * (len(left) + 1), _work, setting, left, notes)
+                run_isolated(LIMIT_S * (len(left) + 1), _work, open_run, left, notes)
             except IsolatedError as error:
-                problem = _how(error)
+                problem = " ".join(str(error).split())
+                if signal.SIGALRM.name in problem:
+                    problem = f"given up after {LIMIT_S} s"
             done = [(job, _note(notes, job)) for job in left]
-            found |= {job: _read(path) for job, path in done if path.exists()}
+            found |= {job: Answer(**json.loads(p.read_bytes())) for job, p in done if p.exists()}
             left = [job for job in left if job not in found]
             if left:
                 lost = left[0]
@@ -91,36 +84,23 @@ def run_jobs(setting: Setting, jobs: Sequence[Job]) -> dict[Job, Answer]:
     return found
 
 
-def _how(error: IsolatedError) -> str:
-    """How the process ended, in one line."""
-    text = " ".join(str(error).split())
-    return f"given up after {LIMIT_S} s" if signal.SIGALRM.name in text else text
-
-
 def _note(folder: Path, job: Job) -> Path:
     return folder / ("+".join(task.cell.id for task in job) + ".json")
 
 
-def _read(path: Path) -> Answer:
-    return Answer(**json.loads(path.read_bytes()))
-
-
-def _work(setting: Setting, jobs: Sequence[Job], notes: Path) -> None:
+def _work(open_run: OpenRun, jobs: Sequence[Job], notes: Path) -> None:
     """The process: every job in turn."""
     # Goes with the folder, however this process ends.
     tempfile.tempdir = str(notes.parent)
-    run = GateRun(
-        setting.config, setting.selection, threads=setting.threads, run_dir=setting.run_dir
-    )
-    with FreshExports(setting.config) as exports:
+    run = open_run()
+    with FreshExports(run.config) as exports:
         for job in jobs:
             signal.alarm(LIMIT_S)  # ends a process in whatever it hangs
             try:
                 answer = Answer(_answer(run, job, exports))
             except Exception as error:  # whatever a broken model makes of torch, onnx and the rest
                 answer = Answer(problem=problem_of(error))
-            content = {"value": answer.value, "problem": answer.problem}
-            write_atomic(_note(notes, job), json.dumps(content).encode())
+            write_atomic(_note(notes, job), json.dumps(asdict(answer)).encode())
     signal.alarm(0)
 
 
@@ -135,7 +115,7 @@ def _answer(run: GateRun, job: Job, exports: FreshExports) -> dict[str, Any]:
 
 
 def _subject(run: GateRun, task: Task) -> Subject:
-    reference = run.reference(task.cell).reference
+    reference = run.sides.reference(task.cell).reference
     return make_subject(
         run.config,
         task.cell,

@@ -118,6 +118,7 @@ def finish(
         stopped=stopped,
     )
 
+    stages = {result.cell.stage for result in results}
     modes = "+".join(dict.fromkeys(result.cell.mode for result in results)) or "none"
     name = f"{tag}-{modes}-{run.run_dir.name.rpartition('-')[2]}"
     facts = RunFacts(
@@ -132,7 +133,7 @@ def finish(
         skipped=ledger.skipped(),
         unmeasured=[cell.id for cell in unmeasured],
         budgets=run.selection.budgets,
-        data={stage: run.plan.data_sha256(stage) for stage in _stages(results)},
+        data={stage: run.plan.data_sha256(stage) for stage in sorted(stages)},
     )
     release = decide_release(
         run.config,
@@ -182,10 +183,6 @@ def _diagnose(run: GateRun, results: Sequence[CellResult]) -> dict[str, dict[str
     finally:
         if heard:
             signal.signal(signal.SIGTERM, usual)
-
-
-def _stages(results: Sequence[CellResult]) -> list[str]:
-    return sorted({result.cell.stage for result in results})
 
 
 def _publish_bundle(run: GateRun, results: Sequence[CellResult]) -> None:

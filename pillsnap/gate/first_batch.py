@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pillsnap.compare import Recorder
-from pillsnap.compare.exactness import Exact, Excerpt
+from pillsnap.compare.exactness import Exact, measure_errors
 from pillsnap.compare.loading import Prepared
 from pillsnap.compare.reference import CachedReference
 from pillsnap.config.cells import Cell
@@ -38,14 +38,16 @@ class FirstBatch:
     problem: str | None = None
 
     def __post_init__(self) -> None:
-        self._excerpt: Excerpt | None = None
+        self._contents: list[bytes] = []
+        self._outputs: tuple[Batch, ...] = ()
 
     def see(self, batch: Prepared, ref: Batch, cand: Batch) -> None:
         """Look at a batch and both outputs, if it is the first; errors as try_free_axes."""
         if self.example is not None:
             return
         self.example = batch.array
-        self._excerpt = Excerpt.of(batch, ref, cand, self.count)
+        self._contents = batch.contents[: self.count]
+        self._outputs = (ref[: self.count], cand[: self.count])
         # Hard samples are for where models differ: the model is the same.
         if not self.cell.hard:
             strides, stage = self.remembered.reference.strides, self.cell.stage
@@ -56,19 +58,21 @@ class FirstBatch:
     def exact(self) -> Exact | None:
         """The reference's outputs in float64 for the first images; None of an engine without, and
         of a network that cannot be run so, whose other figures stand."""
-        few = self._excerpt
+        if self.example is None:
+            return None
         try:
-            return None if few is None else self.remembered.exact_outputs(few.images, few.contents)
+            return self.remembered.exact_outputs(self.example[: self.count], self._contents)
         except EngineError as error:
             self.problem = first_line(error)
             return None
 
     def exactness(self, exact: Exact | None) -> dict[str, Any] | None:
-        """Outcome.exactness."""
-        if exact is None or self._excerpt is None:
+        """Outcome.exactness; a golden bundle may have exact outputs of fewer images."""
+        if exact is None:
             return None
-        parts = self._excerpt.errors(exact, self.recorder.parts)
-        return {"images": len(exact), "parts": [part.as_dict() for part in parts]}
+        ref, cand = (self.recorder.parts(output[: len(exact)]) for output in self._outputs)
+        errors = measure_errors(self.recorder.parts(exact), ref, cand)
+        return {"images": len(exact), "parts": [asdict(error) for error in errors]}
 
     def timing(self, *, reference: bool, float32: bool) -> dict[str, Any]:
         """Outcome.timing beside the runs; nothing without a batch, and of hard samples, which take

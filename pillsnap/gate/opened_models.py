@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,43 +22,36 @@ from pillsnap.gate.conversion import Conversion
 from pillsnap.tasks import task_of
 
 
+@dataclass(eq=False, kw_only=True)
 class Sides:
     """References and candidates of one process's cells.
 
-    Args:
+    Attributes:
         config, selection, threads, run_dir, load: the run's.
         bundle: answers in place of a reference; None opens the trained model.
         verified: paths of the images that a cell verifies, hard ones included.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        selection: Selection,
-        *,
-        threads: int,
-        run_dir: Path,
-        load: Load,
-        bundle: Bundle | None,
-        verified: Callable[[Cell], Iterable[Path]],
-    ) -> None:
-        self._config = config
-        self._selection = selection
-        self._threads = threads
-        self._run_dir = run_dir
-        self._load = load
-        self._bundle = bundle
-        self._verified = verified
-        limit = int(config.compare.reference_cache_gib * 2**30)
-        wanted = selection.reference_cache and limit
-        self._cache = ArrayCache(config.exp_dir / "cache" / "reference", limit) if wanted else None
+    config: Config
+    selection: Selection
+    threads: int
+    run_dir: Path
+    load: Load
+    bundle: Bundle | None
+    verified: Callable[[Cell], Iterable[Path]]
+
+    def __post_init__(self) -> None:
+        limit = int(self.config.compare.reference_cache_gib * 2**30)
+        folder = self.config.exp_dir / "cache" / "reference"
+        wanted = self.selection.reference_cache and limit
+        self._cache = ArrayCache(folder, limit) if wanted else None
         self._references: dict[tuple[str, str], CachedReference] = {}
         self._candidate: tuple[Cell, Stopwatch] | None = None
 
     def reference(self, cell: Cell) -> CachedReference:
-        """The reference of a cell."""
+        """The reference of a cell, opened when it is first asked for."""
         # A bundle holds what each mode verifies; a trained model answers for all of them.
-        key = (cell.stage, cell.engine if self._bundle is None else cell.mode)
+        key = (cell.stage, cell.engine if self.bundle is None else cell.mode)
         if key not in self._references:
             self._references[key] = self._open_reference(cell)
         return self._references[key]
@@ -77,9 +70,9 @@ class Sides:
                 choose_file,
                 request,
                 reference.reference,
-                named=self._selection.candidates.get(cell.stage),
-                fresh=self._selection.fresh_export,
-                run_dir=self._run_dir,
+                named=self.selection.candidates.get(cell.stage),
+                fresh=self.selection.fresh_export,
+                run_dir=self.run_dir,
                 convert=self._conversion(cell, reference),
             )
             self._candidate = (model, open_candidate(request, choose))
@@ -91,25 +84,25 @@ class Sides:
         self._candidate = None
 
     def _open_reference(self, cell: Cell) -> CachedReference:
-        if self._bundle is not None:
-            return self._bundle.reference(cell.stage, cell.mode)
+        if self.bundle is not None:
+            return self.bundle.reference(cell.stage, cell.mode)
         entry = find_entry(cell.engine)
         entry.require()
         opened = (entry.reference or open_reference)(self._request(cell))
         return CachedReference(opened, self._cache, task_of(cell.stage).is_output)
 
     def _request(self, cell: Cell) -> Request:
-        return Request(self._config, cell, self._threads, self._cache)
+        return Request(self.config, cell, self.threads, self._cache)
 
     def _conversion(self, cell: Cell, reference: CachedReference) -> Conversion:
         population = replace(cell, hard=False)
         return Conversion(
-            self._config,
+            self.config,
             population,
-            self._selection.int8_method or self._config.export.quantize.int8_method,
+            self.selection.int8_method or self.config.export.quantize.int8_method,
             reference,
-            lambda: self._verified(population),
-            self._load,
-            self._threads,
-            self._run_dir,
+            lambda: self.verified(population),
+            self.load,
+            self.threads,
+            self.run_dir,
         )

@@ -63,22 +63,18 @@ def carry_out(config: Config, release: Release) -> list[str]:
     Returns:
         what could not be written, or could only be written in another way.
     """
+    if not release.latest:
+        return []
     with collected_warnings() as found:
         try:
-            _write(config, release)
+            with file_lock(config.out_dir / ".latest.lock"):
+                for stage, path in release.latest.items():
+                    point_latest(config.out_dir / f"latest_{stage}.onnx", path)
+                if not release.kept:
+                    publish_standalone(config)
         except Exception as error:  # also of the other stage's model, whatever it is
             log.warning("latest_ or pillsnap_pipeline.py could not be written: %s", error)
     return found
-
-
-def _write(config: Config, release: Release) -> None:
-    if not release.latest:
-        return
-    with file_lock(config.out_dir / ".latest.lock"):
-        for stage, path in release.latest.items():
-            point_latest(config.out_dir / f"latest_{stage}.onnx", path)
-        if not release.kept:
-            publish_standalone(config)
 
 
 def _has_file(result: CellResult) -> bool:

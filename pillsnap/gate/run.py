@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pillsnap.compare.loading import Load, Prepared, load_batches
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.records import Columns, write_records
 from pillsnap.compare.reference import CachedReference
-from pillsnap.config.cells import Cell, Shard
+from pillsnap.config.cells import Shard
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineMissing, MissingCheckpoint, PillsnapError, WrongCandidate
@@ -33,16 +33,14 @@ from pillsnap.gate.first_batch import FirstBatch
 from pillsnap.gate.graph import check_graph
 from pillsnap.gate.opened_models import Sides
 from pillsnap.gate.plan import Plan
-from pillsnap.gate.run_key import run_key
 from pillsnap.tasks import task_of
 
 
+@dataclass(eq=False)
 class GateRun:
     """One process's view of a run: samples and opened models are kept for the next shard.
 
-    Args:
-        config: the whole configuration.
-        selection: what to compare with what.
+    Attributes:
         threads: intra-op threads of every engine in this process.
         run_dir: this run's own folder; the same for every worker.
         contended: other processes of this run share the machine, so that times tell little.
@@ -50,49 +48,31 @@ class GateRun:
         load: where batches come from, if not from the samples' files.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        selection: Selection,
-        *,
-        threads: int,
-        run_dir: Path,
-        contended: bool = False,
-        resume: bool = False,
-        load: Load | None = None,
-    ) -> None:
-        self.config = config
-        self.selection = selection
-        self.threads = threads
-        self.run_dir = run_dir
-        self.contended = contended
-        self.resume = resume
-        self.plan = Plan(config, selection)
+    config: Config
+    selection: Selection
+    _: KW_ONLY
+    threads: int
+    run_dir: Path
+    contended: bool = False
+    resume: bool = False
+    load: Load | None = None
+
+    def __post_init__(self) -> None:
+        self.plan = Plan(self.config, self.selection)
         bundle = self.plan.bundle
-        from_files: Load = partial(load_batches, threads=threads)
-        self._load = load or (from_files if bundle is None else bundle.load)
+        from_files: Load = partial(load_batches, threads=self.threads)
+        self._load = self.load or (from_files if bundle is None else bundle.load)
         self._hard: dict[str, list[Sample]] = {}
         # What the shard that runs is of, so that a failure can be laid to a file.
         self._running: dict[str, Any] = {}
-        self._sides = Sides(
-            config,
-            selection,
-            threads=threads,
-            run_dir=run_dir,
+        self.sides = Sides(
+            config=self.config,
+            selection=self.selection,
+            threads=self.threads,
+            run_dir=self.run_dir,
             load=self._load,
             bundle=bundle,
             verified=self.plan.files,
-        )
-
-    def key(self, markers: str) -> str:
-        """SHA-256 of all that this run's outcomes depend on, the images aside: a run that was cut
-        off is gone on with by one of the same key only."""
-        return run_key(
-            self.config,
-            self.selection,
-            markers=markers,
-            threads=self.threads,
-            shard_size=self.plan.shard_size,
         )
 
     def run(self, shard: Shard) -> Outcome:
@@ -117,11 +97,11 @@ class GateRun:
 
     def _run(self, shard: Shard) -> Outcome:
         cell, compare = shard.cell, self.config.compare
-        remembered = self.reference(cell)
+        remembered = self.sides.reference(cell)
         reference = remembered.reference
         samples = self._of_shard(shard, remembered)
         labelled, notes = self.plan.in_classes(samples, cell.stage, reference.class_names)
-        candidate = self._sides.candidate(cell)
+        candidate = self.sides.candidate(cell)
         self._running = {"reference": reference.engine.info, "candidate": candidate.info}
         recorder = task_of(cell.stage).recorder(reference, self.config.nms)
         first = FirstBatch(cell, candidate, remembered, recorder, compare.exactness_images)
@@ -214,14 +194,6 @@ class GateRun:
             return None, None
         path = self.run_dir / "records" / f"{shard.id}.records"
         return str(path), write_records(path, columns)
-
-    def close(self) -> None:
-        """Let go of the models; what is asked for later is opened again."""
-        self._sides.close()
-
-    def reference(self, cell: Cell) -> CachedReference:
-        """The reference of a cell, opened when it is first asked for."""
-        return self._sides.reference(cell)
 
 
 def _inputs(samples: Sequence[Sample], contents: Sequence[str]) -> str:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from pillsnap.config.selection import Selection
-from pillsnap.config.settings import Config, config_sha256
+from pillsnap.config.settings import config_sha256
 from pillsnap.core.hashes import code_sha256, sha256_file, sha256_json
 from pillsnap.engines import package_versions
 from pillsnap.engines.torch.checkpoints import checkpoint_paths
+from pillsnap.gate.run import GateRun
 
 
-def run_key(
-    config: Config, selection: Selection, *, markers: str, threads: int, shard_size: int
-) -> str:
-    """SHA-256 over configuration, options, models, versions and pillsnap's own code; the images
-    are not part of it.
-
-    Args:
-        markers: pytest's -m.
-        shard_size: samples of a shard, as the plan has rounded it.
-    """
+def run_key(run: GateRun, markers: str) -> str:
+    """SHA-256 over configuration, options (pytest's -m is `markers`), models, versions and
+    pillsnap's own code; the images are not part of it. A run that was cut off is gone on with by
+    one of the same key only."""
+    config, selection = run.config, run.selection
     models = {
         f"{stage} {path.name}": path
         for stage in selection.stages
@@ -28,10 +23,10 @@ def run_key(
     return sha256_json(
         {
             "config": config_sha256(config),
-            "shard_size": shard_size,
+            "shard_size": run.plan.shard_size,
             "selection": repr(selection),
             "markers": markers,
-            "threads": threads,
+            "threads": run.threads,
             "models": {k: sha256_file(v) for k, v in models.items() if v.is_file()},
             "versions": package_versions(),
             "code": code_sha256(),

@@ -20,6 +20,7 @@ from pillsnap.config.load import find_config, load_config, read_environment
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.core.logrecords import open_log
+from pillsnap.core.streams import print_line
 from pillsnap.core.workers import thread_count
 from pillsnap.engines import engine_names, find_entry
 from pillsnap.infer.answers import Answer, answer
@@ -37,7 +38,7 @@ log = open_log("pillsnap.infer")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 if an image could not be read or answered; 2 for wrong arguments, config or
-    model; 130 where it was interrupted."""
+    model, and results that cannot be written; 130 where it was interrupted."""
     arguments = _parse(argv)
     # Which models are taken, and why.
     logging.basicConfig(format="%(message)s")
@@ -108,7 +109,7 @@ def _infer(arguments: argparse.Namespace) -> Mapping[str, int]:
         if output is None:
             for part in answers(0):
                 for each in part:
-                    print(json_line(each.result), flush=True)
+                    print_line(json_line(each.result), sys.stdout)
                     tally.note(each.result)
             return tally.failed
         options = {"mode": mode, "batch": batch, "threads": threads, "save_images": folder}

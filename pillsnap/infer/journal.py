@@ -5,7 +5,6 @@ A line of its key, then one of JSON for each photo.
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from pillsnap.config.settings import Config, config_sha256
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.files import make_folder, unwritable
 from pillsnap.core.hashes import code_sha256, sha256_json
+from pillsnap.core.locks import lock_between
 from pillsnap.core.logrecords import open_log
 from pillsnap.engines import package_versions
 from pillsnap.infer.answers import Answer, content_of
@@ -24,6 +24,9 @@ from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.twostage import Result
 
 log = open_log(__name__)
+
+# Whatever the umask says: one user goes on with what that user has begun.
+_MODE = 0o600
 
 # Begins the line of the key, and more than its length.
 _HEAD, _MOST_HEAD = b'{"key": "', 200
@@ -127,12 +130,7 @@ def open_journal(output: Path, key: str) -> Iterator[Journal]:
     PillsnapError where it cannot be written, or another process writes it."""
     path = output.with_name(f"{output.name}.part")
     make_folder(path.parent)
-    try:
-        file = path.open("a+b")
-    except OSError as error:
-        raise unwritable(path, error) from error
-    with file:
-        _require_alone(file, path)
+    with _alone(path), _opened(path) as file:
         journal = Journal(file, key)
         try:
             yield journal
@@ -144,16 +142,36 @@ def open_journal(output: Path, key: str) -> Iterator[Journal]:
         path.unlink(missing_ok=True)
 
 
-def _require_alone(file: BinaryIO, path: Path) -> None:
-    with suppress(OSError):  # without locks nobody can tell
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise PillsnapError(
-                "another process writes these results",
-                where=path,
-                hint="wait for it, or give another --output",
-            ) from error
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the file's lock; made if it is missing."""
+    try:
+        lock = lock_between(path, _MODE, blocking=False)
+    except TimeoutError as error:
+        raise PillsnapError(
+            "another process writes these results",
+            where=path,
+            hint="wait for it, or give another --output",
+        ) from error
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release(force=True)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        file = path.open("a+b")
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # what it still holds could not be written, which is said
+            file.close()
 
 
 def _parse(line: bytes) -> dict[str, Any]:

@@ -27,6 +27,7 @@ _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("core/errors.py", None),
     ("core/placeholders.py", ("_LFS", "_MOST_BYTES", "Placeholder", "find_placeholder")),
     ("core/cpus.py", None),
+    ("core/streams.py", None),
     ("pipeline/transforms.py", None),
     ("pipeline/preprocess.py", None),
     ("pipeline/nms.py", ("Rows", "nms", "suppress_boxes", "to_rows")),

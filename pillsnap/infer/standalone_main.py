@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pillsnap.core.cpus import usable_cpus
 from pillsnap.core.errors import EngineError, ImageError, PillsnapError
 from pillsnap.core.placeholders import find_placeholder
+from pillsnap.core.streams import print_line
 from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.images import read_image
@@ -115,7 +116,8 @@ def _open_model(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 if an image could not be read or answered; 2 for a wrong argument or model."""
+    """Exit code 0; 1 if an image could not be read or answered; 2 for a wrong argument or model, or
+    results that cannot be written."""
     parser = argparse.ArgumentParser(description="Pill photos to codes: one JSON line an image.")
     parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("--mode", choices=tuple(STAGES_OF), default=FROZEN["mode"])
@@ -131,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             except ImageError as error:
                 result = {"error": " ".join(str(error).split())}
             failed |= "error" in result
-            print(json.dumps({"image": str(path), **result}), flush=True)
+            print_line(json.dumps({"image": str(path), **result}), sys.stdout)
     except PillsnapError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

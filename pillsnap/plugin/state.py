@@ -22,6 +22,7 @@ from pillsnap.gate import journal
 from pillsnap.gate.journal import RunLock, find_unfinished
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
+from pillsnap.gate.run_key import run_key
 from pillsnap.plugin.options import asks_for_gate, select
 
 log = open_log(__name__)
@@ -104,7 +105,7 @@ def make_state(config: pytest.Config) -> State | None:
     new = partial(GateRun, settings, selection, threads=threads, contended=workers > 1)
     run = new(run_dir=run_dir)
     if option.resume:
-        found = find_unfinished(run_dir.parent, run.key(option.markexpr))
+        found = find_unfinished(run_dir.parent, run_key(run, option.markexpr))
         if found is not None:
             run_dir, lock = found
             tag = run_dir.name.rpartition("-")[0]
@@ -124,7 +125,7 @@ def begin(state: State, markers: str) -> None:
     try:
         state.lock = RunLock(state.run.run_dir)
         state.lock.take()
-        journal.begin(state.run.run_dir, state.run.key(markers))
+        journal.begin(state.run.run_dir, run_key(state.run, markers))
     except PillsnapError as error:
         log.warning("this run cannot be resumed: %s", error)  # the items say what cannot be written
 

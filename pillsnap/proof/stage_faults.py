@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 # The least share of the difference that the guilty stage must have, in percent.
 ENOUGH = 80.0
 
-# Of the decoding that every export ends with.
-HALF = "/decode/half"
-
 
 @dataclass(frozen=True)
 class StageFault:
@@ -92,6 +89,7 @@ STAGE_FAULTS: tuple[StageFault, ...] = (
     StageFault(
         "boxes_too_large",
         "decode",
+        # A constant of the decoding that every export ends with.
         edited_file(
             "detector", lambda model: change(model, "/decode/half", lambda half: half * 1.2)
         ),

@@ -18,7 +18,8 @@ _NAME = re.compile(rf"{VERSION_TAG}-.+-[0-9a-f]{{6}}\.json")
 
 def prune_reports(out_dir: Path, keep: int, own: str) -> None:
     """Remove reports: all but the newest `keep`, and those without which the gate would stand
-    differently behind a file that still exists. The index beside them is brought up to date.
+    differently behind a file that still exists, or that has breached: bytes that are gone may come
+    back, under any name. The index beside them is brought up to date.
 
     Args:
         out_dir: of exports, with the folder reports.
@@ -40,17 +41,17 @@ def prune_reports(out_dir: Path, keep: int, own: str) -> None:
 
 
 def _needed(judged: Iterable[Judgement], out_dir: Path) -> set[str]:
-    """Names of the reports that find_standing's answers on existing files rest on: every breach of
+    """Names of the reports that find_standing's answers on these files rest on: every breach of
     what a file answers, and of each cell on the same samples the newest verdict."""
     decisive = [each for each in judged if each.whole or each.verdict == "breach"]
-    there = _existing(decisive, out_dir)
+    files = _existing(decisive, out_dir) | {each.sha256 for each in decisive if each.of_outputs}
     newest: dict[tuple[object, ...], str] = {}
     for each in decisive:
         newest[_subject(each)] = max(each.started, newest.get(_subject(each), ""))
     return {
         each.report
         for each in decisive
-        if each.sha256 in there and (each.of_outputs or each.started == newest[_subject(each)])
+        if each.sha256 in files and (each.of_outputs or each.started == newest[_subject(each)])
     }
 
 

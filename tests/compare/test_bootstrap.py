@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pillsnap.compare.figures import bootstrap
 from pillsnap.compare.figures.bootstrap import bootstrap_map_deltas, upper_bounds
 from pillsnap.compare.figures.coco import evaluate
-from pillsnap.compare.figures.ranking import Evaluation, resample
+from pillsnap.compare.figures.ranking import Evaluation
+from tests.compare.resampling import resample
 
 Boxes = NDArray[np.float32]
 
@@ -211,23 +212,6 @@ def test_draws_without_a_label_are_nan_and_left_out() -> None:
         assert missing[:, 0].mean() == pytest.approx(0.8**5, abs=0.05)
         np.testing.assert_allclose(deltas[~missing], delta, atol=1e-12)
         assert upper_bounds(deltas) == pytest.approx((-delta, -delta), abs=1e-12)
-
-
-def test_both_sides_are_of_the_same_images_and_labels() -> None:
-    reference, _ = scene(0)
-    three, _ = misses(3, 0)
-    four, _ = misses(4, 0)
-    truth = [np.array([[0, 0, 50, 50, 0]] * count, np.float32) for count in (1, 1, 2)]
-    other_labels = evaluated(truth, [np.empty((0, 6), np.float32)] * 3)
-    # One more image, without a label.
-    one_more = evaluated(
-        [np.array([[0, 0, 50, 50, 0]], np.float32)] * 3 + [np.empty((0, 5), np.float32)],
-        [np.empty((0, 6), np.float32)] * 4,
-    )
-    for a, b in ((three, four), (three, other_labels), (three, one_more), (reference, three)):
-        for sides in ((a, b), (b, a)):
-            with pytest.raises(ValueError, match="same labelled images"):
-                bootstrap_map_deltas(*sides, seed=0)
 
 
 def test_the_bound_is_the_value_that_95_percent_do_not_exceed() -> None:

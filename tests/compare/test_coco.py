@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pillsnap.compare.figures.coco import evaluate
-from pillsnap.compare.figures.ranking import Evaluation, MeanAP, resample
+from pillsnap.compare.figures.ranking import Evaluation, MeanAP
+from tests.compare.resampling import resample
 
 Boxes = NDArray[np.float32]
 
@@ -240,15 +241,6 @@ def test_the_arguments_are_left_alone() -> None:
         np.testing.assert_array_equal(before, after)
 
 
-def test_misuse_is_named() -> None:
-    with pytest.raises(ValueError, match="truth has 2 images, found has 1"):
-        measure(TWO, TWO_FOUND[:1])
-    with pytest.raises(ValueError, match=r"found\[1\] must be \[K, 6\], got \[3, 5\]"):
-        measure(TWO, [TWO_FOUND[0], np.zeros((3, 5), np.float32)])
-    with pytest.raises(ValueError, match=r"truth\[0\] must be \[K, 5\]"):
-        measure([np.zeros((1, 4), np.float32), TWO[1]], TWO_FOUND)
-
-
 # Against pycocotools, which the rest of this file does without.
 
 
@@ -375,16 +367,6 @@ def test_equal_weights_change_nothing_without_ties() -> None:
     expected = both(evaluation.mean_ap())
     assert both(resample(evaluation, np.ones(25, np.int64))) == expected
     assert both(resample(evaluation, np.full(25, 7, np.uint8))) == approx(*expected)
-
-
-def test_weights_are_whole_numbers_of_every_image() -> None:
-    evaluation = evaluated(TWO, TWO_FOUND)
-    for shape in ((3,), (2, 1), ()):
-        with pytest.raises(ValueError, match=r"weights must be \[2\], got"):
-            resample(evaluation, np.ones(shape, np.int64))
-    for weights in (np.array([1.0, 1.0]), np.array([1, -1]), np.array([True, True])):
-        with pytest.raises(ValueError, match="whole numbers from 0"):
-            resample(evaluation, weights)
 
 
 # What is kept

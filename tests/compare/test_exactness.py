@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.detection import DetectionRecorder
 from pillsnap.compare.exactness import (
-    Excerpt,
     OutputPart,
     PartError,
     exactness_metrics,
     measure_errors,
 )
-from pillsnap.compare.loading import Prepared
 from pillsnap.config.settings import Nms
-from pillsnap.data.datasets import Sample
 
 
 def errors_of(exact: np.ndarray, ref: np.ndarray, cand: np.ndarray, scale: float = 0) -> PartError:
@@ -110,19 +105,3 @@ def test_every_stride_has_boxes_and_scores_of_its_own() -> None:
         == max(each.rounding for each in errors if each.kind == "box")
     )
     assert metrics["score_exactness"] > 1e3
-
-
-def test_errors_are_of_the_first_images_of_a_batch() -> None:
-    samples = [Sample(str(i), Path("x.png"), 0) for i in range(4)]
-    images = np.arange(4, dtype=np.float32).repeat(48).reshape(4, 3, 4, 4)
-    outputs = np.array([0, 0, 2, 9], np.float32)[:, None].repeat(5, axis=1)
-    batch = Prepared(samples, images, [b"0", b"1", b"2", b"3"])
-    excerpt = Excerpt.of(batch, outputs, outputs + 1, 3)
-    assert excerpt.images[:, 0, 0, 0].tolist() == [0, 1, 2]
-    assert excerpt.contents == [b"0", b"1", b"2"]
-    exact, parts = np.zeros((3, 5)), ClassificationRecorder().parts
-    (part,) = excerpt.errors(exact, parts)
-    assert part.reference == pytest.approx(math.sqrt(4 / 3))
-    assert part.candidate == pytest.approx(math.sqrt(11 / 3))
-    # A bundle may have fewer.
-    assert excerpt.errors(exact[:1], parts)[0].reference == 0

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.detection import DetectionRecorder
-from pillsnap.compare.figures import Figures, ids_of, mean, quantile, take, total, worst_samples
+from pillsnap.compare.figures import Figures, mean, quantile, take, total, worst_samples
 from pillsnap.compare.figures.bootstrap import bootstrap_map_deltas, upper_bounds
 from pillsnap.compare.figures.classification import binomial_tail, classification_figures
 from pillsnap.compare.figures.coco import evaluate
@@ -629,7 +629,7 @@ def test_rows_are_taken_from_memory_as_from_files() -> None:
     rows = np.array([8, 0, 2, 2])
     with in_files(parts) as records:
         for columns in (whole, records):
-            assert ids_of(columns, rows) == ["0008.png", "0000.png", "0002.png", "0002.png"]
+            assert take(columns, "id", rows) == ["0008.png", "0000.png", "0002.png", "0002.png"]
             for name in ("mse", "ref_top1", "ref_finite"):
                 assert take(columns, name, rows) == whole[name][rows].tolist()
             assert take(columns, "mse", np.array([], np.int64)) == []

@@ -82,7 +82,9 @@ def test_exact_outputs_are_computed_once_an_image(reopen: Reopen) -> None:
     )
 
 
-@pytest.mark.parametrize("file", ["compare/classification.py", "compare/reference.py"])
+@pytest.mark.parametrize(
+    "file", ["compare/classification.py", "compare/reference.py", "pipeline/softmax.py"]
+)
 def test_what_is_remembered_depends_on_the_code_that_recorded_it(
     reopen: Reopen, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:

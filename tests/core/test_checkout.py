@@ -88,6 +88,45 @@ def test_a_changed_file_makes_it_dirty(repository: Path, monkeypatch: pytest.Mon
     assert describe_checkout(repository / "ci") == clean
 
 
+@pytest.mark.parametrize("mark", ["--assume-unchanged", "--skip-worktree"])
+def test_a_file_that_git_was_told_not_to_look_at_is_looked_at(repository: Path, mark: str) -> None:
+    (repository / "other").write_text("one\n")
+    git(repository, "add", "other")
+    git(repository, "commit", "-q", "-m", "second")
+    git(repository, "update-index", mark, "ci/config.yaml", "other")
+    before = git(repository, "ls-files", "-v")
+    clean = Checkout(head(repository), dirty=False)
+    assert describe_checkout(repository / "ci") == clean
+    (repository / "other").unlink()
+    if mark == "--skip-worktree":  # as a sparse checkout leaves out what nobody needs there
+        assert describe_checkout(repository) == clean
+    found = set()
+    for text in ("two\n", "six\n"):
+        (repository / "ci/config.yaml").write_text(text)
+        assert describe_checkout(repository / "ci").dirty
+        found.add(describe_checkout(repository).diff_sha256)
+    assert len(found) == 2
+    assert git(repository, "ls-files", "-v") == before
+
+
+@pytest.mark.parametrize("ignore", ["none", "all"])
+def test_a_changed_submodule_makes_it_dirty(repository: Path, tmp_path: Path, ignore: str) -> None:
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    git(outer, "init", "-q")
+    git(outer, "submodule", "--quiet", "add", str(repository), "sub")
+    git(outer, "config", "-f", ".gitmodules", "submodule.sub.ignore", ignore)
+    git(outer, "commit", "-q", "-a", "-m", "first")
+    (outer / "sub/untracked").touch()
+    assert describe_checkout(outer).dirty is False
+    (outer / "sub/ci/config.yaml").write_text("two\n")
+    changed = describe_checkout(outer)
+    git(outer / "sub", "commit", "-q", "-a", "-m", "second")
+    moved = describe_checkout(outer)
+    assert changed.dirty and moved.dirty
+    assert changed.diff_sha256 != moved.diff_sha256
+
+
 def test_a_changed_file_that_is_not_text_has_its_own_hash(repository: Path) -> None:
     file = repository / "model.bin"
     file.write_bytes(b"\0one")

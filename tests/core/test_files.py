@@ -21,6 +21,7 @@ from pillsnap.core.files import (
     file_lock,
     point_latest,
     replace_atomic,
+    unwritable,
     write_atomic,
 )
 from pillsnap.core.folders import appearing_folder, remove_abandoned_folders
@@ -140,6 +141,13 @@ def test_full_disk_is_named_with_a_way_out(tmp_path: Path) -> None:
     message = str(caught.value)
     assert str(path) in message and "No space left on device" in message and "free some" in message
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [*files._HINTS, errno.EIO])
+def test_no_hint_names_a_setting_since_any_file_is_written_so(tmp_path: Path, number: int) -> None:
+    error = unwritable(tmp_path / "a", OSError(number, os.strerror(number)))
+    assert "try:      " in str(error)
+    assert not re.search(r"out_dir|exp_dir|export\.|paths\.|config", str(error))
 
 
 def test_error_about_another_file_passes_through(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pillsnap.core import locks
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.files import file_lock, point_latest, write_atomic
 from pillsnap.gate.journal import RunLock, begin, find_unfinished, prune
+from pillsnap.infer.journal import open_journal
 
 
 def refusing(number: int, when: Callable[..., bool] = lambda *_: True) -> Callable[..., Any]:
@@ -133,6 +134,16 @@ def test_without_locks_this_machines_processes_are_kept_apart(
     assert caplog.text.count("a/.lock: this file system has no locks (No locks available)") == 1
     for lock in (second, other):
         lock.close()
+
+
+def test_without_locks_two_commands_do_not_write_the_same_results(without_locks: Path) -> None:
+    with open_journal(without_locks / "r.jsonl", "key") as journal:
+        assert list(journal.known([], 1)) == []
+        with (
+            pytest.raises(PillsnapError, match="another process writes"),
+            open_journal(without_locks / "r.jsonl", "key"),
+        ):
+            pass
 
 
 def test_without_locks_a_run_is_gone_on_with_and_none_is_removed(without_locks: Path) -> None:

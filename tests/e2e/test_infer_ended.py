@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -72,6 +73,29 @@ def test_the_same_command_goes_on_and_another_begins_anew(
         assert run() == 130
         most = 99
         assert (run(*other), len(asked)) == (1, batches)
+
+
+def test_results_that_cannot_be_written_are_a_message_and_exit_2(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "r.jsonl"
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, usual[1]))  # as on a disk that is full
+    try:
+        code = command.main([*options, "--output", str(output)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert code == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(
+        f"error: cannot write\n  where:    {output}.part\n  got:      File too"
+    )
+    with Path("/dev/full").open("w") as full:
+        infer = [sys.executable, "-m", "pillsnap.infer", *options]
+        done = subprocess.run(infer, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert "error: cannot write\n  where:    standard output\n  got:      No space" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_pipe_that_closes_and_a_request_to_end_are_no_traceback(

@@ -153,6 +153,16 @@ def test_a_pipe_that_closes_is_no_traceback(exported: DemoProject, python: Path)
     assert process.returncode == -signal.SIGPIPE
 
 
+def test_results_that_cannot_be_written_are_a_message(exported: DemoProject) -> None:
+    photo = next((exported.images / "single").rglob("000.png"))
+    command = [sys.executable, str(exported.out_dir / FILE_NAME), str(photo)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: cannot write\n  where:    standard output\n")
+    assert "Traceback" not in done.stderr
+
+
 FROZEN: dict[str, Any] = {
     "onnxruntime": "1.12",
     "graph_optimization_level": "ORT_ENABLE_ALL",

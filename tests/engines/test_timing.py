@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 
 from pillsnap.compare.figures.performance import BUDGETS, performance_figures
 from pillsnap.compare.verdict import BUDGET, Breach, find_over_budget
-from pillsnap.config.runtime import Runtime
+from pillsnap.config.runtime import Cuda, Runtime
 from pillsnap.engines import Batch
+from pillsnap.engines import timing as timing_module
 from pillsnap.engines.timing import LEAST, SECONDS, OnnxAlone, Stopwatch, time_here
 from tests.engines.test_onnxruntime import save_network
 
@@ -71,6 +73,17 @@ def test_a_session_is_timed_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert 10 < found.peak_memory_mib < 400
     assert found.peak_gpu_memory_mib is None
     assert found.as_dict()["seconds"] == list(found.seconds)
+
+
+def test_gpu_memory_is_that_of_the_configured_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = SimpleNamespace(run=lambda batch: batch)
+    session.ort = SimpleNamespace(get_providers=lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(timing_module, "open_session", lambda *_: session)
+    monkeypatch.setattr(timing_module, "gpu_process_mib", lambda device=0: 100.0 + device)
+    alone = OnnxAlone(tmp_path / "a.onnx", "cuda", 1, Runtime(cuda=Cuda(device_id=3)), "fp32")
+    assert alone.measure_here(batch_of(1)).peak_gpu_memory_mib == 103.0
 
 
 def test_a_process_that_fails_says_why(tmp_path: Path) -> None:

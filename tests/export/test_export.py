@@ -351,7 +351,9 @@ def test_importing_the_package_is_light() -> None:
 
 
 @pytest.mark.parametrize("stage", ["detection", "classification"])
-def test_no_checkpoint(experiment: Experiment, stage: str) -> None:
+def test_a_missing_checkpoint_is_named_and_the_other_stages_does_not_stand_in(
+    experiment: Experiment, stage: str
+) -> None:
     # The other stage's does not stand in for it.
     other = {"detection": {"backbone": "test_resnet"}, "classification": {"detector": "yolo11n"}}
     config = experiment(**other[stage])

@@ -48,6 +48,8 @@ def test_interleaved_modules_keep_the_order_of_the_graph() -> None:
     assert list(groups.values()) == [("/b/0", "/b/1"), ("/a/0", "/a/1", "/a/2")]
     # Neighbours that are joined stand in the graph's order, not in their modules'.
     assert list(group_nodes(names, 1).values()) == [tuple(names)]
+    names = ["/a/0", "/b/0", "/c/0", "/b/1", "/c/1"]
+    assert list(group_nodes(names, 2).values()) == [("/a/0",), tuple(names[1:])]
 
 
 @given(names_of_nodes, st.integers(1, 50))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from pillsnap.config.cells import Cell
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config, Paths
-from pillsnap.gate.diagnosing_process import Answer, Job, Setting, Task, run_jobs
+from pillsnap.gate.diagnosing_process import Answer, Job, Task, run_jobs
+from pillsnap.gate.run import GateRun
 from tests.children import in_children
 
 # Stands for what models do: a job does what its file is called.
@@ -42,12 +44,13 @@ def test_a_job_that_ends_its_process_costs_itself_alone(
     for name, value in in_children(tmp_path / "child", ANSWER).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    setting = Setting(Config(paths=Paths(tmp_path)), Selection(), 1, tmp_path / "run")
+    config = Config(paths=Paths(tmp_path))
+    run = partial(GateRun, config, Selection(), threads=1, run_dir=tmp_path / "run")
     names = ("well", "fails", "crashes", "fine", "hangs", "good")
     jobs: list[Job] = [(task(name),) for name in names]
     crashed = (task("crashes"), task("pair"))
     pairs: list[Job] = [crashed, (task("well"), task("pair", "full"))]
-    answers = run_jobs(setting, [*jobs, *pairs])
+    answers = run_jobs(run, [*jobs, *pairs])
     assert crashed not in answers
     assert set(answers) == {*jobs, pairs[1]}
     well, fails, crashes, fine, hangs, good = (answers[job] for job in jobs)

@@ -104,6 +104,16 @@ def test_two_processes_do_not_write_the_same_results(tmp_path: Path) -> None:
         pass
 
 
+def test_a_place_where_nothing_can_be_kept_is_named(tmp_path: Path) -> None:
+    part = tmp_path / "r.jsonl.part"
+    part.mkdir()
+    with (
+        pytest.raises(PillsnapError, match=f"(?s)cannot write.*{part}.*Is a directory"),
+        open_journal(tmp_path / "r.jsonl", "key"),
+    ):
+        pass
+
+
 def test_a_file_of_somebody_else_is_not_overwritten(tmp_path: Path, photos: list[Path]) -> None:
     part = tmp_path / "r.csv.part"
     part.write_text("my own notes\n")

@@ -110,6 +110,28 @@ def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None
     assert_is(read_image(path), expected, slack=3 if suffix == "jpg" else 0)
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"II*\0\x08\0\0\0" + struct.pack("<HHHIHH", 9, 0x0112, 3, 1, 1, 0),  # nine entries: one
+        b"II*\0\x08\0\0\0" + struct.pack("<HHHIHH", 1, 0x0112, 99, 1, 6, 0),
+        b"II*\0\xff\xff\xff\x7f",
+        b"XX*\0\x08\0\0\0",
+        b"II",
+        b"",
+    ],
+    ids=["entries", "type", "offset", "order", "short", "empty"],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, which says so
+def test_damaged_exif_is_no_reason_to_refuse_a_photo(tmp_path: Path, block: bytes) -> None:
+    quarters().save(tmp_path / "a.jpg")
+    whole = read_image(tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    head = b"\xff\xe1" + struct.pack(">H", len(block) + 8) + b"Exif\0\0"
+    (tmp_path / "a.jpg").write_bytes(data[:2] + head + block + data[2:])
+    assert_is(read_image(tmp_path / "a.jpg"), whole)
+
+
 def test_images_are_turned_by_pillow_9_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on the machines of pillsnap_pipeline.py: it has no in_place."""
     whole = ImageOps.exif_transpose

@@ -13,6 +13,7 @@ from PIL import Image
 
 from pillsnap.data.labels import read_yolo_boxes
 from pillsnap.gate.bundle import Bundle
+from pillsnap.plugin.hooks import pytest_report_to_serializable
 from tests.plugin.project import Project, Workers
 
 
@@ -221,3 +222,12 @@ def test_a_broken_photo_whose_name_is_not_utf8_is_named(project: Project, worker
     (cell,) = project.report()["cells"]
     assert list(cell["unreadable"]) == [f"K-1/{broken.name}"]
     assert cell["verdict"] == "breach"
+
+
+def test_any_text_of_an_items_report_passes_xdists_pipe() -> None:
+    """Which takes UTF-8 alone; what an assertion or another library says may hold any name."""
+    hook = pytest_report_to_serializable()
+    next(hook)
+    with pytest.raises(StopIteration) as ended:
+        hook.send({"longrepr": ["caf\udce9"], "\udcff": ("a", 1)})
+    assert ended.value.value == {"longrepr": ["caf\\udce9"], "\\udcff": ("a", 1)}

@@ -106,14 +106,17 @@ def test_a_candidate_of_ones_own_is_approved_and_not_the_latest(shop: Project) -
     model, reports = shop.path / "model.onnx", shop.report_path.parent / "reports"
     model.write_text("1")
     shop.settings["export"]["reports_kept"] = 1
+    shop.settings["export"]["compare"]["runs_kept"] = 1
     shop.write_config()
+    (old := shop.path / "exp/runs/20240101-000000-nogit-000000").mkdir(parents=True)
     reports.mkdir(parents=True)
     (reports / "20240101-000000-nogit-smoke-000000.json").write_text("{}")
     code, report = run(shop, *CLASSIFIER, f"--candidate=classification={model}")
     assert (code, latest(shop), notes(report)) == (0, {}, [])
     (approval,) = report["gate"]["approvals"]
     assert (approval["path"], approval["approved"]) == (str(model), True)
-    # Its report is the one that is kept, and stands in their index.
+    # Its report and its run are those that are kept, and the report stands in their index.
+    assert not old.exists()
     (kept,) = reports.glob("*.json")
     assert json.loads(kept.read_text()) == report
     assert kept.name in (reports / ".index").read_text()

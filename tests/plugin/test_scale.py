@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from pillsnap.config.cells import Cell
+from pillsnap.config.load import load_config
+from pillsnap.config.selection import Selection
+from pillsnap.gate.plan import Plan
 from tests.core.gpus import nvml_folder
 from tests.plugin.project import Project, Workers
 from tests.plugin.test_runs import without_times
@@ -209,6 +213,13 @@ def test_a_golden_bundle_leaves_hard_samples_out(project: Project, tmp_path: Pat
     assert len(manifest["cells"]) == 2
     assert len(shards) == len(set(shards))
     assert not any("hard" in name for name in shards)
+    # Nor do their files take the place of others, and a run over the bundle has no such cell.
+    config = load_config(project.path / "config.yaml", {})
+    known, kept = Plan(config, Selection()), Plan(config, Selection(reference=bundle))
+    cell = Cell("classification", "onnx", "auto", "fp32", "coverage")
+    ids = [[sample.id for sample in plan.samples(cell)] for plan in (known, kept)]
+    assert ids[0] == ids[1]
+    assert [any(each.hard for each in plan.cells()) for plan in (known, kept)] == [True, False]
 
 
 # ---------------------------------------------------------------------------- reference cache

@@ -8,11 +8,17 @@ import os
 import struct
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from pillsnap.compare.outcome import Outcome
+from pillsnap.config.cells import Cell, Shard
+from pillsnap.plugin.hooks import GateItem
 from tests.core.distributions import register_distribution
 from tests.plugin.project import WITHOUT, Project, Workers
 
@@ -133,3 +139,19 @@ def test_a_run_without_standard_output_ends_as_with_one(
     assert "Traceback" not in done.stderr
     assert (done.returncode, project.report()["gate"]["exit_code"]) == (code, code)
     assert ("No space left on device" in done.stderr) == ("full" in redirection)
+
+
+def test_a_warning_is_no_error_in_an_item_of_a_plain_run() -> None:
+    """Whose filters are the project's own, as its other tests are."""
+    shard = Shard(Cell("classification", "onnx", "cpu", "fp32", "smoke"), 1, 1)
+
+    class Run:
+        def run(self, shard: Shard) -> Outcome:
+            warnings.warn("as Pillow does", stacklevel=1)
+            return Outcome(shard.id)
+
+    item: Any = SimpleNamespace(user_properties=[])
+    run: Any = Run()
+    with pytest.warns(UserWarning, match="as Pillow does"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert GateItem(shard, run, item).run() == Outcome(shard.id)

@@ -45,7 +45,8 @@ def model(tmp_path: Path) -> Path:
 
 def test_reports_of_files_that_are_gone_go_with_the_oldest(runs: Runs, tmp_path: Path) -> None:
     for number in range(5):
-        runs.add("breach" if number else "equivalent", sha256=f"{number:064x}", path=tmp_path / "x")
+        verdict = "inconclusive" if number else "equivalent"
+        runs.add(verdict, sha256=f"{number:064x}", path=tmp_path / "x")
     assert runs.prune(5) == [1, 2, 3, 4, 5]
     assert runs.prune(2) == [4, 5]
     prune_reports(tmp_path, 1, Runs.name_of(4))  # the clock need not go on
@@ -81,6 +82,16 @@ def test_a_breach_outlasts_any_number_of_passes(runs: Runs, model: Path) -> None
     for _ in range(4):
         runs.add("equivalent", "full", path=model)
     assert runs.prune(2) == [1, 2, 6, 7]
+    assert not runs.approved
+
+
+def test_a_breach_is_of_the_bytes_wherever_they_lie(runs: Runs, tmp_path: Path) -> None:
+    runs.add("breach", "full", path=tmp_path / "gone.onnx")
+    for number in range(4):
+        runs.add("equivalent", sha256=f"{number:064x}", path=tmp_path / "other.onnx")
+    assert runs.prune(2) == [1, 4, 5]
+    (tmp_path / "back.onnx").touch()
+    runs.add("equivalent", path=tmp_path / "back.onnx")
     assert not runs.approved
 
 

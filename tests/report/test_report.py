@@ -52,6 +52,7 @@ from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
 from pillsnap.pipeline.transforms import Geometry
 from pillsnap.report import SCHEMA_PATH, RunFacts, build_report, publish_report
+from pillsnap.report import facts as facts_module
 from pillsnap.report.lines import WIDTH
 from pillsnap.report.models import Repeated, Report
 from pillsnap.report.policy import sample_policy
@@ -574,6 +575,16 @@ def test_a_stage_that_has_no_model_has_a_report(config: Config) -> None:
     Report.model_validate(report)
     with pytest.raises(jsonschema.ValidationError):
         check(report)
+
+
+def test_the_environment_is_that_of_the_configured_gpu(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(facts_module, "gpu_name", asked.append)
+    runtime = replace(config.runtime, cuda=replace(config.runtime.cuda, device_id=3))
+    build_report([], replace(config, runtime=runtime), facts())
+    assert asked == [3]
 
 
 def test_the_environment_names_versions_and_hardware(config: Config) -> None:

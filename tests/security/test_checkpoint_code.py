@@ -15,6 +15,7 @@ import torch
 
 from pillsnap.config.settings import Classification, Detection
 from pillsnap.core.errors import CheckpointError
+from pillsnap.engines.torch.torchfile import reading
 from pillsnap.engines.torch.torchfile.budget import Unreadable
 from pillsnap.engines.torch.torchfile.guard import guarded
 from pillsnap.engines.torch.torchfile.objects import StandIn
@@ -84,6 +85,20 @@ def test_network_and_processes_are_refused_while_a_checkpoint_is_read(
         with pytest.raises(TimeoutError):
             listener.accept()
     subprocess.run([sys.executable, "-c", ""], check=True)  # and not afterwards
+
+
+def test_a_checkpoint_is_read_under_that_guard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({}, path)
+
+    def start(*_: object) -> None:
+        subprocess.run([sys.executable, "-c", ""], check=True)
+
+    monkeypatch.setattr(reading, "_read", start)
+    with pytest.raises(CheckpointError, match="would use the network or start a process"):
+        read_checkpoint(path, {})
 
 
 def test_classifier_is_never_made_of_a_pickled_network(tmp_path: Path) -> None:

@@ -53,6 +53,16 @@ LIES: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda model: setattr(model.model[11], "scale_factor", 1e5),
         "does not run",
     ),
+    "an image of terabytes that shrinks again": (
+        lambda model: setattr(
+            model.model[8].cv2,
+            "act",
+            torch.nn.Sequential(
+                torch.nn.Upsample(scale_factor=1e5), torch.nn.AdaptiveAvgPool2d((20, 20))
+            ),
+        ),
+        "does not run",
+    ),
     "margins of terabytes": (
         lambda model: setattr(model.model[0].conv, "padding", (10**6, 10**6)),
         "does not run",

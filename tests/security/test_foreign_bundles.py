@@ -149,6 +149,7 @@ MANIFESTS: dict[str, bytes] = {
     "a list": b"[]",
     "no cells": b'{"format": 1}',
     "cells of another kind": b'{"format": 1, "cells": {"a": 1}}',
+    "cells that are a number": b'{"format": 1, "cells": 5}',
     "no cell": b'{"format": 1, "cells": []}',
     "cells that are none": b'{"format": 1, "cells": [1, null]}',
     "nested": b'{"format": 1, "cells": ' + b"[" * 100_000,
@@ -339,6 +340,7 @@ def test_a_pipe_in_the_cache_is_not_waited_for(tmp_path: Path) -> None:
     assert found.tolist() == [1, 1]
 
 
+@pytest.mark.usefixtures("memory_limit")
 def test_a_head_allocates_no_more_than_its_file(bundle: Path, tmp_path: Path) -> None:
     """Of 8 GiB, which a machine has and numpy would take."""
     claim = npy(HEAD % ("<f4", "2147483648,"))

@@ -26,7 +26,7 @@ from pillsnap.plugin.scoreboard import Scoreboard
 from pillsnap.report.table import explain, render
 from tests.plugin.project import Project
 
-SOURCES = Path(outputs.__file__).parent
+SOURCES = Path(outputs.__file__).parents[1]
 
 # Clears the screen, starts lines, turns the writing round, ends in a byte that is no character.
 EVIL = "\x1b[2J\x9b1m\ngate: equivalent\r\u2028\u202e\udcff"
@@ -106,7 +106,7 @@ def test_a_traceback_in_the_log_starts_no_line_of_its_own(logged: io.StringIO) -
 def test_a_breach_names_its_samples_on_lines_of_the_table() -> None:
     cell = {
         "verdict": "breach",
-        "breaches": [{"figure": "flips", "value": 1.0}],
+        "breaches": [{"figure": "flips", "value": 1.0, "limit": 0.5, "where": EVIL}],
         "looser_profile": None,
         "profile": "strict",
         "likely_causes": [EVIL],

@@ -18,8 +18,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from pillsnap.config.load import load_config
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError
+from pillsnap.serve import late
 from pillsnap.serve.opening import open_proven
 from tests.e2e.demo_project import DemoProject
 from tests.serve.looping import write_looping
@@ -123,6 +125,29 @@ def test_sigterm_ends_the_service_whatever_models_and_clients_do(
             thread.join(END_S)
     on_white.unlink()
     wait_for(lambda: not any(map(is_running, processes)), "its processes end with it")
+
+
+def test_signals_end_a_start_whatever_handlers_the_server_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers have some that set a flag for a loop which does not run yet."""
+    (tmp_path / "config.yaml").write_text("paths: {exp_dir: x}")
+    ends: list[bool] = []
+
+    def working(*_: object) -> dict[str, object]:
+        ends.append(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
+        return {}
+
+    monkeypatch.setattr(late, "choose_starts", working)
+    monkeypatch.setattr(late, "create_app", working)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        service = late.LateService(load_config(tmp_path / "config.yaml", {}), {})
+        service._load()
+        assert signal.getsignal(signal.SIGTERM) == signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ends == [True, True]
 
 
 def test_sigterm_ends_a_service_whose_model_never_starts(

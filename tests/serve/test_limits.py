@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pillsnap.config.settings import Config, Paths, Serve
+from pillsnap.pipeline.images import Pixels
+from pillsnap.pipeline.twostage import Result
 from pillsnap.serve.budget import Budget, Share
 from pillsnap.serve.connection import outcome
 from pillsnap.serve.decoding import Decoders
+from pillsnap.serve.metrics import Metrics
+from pillsnap.serve.prediction import Predictor
 from pillsnap.serve.uploads import Upload
 from tests.serve.test_predict import chunk, picture, saved
 
@@ -52,6 +61,35 @@ def test_who_waits_for_much_is_not_passed_by_who_waits_for_little() -> None:
         return order
 
     assert asyncio.run(run()) == ["much", "little"]
+
+
+def test_no_more_pixels_are_decoded_than_all_requests_may_hold(tmp_path: Path) -> None:
+    """They are held until the answer is there, and the others wait so long."""
+
+    async def run() -> None:
+        asked: list[Future[list[Result]]] = []
+
+        def submit(images: Sequence[Pixels], mode: str) -> Future[list[Result]]:
+            asked.append(Future())
+            return asked[-1]
+
+        stages = SimpleNamespace(stages={"classification": None})
+        models: Any = SimpleNamespace(batcher=SimpleNamespace(pipeline=stages, submit=submit))
+        config = Config(Paths(tmp_path), serve=Serve(max_held_megapixels=2.0))
+        predictor = Predictor(config, models, Metrics())
+        photo = Upload("a.png", saved(Image.new("RGB", (1000, 1000))))
+        tasks = [asyncio.create_task(predictor._run([photo], "single")) for _ in range(5)]
+        for answered in range(4):
+            while len(asked) < answered + 2:
+                await asyncio.sleep(0.01)
+            assert not predictor._pixels.take(1)
+            asked[answered].set_result([{"code": "K"}])
+        asked[4].set_result([{"code": "K"}])
+        assert await asyncio.gather(*tasks) == [[{"image": "a.png", "code": "K"}]] * 5
+        assert predictor._pixels.take(2_000_000)
+        predictor.close()
+
+    asyncio.run(run())
 
 
 def test_work_that_is_called_off_is_held_until_it_has_ended() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
+
+import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -49,3 +52,12 @@ def test_each_service_counts_its_own() -> None:
     assert samples(one)["pillsnap_batch_images_total", ()] == 5
     assert samples(other)["pillsnap_batch_images_total", ()] == 0
     assert not [family for family in REGISTRY.collect() if family.name.startswith("pillsnap")]
+
+
+def test_memory_is_counted_in_this_machines_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 64 KiB on some of arm64."""
+    sizes = []
+    for page in (4096, 65536):
+        monkeypatch.setattr(mmap, "PAGESIZE", page)
+        sizes.append(samples(Metrics())["pillsnap_resident_bytes", ()])
+    assert sizes[1] > 8 * sizes[0]

@@ -70,16 +70,11 @@ def not_finite(columns: Columns) -> str | None:
 
 def worst_samples(columns: Columns, drift: NDArray[Any], count: int = 5) -> tuple[str, ...]:
     """Ids of the `count` samples with the largest drift [N]; ties go to the earlier sample."""
-    return tuple(ids_of(columns, np.argsort(-drift, kind="stable")[:count]))
-
-
-def ids_of(columns: Columns, rows: Sequence[int] | NDArray[np.int64]) -> list[str]:
-    """Ids of some samples, without reading all of them."""
-    return take(columns, "id", rows)
+    return tuple(take(columns, "id", np.argsort(-drift, kind="stable")[:count]))
 
 
 def take(columns: Columns, name: str, rows: Sequence[int] | NDArray[np.int64]) -> list[Any]:
-    """The values of some rows of a column, as Python objects."""
+    """The values of some rows of a column, as Python objects, without reading all of it."""
     if isinstance(columns, Records):
         return columns.take(name, [int(row) for row in rows])
     values: list[Any] = columns[name][rows].tolist()

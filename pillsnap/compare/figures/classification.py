@@ -14,7 +14,6 @@ from pillsnap.compare.figures import (
     LISTED,
     Figures,
     Metrics,
-    ids_of,
     largest,
     mean,
     not_finite,
@@ -109,7 +108,7 @@ def _largest(
     if not len(values):
         return None, None
     place = int(values.argmax())
-    (sample,) = ids_of(columns, [rows[place]])
+    (sample,) = take(columns, "id", [rows[place]])
     return float(values[place]), sample
 
 

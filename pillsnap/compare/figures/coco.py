@@ -29,14 +29,8 @@ def evaluate(
 
     Returns:
         What mAP is made of, or None where no image has a labelled box.
-
-    Raises:
-        ValueError: truth and found differ in the number of images, or a shape is wrong.
     """
-    if len(truth) != len(found):
-        raise ValueError(f"truth has {len(truth)} images, found has {len(found)}")
-    truth = [np.insert(boxes, 4, 1.0, axis=1) for boxes in _shaped("truth", truth, 5)]
-    found = _shaped("found", found, 6)
+    truth = [np.insert(boxes, 4, 1.0, axis=1) for boxes in truth]
     if not any(len(boxes) for boxes in truth):
         return None
 
@@ -81,15 +75,7 @@ def _ranking(images: Sequence[dict[str, Any] | None]) -> Ranking:
     )
 
 
-def _shaped(name: str, images: Sequence[NDArray[Any]], width: int) -> list[NDArray[np.float64]]:
-    arrays = [np.asarray(boxes, dtype=np.float64) for boxes in images]
-    for index, boxes in enumerate(arrays):
-        if boxes.ndim != 2 or boxes.shape[1] != width:
-            raise ValueError(f"{name}[{index}] must be [K, {width}], got {list(boxes.shape)}")
-    return arrays
-
-
-def _dataset(images: Sequence[NDArray[np.float64]], classes: Sequence[int]) -> Any:
+def _dataset(images: Sequence[NDArray[Any]], classes: Sequence[int]) -> Any:
     """A pycocotools.coco.COCO with the boxes of each image, [K, 6]."""
     from pycocotools.coco import COCO
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pillsnap.compare.figures import LISTED, Metrics, ids_of
+from pillsnap.compare.figures import LISTED, Metrics, take
 from pillsnap.compare.records import Columns, Records
 
 
@@ -47,6 +47,6 @@ def label_conflicts(
     return {
         "label_conflicts": len(conflicts),
         "label_conflict_samples": [
-            ids_of(columns, rows[images[rows] == image]) for image in conflicts[:LISTED]
+            take(columns, "id", rows[images[rows] == image]) for image in conflicts[:LISTED]
         ],
     }

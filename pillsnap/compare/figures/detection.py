@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.compare import noise
-from pillsnap.compare.figures import Figures, largest, mean, not_finite, quantile, worst_samples
+from pillsnap.compare.figures import (
+    Figures,
+    Metrics,
+    largest,
+    mean,
+    not_finite,
+    quantile,
+    worst_samples,
+)
 from pillsnap.compare.figures.bootstrap import (
     FEWEST_IMAGES,
     bootstrap_map_deltas,
@@ -25,7 +32,6 @@ from pillsnap.compare.figures.copies import (
     label_conflicts,
     number_images,
 )
-from pillsnap.compare.figures.ranking import MeanAP
 from pillsnap.compare.records import Array, Columns, unragged
 
 # Below this mAP@0.5 the reference finds next to nothing that is labelled. Random weights had up to
@@ -33,6 +39,21 @@ from pillsnap.compare.records import Array, Columns, unragged
 MAP_FLOOR = 0.05
 
 NO_LABELLED_BOX = "no labelled box in these images"
+
+_NO_MAP: Metrics = {
+    "reference_map_0_5": None,
+    "candidate_map_0_5": None,
+    "map_0_5_delta": None,
+    "map_0_5_delta_upper": None,
+    "reference_map_0_5_0_95": None,
+    "candidate_map_0_5_0_95": None,
+    "map_0_5_0_95_delta": None,
+    "map_0_5_0_95_delta_upper": None,
+    "reference_map_0_5_0_95_upper": None,
+    "map_images": 0,
+    "map_distinct_images": 0,
+    "map_resamples": 0,
+}
 
 
 def detection_figures(
@@ -68,7 +89,7 @@ def detection_figures(
     box_err, score_err = columns["box_err_px"], columns["score_err"]
     gap = columns["class_flip_gap"]
     truth = unragged(columns, "truth")
-    maps, reason = _mean_ap(columns, truth, images, max_detections, seed, bound_reference)
+    maps, boxed = _measure_map(columns, truth, images, max_detections, seed, bound_reference)
     metrics: dict[str, Any] = {
         "samples": len(finite),
         "distinct_samples": count_images(images),
@@ -110,46 +131,27 @@ def detection_figures(
         "iou_delta_max": largest(iou_delta),
         "conf_delta_mean": mean(conf_delta),
         "conf_delta_max": largest(conf_delta),
-        **_map_metrics(maps),
-        "map_reason": reason,
+        **maps,
     }
     in_noise = np.maximum(box_err / noise.BOX_PX, score_err / noise.SCORE)
     drift = np.where(finite, in_noise.max(axis=1), np.inf)
-    no_signal = not_finite(columns) or _no_signal(ref_count, maps, reason)
+    no_signal = not_finite(columns) or _no_signal(ref_count, maps, boxed)
     return Figures(metrics, no_signal, worst_samples(columns, drift))
 
 
-@dataclass(frozen=True)
-class _Maps:
-    """mAP of both engines on the labelled images, and how far its loss is certain.
-
-    Attributes:
-        images, distinct, with_boxes: how many are labelled; of them, distinct ones; and of those,
-            with a labelled box.
-    """
-
-    reference: MeanAP
-    candidate: MeanAP
-    upper: tuple[float | None, float | None]
-    reference_upper: float | None
-    resamples: int
-    images: int
-    distinct: int
-    with_boxes: int
-
-
-def _mean_ap(
+def _measure_map(
     columns: Columns,
     truth: list[Array],
     images: NDArray[np.int64],
     max_detections: int,
     seed: int,
     bound_reference: bool,
-) -> tuple[_Maps | None, str | None]:
-    """mAP of reference and candidate on the labelled images, or the reason why there is none."""
+) -> tuple[Metrics, int]:
+    """Figures of mAP on the labelled images, or the reason why there are none; and how many
+    distinct images have a labelled box."""
     labelled = np.flatnonzero(columns["labelled"])
     if not len(labelled):
-        return None, "no labels"
+        return {**_NO_MAP, "map_reason": "no labels"}, 0
     truth, ref, cand = (
         [boxes[index] for index in labelled]
         for boxes in (truth, unragged(columns, "ref_boxes"), unragged(columns, "cand_boxes"))
@@ -158,45 +160,36 @@ def _mean_ap(
     reference = evaluate(truth, ref, max_detections=max_detections)
     candidate = evaluate(truth, cand, max_detections=max_detections)
     if reference is None or candidate is None:
-        return None, NO_LABELLED_BOX
+        return {**_NO_MAP, "map_reason": NO_LABELLED_BOX}, 0
     deltas = bootstrap_map_deltas(reference, candidate, seed=seed, images=images)
-    return _Maps(
-        reference.mean_ap(),
-        candidate.mean_ap(),
-        upper_bounds(deltas),
-        upper_map(reference, images=images, seed=seed) if bound_reference else None,
-        len(deltas),
-        len(labelled),
-        count_images(images),
-        count_labelled(reference, images),
-    ), None
-
-
-def _map_metrics(maps: _Maps | None) -> dict[str, float | int | None]:
-    metrics: dict[str, float | int | None] = {}
-    for index, name in enumerate(("map_0_5", "map_0_5_0_95")):
-        values: tuple[float | None, ...] = (None,) * 4
-        if maps is not None:
-            reference, candidate = getattr(maps.reference, name), getattr(maps.candidate, name)
-            values = (reference, candidate, candidate - reference, maps.upper[index])
-        keys = (f"reference_{name}", f"candidate_{name}", f"{name}_delta", f"{name}_delta_upper")
-        metrics |= dict(zip(keys, values, strict=True))
+    ours, theirs, upper = reference.mean_ap(), candidate.mean_ap(), upper_bounds(deltas)
     return {
-        **metrics,
-        "reference_map_0_5_0_95_upper": None if maps is None else maps.reference_upper,
-        "map_images": 0 if maps is None else maps.images,
-        "map_distinct_images": 0 if maps is None else maps.distinct,
-        "map_resamples": 0 if maps is None else maps.resamples,
-    }
+        "reference_map_0_5": ours.map_0_5,
+        "candidate_map_0_5": theirs.map_0_5,
+        "map_0_5_delta": theirs.map_0_5 - ours.map_0_5,
+        "map_0_5_delta_upper": upper[0],
+        "reference_map_0_5_0_95": ours.map_0_5_0_95,
+        "candidate_map_0_5_0_95": theirs.map_0_5_0_95,
+        "map_0_5_0_95_delta": theirs.map_0_5_0_95 - ours.map_0_5_0_95,
+        "map_0_5_0_95_delta_upper": upper[1],
+        "reference_map_0_5_0_95_upper": (
+            upper_map(reference, images=images, seed=seed) if bound_reference else None
+        ),
+        "map_images": len(labelled),
+        "map_distinct_images": count_images(images),
+        "map_resamples": len(deltas),
+        "map_reason": None,
+    }, count_labelled(reference, images)
 
 
-def _no_signal(ref_count: int, maps: _Maps | None, reason: str | None) -> str | None:
+def _no_signal(ref_count: int, maps: Metrics, boxed: int) -> str | None:
     """Why this reference shows nothing: an untrained model would pass any comparison."""
-    if maps is not None and maps.reference.map_0_5 < MAP_FLOOR:
-        few = f"{maps.with_boxes} with boxes are too few to tell, verify more images; "
+    found, reason = maps["reference_map_0_5"], maps["map_reason"]
+    if found is not None and found < MAP_FLOOR:
+        few = f"{boxed} with boxes are too few to tell, verify more images; "
         return (
-            f"the reference's mAP@0.5 on labelled images is {maps.reference.map_0_5:.3g}: "
-            + (few if maps.with_boxes < FEWEST_IMAGES else "")
+            f"the reference's mAP@0.5 on labelled images is {found:.3g}: "
+            + (few if boxed < FEWEST_IMAGES else "")
             + "is it trained, and do labels, classes and conf_threshold belong to it?"
         )
     if ref_count == 0:

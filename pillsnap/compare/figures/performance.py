@@ -39,8 +39,7 @@ def performance_figures(
     timed = next((t for t in timings if t.get("reference_s")), None)
     reference = None if timed is None else timed["reference_s"]
     speedup = reference / per_image if reference and per_image else None
-    alone = _first(timings, "alone") or {"seconds": []}
-    float32 = _first(timings, "float32_alone") or {"seconds": []}
+    alone, float32 = (_first(timings, name) for name in ("alone", "float32_alone"))
     both = alone["seconds"] and float32["seconds"]
     return {
         "contended": contended,
@@ -62,8 +61,8 @@ def performance_figures(
     }
 
 
-def _first(timings: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any] | None:
-    return next((timing[name] for timing in timings if timing.get(name)), None)
+def _first(timings: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    return next((timing[name] for timing in timings if timing.get(name)), {"seconds": []})
 
 
 def _median(alone: Mapping[str, Any]) -> float:

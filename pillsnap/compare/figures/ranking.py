@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 
 @dataclass(frozen=True)
 class MeanAP:
-    """Mean over the labelled classes, 0..1; nan where no class is labelled.
+    """Mean over the labelled classes, 0..1.
 
     Attributes:
         map_0_5: at an IoU of at least 0.5.
@@ -123,33 +122,10 @@ class Evaluation:
 
     def mean_ap(self) -> MeanAP:
         """mAP over all images, as pycocotools' COCOeval accumulates it."""
-        return resample(self, np.ones(self.images, dtype=np.int64))
-
-
-def resample(evaluation: Evaluation, weights: NDArray[Any]) -> MeanAP:
-    """mAP where each image counts as many times as its weight says, as that many copies would.
-
-    Args:
-        evaluation: of N images.
-        weights: [N], whole numbers from 0.
-
-    Returns:
-        Means over the classes with a labelled box in these images; nan where there is none.
-
-    Raises:
-        ValueError: weights is not [N], or not of whole numbers from 0.
-    """
-    if weights.shape != (evaluation.images,):
-        raise ValueError(f"weights must be [{evaluation.images}], got {list(weights.shape)}")
-    if weights.dtype.kind not in "iu" or (weights < 0).any():
-        raise ValueError("weights must be whole numbers from 0")
-    sample = weights[None].astype(np.int64)
-    labelled = [ranking for ranking in evaluation.rankings if ranking.labels(sample) > 0]
-    if not labelled:
-        return MeanAP(float("nan"), float("nan"))
-    averages = [ranking.average_precisions(sample, range(THRESHOLDS)) for ranking in labelled]
-    means = np.mean(averages, axis=(0, 1))
-    return MeanAP(float(means[0]), float(means.mean()))
+        once = np.ones((1, self.images), np.int64)
+        averages = [each.average_precisions(once, range(THRESHOLDS)) for each in self.rankings]
+        means = np.mean(averages, axis=(0, 1))
+        return MeanAP(float(means[0]), float(means.mean()))
 
 
 def _recall_points(

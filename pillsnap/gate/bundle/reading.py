@@ -45,14 +45,12 @@ class Bundle:
                 hint="write one with pytest -m coverage --save-reference DIR",
             )
         self._cells = read_cells(content, folder / "manifest.json")
-        self._parts: dict[tuple[str, str], _Part] = {}
+        self._known: dict[tuple[str, str], _Rows] = {}
 
     def samples(self, stage: str, mode: str) -> list[Sample]:
         """The samples of a stage and mode, sorted by id; raises DataError where it has none."""
-        samples = [sample for part in self._of(stage, mode) for sample in part.samples]
-        if len({sample.id for sample in samples}) < len(samples):
-            raise _damaged(self.folder, f"a sample of {stage} {mode} twice", "each in one shard")
-        return sorted(samples, key=lambda sample: sample.id)
+        rows = self._rows(stage, mode)
+        return [part.samples[index] for _, (part, index) in sorted(rows.items())]
 
     def reference(self, stage: str, mode: str) -> CachedReference:
         """Answers for the samples of a stage and mode."""
@@ -75,33 +73,33 @@ class Bundle:
                 [found.geometries[index] for found, index in rows if found.geometries],
             )
 
-    def _cell(self, stage: str, mode: str) -> dict[str, Any]:
+    def _cell(self, stage: str, mode: str) -> Mapping[str, Any]:
         if (stage, mode) not in self._cells:
             raise DataError(
                 f"the bundle has nothing for {stage} in mode {mode}",
                 where=self.folder,
                 expected=", ".join(f"{a} {b}" for a, b in self._cells),
             )
-        return dict(self._cells[stage, mode])
+        return self._cells[stage, mode]
 
-    def _of(self, stage: str, mode: str) -> list[_Part]:
-        cell = self._cell(stage, mode)
-        for name in cell["shards"]:
-            if (stage, name) not in self._parts:
-                self._parts[stage, name] = _Part(self.folder, name, cell)
-        return [self._parts[stage, name] for name in cell["shards"]]
-
-    def _rows(self, stage: str, mode: str) -> dict[str, tuple[_Part, int]]:
-        return {
-            sample.id: (part, index)
-            for part in self._of(stage, mode)
-            for index, sample in enumerate(part.samples)
-        }
+    def _rows(self, stage: str, mode: str) -> _Rows:
+        """Where each sample of a stage and mode lies, by its id."""
+        if (stage, mode) not in self._known:
+            cell, rows = self._cell(stage, mode), _Rows()
+            for part in (_Part(self.folder, name, cell) for name in cell["shards"]):
+                for index, sample in enumerate(part.samples):
+                    if sample.id in rows:
+                        twice = f"a sample of {stage} {mode} twice"
+                        raise _damaged(self.folder, twice, "each in one shard")
+                    rows[sample.id] = (part, index)
+            self._known[stage, mode] = rows
+        return self._known[stage, mode]
 
     def _row(self, transform: Transform, sample: Sample) -> tuple[_Part, int]:
-        for part in self._parts.values():
-            if part.transform == transform and sample.id in part.index:
-                return part, part.index[sample.id]
+        for rows in self._known.values():
+            found = rows.get(sample.id)
+            if found is not None and found[0].transform == transform:
+                return found
         raise DataError("a sample is not in the bundle", where=self.folder, got=sample.id)
 
 
@@ -111,7 +109,7 @@ class StoredReference(CachedReference):
     def __init__(
         self,
         reference: Reference,
-        rows: Mapping[str, tuple[_Part, int]],
+        rows: _Rows,
         is_output: Callable[[tuple[int, ...]], bool],
     ) -> None:
         super().__init__(reference, None, is_output)
@@ -156,7 +154,6 @@ class _Part:
                 facts["ids"], facts["labels"], facts["boxes"], strict=True
             )
         ]
-        self.index = {sample.id: row for row, sample in enumerate(self.samples)}
         self.contents = [bytes.fromhex(text) for text in facts["contents"]]
         self.transform: Transform = cell["transform"]
         self._task = task_of(cell["stage"])
@@ -220,6 +217,9 @@ class _Part:
         return path
 
 
+_Rows = dict[str, tuple[_Part, int]]
+
+
 def _damaged(path: Path, got: object, expected: str) -> DataError:
     return DataError(
         "a file of the bundle does not hold what it should",
@@ -231,6 +231,4 @@ def _damaged(path: Path, got: object, expected: str) -> DataError:
 
 
 def _boxes(rows: list[list[float]] | None) -> tuple[Box, ...] | None:
-    if rows is None:
-        return None
-    return tuple(Box(int(row[0]), *row[1:]) for row in rows)
+    return None if rows is None else tuple(Box(int(row[0]), *row[1:]) for row in rows)

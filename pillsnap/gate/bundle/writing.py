@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from pillsnap.compare.loading import Prepared
 from pillsnap.config.cells import Shard
 from pillsnap.core.files import make_folder, replace_atomic, write_atomic
 from pillsnap.core.hashes import canonical_json, sha256_file
-from pillsnap.data.datasets import Sample
 from pillsnap.engines.protocol import Batch
 
 FORMAT = 1
@@ -50,7 +49,10 @@ class ShardWriter:
         facts = {
             "ids": [sample.id for sample in samples],
             "labels": [sample.label for sample in samples],
-            "boxes": [_plain_boxes(sample) for sample in samples],
+            "boxes": [
+                None if sample.boxes is None else [astuple(box) for box in sample.boxes]
+                for sample in samples
+            ],
             "contents": [each.hex() for batch in self._batches for each in batch.contents],
             "geometries": [asdict(each) for batch in self._batches for each in batch.geometries],
         }
@@ -101,9 +103,3 @@ def write_manifest(folder: Path, cells: Iterable[Mapping[str, Any]]) -> Path:
     path = folder / "manifest.json"
     write_atomic(path, json.dumps(content, indent=1).encode())
     return path
-
-
-def _plain_boxes(sample: Sample) -> list[list[float]] | None:
-    if sample.boxes is None:
-        return None
-    return [[box.class_id, box.cx, box.cy, box.w, box.h] for box in sample.boxes]
