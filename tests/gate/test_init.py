@@ -228,10 +228,11 @@ def test_paths_and_names_that_yaml_would_take_for_something_else(
     detector: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("12: a").mkdir()
-    path = Path("12: a/no #1.pt")
+    path = Path("12: a/no #1\n.pt")
     path.symlink_to(detector)
-    init(capsys, "--detector", path, "--detector-data", "12: a")
+    told = init(capsys, "--detector", path, "--detector-data", "12: a")
     config = written()
     assert config.detection.checkpoint == path.absolute()
     assert config.data.val.combo is not None
     assert config.data.val.combo.images == Path("12: a").absolute()
+    assert "no #1\\n.pt: yolov8n" in told

@@ -34,9 +34,10 @@ def to_yaml(value: Any) -> str:
         return f"[{', '.join(map(to_yaml, value))}]"
     if isinstance(value, float):
         return f"{value:.6g}"
-    text: str = yaml.safe_dump(
-        str(value) if isinstance(value, Path) else value, allow_unicode=True, width=float("inf")
-    )
+    plain = str(value) if isinstance(value, Path) else value
+    # In double quotes what does not print, line feeds among it, is escaped.
+    style = None if str(plain).isprintable() else '"'
+    text: str = yaml.safe_dump(plain, allow_unicode=True, width=float("inf"), default_style=style)
     return text.removesuffix("\n").removesuffix("\n...")
 
 

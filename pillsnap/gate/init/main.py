@@ -11,6 +11,7 @@ from pathlib import Path
 from pillsnap.config.cells import STAGES
 from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.core.files import write_atomic
+from pillsnap.core.printable import printable
 from pillsnap.gate.init.classifier import add_classifier
 from pillsnap.gate.init.detector import add_detector
 from pillsnap.gate.init.draft import Draft
@@ -73,7 +74,8 @@ def _init(arguments: argparse.Namespace) -> None:
     if draft.sections:
         draft.files[out] = draft.text()
     _write(draft.files)
-    print(*draft.found, *(f"wrote {path}" for path in draft.files), sep="\n")
+    told = [*draft.found, *(f"wrote {path}" for path in draft.files)]
+    print(*map(printable, told), sep="\n")
     if draft.sections:
         _say_what_is_next(out, draft.files[out], [*draft.sections])
 
@@ -97,7 +99,7 @@ def _say_what_is_next(out: Path, text: str, stages: list[str]) -> None:
         if MARK in each
     ]
     if left:
-        print("to be filled in, since no file says it:", *left, sep="\n")
+        print("to be filled in, since no file says it:", *map(printable, left), sep="\n")
     command = ["pillsnap", "gate"]
     command += [] if {*stages} == {*STAGES} else ["--stage", *stages]
     command += [] if out == Path("config.yaml") else [f"--config={out}"]
