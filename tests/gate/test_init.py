@@ -32,7 +32,9 @@ def detector(one_torch_thread: None, tmp_path_factory: pytest.TempPathFactory) -
     model = make_detector("yolov8n", 3)
     model.names = dict(enumerate(NAMES))
     path = tmp_path_factory.mktemp("detector") / "best.pt"
-    return save_detector(model, path, train_args={"imgsz": 500, "single_cls": True})
+    return save_detector(
+        model, path, train_args={"imgsz": 500, "single_cls": True, "data": "told.yaml"}
+    )
 
 
 def save_classifier(path: Path, backbone: str = "test_resnet", **content: Any) -> Path:
@@ -108,6 +110,12 @@ def test_a_detector_without_data(detector: Path, capsys: pytest.CaptureFixture[s
     told = init(capsys, "--detector", detector)
     assert "data.yaml" in to_fill()["combo"] and len(to_fill()) == 1
     assert "to be filled in" in told and "config.yaml:10: combo: path of" in told
+    Path("told.yaml").write_text("val: images\n")
+    Path("images").mkdir()
+    told = init(capsys, "--detector", detector, "--out", "b.yaml")
+    assert "the data are those that training was told: told.yaml" in told
+    combo = written("b.yaml").data.val.combo
+    assert combo is not None and combo.images == Path("told.yaml").absolute()
 
 
 def test_a_segmenter_is_refused_with_the_reason(

@@ -24,6 +24,7 @@ from pillsnap.engines.torch.tensorfile import opens_as_safetensors, read_safeten
 from pillsnap.engines.torch.timm_models import layer_side, refuse_detector, require_fit, weights_of
 from pillsnap.engines.torch.torchfile.objects import entries_of
 from pillsnap.engines.torch.trainer import (
+    Facts,
     Sides,
     classifier_facts,
     detector_facts,
@@ -52,7 +53,7 @@ class Told:
         num_classes: size of the head.
         class_names: by index.
         size: height and width of the input in pixels.
-        single_cls: whether a detector was taught all classes as one.
+        said: what else training was told.
         preprocessing: by key of config's `classification`.
     """
 
@@ -60,7 +61,7 @@ class Told:
     num_classes: int | None
     class_names: tuple[str, ...] = ()
     size: Sides | None = None
-    single_cls: bool = False
+    said: Facts = field(default_factory=Facts)
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -77,7 +78,7 @@ def describe_detector(path: Path) -> Told:
         )
         said, names = detector_facts(content), content.get("names")
         listed = tuple(map(str, names.values())) if isinstance(names, Mapping) else ()
-        return Told(None, next(map(len, head), None), listed, said.size, bool(said.single_cls))
+        return Told(None, next(map(len, head), None), listed, said.size, said)
     model, _, origin = read_pickled(Detection(), path)
     head = require_detection_head(model, path)
     stride = int(max(head.stride))
@@ -85,7 +86,7 @@ def describe_detector(path: Path) -> Told:
     if size is not None:  # as its trainer rounds it up
         size = (-(-size[0] // stride) * stride, -(-size[1] // stride) * stride)
     names = class_names(model, path)
-    return Told(architecture(model) or None, head.nc, names, size, bool(origin.said.single_cls))
+    return Told(architecture(model) or None, head.nc, names, size, origin.said)
 
 
 def describe_classifier(path: Path, backbone: str | None = None) -> Told:

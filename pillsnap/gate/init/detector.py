@@ -36,6 +36,10 @@ def add_detector(draft: Draft, checkpoint: Path, data: Path | None) -> None:
     draft.shapes.append(
         line(DETECTION, shape, "[1, 3, H, W]; ultralytics' own is [1, 3, 640, 640]")
     )
+    trained = Path(told.said.data or "")
+    if data is None and trained.is_file():
+        draft.found.append(f"the data are those that training was told: {trained}")
+        data = trained
     draft.validation += _scenes(draft, told, data)
 
 
@@ -63,7 +67,7 @@ def _scenes(draft: Draft, told: Told, data: Path | None) -> list[str]:
             f"scenes {data}: {len(found.pairs)} images, background without a label file: {lacking}"
             + (f"; classes: {numbered(found.names)}" if found.names else "")
         )
-    if told.single_cls:
+    if told.said.single_cls:
         extra.append(line("single_cls", True, about="as in training"))
     return section("combo", [line("images", images), *extra]) if extra else [line("combo", images)]
 
