@@ -51,7 +51,7 @@ def sharpened(project: Project) -> Config:
     folder = config.exp_dir.with_name("sharp")
     checkpoint = folder / "checkpoints" / f"{STAGE}_best.pt"
     if not checkpoint.exists():
-        source = find_best_checkpoint(config.exp_dir, STAGE)
+        source = find_best_checkpoint(config, STAGE)
         content = torch.load(source, weights_only=True)
         content["state_dict"]["classifier.weight"] *= HEAD_FACTOR
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def make_subject_of(config: Config, model: Path) -> Subject:
 
     torch.set_num_threads(THREADS)
     keep_freed_memory()
-    module = build_model(config, STAGE, find_best_checkpoint(config.exp_dir, STAGE)).module
+    module = build_model(config, STAGE, find_best_checkpoint(config, STAGE)).module
     samples = read_samples(config, STAGE)[:SAMPLES]
     return make_subject(
         config,

@@ -179,7 +179,7 @@ def torch_forward(project: Project, stage: str) -> Forward:
     from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
 
     config = project.config
-    module = build_model(config, stage, find_best_checkpoint(config.exp_dir, stage)).module
+    module = build_model(config, stage, find_best_checkpoint(config, stage)).module
 
     def forward(batch: np.ndarray) -> Any:
         with torch.inference_mode():

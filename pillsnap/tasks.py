@@ -23,7 +23,8 @@ from pillsnap.compare.records import Columns
 from pillsnap.config.figures import Figure, figures_of
 from pillsnap.config.settings import Config, Nms, Shape
 from pillsnap.core.errors import ConfigError
-from pillsnap.data.datasets import SCENES, SINGLES, Sample, Source, read_dataset
+from pillsnap.data.datasets import SINGLES, Sample, Source, read_dataset
+from pillsnap.data.scenes import SCENES
 from pillsnap.engines.protocol import Batch, Reference, Transform
 from pillsnap.pipeline.softmax import softmax
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform

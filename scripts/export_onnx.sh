@@ -64,11 +64,16 @@ mode="$(setting .export.compare.mode)"
 
 # The demo puts its own checkpoints in place, and a stage without data need not be there.
 if [[ "$(setting .demo)" != true ]]; then
-    for stage in detection:combo classification:single; do
-        checkpoint="$exp_dir/checkpoints/${stage%:*}_best.pt"
-        [[ -f "$checkpoint" || -f "${checkpoint%.pt}.safetensors" \
-            || "$(setting ".data.val.${stage#*:}")" == null ]] || fail "no checkpoint: $checkpoint"
-    done
+    "$PYTHON" -c 'import sys
+from pathlib import Path
+from pillsnap.config.load import load_config
+from pillsnap.engines.torch.checkpoints import checkpoint_paths
+config = load_config(Path(sys.argv[1]))
+val = config.data.val
+for stage, data in ("detection", val.combo), ("classification", val.single):
+    paths = checkpoint_paths(config, stage)
+    if data is not None and not any(path.is_file() for path in paths):
+        sys.exit(f"[FAIL] no checkpoint: {paths[0]}")' "$CONFIG" || exit 1
 fi
 mkdir -p "$out_dir" 2>/dev/null || fail "cannot make the folder $out_dir"
 [[ -w "$out_dir" ]] || fail "cannot write to $out_dir"

@@ -20,6 +20,7 @@ Count = Annotated[int, Field(ge=1)]
 _BELOW = "x" * 100
 
 _WORDS = {"boolean": "true or false", "integer": "a whole number", "number": "a finite number"}
+_WORDS["null"] = "null"
 
 
 def describe(hint: Any) -> str:
@@ -29,8 +30,8 @@ def describe(hint: Any) -> str:
 
 
 def _words(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
-    if "anyOf" in schema:  # with null alone
-        return f"{_words(schema['anyOf'][0], defs)}, or null"
+    if "anyOf" in schema:
+        return ", or ".join(_words(each, defs) for each in schema["anyOf"])
     if "$ref" in schema:
         schema = defs[schema["$ref"].rpartition("/")[2]]
     if "enum" in schema or "const" in schema:
@@ -45,6 +46,11 @@ def _words(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
     span = "" if lo is None else f" of at least {lo}" if hi is None else f" from {lo} to {hi}"
     text = "a path" if schema.get("format") == "path" else "text"
     return _WORDS.get(schema["type"], text) + span
+
+
+def add_short_form(schema: dict[str, Any]) -> None:
+    """To the schema of a section with SHORT: the path that may stand for a mapping of that key."""
+    schema["anyOf"].insert(1, {"type": "string", "format": "path"})
 
 
 def is_optional(hint: Any) -> bool:

@@ -98,6 +98,15 @@ def _check(config: Config, path: Path) -> None:
             got=list(bins),
             expected="at least two edges between 0 and 1, in rising order",
         )
+    combo = config.data.val.combo
+    if combo is not None and combo.is_data_yaml and combo.labels is not None:
+        raise ConfigError(
+            "a data.yaml says itself where its labels are",
+            where=f"{path}: data.val.combo.labels",
+            got=combo.labels,
+            expected="null",
+            hint="leave the key out, or give the folder of images in place of the data.yaml",
+        )
     for stage in STAGES:
         shape = config.input_shape(stage)
         if shape[1] != 3 or (stage == "classification" and shape[2] != shape[3]):

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 _NULL, _TEXT = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
 _NUMBERS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float"))
+# A value that is still to be written, as `pillsnap init` leaves it.
+FILL = "FILL"
 # Stands for a value whose problem is known already; every type refuses it.
 _REFUSED = object()
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^${}]*))?\}")
@@ -165,10 +167,17 @@ class _Reader:
             if node is None:
                 return _REFUSED
         self.nodes[key] = node
+        if isinstance(node, yaml.ScalarNode) and node.value == FILL:
+            hint_ = "put a value in its place; the comment there says which there are"
+            return self.refuse(node, key, describe(hint), hint=hint_)
         if is_optional(hint) and node.tag == _NULL:
             return None
         kind = without_null(hint)
         if is_dataclass(kind):
+            short = getattr(kind, "SHORT", None)
+            if short and isinstance(node, yaml.ScalarNode) and node.value:
+                name = yaml.ScalarNode(_TEXT, short, node.start_mark, node.end_mark)
+                node = yaml.MappingNode("", [(name, node)], node.start_mark, node.end_mark)
             return self.section(kind, node, default, key)
         if get_origin(kind) is tuple:
             first, *others = get_args(kind)

@@ -25,7 +25,7 @@ def build_schema() -> dict[str, Any]:
     """JSON Schema 2020-12 of a config file.
 
     It takes what the parser takes, but for what JSON does not tell apart (1.0 and 1, null and an
-    empty section) and for rules between keys.
+    empty section), for FILL and for rules between keys.
     """
     schema = TypeAdapter(Config).json_schema()
     for each in (schema, *schema["$defs"].values()):
@@ -69,15 +69,14 @@ def _in_yaml(field: dict[str, Any]) -> dict[str, Any]:
     """A field's schema, with variables for what is no text, and no empty text."""
     if isinstance(field.get("default"), dict) and not field["$ref"].endswith("/Tolerances"):
         del field["default"]  # it is that of its keys
-    if "anyOf" in field:  # with null alone
-        kind, null = field["anyOf"]
-        kind = _in_yaml(kind)
-        return {**field, "anyOf": [*kind.get("anyOf", [kind]), null]}
+    if "anyOf" in field:
+        kinds = [_in_yaml(kind) for kind in field["anyOf"]]
+        return {**field, "anyOf": [each for kind in kinds for each in kind.get("anyOf", [kind])]}
     if "items" in field:
         field["items"] = _in_yaml(field["items"])
     if "prefixItems" in field:
         field["prefixItems"] = [_in_yaml(each) for each in field["prefixItems"]]
-    if field.get("type", "array") == "array":
+    if field.get("type", "array") in ("array", "null"):
         return field
     if field["type"] == "string" and not field.keys() & {"enum", "const"}:
         return {**field, "minLength": 1}

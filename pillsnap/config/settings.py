@@ -19,6 +19,7 @@ from pillsnap.config.cells import Mode, Provider
 from pillsnap.config.fields import STRICT, Count
 from pillsnap.config.runtime import Runtime
 from pillsnap.config.tolerances import Profiles
+from pillsnap.config.validation import Validation
 from pillsnap.core.hashes import sha256_json
 
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
@@ -42,21 +43,6 @@ class Paths:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Combo:
-    """Scenes for the detector."""
-
-    images: Path
-    labels: Path | None = None
-    single_cls: bool = False
-
-
-@dataclass(frozen=True, config=STRICT)
-class Validation:
-    single: Path | None = None
-    combo: Combo | None = None
-
-
-@dataclass(frozen=True, config=STRICT)
 class CalibrationData:
     """Images that INT8 is calibrated on; None: validation images that are not verified."""
 
@@ -76,6 +62,7 @@ class Data:
 class Detection:
     model: str = "yolo11m"
     num_classes: Annotated[int, Field(ge=1, le=100_000)] = 1
+    checkpoint: Path | None = None
     checkpoint_entry: EntryName | None = None
 
 
@@ -89,6 +76,7 @@ class Classification:
     crop_pct: Annotated[float, Field(ge=0.01, le=2.0)] | None = None
     crop_mode: CropMode | None = None
     channels_last: bool = False
+    checkpoint: Path | None = None
     checkpoint_entry: EntryName | None = None
     global_pool: GlobalPool | None = None
 

@@ -1,4 +1,4 @@
-"""Which class of the detector each category of a COCO file is: by name, else by place."""
+"""Which class of the detector each category of a label file is: by name, else by place."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from pillsnap.data.spellings import compose
 
 @dataclass(frozen=True)
 class Categories:
-    """The categories of a COCO file, in the order of their ids.
+    """The categories of a COCO file, in the order of their ids, or the names of a data.yaml.
 
     Attributes:
         names, above: name and supercategory of each.
         used: places of those that a box has.
+        key: of the file, that they stand under.
     """
 
     source: Path
     names: tuple[str, ...]
     above: tuple[str, ...]
     used: frozenset[int]
+    key: str = "categories"
 
     def resolve(
         self, class_names: Sequence[str], num_classes: int
@@ -53,7 +55,7 @@ class Categories:
         if strangers:
             raise DataError(
                 "labels have categories that the detector has no class for",
-                where=f"{self.source}: categories",
+                where=f"{self.source}: {self.key}",
                 got=", ".join(map(repr, strangers[:5])),
                 expected="the detector's class names: " + _some(class_names),
                 hint="give the categories the detector's names, or take their boxes out",
@@ -73,7 +75,7 @@ class Categories:
                 return {place: index for index, place in enumerate(left) if place in self.used}
         raise DataError(
             "labels have more categories than the detector has classes",
-            where=f"{self.source}: categories",
+            where=f"{self.source}: {self.key}",
             got=f"{len(self.names)}, {len(self.used)} of them with boxes: {_some(self.names)}",
             expected=f"{num_classes} (detection.num_classes)",
             hint="take out categories that are none of the detector's, or name them as it does",

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from pillsnap.config.cells import CLASSIFICATION, DETECTION
-from pillsnap.config.settings import Combo, Config
+from pillsnap.config.cells import CLASSIFICATION
+from pillsnap.config.settings import Config
 from pillsnap.core.errors import DataError
 from pillsnap.data.categories import Categories
-from pillsnap.data.cocolabels import read_coco_boxes
-from pillsnap.data.labels import Box, LabelFile, read_yolo_boxes
-from pillsnap.data.listing import IMAGE_SUFFIXES, folder_rows, list_images, manifest_rows
-from pillsnap.data.maps import read_class_map, without_code
+from pillsnap.data.labels import Box
+from pillsnap.data.listing import IMAGE_SUFFIXES, folder_rows, manifest_rows
+from pillsnap.data.maps import number_folders, read_class_map, without_code
 from pillsnap.data.spellings import Spellings, compose
 
 
@@ -58,6 +57,7 @@ class Dataset:
         polygons: boxes that are given as polygons.
         copies: boxes that labels give twice, which count once.
         without_code: what is to be said of classes that no code leads to.
+        numbered: what is to be said of classes that no map numbers.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -67,6 +67,7 @@ class Dataset:
     polygons: int = 0
     copies: int = 0
     without_code: str | None = None
+    numbered: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,18 +127,25 @@ def _singles(config: Config) -> Dataset | None:
     source = config.data.val.single
     if source is None:
         return None
-    map_path = config.data.class_map
-    if map_path is None:
+    map_path, listing = config.data.class_map, not source.is_file()
+    if map_path is None and not listing:
         raise DataError(
-            "single photos need a class map",
+            "the photos of a manifest need a class map",
             where=f"{config.source}: data.class_map",
             expected="a JSON file {mapping_code: class index}",
         )
     count = config.classification.num_classes
-    class_map = read_class_map(map_path, count)
-    found, names = Dataset(without_code=without_code(class_map.values(), count)), Spellings()
+    found, names = Dataset(), Spellings()
+    if map_path is None:
+        class_map = number_folders(source, count)
+        found.numbered = (
+            f"no class_map: class 0 to {count - 1:,} are the class folders in alphabetical order, "
+            "as timm and torchvision number them"
+        )
+    else:
+        class_map = read_class_map(map_path, count)
+        found.without_code = without_code(class_map.values(), count)
     strangers: dict[str, str] = {}
-    listing = not source.is_file()
     # A manifest's paths are relative to its folder.
     folder = source if listing else source.parent
     for name, class_name, place in (
@@ -162,70 +170,4 @@ def _singles(config: Config) -> Dataset | None:
     return found
 
 
-def _scenes(config: Config) -> Dataset | None:
-    combo = config.data.val.combo
-    if combo is None:
-        return None
-    found = Dataset()
-    image_ids = list(list_images(combo.images, found.left_out))
-    if combo.labels is None:
-        found.samples = [Sample(image_id, combo.images, None) for image_id in image_ids]
-    elif combo.labels.is_dir():
-        _add_yolo(found, image_ids, combo, combo.labels, config.detection.num_classes)
-    else:
-        _add_coco(found, image_ids, combo, combo.labels)
-    return found
-
-
-def _add_yolo(
-    found: Dataset, image_ids: Iterable[str], combo: Combo, labels: Path, num_classes: int
-) -> None:
-    names = Spellings()
-    for image_id in image_ids:
-        label_id = Path(image_id).with_suffix(".txt").as_posix()
-        path = labels / names.find(labels, label_id)
-        if path.is_file():
-            file = read_yolo_boxes(path, num_classes, single_cls=combo.single_cls)
-        else:
-            file = LabelFile()
-            found.unlabelled += 1
-        found.polygons += file.polygons
-        found.copies += file.copies
-        found.samples.append(Sample(image_id, combo.images, None, file.boxes))
-    if found.samples and found.unlabelled == len(found.samples):
-        raise DataError(
-            "not one image has a label file",
-            where=labels,
-            expected=f"{Path(found.samples[0].id).with_suffix('.txt')} and the like",
-            hint="mend data.val.combo.labels; null if no boxes are known",
-        )
-
-
-def _add_coco(found: Dataset, image_ids: Iterable[str], combo: Combo, labels: Path) -> None:
-    images = combo.images
-    entries, categories = read_coco_boxes(labels)
-    names = Spellings()
-    spelled = [(names.find(images, name), entry) for name, entry in entries.items()]
-    known = {name for name, _ in spelled}
-    for image_id in image_ids:
-        if image_id not in known:
-            foreign = next((name for name in known if "\\" in name), None)
-            raise DataError(
-                "an image without labels",
-                where=images / image_id,
-                got=foreign and f"a path of Windows that leads to none: {foreign}",
-                expected=f"an entry of images with this file_name in {labels}",
-                hint="add it (without annotations if there is no pill), or take the image out",
-            )
-    found.categories = None if combo.single_cls else categories
-    # An image that is listed but not there becomes a sample too: reading it will name it.
-    for image_id, entry in spelled:
-        boxes = tuple(entry.boxes)
-        if combo.single_cls:
-            boxes = tuple(replace(box, class_id=0) for box in boxes)
-        found.copies += entry.copies
-        found.samples.append(Sample(image_id, images, None, boxes, entry.size))
-
-
 SINGLES = Source(CLASSIFICATION, "single", lambda config: config.data.val.single, _singles)
-SCENES = Source(DETECTION, "combo", lambda config: config.data.val.combo, _scenes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -54,6 +55,33 @@ def folder_rows(folder: Path, left_out: Counter[str]) -> Iterator[tuple[str, str
                 hint="move it into the folder of its class, named by its mapping_code",
             )
         yield image_id, class_name, str(folder / class_name)
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Names of the class folders in the order in which timm and torchvision number classes.
+
+    Raises:
+        DataError: the folder cannot be read, or the two number them differently: one sorts 10
+            before 2 and capitals before small letters, the other does not.
+    """
+    list_images(folder)
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    names = [name for name in names if not name.startswith(".")]
+    if names != (natural := sorted(names, key=_natural)):
+        first, second = next(pair for pair in zip(names, natural, strict=True) if len({*pair}) > 1)
+        raise DataError(
+            "timm and torchvision number these class folders differently",
+            where=folder,
+            got=f"{first} is before {second} for torchvision, behind it for timm",
+            hint="give data.class_map, a JSON file {folder: class index}, as training had it",
+        )
+    return names
+
+
+def _natural(name: str) -> list[str | int]:
+    """timm's natural_key."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def manifest_rows(

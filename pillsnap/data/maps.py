@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from pillsnap.core.errors import DataError
 from pillsnap.core.textfiles import read_json
+from pillsnap.data.listing import class_folders
 from pillsnap.data.spellings import compose
 
 
@@ -37,6 +38,23 @@ def read_class_map(path: Path, num_classes: int) -> dict[str, int]:
             )
         names[index] = name
     return {name: index for index, name in names.items()}
+
+
+def number_folders(folder: Path, num_classes: int) -> dict[str, int]:
+    """Class index by class name (composed) where no map says it: class folders in alphabetical
+    order, as timm and torchvision number them; errors are class_folders', and DataError where
+    there are not as many as the head has classes."""
+    names = class_folders(folder)
+    if len(names) != num_classes:
+        raise DataError(
+            f"{len(names):,} class folders and no class map, config says {num_classes:,} classes",
+            where=folder,
+            got=", ".join(names[:5]) + (" …" if names[5:] else ""),
+            expected=f"{num_classes:,} class folders (classification.num_classes)",
+            hint="give data.class_map, a JSON file {folder: class index}: where a class has no "
+            "folder, the order of the others does not tell their indices",
+        )
+    return {compose(name): index for index, name in enumerate(names)}
 
 
 def without_code(coded: Collection[int], num_classes: int) -> str | None:

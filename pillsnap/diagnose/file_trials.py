@@ -159,7 +159,7 @@ def _weights_cause(
     """In words, how the weights that differ do."""
     made_from = {entry.key: entry.value for entry in candidate.metadata_props}
     digest = made_from.get(PREFIX + "checkpoint_sha256")
-    checkpoint = find_best_checkpoint(subject.config.exp_dir, subject.stage)
+    checkpoint = find_best_checkpoint(subject.config, subject.stage)
     if digest and digest != sha256_file(checkpoint):
         return f"weights: the file was made from another checkpoint ({digest[:12]})"
     own = float_weights(healthy)

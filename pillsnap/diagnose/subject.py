@@ -97,7 +97,7 @@ class Subject:
 
     def load_network(self) -> torch.nn.Module:
         """The trained network as exporters see it; raises CheckpointError."""
-        checkpoint = find_best_checkpoint(self.config.exp_dir, self.stage)
+        checkpoint = find_best_checkpoint(self.config, self.stage)
         module: Any = build_model(self.config, self.stage, checkpoint).module
         return NETWORKS[self.stage].unwrap(module)
 

@@ -81,7 +81,7 @@ register(
             "timm": ("timm",),
             "ultralytics": ULTRALYTICS.distributions,
         },
-        suffixes=(".pt", ".pth", ".safetensors"),
+        suffixes=(".pt", ".pth", ".tar", ".ckpt", ".bin", ".safetensors"),
         providers=("auto", "cpu", "cuda"),
         gpu=("cuda",),
     )

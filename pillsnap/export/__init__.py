@@ -25,7 +25,7 @@ __all__ = [
 def export_detection_onnx(
     config: Config, *, fresh: bool = False, marker: Path | None = None
 ) -> Exported:
-    """Export exp_dir/checkpoints/detection_best.pt, or reuse an export of the same.
+    """Export the detector's checkpoint, or reuse an export of the same.
 
     The file maps `images` [N,3,H,W] float32 in 0..1 to `detections` [N,boxes,6] float32: x1, y1,
     x2, y2 in input pixels, score, class index; before NMS.
@@ -47,7 +47,7 @@ def export_detection_onnx(
 def export_classification_onnx(
     config: Config, *, fresh: bool = False, marker: Path | None = None
 ) -> Exported:
-    """Export exp_dir/checkpoints/classification_best.pt, or reuse an export of the same.
+    """Export the classifier's checkpoint, or reuse an export of the same.
 
     The file maps `input` [N,3,S,S] float32, normalised, to `logits` [N,num_classes] float32.
     Arguments and errors are those of export_detection_onnx.

@@ -59,8 +59,7 @@ def require_fit(
     if not has_claims(exported):
         return
     wanted = {
-        "checkpoint_sha256": checkpoint_sha256
-        or sha256_file(find_best_checkpoint(config.exp_dir, stage)),
+        "checkpoint_sha256": checkpoint_sha256 or sha256_file(find_best_checkpoint(config, stage)),
         "num_classes": str(getattr(config, stage).num_classes),
         **expected_use(config, stage, transform),
         **FORMS[stage].claims(config),

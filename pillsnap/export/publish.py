@@ -49,7 +49,7 @@ def export_onnx(
     """Export a stage, or find the export of the same; one process at a time per out_dir and stage.
     `latest_<stage>.onnx` stays what it is: nobody has judged the file yet. Arguments and errors are
     those of export_detection_onnx."""
-    checkpoint = find_best_checkpoint(config.exp_dir, stage)
+    checkpoint = find_best_checkpoint(config, stage)
     require_checkpoint(checkpoint)
     folder = config.out_dir
     with file_lock(folder / f".export-{stage}.lock"):
@@ -76,7 +76,7 @@ def find_export(config: Config, stage: str) -> Exported | None:
     """
     if not config.out_dir.is_dir():
         return None
-    checkpoint = find_best_checkpoint(config.exp_dir, stage)
+    checkpoint = find_best_checkpoint(config, stage)
     recipe = read_recipe(config, stage, checkpoint)
     return Wanted("export_key", recipe.key, checkpoint).newest(config.out_dir, _named(stage))
 

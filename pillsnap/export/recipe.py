@@ -10,7 +10,7 @@ from pillsnap.config.settings import Config
 from pillsnap.core.hashes import TIMESTAMP_FORMAT, canonical_json, sha256_file, sha256_json
 from pillsnap.engines import package_versions
 from pillsnap.engines.torch import checkpoints
-from pillsnap.engines.torch.checkpoints import NETWORKS, stage_transform
+from pillsnap.engines.torch.checkpoints import NETWORKS, model_settings, stage_transform
 from pillsnap.export.onnxfile import PREFIX
 from pillsnap.export.provenance import describe_preprocess
 
@@ -67,7 +67,9 @@ def read_recipe(config: Config, stage: str, checkpoint: Path) -> Recipe:
         "dynamic_axes": canonical_json(export.dynamic_axes),
         "versions": canonical_json(_versions(stage)),
     }
-    key = sha256_json({"facts": facts, "model": asdict(model), "sources": _sources()})
+    key = sha256_json(
+        {"facts": facts, "model": model_settings(config, stage), "sources": _sources()}
+    )
     return Recipe(stage, checkpoint, facts, key)
 
 

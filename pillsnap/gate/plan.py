@@ -17,7 +17,7 @@ from pillsnap.core.errors import DataError
 from pillsnap.data.datasets import Dataset, Sample, read_dataset
 from pillsnap.data.sampling import hard_pool, select
 from pillsnap.engines import find_entry
-from pillsnap.engines.torch.checkpoints import checkpoint_paths
+from pillsnap.engines.torch.checkpoints import checkpoint_paths, named_checkpoint
 from pillsnap.gate.bundle import Bundle
 from pillsnap.tasks import task_names, task_of
 
@@ -63,9 +63,11 @@ class Plan:
 
     def asks_for(self, stage: str) -> bool:
         """Whether a gate that is asked for must measure a stage: one that an option names, or that
-        has validation data or a checkpoint. A project may well have one stage alone."""
+        has validation data, or a checkpoint that is there or named. One stage alone is fine."""
         data = task_of(stage).source.given(self._config)
-        there = any(path.exists() for path in checkpoint_paths(self._config.exp_dir, stage))
+        there = named_checkpoint(self._config, stage) is not None or any(
+            path.exists() for path in checkpoint_paths(self._config, stage)
+        )
         return stage in self._selection.named or data is not None or there
 
     def data(self, stage: str) -> list[Sample]:

@@ -144,7 +144,7 @@ def _passed(
             return approval.reason
     # Another run may have published the export of a newer one meanwhile.
     try:
-        now = sha256_file(find_best_checkpoint(config.exp_dir, stage))
+        now = sha256_file(find_best_checkpoint(config, stage))
     except PillsnapError:
         now = "none"
     return Path(path) if checkpoint == now else "the checkpoint has changed since"

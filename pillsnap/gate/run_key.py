@@ -15,9 +15,9 @@ def run_key(run: GateRun, markers: str) -> str:
     one of the same key only."""
     config, selection = run.config, run.selection
     models = {
-        path.name: path
+        f"{stage} {path.name}": path
         for stage in selection.stages
-        for path in checkpoint_paths(config.exp_dir, stage)
+        for path in checkpoint_paths(config, stage)
     }
     models |= {f"candidate {stage}": path for stage, path in selection.candidates.items()}
     return sha256_json(

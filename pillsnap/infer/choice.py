@@ -14,7 +14,7 @@ from pillsnap.core.hashes import VERSION_TAG
 from pillsnap.core.logrecords import open_log
 from pillsnap.core.placeholders import read_placeholder
 from pillsnap.engines import entries, find_entry
-from pillsnap.engines.torch.checkpoints import find_best_checkpoint
+from pillsnap.engines.torch.checkpoints import checkpoint_paths, find_best_checkpoint
 
 log = open_log(__name__)
 
@@ -90,7 +90,7 @@ def find_checkpoint(config: Config, stage: str, environ: Mapping[str, str]) -> C
         named = _from_variable(config, stage, name, environ)
         if named is not None and not find_entry(engine_of(named.path)).takes_exports:
             return named
-    return Choice(find_best_checkpoint(config.exp_dir, stage), "the checkpoint, for engine torch")
+    return Choice(find_best_checkpoint(config, stage), "the checkpoint, for engine torch")
 
 
 def _from_variable(
@@ -170,12 +170,12 @@ def _from_exports(folder: Path, stage: str, place: str) -> Choice | None:
 
 def _from_checkpoint(config: Config, stage: str) -> Choice:
     try:
-        path = find_best_checkpoint(config.exp_dir, stage)
+        path = find_best_checkpoint(config, stage)
     except MissingCheckpoint as error:
         raise MissingCheckpoint(
             f"there is no {stage} model",
             where=f"{VARIABLES[stage]} and MODEL_PATH are not set; {config.out_dir} has no export",
-            got=f"no checkpoint either: {config.exp_dir / 'checkpoints'}",
+            got=f"no checkpoint either: {checkpoint_paths(config, stage)[0]}",
             hint=f"export one with pillsnap gate, or set {VARIABLES[stage]}",
         ) from error
     return Choice(

@@ -74,7 +74,7 @@ def boxes_in_fractions(bench: Bench) -> Injection:
 )
 def shifted_by_half_a_stride(bench: Bench) -> Injection:
     _, _, height, width = bench.config.input_shape(DETECTION)
-    checkpoint = find_best_checkpoint(bench.config.exp_dir, bench.stage)
+    checkpoint = find_best_checkpoint(bench.config, bench.stage)
     strides = build_model(bench.config, bench.stage, checkpoint).strides
     shift = np.concatenate(
         [np.full((height // s) * (width // s), s / 2, np.float32) for s in strides]

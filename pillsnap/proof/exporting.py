@@ -25,7 +25,7 @@ def traced(bench: Bench, break_module: Callable[[torch.nn.Module], None]) -> Inj
     import onnx
     import torch
 
-    checkpoint = find_best_checkpoint(bench.config.exp_dir, bench.stage)
+    checkpoint = find_best_checkpoint(bench.config, bench.stage)
     module = build_classification_model(bench.config, checkpoint).module
     break_module(module)
     free = {0: "batch"}

@@ -13,7 +13,7 @@ from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config, Exporter
 from pillsnap.data.sampling import select
 from pillsnap.engines import Batch
-from pillsnap.engines.torch.checkpoints import stage_transform
+from pillsnap.engines.torch.checkpoints import checkpoint_paths, stage_transform
 from pillsnap.gate.ledger import judge_mode
 from pillsnap.gate.run import GateRun
 from pillsnap.proof.trial import alarms
@@ -80,8 +80,8 @@ def find_alarms(case: Healthy, config: Config, folder: Path, threads: int) -> di
         folder: for checkpoints and exports; those of a model are used again.
     """
     config = _configured(case, config, folder)
-    checkpoint = config.exp_dir / "checkpoints" / f"{case.stage}_best.pt"
-    if not checkpoint.exists():
+    checkpoint = checkpoint_paths(config, case.stage)[0]
+    if case.model and not checkpoint.exists():
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         _save_random(case, config, checkpoint)
     run = GateRun(
@@ -120,8 +120,10 @@ def _configured(case: Healthy, config: Config, folder: Path) -> Config:
         return config
     config = replace(config, paths=replace(config.paths, exp_dir=folder / case.id))
     if case.stage == DETECTION:
-        return replace(config, detection=replace(config.detection, model=case.model))
-    return replace(config, classification=replace(config.classification, backbone=case.model))
+        detection = replace(config.detection, model=case.model, checkpoint=None)
+        return replace(config, detection=detection)
+    classification = replace(config.classification, backbone=case.model, checkpoint=None)
+    return replace(config, classification=classification)
 
 
 def _save_random(case: Healthy, config: Config, path: Path) -> None:

@@ -73,7 +73,7 @@ def proven_stages(config: Config) -> tuple[str, ...]:
         stage
         for stage in STAGES
         if data[stage] is not None
-        and any(path.exists() for path in checkpoint_paths(config.exp_dir, stage))
+        and any(path.exists() for path in checkpoint_paths(config, stage))
     )
 
 

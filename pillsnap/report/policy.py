@@ -141,5 +141,7 @@ def _of_data(result: CellResult) -> Iterator[str]:
         yield f"labels that stand twice in their image and count once: {data.copies:,}"
     if data.without_code is not None:
         yield data.without_code
+    if data.numbered is not None:
+        yield data.numbered
     if data.polygons:
         yield f"polygons that became the boxes around them: {data.polygons:,}"

@@ -56,6 +56,8 @@ def test_config_yaml_names_the_schema_for_editors_and_follows_it() -> None:
         "classification: {std: [1, '${ONE}', 0.5]}",
         "export: {compare: {stratify_by: [], tolerances: {profile: int8, int8: {mse_mean: 3}}}}",
         "data: {val: {combo: {images: x, labels: null}}}",
+        "data: {val: {combo: data.yaml}}",
+        "detection: {checkpoint: runs/best.pt}",
     ],
 )
 def test_what_the_parser_takes_the_schema_takes(tmp_path: Path, text: str) -> None:
@@ -77,6 +79,8 @@ BAD = (
     "source: x",
     "data: {val: {combo: {labels: x}}}",
     "data: {val: {combo: [x]}}",
+    "data: {val: {combo: 3}}",
+    "data: {val: {combo: ''}}",
     "detection: {model: 11}",
     "detection: {model: null}",
     "detection: {num_classes: 0}",

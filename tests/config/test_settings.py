@@ -315,3 +315,37 @@ def test_only_broken_lines_of_variables_that_are_used_stop(tmp_path: Path, name:
     (tmp_path / ".env").write_text(f'{name}="1" 2\n')
     with pytest.raises(ConfigError, match=r"\.env:1"):
         load(tmp_path, text)
+
+
+def test_a_path_in_place_of_scenes_is_their_images(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("paths: {exp_dir: x}\ndata: {val: {combo: sub/data.yaml}}\n")
+    combo = load_config(path, {}).data.val.combo
+    assert combo is not None and combo.images == tmp_path / "sub/data.yaml"
+    assert combo.is_data_yaml and combo.is_labelled
+    path.write_text(
+        "paths: {exp_dir: x}\ndata: {val: {combo: {images: data.yaml, labels: labels}}}\n"
+    )
+    with pytest.raises(ConfigError, match=r"a data\.yaml says itself where its labels are"):
+        load_config(path, {})
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("classification: {mean: FILL}", "a list of 3, each a finite number"),
+        ("classification: {backbone: FILL}", "text"),
+        ("data: {class_map: FILL}", "a path, or null"),
+        ("data: {val: {combo: FILL}}", "a mapping with the keys images"),
+    ],
+)
+def test_a_value_that_is_still_to_be_written_is_named(
+    tmp_path: Path, line: str, expected: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"paths: {{exp_dir: x}}\n{line}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {})
+    text = " ".join(str(caught.value).split())
+    assert f"config.yaml:2: {line.partition(':')[0]}." in text
+    assert "got: FILL" in text and f"expected: {expected}" in text and "put a value" in text

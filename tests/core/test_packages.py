@@ -128,7 +128,7 @@ def test_a_package_that_is_not_there_is_named_with_the_command(
 
 
 def test_a_checkpoint_needs_torch(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint = find_best_checkpoint(config.exp_dir, "classification")
+    checkpoint = find_best_checkpoint(config, "classification")
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(EngineMissing, match="torch is not installed"):
         build_model(config, "classification", checkpoint)

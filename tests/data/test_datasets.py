@@ -16,17 +16,15 @@ from PIL import Image
 from pillsnap.config.settings import (
     CalibrationData,
     Classification,
-    Combo,
     Config,
     Data,
     Detection,
     Paths,
-    Validation,
 )
+from pillsnap.config.validation import Combo, Validation
 from pillsnap.core.errors import DataError, ImageError
 from pillsnap.data.calibration import read_calibration
 from pillsnap.data.datasets import (
-    SCENES,
     SINGLES,
     Dataset,
     Sample,
@@ -36,6 +34,7 @@ from pillsnap.data.datasets import (
 from pillsnap.data.labels import Box
 from pillsnap.data.listing import IMAGE_SUFFIXES
 from pillsnap.data.maps import read_class_map, read_edi_map, without_code
+from pillsnap.data.scenes import SCENES
 from pillsnap.pipeline import images
 
 
@@ -224,10 +223,35 @@ def test_no_data_and_no_images(tmp_path: Path) -> None:
     assert "no validation image for detection" in refusal(lambda: scenes(tmp_path, None))
 
 
-def test_single_photos_without_a_class_map(tmp_path: Path) -> None:
-    touch(tmp_path / "val", "K-1/a.jpg")
-    config = Config(paths=Paths(tmp_path), data=Data(Validation(single=tmp_path / "val")))
-    assert "data.class_map" in refusal(lambda: read_dataset(config, SINGLES))
+def without_map(folder: Path, num_classes: int, single: str = "val") -> Dataset:
+    data = Data(Validation(single=folder / single))
+    settings = Classification(num_classes=num_classes)
+    return read_dataset(Config(paths=Paths(folder), data=data, classification=settings), SINGLES)
+
+
+def test_class_folders_are_classes_where_there_is_no_map(tmp_path: Path) -> None:
+    touch(tmp_path / "val", "b/1.jpg", "a/2.jpg", f"{DECOMPOSED}/3.jpg", ".git/x.jpg")
+    (tmp_path / "val/notes.txt").touch()
+    found = without_map(tmp_path, 3)
+    assert [(sample.id, sample.label) for sample in found.samples[:2]] == [
+        ("a/2.jpg", 0),
+        ("b/1.jpg", 1),
+    ]
+    assert found.samples[2].label == 2
+    assert "class 0 to 2 are the class folders in alphabetical order" in (found.numbered or "")
+    (tmp_path / "m.csv").write_text("image_path,mapping_code\na.jpg,a\n")
+    assert "data.class_map" in refusal(lambda: without_map(tmp_path, 3, "m.csv"))
+
+
+def test_class_folders_that_do_not_tell_the_order(tmp_path: Path) -> None:
+    touch(tmp_path / "val", "K2/a.jpg", "K10/b.jpg", "K1/c.jpg")
+    text = refusal(lambda: without_map(tmp_path, 3))
+    assert "K10 is before K2 for torchvision, behind it for timm" in text
+    assert "give data.class_map" in text
+    touch(tmp_path / "other", "K02/a.jpg", "K10/b.jpg")
+    text = refusal(lambda: without_map(tmp_path, 3, "other"))
+    assert "2 class folders and no class map, config says 3 classes" in text
+    assert "got: K02, K10" in " ".join(text.split()) and "data.class_map" in text
 
 
 # --- manifests -------------------------------------------------------------------------------

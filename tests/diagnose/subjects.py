@@ -22,7 +22,7 @@ def subjects_of(config: Config) -> MakeSubject:
 
     def make(stage: str, model: Path, count: int = 3, precision: str = "fp32") -> Subject:
         if stage not in modules:
-            checkpoint = find_best_checkpoint(config.exp_dir, stage)
+            checkpoint = find_best_checkpoint(config, stage)
             modules[stage] = build_model(config, stage, checkpoint).module
         return make_subject(
             config,

@@ -205,7 +205,7 @@ class TestLayers:
         import torch
 
         config = experiment(backbone=backbone, size=160)
-        checkpoint = find_best_checkpoint(config.exp_dir, "classification")
+        checkpoint = find_best_checkpoint(config, "classification")
         state = torch.load(checkpoint, weights_only=True)
         for name, value in state.items():
             if name.endswith("running_var"):  # a BatchNorm as initialised changes nothing

@@ -29,6 +29,7 @@ from pillsnap.engines.torch.checkpoints import (
     find_best_checkpoint,
     letterbox_transform,
     list_checkpoints,
+    model_settings,
     resolve_classify_transform,
 )
 from pillsnap.engines.torch.network import class_names, require_known_layers
@@ -511,21 +512,43 @@ def test_parameters_are_counted_in_millions() -> None:
 
 
 def test_checkpoints_of_an_experiment(tmp_path: Path) -> None:
-    assert list_checkpoints(tmp_path) == []
+    assert list_checkpoints(tmp_path / "checkpoints") == []
     with pytest.raises(MissingCheckpoint, match="no detection checkpoint") as caught:
-        find_best_checkpoint(tmp_path, "detection")
+        find_best_checkpoint(Config(paths=Paths(tmp_path)), "detection")
     assert str(tmp_path / "checkpoints" / "detection_best.pt") in str(caught.value)
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     for name in ("last.pt", "classification_best.pt", "notes.txt"):
         (folder / name).touch()
-    assert [path.name for path in list_checkpoints(tmp_path)] == [
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == [
         "classification_best.pt",
         "last.pt",
     ]
-    assert find_best_checkpoint(tmp_path, "classification") == folder / "classification_best.pt"
+    assert (
+        find_best_checkpoint(Config(paths=Paths(tmp_path)), "classification")
+        == folder / "classification_best.pt"
+    )
     with pytest.raises(MissingCheckpoint, match=r"beside it: classification_best\.pt, last\.pt"):
-        find_best_checkpoint(tmp_path, "detection")
+        find_best_checkpoint(Config(paths=Paths(tmp_path)), "detection")
+
+
+def test_config_may_name_a_checkpoint_whatever_its_name(tmp_path: Path) -> None:
+    own, folder = tmp_path / "runs" / "best.pth.tar", tmp_path / "checkpoints"
+    for path in (own, folder / "detection_best.pt", folder / "detection_best.safetensors"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    config = Config(paths=Paths(tmp_path), detection=Detection(checkpoint=own))
+    assert find_best_checkpoint(config, "detection") == own
+    # The same file under another name gives the same export and the same answers.
+    assert model_settings(config, "detection") == model_settings(
+        Config(paths=Paths(tmp_path)), "detection"
+    )
+    own.rename(own.with_name("last.pt"))
+    with pytest.raises(MissingCheckpoint) as caught:
+        find_best_checkpoint(config, "detection")
+    text = str(caught.value)
+    assert f"{own}\n" in text and "beside it: last.pt" in text
+    assert "mend detection.checkpoint in config.yaml" in text
 
 
 def test_transforms_come_from_config_then_from_timm(experiment: Experiment) -> None:

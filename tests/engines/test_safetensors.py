@@ -143,13 +143,16 @@ def test_it_is_found_beside_the_other_format_and_both_are_an_error(tmp_path: Pat
     folder.mkdir()
     (folder / "model.safetensors").touch()
     with pytest.raises(CheckpointError, match=r"beside it: model\.safetensors") as caught:
-        find_best_checkpoint(tmp_path, "classification")
+        find_best_checkpoint(Config(paths=Paths(tmp_path)), "classification")
     assert "as classification_best.pt or classification_best.safetensors" in str(caught.value)
     weights = folder / "classification_best.safetensors"
     weights.touch()
-    assert find_best_checkpoint(tmp_path, "classification") == weights
-    assert [path.name for path in list_checkpoints(tmp_path)] == [weights.name, "model.safetensors"]
+    assert find_best_checkpoint(Config(paths=Paths(tmp_path)), "classification") == weights
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == [
+        weights.name,
+        "model.safetensors",
+    ]
     assert engine_of(weights) == "torch"
     (folder / "classification_best.pt").touch()
     with pytest.raises(CheckpointError, match="there are two classification checkpoints"):
-        find_best_checkpoint(tmp_path, "classification")
+        find_best_checkpoint(Config(paths=Paths(tmp_path)), "classification")

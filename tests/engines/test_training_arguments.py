@@ -14,14 +14,13 @@ import torch
 from pillsnap.config.cells import Cell
 from pillsnap.config.settings import (
     Classification,
-    Combo,
     Config,
     Data,
     Export,
     InputShape,
     Paths,
-    Validation,
 )
+from pillsnap.config.validation import Combo, Validation
 from pillsnap.core.errors import CheckpointError
 from pillsnap.engines.protocol import Request
 from pillsnap.engines.torch.checkpoints import build_classification_model

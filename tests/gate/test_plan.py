@@ -12,17 +12,17 @@ from pillsnap.config.cells import Cell
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import (
     Classification,
-    Combo,
     Compare,
     Config,
     Data,
     Detection,
     Export,
     Paths,
-    Validation,
 )
+from pillsnap.config.validation import Combo, Validation
 from pillsnap.data.sampling import hard_pool
 from pillsnap.gate.plan import Plan
+from pillsnap.gate.run_key import run_key
 
 DRUGS, PHOTOS = 3, 30
 COVERAGE = Cell("classification", "onnx", "auto", "fp32", "coverage")
@@ -107,3 +107,24 @@ def test_boxes_get_the_class_that_has_the_name_of_their_category(tmp_path: Path)
     (found,), notes = alike.in_classes(alike.data("detection"), "detection", ("pill",))
     assert [box.class_id for box in found.boxes or ()] == [0, 0]
     assert notes == []
+
+
+def test_a_named_checkpoint_is_asked_for_and_known_by_its_content(tmp_path: Path) -> None:
+    files = {stage: tmp_path / stage / "best.pt" for stage in ("detection", "classification")}
+    for path in files.values():
+        path.parent.mkdir()
+        path.write_text("model")
+    config = Config(
+        paths=Paths(tmp_path / "exp"),
+        detection=Detection(checkpoint=files["detection"]),
+        classification=Classification(checkpoint=files["classification"]),
+    )
+    chosen = Selection(stages=("detection", "classification"))
+    assert Plan(config, chosen).asks_for("detection")
+    keys = [run_key(config, chosen, markers="smoke", threads=1, shard_size=16)]
+    for path in files.values():  # of one name
+        path.write_text("another")
+        keys.append(run_key(config, chosen, markers="smoke", threads=1, shard_size=16))
+    assert len(set(keys)) == 3
+    files["detection"].unlink()
+    assert Plan(config, chosen).asks_for("detection")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,8 @@ def chosen(config: Config, stage: str, **environ: str) -> tuple[str, str]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_order(config: Config, stage: str, tmp_path: Path) -> None:
     assert chosen(config, stage) == (f"{stage}_best.pt", "torch")
+    own = replace(getattr(config, stage), checkpoint=touch(tmp_path / "runs/model_best.pth.tar"))
+    assert chosen(replace(config, **{stage: own}), stage) == ("model_best.pth.tar", "torch")
     add_exports(config.out_dir)
     assert chosen(config, stage) == (f"{stage}-{TAGS[1]}.onnx", "onnx")
     link = config.out_dir / f"latest_{stage}.onnx"

@@ -65,7 +65,7 @@ def _open(request: Request, file: FindFile) -> NumpyEngine:
 
 def _open_reference(request: Request) -> Reference:
     found = open_reference(request, None)
-    checkpoint = checkpoint_paths(request.config.exp_dir, request.cell.stage)[0]
+    checkpoint = checkpoint_paths(request.config, request.cell.stage)[0]
     found.engine.info.update(checkpoint=str(checkpoint), checkpoint_sha256=sha256_file(checkpoint))
     return found
 
@@ -73,7 +73,7 @@ def _open_reference(request: Request) -> Reference:
 def _export(config: Config, stage: str, **how: Any) -> Exported:
     path = config.out_dir / f"{stage}-{(config.exp_dir / 'tag').read_text()}.onnx"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(checkpoint_paths(config.exp_dir, stage)[0].read_text())
+    path.write_text(checkpoint_paths(config, stage)[0].read_text())
     return _describe(path, stage)
 
 

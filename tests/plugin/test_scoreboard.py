@@ -7,6 +7,7 @@ import json
 import pytest
 
 from pillsnap.config.cells import STAGES
+from pillsnap.config.settings import Config, Paths
 from pillsnap.engines.torch.checkpoints import checkpoint_paths
 from tests.plugin.project import Project
 
@@ -52,7 +53,7 @@ def test_others(request):
 def proof(project: Project) -> Project:
     (project.path / "tests" / "test_items.py").write_text(ITEMS)
     for stage in STAGES:
-        checkpoint, *_ = checkpoint_paths(project.path / "exp", stage)
+        checkpoint, *_ = checkpoint_paths(Config(paths=Paths(project.path / "exp")), stage)
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.touch()
     return project

@@ -50,7 +50,7 @@ def networks(proven: Config, threads: int) -> dict[str, Network]:
     return {
         stage: partial(
             infer_torch,
-            build_model(proven, stage, find_best_checkpoint(proven.exp_dir, stage)).module,
+            build_model(proven, stage, find_best_checkpoint(proven, stage)).module,
         )
         for stage in proven_stages(proven)
     }

@@ -63,7 +63,7 @@ class Pair:
 def pair_of(bench_of: MakeBench, threads: int) -> Callable[[str], Pair]:
     def make(stage: str) -> Pair:
         bench = bench_of(stage)
-        checkpoint = find_best_checkpoint(bench.config.exp_dir, stage)
+        checkpoint = find_best_checkpoint(bench.config, stage)
         module = build_model(bench.config, stage, checkpoint).module
         session = open_session(bench.healthy, "cpu", threads)
         return Pair(

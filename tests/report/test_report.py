@@ -33,17 +33,16 @@ from pillsnap.config.figures import EXACTNESS, figures_of
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import (
     Classification,
-    Combo,
     Compare,
     Config,
     Data,
     Export,
     Nms,
     Paths,
-    Validation,
     config_sha256,
 )
 from pillsnap.config.tolerances import Profiles, Tolerances
+from pillsnap.config.validation import Combo, Validation
 from pillsnap.core.checkout import Checkout
 from pillsnap.core.errors import PillsnapError
 from pillsnap.data.datasets import Sample

@@ -104,7 +104,7 @@ def _of_classifier(config: Config, said: Facts, transform: Any) -> Iterator[Diff
 def _of_detector(config: Config, said: Facts, _: Any) -> Iterator[Difference]:
     yield from _of_size(config, DETECTION, "train_args.imgsz", said.size)
     combo = config.data.val.combo
-    own = None if combo is None or combo.labels is None else combo.single_cls
+    own = None if combo is None or not combo.is_labelled else combo.single_cls
     if own is not None and said.single_cls not in (None, own):
         setting = "data.val.combo.single_cls"
         yield Difference("train_args.single_cls", setting, _text(said.single_cls), _text(own))

@@ -103,19 +103,25 @@ def create_backbone(settings: Classification, size: int | None = None) -> torch.
     return module
 
 
+def trained_architecture(content: object) -> str | None:
+    """The architecture that timm's trainer wrote into a checkpoint; None where it says none. A name
+    that timm does not know is some other trainer's and says nothing."""
+    import timm
+
+    names = (entries_of(content).get("arch"), training_arguments(content).get("model"))
+    found = next((name for name in names if isinstance(name, str)), "")
+    return found if found and timm.is_model(found) else None
+
+
 def require_architecture(settings: Classification, content: object, path: Path) -> None:
     """Refuse, by a CheckpointError, another architecture than the configured one, as timm's trainer
     wrote it into a checkpoint.
 
     Names and shapes do not tell all: tf_efficientnetv2_s has those of efficientnetv2_s, and pads
-    otherwise. A name that timm does not know is some other trainer's and says nothing.
+    otherwise.
     """
-    import timm
-
-    said = entries_of(content).get("arch")
-    names = (said, training_arguments(content).get("model"))
-    found = next((name for name in names if isinstance(name, str)), "")
-    if not found or not timm.is_model(found):
+    found = trained_architecture(content)
+    if found is None:
         return
     if _current(found) != _current(settings.backbone):
         raise CheckpointError(

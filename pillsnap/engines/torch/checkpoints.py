@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,44 +44,56 @@ class Network:
     unwrap: Callable[[Any], torch.nn.Module]
 
 
-def list_checkpoints(exp_dir: Path) -> list[Path]:
-    """All checkpoints in exp_dir/checkpoints, sorted by name; none when the folder is missing."""
-    files = [path for kind in _SUFFIXES for path in (exp_dir / "checkpoints").glob(f"*{kind}")]
+def list_checkpoints(folder: Path) -> list[Path]:
+    """All checkpoints in a folder, sorted by name; none when it is missing."""
+    files = [path for kind in _SUFFIXES for path in folder.glob(f"*{kind}")]
     return sorted(path for path in files if path.is_file())
 
 
-def checkpoint_paths(exp_dir: Path, stage: str) -> list[Path]:
-    """Where the checkpoint of a stage belongs: under one of these names."""
-    return [exp_dir / "checkpoints" / f"{stage}_best{suffix}" for suffix in _SUFFIXES]
+def named_checkpoint(config: Config, stage: str) -> Path | None:
+    """The file that config names as a stage's checkpoint, whether it is there or not."""
+    return getattr(getattr(config, stage, None), "checkpoint", None)
 
 
-def find_best_checkpoint(exp_dir: Path, stage: str) -> Path:
-    """exp_dir/checkpoints/<stage>_best.pt, or .safetensors.
+def checkpoint_paths(config: Config, stage: str) -> list[Path]:
+    """Where the checkpoint of a stage belongs: where config says, else under one of these names."""
+    named = named_checkpoint(config, stage)
+    folder = config.exp_dir / "checkpoints"
+    names = [folder / f"{stage}_best{suffix}" for suffix in _SUFFIXES]
+    return names if named is None else [named]
+
+
+def find_best_checkpoint(config: Config, stage: str) -> Path:
+    """The checkpoint that config names, else exp_dir/checkpoints/<stage>_best.pt, or .safetensors.
 
     Raises:
         MissingCheckpoint: it is not there; names the path and what lies beside it.
         CheckpointError: both are there.
     """
-    paths = checkpoint_paths(exp_dir, stage)
+    paths = checkpoint_paths(config, stage)
     found = [path for path in paths if path.exists()]
     if len(found) > 1:
         # Copying changes which is the newest, so none can stand for the other.
         raise CheckpointError(
             f"there are two {stage} checkpoints",
-            where=exp_dir / "checkpoints",
+            where=paths[0].parent,
             got=" and ".join(path.name for path in found),
             expected="one of them",
             hint="move the other away",
         )
     if found:
         return found[0]
-    beside = ", ".join(other.name for other in list_checkpoints(exp_dir)[:8])
+    beside = ", ".join(other.name for other in list_checkpoints(paths[0].parent)[:8])
+    if named_checkpoint(config, stage) is not None:
+        hint = f"mend {stage}.checkpoint in {config.source}"
+    else:
+        hint = f"put the trained {stage} model there, as {' or '.join(p.name for p in paths)}, "
+        hint += f"or set {stage}.checkpoint, or change paths.exp_dir"
     raise MissingCheckpoint(
         f"there is no {stage} checkpoint",
         where=paths[0],
         got=f"beside it: {beside}" if beside else None,
-        hint=f"put the trained {stage} model there, as {' or '.join(path.name for path in paths)}, "
-        "or change paths.exp_dir",
+        hint=hint,
     )
 
 
@@ -108,6 +120,13 @@ def build_model(config: Config, stage: str, ckpt: Path) -> LoadedModel:
     """The model of a stage in `ckpt`; raises EngineMissing where there is no torch."""
     TORCH.require()
     return NETWORKS[stage].build(config, ckpt)
+
+
+def model_settings(config: Config, stage: str) -> dict[str, Any]:
+    """What config says of a stage's model, but for where its checkpoint lies: of a key that holds
+    the checkpoint's content it must not be a part."""
+    settings = asdict(getattr(config, stage))
+    return {name: value for name, value in settings.items() if name != "checkpoint"}
 
 
 def stage_transform(config: Config, stage: str) -> Transform:

@@ -22,6 +22,7 @@ from pillsnap.engines.torch.checkpoints import (
     build_model,
     count_params,
     find_best_checkpoint,
+    model_settings,
     stage_transform,
 )
 from pillsnap.engines.torch.model import TorchEngine
@@ -114,7 +115,7 @@ def open_reference(request: Request) -> Reference:
 
 def _open(request: Request, wanted_device: str, setting: str) -> Reference:
     config, stage = request.config, request.cell.stage
-    checkpoint = find_best_checkpoint(config.exp_dir, stage)  # before the slow import of torch
+    checkpoint = find_best_checkpoint(config, stage)  # before the slow import of torch
     device = _require_device(wanted_device, setting)
     transform = stage_transform(config, stage)
     digest = sha256_file(checkpoint)
@@ -152,7 +153,7 @@ def _key(request: Request, checkpoint: str, transform: Transform, device: str) -
         {
             "stage": stage,
             "checkpoint": checkpoint,
-            "model": asdict(getattr(config, stage)),
+            "model": model_settings(config, stage),
             "transform": asdict(transform),
             "versions": package_versions("torch", trainer, "numpy", "pillow", "opencv"),
             "device": [device, gpu_name() if device == "cuda" else cpu_name()],

@@ -86,7 +86,7 @@ def require_checkpoint(path: Path) -> None:
         raise MissingCheckpoint(
             "there is no checkpoint",
             where=path,
-            hint="put the trained .pt or .safetensors there, or change paths.exp_dir",
+            hint="put the trained .pt or .safetensors there, or mend the path",
         )
     if path.is_dir():
         raise CheckpointError("the checkpoint is a folder", where=path, expected=KINDS)

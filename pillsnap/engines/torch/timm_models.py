@@ -55,13 +55,7 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
     """
     import torch
 
-    if checkpoint_stage(path) == "detection":
-        raise CheckpointError(
-            "this is an Ultralytics detector, not a classifier",
-            where=path,
-            expected=f"the state dict of a timm {settings.backbone}",
-            hint="was one checkpoint copied over the other?",
-        )
+    refuse_detector(path)
     require_backbone(settings.backbone)
     content = read_content(path, {}, _HINT)
     require_architecture(settings, content, path)
@@ -76,7 +70,7 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
             expected=f"tensors by name, bare or under one of {', '.join(KEYS)}",
             hint=_whole_model(content),
         )
-    _require_fit(settings, module, weights.state, path)
+    require_fit(settings, module, weights.state, path)
     module.load_state_dict(weights.state, strict=True)
     module = module.float().eval()
     require_finite(module, path)
@@ -86,6 +80,17 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
     return LoadedModel(module, recorded=recorded_top1(content), origin=origin)
 
 
+def refuse_detector(path: Path) -> None:
+    """Refuse an Ultralytics detector by a CheckpointError; other errors are checkpoint_stage's."""
+    if checkpoint_stage(path) == "detection":
+        raise CheckpointError(
+            "this is an Ultralytics detector, not a classifier",
+            where=path,
+            expected="the state dict of a timm model",
+            hint="was one checkpoint copied over the other?",
+        )
+
+
 def _network_and_weights(
     settings: Classification, content: object, size: int | None, path: Path
 ) -> tuple[torch.nn.Module, Weights | None]:
@@ -93,14 +98,14 @@ def _network_and_weights(
     if size is not None and is_resized(settings.backbone, size):
         with suppress(CheckpointError):  # not to be built so; its own size then says what is wrong
             module = create_backbone(settings, size)
-            weights = _weights_of(module, settings, content, path)
+            weights = weights_of(module, settings, content, path)
             if weights is not None and not find_misfit(module, weights.state):
                 return module, weights
     module = create_backbone(settings)
-    return module, _weights_of(module, settings, content, path)
+    return module, weights_of(module, settings, content, path)
 
 
-def _weights_of(
+def weights_of(
     module: torch.nn.Module, settings: Classification, content: object, path: Path
 ) -> Weights | None:
     wanted = Wanted(
@@ -138,7 +143,7 @@ def _under_current_names(
     return found if kept and not find_misfit(module, found) else None
 
 
-def _require_fit(
+def require_fit(
     settings: Classification,
     module: torch.nn.Module,
     state: dict[str, torch.Tensor],
@@ -160,11 +165,11 @@ def _require_fit(
             "this backbone's weights are of one image size: set export.input_shape.classification "
             "to the training's, or classification.backbone to the one that was trained"
         )
-    channels = _side(module, state, "first_conv", 1)
+    channels = layer_side(module, state, "first_conv", 1)
     if channels is not None and channels != 3:
         what = f"the checkpoint is of {channels}-channel images, and every engine is fed RGB"
         hint = "train on RGB images (in_chans 3; a grey photo has three equal channels)"
-    classes = _side(module, state, "classifier", 0)
+    classes = layer_side(module, state, "classifier", 0)
     if classes is not None and classes != settings.num_classes and misfit.same_names:
         what = f"head of {classes} classes, config says {settings.num_classes}"
         hint = f"set classification.num_classes: {classes}, or use the right checkpoint"
@@ -177,7 +182,7 @@ def _require_fit(
     )
 
 
-def _side(
+def layer_side(
     module: torch.nn.Module, state: Mapping[str, torch.Tensor], role: str, axis: int
 ) -> int | None:
     """A side of the checkpoint's weight of the layer that timm says has a role, where it does."""

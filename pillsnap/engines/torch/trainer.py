@@ -27,6 +27,7 @@ class Facts:
         crop_pct: see ClassifyTransform.
         size: height and width of the input in pixels.
         single_cls: whether a detector was taught all classes as one.
+        data: a detector's data.yaml, as training was told it.
     """
 
     pooling: GlobalPool | Literal[""] | None = None
@@ -36,6 +37,7 @@ class Facts:
     crop_pct: float | None = None
     size: Sides | None = None
     single_cls: bool | None = None
+    data: str | None = None
 
 
 def training_arguments(content: object) -> Mapping[str, Any]:
@@ -60,9 +62,11 @@ def classifier_facts(content: object) -> Facts:
 def detector_facts(content: object) -> Facts:
     """Of the arguments of ultralytics' trainer."""
     told = entries_of(entries_of(content).get("train_args"))
-    single = told.get("single_cls")
+    single, data = told.get("single_cls"), told.get("data")
     return Facts(
-        size=_sides(told.get("imgsz")), single_cls=single if isinstance(single, bool) else None
+        size=_sides(told.get("imgsz")),
+        single_cls=single if isinstance(single, bool) else None,
+        data=data if isinstance(data, str) else None,
     )
 
 

@@ -71,9 +71,9 @@ def load_detector(settings: Detection, path: Path) -> LoadedModel:
     require_checkpoint(path)
     ULTRALYTICS.require()
     quiet_ultralytics()
-    read = read_detector_weights if opens_as_safetensors(path) else _read_pickled
+    read = read_detector_weights if opens_as_safetensors(path) else read_pickled
     model, recorded, origin = read(settings, path)
-    head = _require_detection_head(model, path)
+    head = require_detection_head(model, path)
     _require_settings(settings, model, head, path)
     require_finite(model, path)
     strides = tuple(int(stride) for stride in head.stride.tolist())
@@ -84,7 +84,7 @@ def load_detector(settings: Detection, path: Path) -> LoadedModel:
     return LoadedModel(module, strides, class_names(model, path), recorded, origin)
 
 
-def _read_pickled(settings: Detection, path: Path) -> tuple[Any, float | None, Origin]:
+def read_pickled(settings: Detection, path: Path) -> tuple[Any, float | None, Origin]:
     """The ultralytics model in a .pt (its EMA if there is one, unless config chooses): float32,
     evaluation mode; the mAP that training recorded; and where it stands.
 
@@ -102,7 +102,7 @@ def _read_pickled(settings: Detection, path: Path) -> tuple[Any, float | None, O
     model, entry, entries = _model_of(content, settings.checkpoint_entry, path)
     require_network(model, path)
     require_known_layers(model, path)
-    require_head(_require_detection_head(model, path), path)
+    require_head(require_detection_head(model, path), path)
     try:
         origin = Origin(entry, entries, detector_facts(content))
         return model.float().eval(), recorded_map(content), origin
@@ -169,7 +169,7 @@ def architecture(model: Any) -> str:
     return printable(Path(str(name).replace("\\", "/")).stem, 60) if name else ""
 
 
-def _require_detection_head(model: Any, path: Path) -> Any:
+def require_detection_head(model: Any, path: Path) -> Any:
     """The model's last layer, when it is a plain Detect with its one-to-many branch; else, for
     another task or a branch that fusing took away, a CheckpointError."""
     heads: Any = import_module("ultralytics.nn.modules.head")

@@ -1,0 +1,79 @@
+"""The detector's part of a new config.yaml."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from pillsnap.config.cells import DETECTION
+from pillsnap.core.printable import printable
+from pillsnap.data.datayaml import read_data_yaml
+from pillsnap.data.listing import list_images
+from pillsnap.engines.torch.describing import Told, describe_detector
+from pillsnap.gate.init.draft import Draft
+from pillsnap.gate.init.lines import line, path_from, section
+
+
+def add_detector(draft: Draft, checkpoint: Path, data: Path | None) -> None:
+    """Add what a checkpoint and a data.yaml, or a folder of images, say; raises PillsnapError."""
+    told = describe_detector(checkpoint)
+    shape = told.size and (1, 3, *map(int, told.size))
+    draft.found.append(
+        f"detector {checkpoint}: {told.architecture or 'unnamed'}, classes: {told.num_classes}"
+        + (f" ({numbered(told.class_names)})" if told.class_names else "")
+        + (f", {shape[2]} x {shape[3]} pixels" if shape else "")
+    )
+    draft.sections[DETECTION] = [
+        line("checkpoint", path_from(draft.folder, checkpoint)),
+        line("model", told.architecture, "name of the model in ultralytics, as yolo11m"),
+        line(
+            "num_classes",
+            told.num_classes,
+            "how many it was trained for",
+            numbered(told.class_names),
+        ),
+    ]
+    draft.shapes.append(
+        line(DETECTION, shape, "[1, 3, H, W]; ultralytics' own is [1, 3, 640, 640]")
+    )
+    trained = Path(told.said.data or "")
+    if data is None and trained.is_file():
+        draft.found.append(f"the data are those that training was told: {trained}")
+        data = trained
+    draft.validation += _scenes(draft, told, data)
+
+
+def numbered(names: tuple[str, ...], most: int = 8) -> str:
+    """Such as "0 tablet, 1 capsule"."""
+    shown = ", ".join(f"{index} {printable(name, 40)}" for index, name in enumerate(names[:most]))
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def _scenes(draft: Draft, told: Told, data: Path | None) -> list[str]:
+    if data is None:
+        choices = "path of a data.yaml, or {images: folder, labels: folder or COCO .json}"
+        return [line("combo", None, choices)]
+    images, extra = path_from(draft.folder, data), []
+    if data.is_dir():
+        count = sum(1 for _ in list_images(data))
+        labels = _labels_beside(data)
+        if labels is not None:
+            extra = [line("labels", path_from(draft.folder, labels))]
+        draft.found.append(f"scenes {data}: {count} images" + ("" if extra else ", no labels"))
+    else:
+        found = read_data_yaml(data, Counter())
+        lacking = sum(not Path("/", label).is_file() for _, label in found.pairs)
+        draft.found.append(
+            f"scenes {data}: {len(found.pairs)} images, background without a label file: {lacking}"
+            + (f"; classes: {numbered(found.names)}" if found.names else "")
+        )
+    if told.said.single_cls:
+        extra.append(line("single_cls", True, about="as in training"))
+    return section("combo", [line("images", images), *extra]) if extra else [line("combo", images)]
+
+
+def _labels_beside(images: Path) -> Path | None:
+    """The folder with labels in place of the last images in the path, if there is one."""
+    before, found, after = f"/{images}/".rpartition("/images/")
+    labels = Path(f"{before}/labels/{after}"[1:])
+    return labels if found and labels.is_dir() else None
