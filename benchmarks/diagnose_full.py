@@ -23,6 +23,7 @@ from typing import Any
 import onnx
 from projects import Project, make_full, workdir_parser
 
+from pillsnap.compare.tasks import read_samples
 from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Config, Paths
 from pillsnap.diagnose import FreshExports, Subject, diagnose, locate, make_subject
@@ -32,7 +33,6 @@ from pillsnap.engines.torch.model import infer_torch, keep_freed_memory
 from pillsnap.export import export_classification_onnx
 from pillsnap.gate.diagnosing import SAMPLES
 from pillsnap.pipeline.images import read_image
-from pillsnap.tasks import read_samples
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.diagnose.node_faults import NodeFault, draw, inject

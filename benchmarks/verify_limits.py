@@ -152,11 +152,11 @@ class Bare:
 
 def gate_batches(project: Project, stage: str) -> list[np.ndarray]:
     """The arrays that the gate's engines get, cut where the gate cuts them."""
+    from pillsnap.compare.tasks import read_samples
     from pillsnap.data.sampling import select
     from pillsnap.engines.torch.checkpoints import stage_transform
     from pillsnap.pipeline.images import read_image
     from pillsnap.pipeline.preprocess import preprocess
-    from pillsnap.tasks import read_samples
 
     config = project.config
     transform = stage_transform(config, stage)

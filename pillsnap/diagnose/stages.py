@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pillsnap.compare.tasks import task_of
 from pillsnap.core.errors import PillsnapError
 from pillsnap.diagnose.budget import Budget, Stage, share_difference
 from pillsnap.diagnose.distance import measure_gap, over_noise
@@ -16,7 +17,6 @@ from pillsnap.diagnose.taps import open_taps
 from pillsnap.engines import Batch
 from pillsnap.engines.onnxruntime.precision import element_types
 from pillsnap.export.quantize.graph import decode_nodes
-from pillsnap.tasks import task_of
 
 if TYPE_CHECKING:
     import onnx

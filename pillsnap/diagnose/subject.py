@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pillsnap.compare.tasks import Finish, task_of
 from pillsnap.config.cells import Cell
 from pillsnap.config.runtime import Runtime
 from pillsnap.config.settings import Config
@@ -19,7 +20,6 @@ from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.engines.torch.checkpoints import NETWORKS, build_model, find_best_checkpoint
 from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
-from pillsnap.tasks import Finish, task_of
 
 if TYPE_CHECKING:
     import torch

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pillsnap.compare import compare_batches
 from pillsnap.compare.loading import Load
 from pillsnap.compare.reference import CachedReference
+from pillsnap.compare.tasks import task_of
 from pillsnap.compare.verdict import find_breaches
 from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Config
@@ -22,7 +23,6 @@ from pillsnap.engines.onnxruntime.engine import OnnxEngine
 from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.export.onnxfile import Exported
 from pillsnap.export.quantize import Calibration, Criterion, choose_calibration, quantize_once
-from pillsnap.tasks import task_of
 
 if TYPE_CHECKING:
     import onnx

@@ -16,6 +16,7 @@ from pillsnap.compare.float32_speed import with_float32_speed
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.records import Records
 from pillsnap.compare.result import CellResult
+from pillsnap.compare.tasks import task_of
 from pillsnap.compare.verdict import Verdict, find_over_budget, judge, profile_for
 from pillsnap.config.cells import Cell, Shard
 from pillsnap.config.figures import EXACTNESS
@@ -25,7 +26,6 @@ from pillsnap.data.datasets import Dataset
 from pillsnap.gate.graph import graph_breaches
 from pillsnap.gate.run import GateRun
 from pillsnap.gate.same_file import find_mixup
-from pillsnap.tasks import task_of
 
 
 class Ledger:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pillsnap.compare.loading import Load
 from pillsnap.compare.reference import CachedReference
+from pillsnap.compare.tasks import task_of
 from pillsnap.config.cells import Cell
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
@@ -19,7 +20,6 @@ from pillsnap.engines.torch.engine import open_reference
 from pillsnap.gate.bundle import Bundle
 from pillsnap.gate.candidates import choose_file, open_candidate
 from pillsnap.gate.conversion import Conversion
-from pillsnap.tasks import task_of
 
 
 @dataclass(eq=False, kw_only=True)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pillsnap.compare.tasks import task_names, task_of
 from pillsnap.config.cells import MODES, Cell, Shard, expand_cells, split_cell, whole_batches
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
@@ -19,7 +20,6 @@ from pillsnap.data.sampling import hard_pool, select
 from pillsnap.engines import find_entry
 from pillsnap.engines.torch.checkpoints import checkpoint_paths, named_checkpoint
 from pillsnap.gate.bundle import Bundle
-from pillsnap.tasks import task_names, task_of
 
 
 class Plan:

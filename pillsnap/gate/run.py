@@ -18,6 +18,7 @@ from pillsnap.compare.loading import Load, Prepared, load_batches
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.records import Columns, write_records
 from pillsnap.compare.reference import CachedReference
+from pillsnap.compare.tasks import task_of
 from pillsnap.config.cells import Shard
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
@@ -33,7 +34,6 @@ from pillsnap.gate.first_batch import FirstBatch
 from pillsnap.gate.graph import check_graph
 from pillsnap.gate.opened_models import Sides
 from pillsnap.gate.plan import Plan
-from pillsnap.tasks import task_of
 
 
 @dataclass(eq=False)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pillsnap.compare.tasks import task_of
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError
 from pillsnap.engines import Entry
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import describe_onnx
 from pillsnap.export.quantize import choose_calibration, describe_quantized, quantize_once
-from pillsnap.tasks import task_of
 
 
 def quantize_model(config: Config, stage: str, path: Path, engine: Entry) -> Path:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pillsnap.compare.figures.performance import BUDGETS
+from pillsnap.compare.tasks import task_names
 from pillsnap.config.cells import MODES, PRECISIONS
 from pillsnap.config.selection import Selection
 from pillsnap.core.errors import ConfigError
 from pillsnap.core.textfiles import is_file
 from pillsnap.engines import engine_names, entries, find_entry, provider_names
 from pillsnap.export.quantize import METHODS
-from pillsnap.tasks import task_names
 
 
 def asks_for_gate(marker_expression: str) -> bool:

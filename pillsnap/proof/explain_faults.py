@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pillsnap.compare.tasks import read_samples
 from pillsnap.config.cells import CLASSIFICATION, DETECTION, Cell
 from pillsnap.diagnose.causes import find_causes
 from pillsnap.diagnose.distance import measure_gap, over_noise
@@ -20,7 +21,6 @@ from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
 from pillsnap.proof.catalogue import FAULTS
 from pillsnap.proof.fault import Bench, Fault
-from pillsnap.tasks import read_samples
 
 # The worst of so many samples of a stage are looked at, as of a cell that breached.
 WORST = 3

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.compare.loading import load_batches
+from pillsnap.compare.tasks import read_samples
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config, Exporter
@@ -17,7 +18,6 @@ from pillsnap.engines.torch.checkpoints import checkpoint_paths, stage_transform
 from pillsnap.gate.ledger import judge_mode
 from pillsnap.gate.run import GateRun
 from pillsnap.proof.trial import alarms
-from pillsnap.tasks import read_samples
 
 
 @dataclass(frozen=True)

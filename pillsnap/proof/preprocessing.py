@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pillsnap.compare.tasks import read_samples
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.data.datasets import Sample
@@ -27,7 +28,6 @@ from pillsnap.proof.wrong_preprocessing import (
     other_normalisation,
     scaled,
 )
-from pillsnap.tasks import read_samples
 
 # EXIF's tag of the orientation, and "turn a quarter to the right to see it upright".
 _ORIENTATION, _TURNED = 0x0112, 6

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pillsnap.compare.tasks import DETECTION_TASK
 from pillsnap.diagnose import Side, Subject
 from pillsnap.diagnose.pipeline_budget import Crop
 from pillsnap.engines import Batch, Transform
@@ -18,7 +19,6 @@ from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
 from pillsnap.pipeline.softmax import softmax
 from pillsnap.proof.onnx_edits import change, insert_after
 from pillsnap.proof.roles import classifier_head, layers, score_sigmoid
-from pillsnap.tasks import DETECTION_TASK
 
 if TYPE_CHECKING:
     import onnx

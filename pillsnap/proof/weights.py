@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from pillsnap.compare.tasks import read_samples
 from pillsnap.proof.fault import CLASSIFIER, DETECTOR, Bench, Injection, NotApplicable, fault
 from pillsnap.proof.onnx_edits import Weights, change, change_all
 from pillsnap.proof.roles import classifier_head, heads, layers, middle
-from pillsnap.tasks import read_samples
 
 
 def scale_weight(bench: Bench, name: str, scale: float) -> Injection:

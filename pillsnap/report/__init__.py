@@ -11,6 +11,7 @@ from typing import Any
 
 from pillsnap.compare.hints import likely_causes
 from pillsnap.compare.result import CellResult
+from pillsnap.compare.tasks import task_names, task_of
 from pillsnap.compare.verdict import certified
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config, config_sha256
@@ -19,7 +20,6 @@ from pillsnap.core.files import write_atomic
 from pillsnap.core.printable import printable_json
 from pillsnap.report.facts import RunFacts, describe_environment
 from pillsnap.report.policy import count_data, notes, sample_policy
-from pillsnap.tasks import task_names, task_of
 
 __all__ = ["SCHEMA_PATH", "RunFacts", "build_report", "publish_report"]
 

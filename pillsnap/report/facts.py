@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pillsnap.compare.tasks import task_names
 from pillsnap.config.runtime import Runtime
 from pillsnap.core.alternatives import find_package_problems
 from pillsnap.core.checkout import Checkout
@@ -16,7 +17,6 @@ from pillsnap.core.cpus import usable_cpus
 from pillsnap.core.hardware import cpu_name, gpu_name
 from pillsnap.core.packages import GPU_LIBRARIES, gpu_library_version
 from pillsnap.engines import package_sources, package_versions
-from pillsnap.tasks import task_names
 
 
 @dataclass(frozen=True)

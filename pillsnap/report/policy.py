@@ -7,6 +7,7 @@ from typing import Any
 
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.result import CellResult
+from pillsnap.compare.tasks import task_of
 from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Compare, Config
 from pillsnap.data.datasets import listed
@@ -15,7 +16,6 @@ from pillsnap.engines import find_entry
 from pillsnap.engines.precision import is_lower, types_in_words
 from pillsnap.export.runtimes import least_runtime
 from pillsnap.report.remarks import sample_notes
-from pillsnap.tasks import task_of
 
 
 def sample_policy(cell: Cell, compare: Compare) -> str:

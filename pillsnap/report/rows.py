@@ -8,13 +8,13 @@ from typing import Any
 
 from pillsnap.compare.certify import Certified, in_words
 from pillsnap.compare.drift import drifted, limit_of
+from pillsnap.compare.tasks import task_of
 from pillsnap.config.figures import Figure
 from pillsnap.config.tolerances import Tolerances
 from pillsnap.engines.precision import types_in_words
 from pillsnap.report.findings import diagnosis_lines
 from pillsnap.report.lines import WIDTH, wrap
 from pillsnap.report.remarks import remarks
-from pillsnap.tasks import task_of
 
 # From here on a file of lower precision is slower than float32; nearer to 1 is noise.
 SLOWER = 0.95

@@ -11,11 +11,11 @@ import pytest
 from pillsnap.compare import reference
 from pillsnap.compare.loading import Load, Prepared
 from pillsnap.compare.reference import CachedReference
+from pillsnap.compare.tasks import CLASSIFICATION_TASK
 from pillsnap.core.arraycache import ArrayCache
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch, Reference
 from pillsnap.pipeline.transforms import ClassifyTransform
-from pillsnap.tasks import CLASSIFICATION_TASK
 
 SAMPLES = [Sample("a", Path("a.png"), 0), Sample("b", Path("b.png"), 1)]
 BATCH = np.zeros((2, 3, 4, 4), np.float32)

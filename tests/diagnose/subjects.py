@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from pillsnap.compare.tasks import read_samples
 from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Config
 from pillsnap.diagnose import Subject, make_subject
 from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint, stage_transform
 from pillsnap.engines.torch.model import infer_torch
 from pillsnap.pipeline.images import read_image
-from pillsnap.tasks import read_samples
 
 MakeSubject = Callable[..., Subject]
 

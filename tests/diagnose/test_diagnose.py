@@ -15,6 +15,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from pillsnap.compare.tasks import DETECTION_TASK
 from pillsnap.config.settings import Config
 from pillsnap.diagnose import FreshExports, Subject, diagnose, node_by_node
 from pillsnap.diagnose import subject as subject_module
@@ -28,7 +29,6 @@ from pillsnap.engines.torch.checkpoints import build_model, find_best_checkpoint
 from pillsnap.export import export_classification_onnx, export_detection_onnx
 from pillsnap.pipeline.crops import crop_box
 from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
-from pillsnap.tasks import DETECTION_TASK
 from tests.diagnose.node_faults import NodeFault, inject
 from tests.diagnose.subjects import MakeSubject, subjects_of
 from tests.small_models import Experiment

@@ -14,6 +14,7 @@ import torch
 from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.loading import Prepared
 from pillsnap.compare.reference import CachedReference
+from pillsnap.compare.tasks import CLASSIFICATION_TASK
 from pillsnap.config.cells import Cell
 from pillsnap.data.datasets import Sample
 from pillsnap.engines.protocol import Reference
@@ -22,7 +23,6 @@ from pillsnap.engines.torch.model import TorchEngine
 from pillsnap.engines.torch.safe_load import LoadedModel
 from pillsnap.gate.first_batch import FirstBatch
 from pillsnap.pipeline.transforms import ClassifyTransform
-from pillsnap.tasks import CLASSIFICATION_TASK
 
 CELL = Cell("classification", "onnx", "cpu", "fp32", "coverage", hard=True)
 

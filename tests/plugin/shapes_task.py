@@ -17,12 +17,12 @@ from PIL import Image
 from pillsnap.compare.figures import Figures
 from pillsnap.compare.figures.classification import classification_figures
 from pillsnap.compare.records import Columns
+from pillsnap.compare.tasks import CLASSIFICATION_TASK, register, task_of
 from pillsnap.config.settings import Config
 from pillsnap.data.datasets import Dataset, Sample, Source
 from pillsnap.engines import Batch, Entry, Reference, Request
 from pillsnap.engines import register as register_engine
 from pillsnap.pipeline.transforms import ClassifyTransform
-from pillsnap.tasks import CLASSIFICATION_TASK, register, task_of
 
 CLASSES = ("lying", "standing")
 SIZE = 16

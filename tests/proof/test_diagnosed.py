@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from pillsnap.compare.tasks import read_samples
 from pillsnap.config.cells import STAGES
 from pillsnap.config.settings import Config
 from pillsnap.diagnose import FreshExports
@@ -24,7 +25,6 @@ from pillsnap.proof.fault import Fault, NotApplicable
 from pillsnap.proof.stage_breaks import Both
 from pillsnap.proof.stage_faults import STAGE_FAULTS, StageFault, share_of
 from pillsnap.proof.trial import proven_stages
-from pillsnap.tasks import read_samples
 from tests.diagnose.node_faults import draw, inject
 from tests.proof.conftest import MakeBench, Record, skip_inapplicable
 

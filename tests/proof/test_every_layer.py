@@ -9,6 +9,7 @@ import pytest
 
 from pillsnap.compare.exactness import measure_errors
 from pillsnap.compare.loading import load_batches
+from pillsnap.compare.tasks import read_samples, task_of
 from pillsnap.config.cells import STAGES, Cell
 from pillsnap.config.figures import EXACTNESS_LIMIT
 from pillsnap.engines.onnxruntime.sessions import open_session
@@ -16,7 +17,6 @@ from pillsnap.engines.protocol import Request
 from pillsnap.engines.torch.engine import open_reference
 from pillsnap.export.graphs import find_differences
 from pillsnap.proof.onnx_edits import change, float_weights
-from pillsnap.tasks import read_samples, task_of
 from tests.proof.conftest import MakeBench, Record
 
 Weights = np.ndarray

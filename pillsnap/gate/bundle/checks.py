@@ -9,10 +9,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from pillsnap.compare.tasks import task_names, task_of
 from pillsnap.config.cells import MODES
 from pillsnap.core.errors import DataError
 from pillsnap.pipeline.transforms import Geometry
-from pillsnap.tasks import task_names, task_of
 
 _SHARD = re.compile(r"[a-z]+-[a-z]+-[0-9]{1,9}")
 _HASH = re.compile(r"[0-9a-f]{64}")

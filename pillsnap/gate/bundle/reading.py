@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pillsnap.compare.exactness import Exact
 from pillsnap.compare.loading import Prepared
 from pillsnap.compare.reference import CachedReference
+from pillsnap.compare.tasks import task_of
 from pillsnap.core.arrayfiles import read_npy_head
 from pillsnap.core.errors import DataError
 from pillsnap.core.hashes import sha256_file
@@ -24,7 +25,6 @@ from pillsnap.data.labels import Box
 from pillsnap.engines.protocol import Batch, Reference, Transform
 from pillsnap.gate.bundle.checks import check_facts, read_cells
 from pillsnap.gate.bundle.writing import EXACT, FORMAT
-from pillsnap.tasks import task_of
 
 
 class Bundle:
