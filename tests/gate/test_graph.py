@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -190,6 +191,9 @@ def test_the_fresh_export_is_by_the_files_opset_and_made_once(
     assert found.parent == tmp_path / "exp" / "cache" / "exports"
     fresh = check("three", replace(selection, fresh_export=True))
     assert fresh["identical"] and not fresh["compared_with"]["reused"]
+    for year in (2001, 2002):
+        older = f"classification-{year}0101-000000-nogit.onnx"
+        shutil.copy(found, found.parent / older)
     for _ in range(2):
         check("four", replace(selection, fresh_export=True))
     assert len(list(found.parent.glob("*.onnx"))) == 2
