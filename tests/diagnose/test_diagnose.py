@@ -81,15 +81,15 @@ def test_a_file_is_opened_as_the_cells_is_but_for_what_is_given(
     plain = replace(runtime, graph_optimization_level="ORT_DISABLE_ALL")
     content = path.read_bytes()
     elsewhere = replace(subject, cell=replace(subject.cell, precision="int8"), provider="auto")
-    for given in ({}, {"runtime": plain}, {"threads": 1}, {"precision": "fp32"}):
+    for given in ({}, {"runtime": plain}, {"threads": 2}, {"precision": "fp32"}):
         elsewhere.open(path, **given)  # type: ignore[arg-type]
     elsewhere.open(content, provider="cpu")
     assert opened == [
-        (path, "auto", 2, runtime, "int8"),
-        (path, "auto", 2, plain, "int8"),
         (path, "auto", 1, runtime, "int8"),
-        (path, "auto", 2, runtime, "fp32"),
-        (content, "cpu", 2, runtime, "int8"),
+        (path, "auto", 1, plain, "int8"),
+        (path, "auto", 2, runtime, "int8"),
+        (path, "auto", 1, runtime, "fp32"),
+        (content, "cpu", 1, runtime, "int8"),
     ]
 
 

@@ -22,6 +22,7 @@ from pillsnap.config.settings import (
 from pillsnap.config.validation import Combo, Validation
 from pillsnap.data.sampling import hard_pool
 from pillsnap.gate.plan import Plan
+from pillsnap.gate.run import GateRun
 from pillsnap.gate.run_key import run_key
 
 DRUGS, PHOTOS = 3, 30
@@ -121,10 +122,11 @@ def test_a_named_checkpoint_is_asked_for_and_known_by_its_content(tmp_path: Path
     )
     chosen = Selection(stages=("detection", "classification"))
     assert Plan(config, chosen).asks_for("detection")
-    keys = [run_key(config, chosen, markers="smoke", threads=1, shard_size=16)]
+    run = GateRun(config, chosen, threads=1, run_dir=tmp_path / "run")
+    keys = [run_key(run, "smoke")]
     for path in files.values():  # of one name
         path.write_text("another")
-        keys.append(run_key(config, chosen, markers="smoke", threads=1, shard_size=16))
+        keys.append(run_key(run, "smoke"))
     assert len(set(keys)) == 3
     files["detection"].unlink()
     assert Plan(config, chosen).asks_for("detection")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -134,16 +136,18 @@ def test_signals_end_a_start_whatever_handlers_the_server_has(
     (tmp_path / "config.yaml").write_text("paths: {exp_dir: x}")
     ends: list[bool] = []
 
-    def working(*_: object) -> dict[str, object]:
+    async def app(*_: object) -> None: ...
+
+    def working(*_: object) -> Callable[..., Any]:
         ends.append(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
-        return {}
+        return app
 
     monkeypatch.setattr(late, "choose_starts", working)
     monkeypatch.setattr(late, "create_app", working)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         service = late.LateService(load_config(tmp_path / "config.yaml", {}), {})
-        service._load()
+        asyncio.run(service({}, None, None))  # type: ignore[arg-type]
         assert signal.getsignal(signal.SIGTERM) == signal.default_int_handler
     finally:
         signal.signal(signal.SIGTERM, before)
