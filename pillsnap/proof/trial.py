@@ -31,7 +31,6 @@ COVERAGE = {CLASSIFICATION: 480, DETECTION: 64}
 _BY_SIGNAL = {each.name for each in FIGURES if each.limited_by != EXACTNESS and not each.part}
 
 
-
 @dataclass(frozen=True)
 class Trial:
     """What the gate said of one fault.
