@@ -62,7 +62,15 @@ def test_an_int8_file_is_no_fp32_candidate(small: DemoProject) -> None:
     done = small.run("pytest", "-m", "smoke", "--stage", "classification", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     (file,) = small.out_dir.glob("*-int8-dynamic.onnx")
-    done = small.run("pytest", "-m", "smoke", "-q", f"--candidate=classification={file}")
+    done = small.run(
+        "pytest",
+        "-m",
+        "smoke",
+        "-q",
+        "--stage",
+        "classification",
+        f"--candidate=classification={file}",
+    )
     assert done.returncode == 1
     cell = cells(small)["classification-onnx-auto-fp32-smoke"]
     assert cell["verdict"] == "breach"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 from tests.e2e.demo_project import ROOT, DemoProject
@@ -61,13 +62,9 @@ def small(project: DemoProject) -> DemoProject:
     return project
 
 
-@pytest.mark.parametrize(
-    ("answer", "file"),
-    [(ANSWERS["mikefarah"], CONFINED), (ANSWERS["jq-wrapper"], OPENED)],
-    ids=["mikefarah-of-snap", "jq-wrapper"],
-)
-def test_exports_and_reports(small: DemoProject, tmp_path: Path, answer: str, file: str) -> None:
-    tools = make_yq(tmp_path / "bin", answer, file)
+def test_exports_and_reports(small: DemoProject, tmp_path: Path) -> None:
+    # A snap's yq opens no file outside its own folder.
+    tools = make_yq(tmp_path / "bin", ANSWERS["mikefarah"], CONFINED)
     done = run_script(small, tools, OPSET="18")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
@@ -75,8 +72,6 @@ def test_exports_and_reports(small: DemoProject, tmp_path: Path, answer: str, fi
     assert [Path(path).name.split("-")[0] for path in exported] == ["detection", "classification"]
     assert all(Path(path).is_file() for path in exported)
     assert lines[-1] == f"Report: {small.out_dir / 'export_report.json'}"
-    import onnx
-
     assert onnx.load(exported[1]).opset_import[0].version == 18
 
 
@@ -107,13 +102,14 @@ def test_breach_fails_with_the_log(small: DemoProject, tmp_path: Path) -> None:
 
 
 def test_a_classifier_alone_is_exported(small: DemoProject, tmp_path: Path) -> None:
-    tools = make_yq(tmp_path / "bin", ANSWERS["mikefarah"])
+    tools = make_yq(tmp_path / "bin", ANSWERS["jq-wrapper"])
     (small.exp_dir / "checkpoints" / "detection_best.pt").unlink()
     small.settings["data"]["val"]["combo"] = None
     small.write_config()
-    done = run_script(small, tools)
+    done = run_script(small, tools, OPSET="18")
     assert done.returncode == 0, done.stdout + done.stderr
     (exported,) = small.out_dir.glob("classification-*.onnx")
+    assert onnx.load(exported).opset_import[0].version == 18
     assert f"[OK] Exported: {exported}" in done.stdout.splitlines()
     assert (small.out_dir / "pillsnap_pipeline.py").is_file()
 
