@@ -27,7 +27,6 @@ from pillsnap.report.reading import list_reports, read_bounded
 
 log = open_log(__name__)
 
-NAME = ".index"
 MAX_BYTES = 128 * 2**20
 
 # File systems tell times this coarsely at the worst: what has just been written may change once
@@ -43,6 +42,11 @@ class Entry:
     size: int
     changed_ns: int
     judged: list[Judgement]
+
+
+def index_of(folder: Path) -> Path:
+    """The file beside a folder, in which are reports alone."""
+    return folder.with_name(f".{folder.name}.index")
 
 
 class ReportIndex:
@@ -92,7 +96,7 @@ class ReportIndex:
         return []
 
     def _read(self) -> dict[str, Entry]:
-        path = self._folder / NAME
+        path = index_of(self._folder)
         try:
             content = json.loads(read_bounded(path, MAX_BYTES))
             if content["version"] == _version():
@@ -105,7 +109,7 @@ class ReportIndex:
 
     def _write(self) -> None:
         """Best effort: where it cannot be written, the next process reads the reports again."""
-        path = self._folder / NAME
+        path = index_of(self._folder)
         content = {"version": _version(), "reports": _entries().dump_python(self._entries or {})}
         data = json.dumps(content).encode()
         try:

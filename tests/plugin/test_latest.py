@@ -119,7 +119,7 @@ def test_a_candidate_of_ones_own_is_approved_and_not_the_latest(shop: Project) -
     assert not old.exists()
     (kept,) = reports.glob("*.json")
     assert json.loads(kept.read_text()) == report
-    assert kept.name in (reports / ".index").read_text()
+    assert kept.name in reports.with_name(".reports.index").read_text()
 
 
 def test_an_export_of_a_checkpoint_that_is_gone_is_not_the_latest(shop: Project) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pillsnap.report.index import MAX_BYTES, NAME, ReportIndex
+from pillsnap.report.index import MAX_BYTES, ReportIndex, index_of
 from tests.report.report_folder import SHA, Reports
 
 LONG_AGO_NS = time.time_ns() - 3600 * 10**9
@@ -103,7 +103,7 @@ def replaced(make: Callable[[Path], None]) -> Callable[[Path], None]:
 def test_an_index_may_be_anything(reports: Reports, damage: Callable[[Path], None]) -> None:
     age(reports.add("equivalent"))
     assert verdicts(reports.folder) == ["equivalent"]
-    damage(reports.folder / NAME)
+    damage(index_of(reports.folder))
     for _ in range(2):
         assert verdicts(reports.folder) == ["equivalent"]
 
@@ -112,10 +112,10 @@ def test_of_two_that_write_at_once_either_may_win(reports: Reports) -> None:
     first, second = ReportIndex(reports.folder), ReportIndex(reports.folder)
     age(reports.add("equivalent"))
     assert len(first.judgements(SHA)) == 1
-    old = (reports.folder / NAME).read_bytes()
+    old = index_of(reports.folder).read_bytes()
     age(reports.add("breach"))
     assert len(second.judgements(SHA)) == 2
-    (reports.folder / NAME).write_bytes(old)  # the slower one
+    index_of(reports.folder).write_bytes(old)  # the slower one
     assert sorted(verdicts(reports.folder)) == ["breach", "equivalent"]
     assert len(first.judgements(SHA)) == 2
 
@@ -126,7 +126,7 @@ def test_names_need_not_be_text(reports: Reports) -> None:
     for _ in range(2):
         (found,) = ReportIndex(reports.folder).judgements(SHA)
         assert found.report == r"caf\udce9\n.json"
-    assert (reports.folder / NAME).is_file()
+    assert index_of(reports.folder).is_file()
 
 
 def test_a_missing_folder_stays_missing(tmp_path: Path) -> None:

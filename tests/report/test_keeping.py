@@ -160,4 +160,4 @@ def test_nothing_else_is_removed(runs: Runs) -> None:
     (runs.folder / "20240101-000000-nogit-smoke-000000.json").mkdir()
     assert runs.prune(1) == [3]
     left = {path.name for path in runs.folder.iterdir()} - {Runs.name_of(3)}
-    assert left == {*others, "20240101-000000-nogit-smoke-000000.json", ".index"}
+    assert left == {*others, "20240101-000000-nogit-smoke-000000.json"}
