@@ -10,12 +10,12 @@ import pytest
 from pillsnap.compare.exactness import measure_errors
 from pillsnap.compare.loading import load_batches
 from pillsnap.compare.tasks import read_samples, task_of
-from pillsnap.config.cells import STAGES, Cell
+from pillsnap.config.cells import CLASSIFICATION, Cell
 from pillsnap.config.figures import EXACTNESS_LIMIT
 from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.engines.protocol import Request
 from pillsnap.engines.torch.engine import open_reference
-from pillsnap.export.graphs import find_differences
+from pillsnap.export.graphs.nodes import read_nodes
 from pillsnap.proof.onnx_edits import change, float_weights
 from tests.proof.conftest import MakeBench, Record
 
@@ -44,11 +44,14 @@ FAULTS: dict[str, Callable[[Weights], Weights]] = {
     **{f"mantissa bit {bit}": flipped(bit) for bit in (22, 21, 20, 19)},
 }
 
+# Those that are run as well; a graph is read faster than a detector runs.
+RUN = ("in half precision", "x 1.003")
+
 
 @pytest.mark.proof
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", STAGES)
-def test_no_layer_can_change_unseen(bench_of: MakeBench, record: Record, stage: str) -> None:
+def test_no_layer_can_change_unseen(bench_of: MakeBench, record: Record) -> None:
+    stage = CLASSIFICATION  # of a detector it takes many minutes
     bench = bench_of(stage)
     config, task = bench.config, task_of(stage)
     cell = Cell(stage, "onnx", "cpu", "fp32", "smoke")
@@ -60,20 +63,20 @@ def test_no_layer_can_change_unseen(bench_of: MakeBench, record: Record, stage: 
     runs = reference.exact, reference.engine.run
     exact, wanted = (recorder.parts(run(batch.array)) for run in runs)
     model = bench.model()
-    whole = model.SerializeToString()
-    assert find_differences(model, bench.model()) == []
-    caught = dict.fromkeys(FAULTS, 0)
+    whole, healthy = model.SerializeToString(), read_nodes(model).digest
+    assert read_nodes(bench.model()).digest == healthy
+    caught = dict.fromkeys(RUN, 0)
     tensors = float_weights(model)
     for name in tensors:
         for fault, how in FAULTS.items():
             broken = change(bench.model(), name, how)
             if broken.SerializeToString() == whole:
                 continue  # zeros, and whole numbers
-            (difference,) = find_differences(model, broken)
-            assert difference.kind == "initializer", (name, fault)
+            assert read_nodes(broken).digest != healthy, (name, fault)
+            if fault not in RUN:
+                continue
             answer = open_session(broken.SerializeToString(), "cpu", 1).run(batch.array)
             errors = measure_errors(exact, wanted, recorder.parts(answer))
             caught[fault] += max(error.exactness for error in errors) > EXACTNESS_LIMIT
     record("every_layer", {"stage": stage, "tensors": len(tensors), "by_exactness": caught})
-    print(stage, len(tensors), caught)
-    assert caught["in half precision"] >= 0.9 * len(tensors)
+    assert min(caught.values()) >= 0.9 * len(tensors)
