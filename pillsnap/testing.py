@@ -11,22 +11,10 @@ cell, when all of its shards have reported.
 
 from __future__ import annotations
 
-import pytest
-
-from pillsnap.core.printable import printable
-from pillsnap.plugin.hooks import GateItem
+from pillsnap.plugin.item import GateItem
 
 __all__ = ["test_equivalence"]
 
 
 def test_equivalence(gate_item: GateItem) -> None:
-    outcome = gate_item.run()
-    if outcome.unreadable:
-        reasons = "\n".join(outcome.unreadable.values())
-        pytest.fail(f"{len(outcome.unreadable)} images cannot be read:\n{reasons}", pytrace=False)
-    if outcome.non_finite:
-        first = ", ".join(map(printable, outcome.non_finite[:5]))
-        pytest.fail(
-            f"the candidate's output is not finite for {len(outcome.non_finite)} samples: {first}",
-            pytrace=False,
-        )
+    gate_item.check()

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pillsnap.compare.outcome import Outcome
-from pillsnap.config.cells import MODES, Shard
+from pillsnap.config.cells import MODES
 from pillsnap.core.errors import PillsnapError
 from pillsnap.gate.ledger import Ledger
-from pillsnap.gate.run import GateRun
 from pillsnap.plugin.collecting import FIXTURE, holds_gate_items
 from pillsnap.plugin.ending import ending
+from pillsnap.plugin.item import GateItem
 from pillsnap.plugin.reporter import Reporter
 from pillsnap.plugin.scoreboard import Scoreboard
 from pillsnap.plugin.spreading import auto_workers, deal, encodable, hand_out_one_by_one
@@ -149,28 +147,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for shard in shards
     ]
     metafunc.parametrize(FIXTURE, params, indirect=True)
-
-
-@dataclass(frozen=True)
-class GateItem:
-    """A shard bound to the test item that runs it."""
-
-    shard: Shard
-    gate_run: GateRun
-    item: pytest.Item
-
-    def run(self) -> Outcome:
-        """Run the shard, hand the outcome to the controller; skip or fail when there is none."""
-        with warnings_stay_warnings():
-            outcome = self.gate_run.run(self.shard)
-        # Appended, not recorded: record_property warns under --junitxml.
-        self.item.user_properties.append((PROPERTY, outcome.as_json()))
-        if outcome.failure is not None:
-            kind, message = outcome.failure
-            if kind == "skipped":
-                pytest.skip(message)
-            pytest.fail(message, pytrace=False)
-        return outcome
 
 
 @pytest.fixture
