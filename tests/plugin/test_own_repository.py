@@ -163,7 +163,7 @@ def test_one_line_in_a_test_file_does_the_same(project: Project, run: Run) -> No
 
 
 def test_the_workflow_runs_what_is_tested_here(site: Path) -> None:
-    named = steps(site / "pillsnap/plugin/assets/workflow.yml")
+    named = steps(site / "pillsnap/gate/init/workflow.yml")
     assert named["Gate"]["run"] == "pillsnap gate -m smoke"
     assert named["Install"]["run"] == "python -m pip install 'pillsnap[headless,cpu]'"
 

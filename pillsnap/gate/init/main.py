@@ -18,7 +18,7 @@ from pillsnap.gate.init.draft import Draft
 from pillsnap.gate.init.lines import MARK
 
 WORKFLOW = Path(".github/workflows/pillsnap.yml")
-_PACKAGED = Path(__file__).parents[2] / "plugin" / "assets" / "workflow.yml"
+_PACKAGED = Path(__file__).with_name("workflow.yml")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
