@@ -106,9 +106,14 @@ def _images(place: Path, left_out: Counter[str]) -> Iterator[str]:
 
 def _label_of(image: str) -> str:
     """Where ultralytics looks for an image's label file, without the leading slash."""
-    before, found, after = image.rpartition("/images/")
-    label = f"{before}/labels/{after}" if found else image
+    label = labels_beside(image) or image
     return f"{label.rpartition('.')[0]}.txt".lstrip("/")
+
+
+def labels_beside(path: str) -> str | None:
+    """The path with its last folder "images" as "labels", where ultralytics looks; None without."""
+    before, found, after = path.rpartition("/images/")
+    return f"{before}/labels/{after}" if found else None
 
 
 def _names(path: Path, given: Any) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pillsnap.config.cells import DETECTION
 from pillsnap.core.printable import printable
-from pillsnap.data.datayaml import read_data_yaml
+from pillsnap.data.datayaml import labels_beside, read_data_yaml
 from pillsnap.data.listing import list_images
 from pillsnap.engines.torch.describing import Told, describe_detector
 from pillsnap.gate.init.draft import Draft
@@ -74,6 +74,6 @@ def _scenes(draft: Draft, told: Told, data: Path | None) -> list[str]:
 
 def _labels_beside(images: Path) -> Path | None:
     """The folder with labels in place of the last images in the path, if there is one."""
-    before, found, after = f"/{images}/".rpartition("/images/")
-    labels = Path(f"{before}/labels/{after}"[1:])
-    return labels if found and labels.is_dir() else None
+    beside = labels_beside(f"/{images}/")
+    labels = Path(beside[1:]) if beside else None
+    return labels if labels is not None and labels.is_dir() else None
