@@ -26,16 +26,17 @@ def tensor_off_1_per_mille(bench: Bench) -> Injection:
     return scale_weight(bench, middle(bench.model()), 1e-3)
 
 
+def flip_bit(weights: Weights, bit: int) -> Weights:
+    """A bit of the largest weight flipped, in place: 31 is the sign, 30 to 23 the exponent."""
+    bits = weights.view(np.uint32).ravel()
+    bits[np.abs(weights).argmax()] ^= np.uint32(1 << bit)
+    return weights
+
+
 def _flip(bench: Bench, bit: int) -> Injection:
     """Flip a bit of the largest weight of the middle layer."""
-
-    def flip(weights: Weights) -> Weights:
-        bits = weights.view(np.uint32).ravel()
-        bits[np.abs(weights).argmax()] ^= np.uint32(1 << bit)
-        return weights
-
     model = bench.model()
-    return Injection(bench.save(change(model, middle(model), flip)))
+    return Injection(bench.save(change(model, middle(model), lambda w: flip_bit(w, bit))))
 
 
 @fault("weights", "one weight's lowest exponent bit: doubled or halved")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,32 +17,19 @@ from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.engines.protocol import Request
 from pillsnap.engines.torch.engine import open_reference
 from pillsnap.export.graphs.nodes import read_nodes
-from pillsnap.proof.onnx_edits import change, float_weights
+from pillsnap.proof.onnx_edits import Weights, change, float_weights
+from pillsnap.proof.weights import flip_bit
 from tests.proof.conftest import MakeBench, Record
 
-Weights = np.ndarray
 TINY = 1e-5
 
 
-def flipped(bit: int) -> Callable[[Weights], Weights]:
-    """One bit of the largest weight."""
-
-    def flip(weights: Weights) -> Weights:
-        bits = weights.copy().ravel()
-        place = np.abs(bits).argmax()
-        bits.view(np.uint32)[place] ^= np.uint32(1 << bit)
-        return bits.reshape(weights.shape)
-
-    return flip
-
-
-# float32 has its sign in bit 31, the exponent in 30 to 23, the mantissa from 22 on.
 FAULTS: dict[str, Callable[[Weights], Weights]] = {
     "in half precision": lambda weights: weights.astype(np.float16).astype(np.float32),
     "x 1.003": lambda weights: weights * np.float32(1.003),
     f"x (1 + {TINY})": lambda weights: weights * np.float32(1 + TINY),
-    "exponent bit": flipped(23),
-    **{f"mantissa bit {bit}": flipped(bit) for bit in (22, 21, 20, 19)},
+    "exponent bit": partial(flip_bit, bit=23),
+    **{f"mantissa bit {bit}": partial(flip_bit, bit=bit) for bit in (22, 21, 20, 19)},
 }
 
 # Those that are run as well; a graph is read faster than a detector runs.
