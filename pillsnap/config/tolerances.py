@@ -8,7 +8,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pillsnap.config.fields import STRICT
-from pillsnap.config.figures import FIGURES, Profile
+from pillsnap.config.figures import FIGURES, Figure, Profile
+
+
+def _unset(figure: Figure) -> str:
+    explained = ", but held to what rounding explains where exactness is judged"
+    return ". null: not judged" + (explained if figure.part else "")
 
 
 def _define_tolerances() -> type:
@@ -19,7 +24,7 @@ def _define_tolerances() -> type:
     kinds = {
         figure.limited_by: Annotated[
             Annotated[float, Field(ge=0.0, le=figure.most)] | None,
-            Field(description="; ".join(meanings[figure.limited_by]) + ". null: not judged"),
+            Field(description="; ".join(meanings[figure.limited_by]) + _unset(figure)),
         ]
         for figure in FIGURES
     }
