@@ -121,15 +121,18 @@ def point_latest(link: Path, target: Path) -> None:
 
 
 @contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock between processes, waiting for it; the file stays, empty.
+def file_lock(path: Path, mode: int = FILE_MODE, *, blocking: bool = True) -> Iterator[None]:
+    """Hold an exclusive lock between processes; the file stays, with what it holds.
 
     The lock goes with the process that holds it, so a killed run leaves none behind. PillsnapError
-    where the lock file cannot be made or locked.
+    where the lock file cannot be made or locked; TimeoutError where another holds it that is not to
+    be waited for.
     """
     make_folder(path.parent)
     try:
-        lock = lock_between(path, FILE_MODE)
+        lock = lock_between(path, mode, blocking=blocking)
+    except TimeoutError:
+        raise
     except OSError as error:
         raise unwritable(path, error) from error
     try:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pillsnap.config.settings import Config, config_sha256
 from pillsnap.core.errors import PillsnapError
-from pillsnap.core.files import make_folder, unwritable
+from pillsnap.core.files import file_lock, make_folder, unwritable
 from pillsnap.core.hashes import code_sha256, sha256_json
-from pillsnap.core.locks import lock_between
 from pillsnap.core.logrecords import open_log
 from pillsnap.engines import package_versions
 from pillsnap.infer.answers import Answer, content_of
@@ -145,20 +144,16 @@ def open_journal(output: Path, key: str) -> Iterator[Journal]:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Hold the file's lock; made if it is missing."""
-    try:
-        lock = lock_between(path, _MODE, blocking=False)
-    except TimeoutError as error:
-        raise PillsnapError(
-            "another process writes these results",
-            where=path,
-            hint="wait for it, or give another --output",
-        ) from error
-    except OSError as error:
-        raise unwritable(path, error) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock(path, _MODE, blocking=False))
+        except TimeoutError as error:
+            raise PillsnapError(
+                "another process writes these results",
+                where=path,
+                hint="wait for it, or give another --output",
+            ) from error
         yield
-    finally:
-        lock.release(force=True)
 
 
 @contextmanager
