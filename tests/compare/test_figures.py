@@ -894,6 +894,18 @@ def test_a_changed_class_counts_unless_it_is_a_near_tie() -> None:
     assert detect([ref], [ref]).metrics["class_flips"] == 0
 
 
+def test_the_largest_gap_of_a_changed_class_is_of_its_stride() -> None:
+    ref = scene()
+    ref[at(8, 3), 6], ref[at(8, 4), 6], ref[at(32, 1), 6] = 0.25, 0.5, 0.125
+    cand = ref.copy()
+    cand[at(8, 3), 5] = cand[at(32, 1), 5] = 1
+    metrics = detect([ref, ref], [ref, cand]).metrics
+    gaps = {row["stride"]: row["class_flip_gap"] for row in metrics["per_stride"]}
+    assert gaps == {8: 0.25, 16: 0, 32: 0.125}
+    assert metrics["class_flip_gap"] == 0.25
+    assert detect([ref], [ref]).metrics["class_flip_gap"] == 0
+
+
 def test_a_lost_box_costs_map() -> None:
     def lose(cand: list[Rows]) -> None:
         cand[1][at(32, 3), 4] = 0.1

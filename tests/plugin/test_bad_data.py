@@ -165,6 +165,8 @@ def test_images_of_every_kind_are_read_or_named(project: Project, workers: Worke
     (folder / "folder.png").mkdir()
     result = project.run("-m", "full", "--stage", "classification", *workers)
     assert result.ret == 1
+    # The item that met them has failed, and not the cell alone.
+    result.stdout.fnmatch_lines(["*images cannot be read:*"])
     (cell,) = project.report()["cells"]
     named = {"K-0/empty.png", "K-0/text.jpg", "K-0/cut.png"}
     assert set(cell["unreadable"]) == named

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from pillsnap.compare.verdict import GRAPH
+from pillsnap.compare.verdict import GRAPH, VerdictName
 from pillsnap.config.cells import STAGES
-from pillsnap.config.settings import Config
+from pillsnap.config.settings import Config, Paths
 from pillsnap.engines.torch.checkpoints import letterbox_transform
 from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.preprocess import preprocess
@@ -30,6 +30,7 @@ from pillsnap.proof.trial import Trial, alarms, judge_injection, try_fault
 from pillsnap.proof.weights import scale_weight
 from pillsnap.proof.wrong_preprocessing import letterboxed
 from tests.proof.conftest import MakeBench
+from tests.report.test_report import DETECTION, make_result
 
 
 def by_profile(name: str, bench_of: MakeBench) -> dict[str, Trial]:
@@ -121,6 +122,19 @@ def test_figures_outside_strict_are_alarms(bench_of: MakeBench) -> None:
     judged = judge_injection(refused, bench, "smoke", threads=1)
     (alarm,) = alarms(judged["strict"], bench.config)
     assert "checkpoint_sha256" in alarm
+
+
+def test_without_signal_what_the_nms_keeps_is_no_alarm() -> None:
+    row = DETECTION["per_stride"][0]
+    metrics = {**DETECTION, "unmatched_rate": 0.3, "per_stride": [{**row, "box_exactness": 9.0}]}
+    config = Config(Paths(Path("exp")))
+
+    def found(verdict: VerdictName) -> list[str]:
+        return alarms(make_result("detection", verdict, metrics=metrics), config)
+
+    inexact, unmatched = "box_exactness 9 > 8 (stride 8)", "unmatched_rate 0.3 > 0.01"
+    assert found("inconclusive") == [inexact]
+    assert found("breach") == [inexact, unmatched]
 
 
 def test_the_smallest_scale_is_caught_and_a_smaller_one_is_not(bench_of: MakeBench) -> None:
