@@ -36,10 +36,11 @@ def is_exact(metrics: Metrics) -> bool:
     return bool(found) and not any(found)
 
 
-def drifted(metrics: Metrics) -> bool:
-    """Whether figures show more than the numeric noise of a healthy float32 export."""
+def drifted(found: Metrics, metrics: Metrics) -> bool:
+    """Whether figures show more than the numeric noise of a healthy float32 export, which
+    `metrics` of the cell tell."""
     return any(
-        exceeds(metrics.get(figure.name) or 0, noise_of(figure, metrics)) for figure in FIGURES
+        exceeds(found.get(figure.name) or 0, noise_of(figure, metrics)) for figure in FIGURES
     )
 
 

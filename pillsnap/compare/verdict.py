@@ -133,7 +133,7 @@ def judge(
         )
         return Verdict("breach", breaches, reason, looser)
     gained = gains(metrics, getattr(profiles, profile))
-    beyond_noise = gained or drifted(metrics) or drifted({**metrics, **(batch_drift or {})})
+    beyond_noise = gained or drifted(metrics, metrics) or drifted(batch_drift or {}, metrics)
     return Verdict("within_tolerance" if beyond_noise else "equivalent", reason="; ".join(gained))
 
 

@@ -106,7 +106,7 @@ def _batched(found: dict[str, Any], metrics: dict[str, Any], shown: list[Figure]
     """Such as "an image's answer depends on the batch: prob err 0.025 on 4 in batches of 1, 3 and
     16"; "" where batches differ by numeric noise alone."""
     drift = {k: math.inf if value is None else value for k, value in found["drift"].items()}
-    if not drifted({**metrics, **drift}):
+    if not drifted(drift, metrics):
         return ""
     sizes = [str(size) for size in sorted(found["batch_sizes"])]
     differ = "  ".join(f"{f.label} {drift[f.name]:.2g}" for f in shown if f.name in drift)

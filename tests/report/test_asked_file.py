@@ -14,7 +14,7 @@ from pillsnap.compare.result import CellResult
 from pillsnap.config.settings import Config, Paths
 from pillsnap.report import build_report
 from pillsnap.report.table import render
-from tests.report.test_report import DIGEST, check, facts, make_result
+from tests.report.test_report import CLASSIFICATION, DIGEST, check, facts, make_result
 
 CPU = "CPUExecutionProvider"
 QUANTIZED = {
@@ -96,15 +96,19 @@ def test_a_lower_file_that_is_judged_as_float32_is_noted(config: Config) -> None
     assert "not in float32" not in text
 
 
-@pytest.mark.parametrize("far", [1e-6, 0.0254, float("inf")])
-def test_the_row_says_where_answers_depend_on_the_batch(config: Config, far: float) -> None:
+@pytest.mark.parametrize("metrics", [CLASSIFICATION, CLASSIFICATION | {"logits_exactness": 99.0}])
+@pytest.mark.parametrize("far", [0.0, 1e-6, 0.0254, float("inf")])
+def test_the_row_says_where_answers_depend_on_the_batch(
+    config: Config, far: float, metrics: dict[str, Any]
+) -> None:
     batching = {
         "batch_sizes": [16, 1, 3],
         "input_sizes": [[96, 96]],
         "images": 4,
         "drift": {"prob_err_max": far, "logit_err_max": far},
     }
-    (cell,), text = shown(config, with_facts(make_result(), batching=batching))
+    result = make_result(metrics=metrics)
+    (cell,), text = shown(config, with_facts(result, batching=batching))
     assert cell["batching"]["batch_sizes"] == [16, 1, 3]
     said = f"depends on the batch it is in: prob err {far:.2g} (4 images in batches of 1, 3 and 16)"
     assert (said in text) is (far > 1e-4)
