@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pillsnap.compare.exactness import ROUNDING
 from pillsnap.compare.figures import Metrics
 from pillsnap.compare.limits import exceeds
@@ -36,7 +39,7 @@ def is_exact(metrics: Metrics) -> bool:
     return bool(found) and not any(found)
 
 
-def drifted(found: Metrics, metrics: Metrics) -> bool:
+def drifted(found: Mapping[str, Any], metrics: Metrics) -> bool:
     """Whether figures show more than the numeric noise of a healthy float32 export, which
     `metrics` of the cell tell."""
     return any(

@@ -45,7 +45,7 @@ def likely_causes(breaches: tuple[Breach, ...], metrics: Metrics) -> list[str]:
             "normalisation: mean/std, RGB/BGR, resize or class order differ between the two sides"
         )
     always = [
-        str(row["class_index"])
+        str(row["class_index"]) + (f" ({row['class_name']})" if row.get("class_name") else "")
         for row in metrics.get("worst_classes", ())
         if row["rate"] == 1 and row["samples"] > 1
     ]

@@ -58,6 +58,7 @@ class Dataset:
         copies: boxes that labels give twice, which count once.
         without_code: what is to be said of classes that no code leads to.
         numbered: what is to be said of classes that no map numbers.
+        class_names: of single photos, the name in the class map by index.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -68,6 +69,7 @@ class Dataset:
     copies: int = 0
     without_code: str | None = None
     numbered: str | None = None
+    class_names: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ def _singles(config: Config) -> Dataset | None:
     else:
         class_map = read_class_map(map_path, count)
         found.without_code = without_code(class_map.values(), count)
+    found.class_names = {index: name for name, index in class_map.items()}
     strangers: dict[str, str] = {}
     # A manifest's paths are relative to its folder.
     folder = source if listing else source.parent

@@ -19,7 +19,7 @@ from pillsnap.config.tolerances import Profiles
 from pillsnap.core.files import write_atomic
 from pillsnap.core.printable import printable_json
 from pillsnap.report.facts import RunFacts, describe_environment
-from pillsnap.report.policy import count_data, notes, sample_policy
+from pillsnap.report.policy import count_data, notes, sample_policy, with_class_names
 
 __all__ = ["SCHEMA_PATH", "RunFacts", "build_report", "publish_report"]
 
@@ -106,13 +106,14 @@ def _worst(results: Sequence[CellResult], stage: str) -> CellResult | None:
 
 def _cell(result: CellResult, profiles: Profiles, facts: RunFacts) -> dict[str, Any]:
     tolerances = getattr(profiles, result.profile)
+    metrics = with_class_names(result)
     return {
         "id": result.cell.id,
         **asdict(result.cell),
         "verdict": result.verdict.name,
         "profile": result.profile,
         "reason": result.verdict.reason or None,
-        "metrics": result.metrics,
+        "metrics": metrics,
         "tolerances": asdict(tolerances),
         "certified": {
             figure: asdict(found) for figure, found in certified(result.metrics, tolerances).items()
@@ -120,7 +121,7 @@ def _cell(result: CellResult, profiles: Profiles, facts: RunFacts) -> dict[str, 
         "breaches": [asdict(breach) for breach in result.verdict.breaches],
         "looser_profile": result.verdict.looser,
         "likely_causes": (
-            likely_causes(result.verdict.breaches, result.metrics)
+            likely_causes(result.verdict.breaches, metrics)
             if result.verdict.name == "breach" and result.verdict.breaches
             else []
         ),

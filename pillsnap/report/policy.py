@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pillsnap.compare.figures import Metrics
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.tasks import task_of
@@ -16,6 +17,15 @@ from pillsnap.engines import find_entry
 from pillsnap.engines.precision import is_lower, types_in_words
 from pillsnap.export.runtimes import least_runtime
 from pillsnap.report.remarks import sample_notes
+
+# Figures that list classes, and the keys of their indices by what they are of.
+_CLASSES = {
+    "worst_classes": {"class": "class_index"},
+    "boundary_cases": {
+        "reference_class": "reference_class",
+        "candidate_class": "candidate_class",
+    },
+}
 
 
 def sample_policy(cell: Cell, compare: Compare) -> str:
@@ -107,6 +117,19 @@ def _of_precision(result: CellResult) -> Iterator[str]:
     problem = result.performance and result.performance["single_problem"]
     if problem:
         yield f"{cell.stage}: one image alone could not be timed: {problem}"
+
+
+def with_class_names(result: CellResult) -> Metrics:
+    """The figures of a cell; where they speak of classes by index, with the names."""
+    names = result.data.class_names if result.data is not None else {}
+    found = dict(result.metrics)
+    for figure, keys in _CLASSES.items():
+        if figure in found:
+            found[figure] = [
+                row | {f"{key}_name": names.get(row[index]) for key, index in keys.items()}
+                for row in found[figure]
+            ]
+    return found
 
 
 def count_data(result: CellResult) -> dict[str, Any] | None:

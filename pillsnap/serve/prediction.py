@@ -58,7 +58,8 @@ class Predictor:
         unanswered = sum("models" in error for error in errors)
         self._metrics.count("images", len(results) - len(errors), outcome="answered")
         self._metrics.count("images", len(errors) - unanswered, outcome="unreadable")
-        self._metrics.count("images", unanswered, outcome="unanswered")
+        if unanswered:  # a fault of a model, which most never have
+            self._metrics.count("images", unanswered, outcome="unanswered")
         self._metrics.observe_predict(time.monotonic() - started)
         content: Result = {"results": results, "unreadable": len(errors)}
         if len(errors) == len(results):

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.documents import block
 from tests.plugin.project import ROOT, Project, check_schema
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -143,6 +144,22 @@ def test_on_github_a_breach_is_an_annotation_and_the_summary_a_table(
     # Whatever a hook does, the report stays and the verdict.
     assert f"pillsnap_report of {project.path}/conftest.py failed: SystemExit: the" in done.stdout
     assert project.report()["gate"]["verdict"] == "breach"
+
+
+def test_the_hook_that_the_documents_show_for_mlflow(project: Project, run: Run) -> None:
+    """Its file store: without a server or a database."""
+    shown = block("docs/report.md", "import mlflow")
+    (project.path / "conftest.py").write_text(CONFTEST.partition("def pillsnap_report")[0] + shown)
+    store = {"MLFLOW_TRACKING_URI": f"file:{project.path}/mlruns", "MLFLOW_ALLOW_FILE_STORE": "1"}
+    done = run("pillsnap", "gate", "--engine", "numpy", **store)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pillsnap_report" not in done.stdout
+    (logged,) = project.path.glob("mlruns/0/*/")
+    assert (logged / "tags/verdict").read_text() == "equivalent"
+    (cell, _) = project.report()["cells"]
+    _, value, _ = (logged / f"metrics/{cell['id']}/samples").read_text().split()
+    assert float(value) == cell["samples"]
+    assert json.loads((logged / "artifacts/export_report.json").read_text()) == project.report()
 
 
 def test_one_line_in_a_test_file_does_the_same(project: Project, run: Run) -> None:

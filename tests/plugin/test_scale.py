@@ -152,9 +152,13 @@ def fault(stage, batch, output):
     cell = cell_of(project, "classification")
     assert cell["verdict"] == "breach"
     assert cell["metrics"]["worst_classes"] == [
-        {"class_index": 2, "samples": 6, "flips": 6, "rate": 1.0}
+        {"class_index": 2, "class_name": "K-2", "samples": 6, "flips": 6, "rate": 1.0}
     ]
-    assert any("class 2 flips on all of its samples" in cause for cause in cell["likely_causes"])
+    case = cell["metrics"]["boundary_cases"][0]
+    named = (case["reference_class_name"], case["candidate_class_name"])
+    assert named == ("K-2", f"K-{case['candidate_class']}")
+    said = "class 2 (K-2) flips on all of its samples"
+    assert any(said in cause for cause in cell["likely_causes"])
 
 
 # ---------------------------------------------------------------------------- coverage

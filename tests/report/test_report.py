@@ -55,7 +55,7 @@ from pillsnap.report import SCHEMA_PATH, RunFacts, build_report, publish_report
 from pillsnap.report import facts as facts_module
 from pillsnap.report.lines import WIDTH
 from pillsnap.report.models import Repeated, Report
-from pillsnap.report.policy import sample_policy
+from pillsnap.report.policy import sample_policy, with_class_names
 from pillsnap.report.schema import make_schema
 from pillsnap.report.table import render
 from tests.core.distributions import register_distribution
@@ -380,6 +380,7 @@ def test_every_figure_that_is_computed_is_described(config: Config, stage: str) 
     assert found.keys() | NOT_OF_HARD == example.keys()
     definitions = schema()["$defs"]
     assert definitions[f"{stage}_metrics"]["properties"].keys() == example.keys()
+    found = with_class_names(make_result(stage, metrics=found))
     whole = {**found, **CLASSES}
     check(build_report([make_result(stage, metrics=whole)], config, facts()))
     part = {"$defs": definitions, "$ref": f"#/$defs/{stage}_metrics"}

@@ -32,9 +32,12 @@ ROUNDING = Field(
     "the part where it is largest. null where torch cannot be run in float64"
 )
 
+CLASS_NAME = Field(description="In the class map; null where there is none of that index here")
+
 
 class ClassFlips(Part):
     class_index: Count = Field(description="The reference's")
+    class_name: str | None = CLASS_NAME
     samples: Natural
     flips: Natural
     rate: Annotated[float, Field(gt=0, le=1)]
@@ -46,7 +49,9 @@ class BoundaryCase(Part):
         description="Top-1 minus top-2 probability"
     )
     reference_class: Count
+    reference_class_name: str | None = CLASS_NAME
     candidate_class: Count
+    candidate_class_name: str | None = CLASS_NAME
     prob_err: Annotated[float, Field(ge=0, le=1)]
     flipped: bool
 
