@@ -27,6 +27,7 @@ class Healthy:
     Attributes:
         model: of timm or ultralytics; "" for the trained one of the configuration.
         size: (H, W) of the input; None for the configuration's.
+        seed: of random weights, and of the choice of samples.
     """
 
     stage: str
@@ -35,12 +36,14 @@ class Healthy:
     exporter: Exporter
     opset: int
     batch: int
+    seed: int = 0
 
     @property
     def id(self) -> str:
         size = "" if self.size is None else "-{}x{}".format(*self.size)
         name = self.model or "demo"
-        return f"{self.stage}-{name}{size}-{self.exporter}{self.opset}-batch{self.batch}"
+        seed = f"-seed{self.seed}" if self.seed else ""
+        return f"{self.stage}-{name}{size}-{self.exporter}{self.opset}-batch{self.batch}{seed}"
 
 
 # Batches of 1 to 9, odd sizes, both exporters, opsets 17 and 18.
@@ -79,11 +82,7 @@ def find_alarms(case: Healthy, config: Config, folder: Path, threads: int) -> di
         config: of the demo; its images are what is verified.
         folder: for checkpoints and exports; those of a model are used again.
     """
-    config = _configured(case, config, folder)
-    checkpoint = checkpoint_paths(config, case.stage)[0]
-    if case.model and not checkpoint.exists():
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        _save_random(case, config, checkpoint)
+    config = prepare(case, config, folder)
     run = GateRun(
         config,
         Selection(stages=(case.stage,), reference_cache=False),
@@ -100,12 +99,26 @@ def find_alarms(case: Healthy, config: Config, folder: Path, threads: int) -> di
     }
 
 
+def prepare(case: Healthy, config: Config, folder: Path) -> Config:
+    """The configuration of a case, whose checkpoint lies there; arguments as find_alarms."""
+    config = _configured(case, config, folder)
+    checkpoint = checkpoint_paths(config, case.stage)[0]
+    if case.model and not checkpoint.exists():
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        _save_random(case, config, checkpoint)
+    return config
+
+
 def _configured(case: Healthy, config: Config, folder: Path) -> Config:
     _, channels, height, width = config.input_shape(case.stage)
     height, width = case.size or (height, width)
     shapes = replace(config.export.input_shape, **{case.stage: (1, channels, height, width)})
     compare = replace(
-        config.compare, sample_count=SAMPLES, batch_size=case.batch, shard_size=SAMPLES
+        config.compare,
+        sample_count=SAMPLES,
+        batch_size=case.batch,
+        shard_size=SAMPLES,
+        seed=case.seed,
     )
     export = replace(
         config.export,
@@ -131,7 +144,7 @@ def _save_random(case: Healthy, config: Config, path: Path) -> None:
     network as initialised, activations grow until rounding rules the outputs."""
     import torch
 
-    torch.manual_seed(0)
+    torch.manual_seed(case.seed)
     if case.stage == DETECTION:
         from pillsnap.engines.torch.yolo import quiet_ultralytics
 

@@ -43,6 +43,14 @@ def layers(model: onnx.ModelProto) -> list[str]:
     return found
 
 
+def multiplied(model: onnx.ModelProto) -> list[str]:
+    """Names of the weights of every layer, the smallest and the last included, in the graph's
+    order."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    nodes = (node for node in model.graph.node if has_weights(node, weights))
+    return list(dict.fromkeys(name for node in nodes for name in node.input[:2] if name in weights))
+
+
 def middle(model: onnx.ModelProto) -> str:
     """Name of the weight of a layer in the middle of the network."""
     names = layers(model)

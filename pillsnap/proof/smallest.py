@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from pillsnap.proof.fault import Bench
-from pillsnap.proof.roles import layers
-from pillsnap.proof.trial import judge_injection
-from pillsnap.proof.weights import scale_weight
+from pillsnap.proof.onnx_edits import change
+from pillsnap.proof.roles import multiplied
+from pillsnap.proof.yardstick import Yardstick
 
 # A tensor times 1 + scale: at the lower end float32 hardly tells it from itself.
 _LOW, _HIGH = 1e-7, 1e-1
@@ -20,8 +21,8 @@ _FACTOR = 1.3
 
 @dataclass(frozen=True)
 class Smallest:
-    """Of some tensors of a stage, the smallest relative scale that is caught; None where not even
-    the largest that was tried is."""
+    """Of every layer of a stage, the smallest relative scale of its weights that exactness catches;
+    None where not even the largest that was tried is."""
 
     stage: str
     samples: int
@@ -37,35 +38,35 @@ class Smallest:
     def as_dict(self) -> dict[str, Any]:
         return {
             "stage": self.stage,
-            "size": "smoke",
             "samples": self.samples,
             "of_any": self.of_any,
             "by_tensor": self.by_tensor,
         }
 
 
-def find_smallest(bench: Bench, threads: int, tensors: int = 3) -> Smallest:
-    """Bisect the scale, at smoke size, for layers at even distances from first to last."""
-    names = layers(bench.model())
-    step = (len(names) - 1) / max(1, tensors - 1)
-    chosen = dict.fromkeys(names[round(index * step)] for index in range(tensors))
-    found = {name: _bisect(bench, name, threads) for name in chosen}
-    return Smallest(bench.stage, bench.config.compare.sample_count, found)
+def find_smallest(bench: Bench, threads: int) -> Smallest:
+    """Bisect the scale, layer by layer; raises as Yardstick."""
+    yardstick = Yardstick(bench, threads)
+
+    def find(name: str) -> float | None:
+        def catches(scale: float) -> bool:
+            scaled = change(bench.model(), name, lambda weights: weights * (1 + scale))
+            return yardstick.exactness(scaled) > yardstick.limit
+
+        return _bisect(catches)
+
+    found = {name: find(name) for name in multiplied(bench.model())}
+    return Smallest(bench.stage, bench.config.compare.exactness_images, found)
 
 
-def _bisect(bench: Bench, name: str, threads: int) -> float | None:
+def _bisect(catches: Callable[[float], bool]) -> float | None:
     low, high = _LOW, _HIGH
-    if not _caught(bench, name, high, threads):
+    if not catches(high):
         return None
     while high / low > _FACTOR:
         middle = math.sqrt(low * high)
-        if _caught(bench, name, middle, threads):
+        if catches(middle):
             high = middle
         else:
             low = middle
     return high
-
-
-def _caught(bench: Bench, name: str, scale: float, threads: int) -> bool:
-    judged = judge_injection(scale_weight(bench, name, scale), bench, "smoke", threads)
-    return judged["strict"].verdict.failed

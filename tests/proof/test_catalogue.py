@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -23,7 +24,7 @@ from pillsnap.proof.fault import Bench, Injection
 from pillsnap.proof.healthy import HEALTHY, find_alarms
 from pillsnap.proof.onnx_edits import insert_after
 from pillsnap.proof.preprocessing import feed, reread
-from pillsnap.proof.roles import find, middle
+from pillsnap.proof.roles import classifier_head, find, middle, multiplied
 from pillsnap.proof.runtime import restamped
 from pillsnap.proof.smallest import find_smallest
 from pillsnap.proof.trial import Trial, alarms, judge_injection, try_fault
@@ -139,8 +140,12 @@ def test_without_signal_what_the_nms_keeps_is_no_alarm() -> None:
 
 def test_the_smallest_scale_is_caught_and_a_smaller_one_is_not(bench_of: MakeBench) -> None:
     bench = bench_of("classification")
-    ((name, scale),) = find_smallest(bench, threads=1, tensors=1).by_tensor.items()
-    assert scale is not None
+    found = find_smallest(bench, threads=1)
+    assert list(found.by_tensor) == multiplied(bench.model())
+    assert classifier_head(bench.model()).input[1] in found.by_tensor
+    name, scale = max(found.by_tensor.items(), key=lambda each: each[1] or math.inf)
+    assert found.of_any == scale is not None
+    # What was found without a run of the gate is what a run says.
     for factor, caught in ((1.0, True), (0.7, False)):
         judged = judge_injection(scale_weight(bench, name, factor * scale), bench, "smoke", 1)
         assert judged["strict"].verdict.failed is caught
