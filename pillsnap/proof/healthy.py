@@ -27,7 +27,7 @@ class Healthy:
     Attributes:
         model: of timm or ultralytics; "" for the trained one of the configuration.
         size: (H, W) of the input; None for the configuration's.
-        seed: of random weights, and of the choice of samples.
+        seed: of random weights.
     """
 
     stage: str
@@ -118,7 +118,6 @@ def _configured(case: Healthy, config: Config, folder: Path) -> Config:
         sample_count=SAMPLES,
         batch_size=case.batch,
         shard_size=SAMPLES,
-        seed=case.seed,
     )
     export = replace(
         config.export,
@@ -131,7 +130,8 @@ def _configured(case: Healthy, config: Config, folder: Path) -> Config:
     config = replace(config, export=export)
     if not case.model:
         return config
-    config = replace(config, paths=replace(config.paths, exp_dir=folder / case.id))
+    own = folder / f"{case.model}-{height}x{width}-seed{case.seed}"
+    config = replace(config, paths=replace(config.paths, exp_dir=own))
     if case.stage == DETECTION:
         detection = replace(config.detection, model=case.model, checkpoint=None)
         return replace(config, detection=detection)
