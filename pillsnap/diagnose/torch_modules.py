@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.diagnose.taps import (
-    TAP_BYTES,
-    Graph,
-    Tensors,
-    module_path,
-    open_taps,
-    relative_error,
-    tap_groups,
-)
+import numpy as np
+
+from pillsnap.compare.exactness import OutputPart, PartError, measure_errors
+from pillsnap.compare.limits import exceeds
+from pillsnap.config.figures import EXACTNESS_LIMIT
+from pillsnap.diagnose.taps import TAP_BYTES, Graph, Tensors, module_path, open_taps, tap_groups
 from pillsnap.engines import Batch
 from pillsnap.export.quantize.graph import ancestors
 
@@ -25,26 +23,37 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-FLOOR = 1e-5
-"""Relative error below which a tap agrees, whatever torch's own noise there."""
-
-OVER_NOISE = 20.0
-"""A tap also agrees within so many times torch's difference from itself in other memory formats."""
+# A tensor that another module makes is off by its own size; a small fault may fade behind a sum.
+_OTHER = 0.1
 
 
 @dataclass(frozen=True)
 class TapError:
-    """How far a tensor of the graph is from the output of the module that it is, and from how far
-    on that counts; relative errors."""
+    """A tensor of the graph against the output of the module that it is: how far both are from the
+    same network in float64, of the image on which the graph is least exact."""
 
     tensor: str
     module: str
-    error: float
-    floor: float
+    errors: PartError
 
     @property
     def agrees(self) -> bool:
-        return self.error <= self.floor
+        """Whether it is as exact as outputs must be: of healthy exports no tensor is above 2.2."""
+        return not exceeds(self.errors.exactness, EXACTNESS_LIMIT)
+
+    @property
+    def error(self) -> float:
+        """Relative to the output."""
+        return self._relative(self.errors.candidate)
+
+    @property
+    def floor(self) -> float:
+        """The error from which on it counts."""
+        return self._relative(EXACTNESS_LIMIT * self.errors.rounding)
+
+    def _relative(self, error: float) -> float:
+        signal = self.errors.signal
+        return error / signal if signal else math.inf if error else 0.0
 
 
 def compare_modules(
@@ -54,42 +63,45 @@ def compare_modules(
     *,
     threads: int,
 ) -> list[TapError]:
-    """Compare the outputs of all modules that the graph names, in the graph's order.
+    """Compare the outputs of all modules that the graph names, in the graph's order, by the same
+    measure as a cell's outputs.
 
-    A tap that differs while a later one that depends on it agrees was matched wrongly; it is left
-    out. EngineError where the graph does not run.
+    A tap that is something else while a later one that depends on it agrees was matched wrongly; it
+    is left out. EngineError where the graph does not run.
 
     Args:
         network: in evaluation mode, on the CPU; its paths are those in the file.
         images: float32 [N,3,H,W], run one by one.
     """
-    import torch
-
     graph = Graph(candidate)
     taps = match_taps(graph, network, images[:1])
-    convert: Callable[..., torch.nn.Module] = copy.deepcopy(network).to
-    other = convert(memory_format=torch.channels_last)
-    errors: dict[str, tuple[float, float]] = {}
+    double: torch.nn.Module = copy.deepcopy(network).double()
+    worst: dict[str, PartError] = {}
     shape = (1, *images.shape[1:])
-    # Three copies of each tensor are held: the graph's, torch's and that of torch's other format.
-    for group in tap_groups(candidate, list(taps), shape, TAP_BYTES // 3):
+    # Of each tensor the graph's and torch's are held, and torch's in float64, which takes twice as
+    # much.
+    for group in tap_groups(candidate, list(taps), shape, TAP_BYTES // 4):
         run = open_taps(candidate, group, threads)
-        wanted_names = {taps[name] for name in group}
+        modules = {taps[name] for name in group}
         for image in images:
             found = run(image[None])
-            wanted = _outputs(network, image[None], wanted_names)
-            noisy = _outputs(other, image[None], wanted_names)
-            for name in group:
-                module = taps[name]
-                error = relative_error(found[name], wanted[module])
-                noise = relative_error(noisy[module], wanted[module])
-                before = errors.get(name, (0.0, 0.0))
-                errors[name] = (max(error, before[0]), max(noise, before[1]))
-    found_errors = [
-        TapError(name, module, errors[name][0], max(FLOOR, OVER_NOISE * errors[name][1]))
+            wanted = _outputs(network, image[None], modules)
+            exact = _outputs(double, image[None].astype(np.float64), modules)
+            right, ref = (
+                [OutputPart(name, side[taps[name]]) for name in group] for side in (exact, wanted)
+            )
+            own = [OutputPart(name, found[name]) for name in group]
+            for error in measure_errors(right, ref, own):
+                before = worst.get(error.kind)
+                if before is None or error.exactness > before.exactness:
+                    worst[error.kind] = error
+    errors = [
+        TapError(name, module, worst[name])
         for name, module in taps.items()
+        # What is not finite in torch tells nothing.
+        if math.isfinite(worst[name].signal + worst[name].reference)
     ]
-    return _believable(graph, found_errors)
+    return _believable(graph, errors)
 
 
 def match_taps(graph: Graph, network: torch.nn.Module, image: Batch) -> dict[str, str]:
@@ -198,4 +210,8 @@ def _believable(graph: Graph, errors: list[TapError]) -> list[TapError]:
         if item.agrees:
             index = graph.maker[item.tensor]
             proven.update(ancestors(graph.nodes, graph.maker, index, known))
-    return [item for item in errors if item.agrees or graph.maker[item.tensor] not in proven]
+    return [
+        item
+        for item in errors
+        if item.error < _OTHER or item.agrees or graph.maker[item.tensor] not in proven
+    ]

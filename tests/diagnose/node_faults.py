@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pillsnap.engines.onnxruntime.precision import element_types
 
 OPERATORS = ("Conv", "Gemm", "MatMul", "Add", "Mul")
-FACTOR = 1.05
+FACTOR = np.float32(1.05)
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,10 @@ def draw(model: onnx.ModelProto, count: int, seed: int) -> list[NodeFault]:
     return faults
 
 
-def inject(model: onnx.ModelProto, fault: NodeFault) -> onnx.ModelProto:
-    """A copy with one node's weight or output scaled by FACTOR."""
+def inject(
+    model: onnx.ModelProto, fault: NodeFault, factor: np.float32 = FACTOR
+) -> onnx.ModelProto:
+    """A copy with one node's weight or output scaled."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
@@ -52,7 +54,7 @@ def inject(model: onnx.ModelProto, fault: NodeFault) -> onnx.ModelProto:
     node = graph.node[index]
     if fault.part == "weight":
         tensor = next(t for t in graph.initializer if t.name == node.input[1])
-        scaled = numpy_helper.to_array(tensor) * np.float32(FACTOR)
+        scaled = numpy_helper.to_array(tensor) * factor
         if sum(list(other.input).count(tensor.name) for other in graph.node) == 1:
             tensor.CopyFrom(numpy_helper.from_array(scaled, tensor.name))
         else:  # the fault is of this node alone
@@ -61,7 +63,7 @@ def inject(model: onnx.ModelProto, fault: NodeFault) -> onnx.ModelProto:
         return copy
     output = node.output[0]
     node.output[0] = "before_the_fault"
-    graph.initializer.append(numpy_helper.from_array(np.float32(FACTOR), "factor"))
+    graph.initializer.append(numpy_helper.from_array(np.array(factor), "factor"))
     scale = helper.make_node("Mul", ["before_the_fault", "factor"], [output], name="fault")
     graph.node.insert(index + 1, scale)
     return copy

@@ -198,6 +198,20 @@ class TestLayers:
         # Dynamo calls the two by the BatchNorm.
         assert found.places[0].module == ("conv1.0" if exporter == "torchscript" else "conv1.1")
 
+    def test_without_a_twin_modules_tell_what_rounding_does_not_explain(
+        self, subject_of: MakeSubject, files: dict[str, Path]
+    ) -> None:
+        subject = subject_of("classification", files["classification"])
+        model = onnx.load(files["classification"])
+        # The second fades behind the sum of its block, which rounds more than it is off.
+        for node, scale in (("layer1.0/conv1", 1e-5), ("layer3.0/conv2", 5e-6)):
+            fault = NodeFault(f"/{node.partition('.')[0]}/{node}/Conv", "weight")
+            bad = inject(model, fault, np.float32(1 + scale))
+            found = locate(bad, None, subject.load_network, batch_of(subject), threads=1)
+            assert found is not None
+            assert fault.node in found.places[0].bracket
+            assert found.floor < found.places[0].relative_error < 2 * scale
+
     @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_vit", "test_convnext"])
     def test_activating_norms_and_attention_agree_too(
         self, experiment: Experiment, backbone: str

@@ -18,7 +18,8 @@ class Place(Part):
     bracket: list[str] = Field(description="Nodes of which one is at fault, at most 8 of them")
     bracket_size: int
     relative_error: float | None = Field(
-        description="Largest difference over largest value of the node's output; null for infinite"
+        description="Largest difference over largest value of the node's output, or of its "
+        "difference from torch in float64 the root mean squares; null for infinite"
     )
 
 
