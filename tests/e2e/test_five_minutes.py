@@ -102,7 +102,7 @@ def run(binaries: Path, repository: Path) -> Run:
 def gated(run: Run, repository: Path) -> Path:
     """The repository after the first page's commands, whose output is what stands there."""
     shown = block("README.md", "pip install 'pillsnap[headless,cpu]'").replace("\\\n", "")
-    install, init, gate = shown.splitlines()
+    _, init, gate = shown.splitlines()
     assert run(*shlex.split(init)).stdout.strip() == block("README.md", "detector runs/detect")
     config = repository / "config.yaml"
     text = config.read_text().replace("export:", FEW)
