@@ -61,7 +61,8 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
     if settings.builder is None:
         require_backbone(settings.backbone)
     content = read_content(path, {}, _HINT)
-    said, notes = classifier_facts(content), ()
+    said = classifier_facts(content)
+    notes: tuple[str, ...] = ()
     if settings.builder is None:
         require_architecture(settings, content, path)
         settings, notes = settle_pooling(settings, said, path)
