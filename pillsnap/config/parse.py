@@ -84,6 +84,13 @@ def _show(node: yaml.Node) -> str:
     return repr(text) if node.style or not text else text
 
 
+def _choices(node: yaml.Node) -> str:
+    """What the comment behind a FILL says, "" without one."""
+    mark = node.end_mark
+    line, _, _ = str(mark.buffer)[mark.pointer :].partition("\n")
+    return line.partition(f"{FILL}: ")[2].rstrip("\0")
+
+
 class _Reader:
     """Hands the values of nodes to pydantic; collects its problems and those of YAML.
 
@@ -168,8 +175,8 @@ class _Reader:
                 return _REFUSED
         self.nodes[key] = node
         if isinstance(node, yaml.ScalarNode) and node.value == FILL:
-            hint_ = "put a value in its place; the comment there says which there are"
-            return self.refuse(node, key, describe(hint), hint=hint_)
+            self.report(f"{key} is to be filled in", node, key, expected=_choices(node) or describe(hint))
+            return _REFUSED
         if is_optional(hint) and node.tag == _NULL:
             return None
         kind = without_null(hint)

@@ -14,6 +14,7 @@ from pillsnap.gate.ledger import Ledger
 from pillsnap.plugin.collecting import FIXTURE, holds_gate_items
 from pillsnap.plugin.ending import ending
 from pillsnap.plugin.item import GateItem
+from pillsnap.plugin.options import named_modes
 from pillsnap.plugin.reporter import Reporter
 from pillsnap.plugin.scoreboard import Scoreboard
 from pillsnap.plugin.spreading import auto_workers, deal, encodable, hand_out_one_by_one
@@ -140,8 +141,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if FIXTURE not in metafunc.fixturenames:
         return
     state = metafunc.config.stash.get(STATE, None)
+    option = metafunc.config.option
+    items = [arg for arg in metafunc.config.args if "::" in arg]
+    modes = named_modes(option.markexpr, option.keyword, *items)
     with warnings_stay_warnings():
         shards = state.run.plan.shards() if state is not None else []
+    shards = [shard for shard in shards if shard.cell.mode in modes]
     params = [
         pytest.param(shard, id=shard.id, marks=getattr(pytest.mark, shard.cell.mode))
         for shard in shards

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,13 @@ def asks_for_gate(marker_expression: str) -> bool:
     except SyntaxError:
         return False  # pytest refuses it, with a message of its own
     return any(_matches(tree, mode) for mode in MODES) and not _matches(tree, None)
+
+
+def named_modes(*texts: str) -> set[str]:
+    """Gate modes that run where an expression of -m or -k, or an item's id, is this: smoke, and
+    the others only by name, since a plain pytest is to take seconds."""
+    words = {word for text in texts for word in re.findall(r"\w+", text)}
+    return {MODES[0], *words.intersection(MODES)}
 
 
 def select(given: argparse.Namespace) -> Selection:

@@ -12,6 +12,9 @@ from pillsnap.report.findings import diagnosis_lines
 from pillsnap.report.lines import one_line, wrap
 from pillsnap.report.rows import cell_row
 
+# Shards that are named where they are missing, and pytest's exit code of an interrupted run.
+_LISTED, _INTERRUPTED = 5, 2
+
 
 def render(
     report: dict[str, Any],
@@ -38,8 +41,7 @@ def render(
         lines += wrap(f"SKIPPED {shard}: {one_line(reason)}")
     for cell_id in gate["unmeasured"]:
         lines += wrap(f"NOT MEASURED {cell_id}: it was asked for (--stage names what is)")
-    for shard in gate["missing"]:
-        lines += wrap(f"MISSING {shard}: its worker never reported")
+    lines += _missing(gate)
     for cell in report["cells"]:
         lines += cell_row(cell)
     stages = [stage for stage in report["stages"].values() if stage is not None]
@@ -58,6 +60,16 @@ def render(
     if path is not None:
         lines.append(printable(f"report: {path}"))
     return lines
+
+
+def _missing(gate: dict[str, Any]) -> list[str]:
+    """Shards without an outcome, the first of them by name."""
+    shards, why = gate["missing"], "its worker never reported"
+    if gate["exit_code"] == _INTERRUPTED:
+        why = "interrupted before it ended"
+    lines = [line for shard in shards[:_LISTED] for line in wrap(f"MISSING {shard}: {why}")]
+    more = len(shards) - _LISTED
+    return lines + (wrap(f"MISSING {more} more: {why}") if more > 0 else [])
 
 
 def explain(cell: dict[str, Any]) -> list[str]:
