@@ -54,6 +54,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="KEY=VALUE",
         help="the most that a figure may be, such as latency_p95_ms=40 (repeats; without workers)",
     )
+    # Not --html: pytest-html has that.
+    add("--no-html", action="store_true", help="write no page beside the report")
     add("--save-reference", metavar="DIR", help="write a golden bundle: inputs, outputs, manifest")
     add("--reference", metavar="DIR", help="verify --candidate against a golden bundle alone")
     add("--threads", type=int, metavar="N", help="threads per process (default: cores / workers)")

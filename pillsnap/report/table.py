@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pillsnap.compare.verdict import BUDGET, Breach, concerns_outputs
@@ -15,9 +16,10 @@ from pillsnap.report.rows import cell_row
 
 def render(
     report: dict[str, Any],
-    path: str | None,
+    path: Path | str | None,
     problem: str | None = None,
     warnings: Sequence[str] = (),
+    page: Path | None = None,
 ) -> list[str]:
     """Lines of the section for a report.
 
@@ -25,6 +27,7 @@ def render(
         path: where the report lies; None if it could not be written.
         problem: why it could not.
         warnings: of what came after it.
+        page: where its page lies; None where it has none.
     """
     gate = report["gate"]
     lines = []
@@ -55,6 +58,8 @@ def render(
     lines.append(f"gate: {verdict or 'nothing measured'}, {state}, exit code {gate['exit_code']}")
     if problem is not None:
         lines += wrap(f"report not written: {one_line(problem)}")
+    if page is not None:
+        lines.append(printable(f"page: {page}"))
     if path is not None:
         lines.append(printable(f"report: {path}"))
     return lines
