@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 420, 230
-LEFT, RIGHT, TOP, BOTTOM = 46, WIDTH - 18, 10, HEIGHT - 38
+LEFT, RIGHT, TOP, BOTTOM = 46, WIDTH - 22, 10, HEIGHT - 38
 
 # Of a longer range the lower end is cut: what is smaller is drawn as the smallest.
 MOST_DECADES = 16

@@ -176,7 +176,7 @@ def _row(
     held = max(0.0, figure.held(value))
     part = None if limit is None else min(1.0, held / limit) if limit else float(held > 0)
     return Row(
-        figure.label if figure.label and not exact else figure.name.replace("_", " "),
+        figure.name.replace("_", " ") if exact else figure.label or figure.name,
         figure.meaning,
         f"{'+' if figure.loss and value > 0 else ''}{short(value)}",
         "" if limit is None else f"{'-' if figure.loss else ''}{short(limit)}",
