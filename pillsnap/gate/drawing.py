@@ -17,7 +17,8 @@ def draw_page(finished: Finished, run_dir: Path, *, wanted: bool) -> tuple[Path 
         where it lies, and why it could not be written.
     """
     # At the end of a run: collection does without it.
-    from pillsnap.report.page import Evidence, page_beside, write_page
+    from pillsnap.report.evidence import Evidence
+    from pillsnap.report.page import page_beside, write_page
 
     if finished.path is None:
         return None, None

@@ -11,7 +11,8 @@ from typing import Any
 
 from pillsnap.config.load import find_config, load_config
 from pillsnap.core.errors import PillsnapError, first_line
-from pillsnap.report.page import find_evidence, page_beside, write_page
+from pillsnap.report.evidence import find_evidence
+from pillsnap.report.page import page_beside, write_page
 from pillsnap.report.reading import read_bounded
 from pillsnap.report.table import render
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pillsnap.compare.verdict import BUDGET, Breach, concerns_outputs
 from pillsnap.core.printable import printable
+from pillsnap.report.against.changes import Comparison
 from pillsnap.report.findings import diagnosis_lines
 from pillsnap.report.lines import one_line, wrap
 from pillsnap.report.rows import cell_row
@@ -52,6 +53,9 @@ def render(
         lines += wrap(f"note: {note}")
     for note in _of_checkout(report["provenance"]):
         lines += wrap(f"note: {note}")
+    if report["against"] is not None:
+        for line in Comparison.from_dict(report["against"]).lines():
+            lines += wrap(line)
     for warning in warnings:
         lines += wrap(f"warning: {one_line(warning)}")
     verdict, state = gate["verdict"], "complete" if gate["complete"] else "INCOMPLETE"

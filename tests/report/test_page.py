@@ -25,7 +25,8 @@ from pillsnap.gate.drawing import draw_page
 from pillsnap.gate.finish import Finished
 from pillsnap.pipeline.transforms import Geometry
 from pillsnap.report import build_report, publish_report
-from pillsnap.report.page import Evidence, find_evidence, render_page
+from pillsnap.report.evidence import Evidence, find_evidence
+from pillsnap.report.page import render_page
 from pillsnap.report.page.samples import MOST_BYTES, SIDE, encode
 from pillsnap.report.show import main
 from tests.report.test_report import CLASSIFICATION, busy_report, facts, make_result

@@ -7,12 +7,11 @@ from typing import Any
 
 from pillsnap.core.files import write_atomic
 from pillsnap.core.printable import printable
+from pillsnap.report.against.changes import Comparison, shown_value
+from pillsnap.report.evidence import Evidence
 from pillsnap.report.lines import one_line
 from pillsnap.report.page import charts
-from pillsnap.report.page.evidence import Evidence, find_evidence
 from pillsnap.report.page.view import verdict_in_words, view_cells
-
-__all__ = ["Evidence", "find_evidence", "page_beside", "render_page", "write_page"]
 
 
 def page_beside(report: Path) -> Path:
@@ -45,10 +44,13 @@ def render_page(report: dict[str, Any], evidence: Evidence) -> str:
         lstrip_blocks=True,
         finalize=shown,
     )
+    against = report["against"]
     return environment.get_template("page.html").render(
         report=report,
         words=verdict_in_words(report),
         views=view_cells(report, evidence),
         plot=charts,
+        back=None if against is None else Comparison.from_dict(against),
+        value=shown_value,
         stages=[stage for stage in report["stages"].values() if stage is not None],
     )

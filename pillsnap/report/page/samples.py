@@ -14,7 +14,7 @@ import numpy as np
 from pillsnap.compare.matching import match_boxes
 from pillsnap.compare.records import Records
 from pillsnap.pipeline.preprocess import Pixels
-from pillsnap.report.page.evidence import Evidence
+from pillsnap.report.evidence import Evidence
 
 # Longest side of a shown image in pixels, and the most bytes of its file.
 SIDE, MOST_BYTES = 480, 24_000

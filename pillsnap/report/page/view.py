@@ -12,10 +12,10 @@ from pillsnap.compare.result import SEVERITY
 from pillsnap.compare.tasks import task_of
 from pillsnap.config.figures import EXACTNESS, Figure
 from pillsnap.config.tolerances import Tolerances
+from pillsnap.report.evidence import NO_RECORDS, Evidence
 from pillsnap.report.findings import diagnosis_texts
 from pillsnap.report.page.charts import Chart, depth_curve
 from pillsnap.report.page.columns import Part, boxes_of, confidences, error_histograms
-from pillsnap.report.page.evidence import NO_RECORDS, Evidence
 from pillsnap.report.page.samples import Shown, worst_samples
 from pillsnap.report.rows import circumstances
 from pillsnap.report.table import explanations
