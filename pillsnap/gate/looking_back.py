@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pillsnap.core.errors import PillsnapError, first_line
+from pillsnap.core.errors import PillsnapError
 from pillsnap.gate.run import GateRun
 from pillsnap.report.against import Comparison
+from pillsnap.report.lines import one_line
 
 
 def look_back(run: GateRun, report: dict[str, Any]) -> Comparison | None:
@@ -26,4 +27,4 @@ def look_back(run: GateRun, report: dict[str, Any]) -> Comparison | None:
         after = Evidence(run.run_dir, lambda stage: None)
         return compare_with(read_earlier(earlier), report, earlier, after)
     except PillsnapError as error:
-        return Comparison(str(path), None, problem=first_line(error))
+        return Comparison(str(path), None, problem=one_line(str(error)))

@@ -147,9 +147,8 @@ def test_what_drifts_is_named_with_bounds_of_the_truth(runs: Runs) -> None:
     }
     # Samples of which nothing is known one by one: by size.
     found = worse(runs.compare(old, new, records=False))
-    assert {"prob_err_max", "raw_box_err_px"} <= found.keys() and found["prob_err_max"].low == (
-        pytest.approx(3, rel=0.1)
-    )
+    assert {"prob_err_max", "raw_box_err_px"} <= found.keys()
+    assert found["prob_err_max"].how.startswith("2.9"), found["prob_err_max"]
 
 
 def test_a_flip_by_chance_is_no_regression_and_many_are(runs: Runs) -> None:

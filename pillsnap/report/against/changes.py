@@ -40,7 +40,7 @@ class Change:
         """How it was judged, with the bounds."""
         if self.low is None or self.high is None:
             return self.how
-        return f"{self.how} {self.low:.3g} to {self.high:.3g}"
+        return f"{self.how}: {self.low:.3g} to {self.high:.3g} at 95 %"
 
 
 @dataclass(frozen=True)

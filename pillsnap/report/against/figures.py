@@ -99,7 +99,7 @@ def _by_bounds(figure: Figure, old: Mapping[str, Any], new: Mapping[str, Any]) -
     or by its size."""
     if figure.certified is not None and figure.certified.failures:
         lows, highs = zip(*(_rate(figure, each["metrics"]) for each in (old, new)), strict=True)
-        how = "95 % bounds of both rates are apart; of the change"
+        how = "other samples; change between the bounds of both"
         return Judged(
             lows[1] > highs[0], highs[1] < lows[0], how, lows[1] - highs[0], highs[1] - lows[0]
         )
@@ -107,8 +107,8 @@ def _by_bounds(figure: Figure, old: Mapping[str, Any], new: Mapping[str, Any]) -
     floor = floor if np.isfinite(floor) else 0.0
     before, after = (max(abs(each["metrics"][figure.name]), floor) for each in (old, new))
     ratio = after / before if before else np.inf if after else 1.0
-    how = f"must be {UNPAIRED_RATIO:g} times the other; new over old"
-    return Judged(ratio > UNPAIRED_RATIO, ratio < 1 / UNPAIRED_RATIO, how, ratio, ratio)
+    how = f"{ratio:.3g} times the other, noise aside; up to {UNPAIRED_RATIO:g} is no difference"
+    return Judged(ratio > UNPAIRED_RATIO, ratio < 1 / UNPAIRED_RATIO, how)
 
 
 def _rate(figure: Figure, metrics: Metrics) -> tuple[float, float]:

@@ -37,8 +37,8 @@ class Judged:
     worse: bool
     better: bool
     how: str
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
 
 def _alone(records: Records) -> NDArray[np.int64]:
@@ -109,7 +109,7 @@ def _by_signs(old: NDArray[Any], new: NDArray[Any]) -> Judged:
     return Judged(
         more > fewer and binomial_tail(more, more + fewer, 0.5) <= chance,
         fewer > more and binomial_tail(fewer, more + fewer, 0.5) <= chance,
-        f"{more} of {len(change)} samples have more, {fewer} fewer; change of a sample",
+        f"{more} of {len(change)} samples have more, {fewer} fewer; mean change of a sample",
         middle - spread,
         middle + spread,
     )
@@ -130,7 +130,7 @@ def _by_ratio(old: NDArray[Any], new: NDArray[Any]) -> Judged | None:
     middle = float(logs.mean())
     spread = float(stdtrit(count - 1, CONFIDENCE)) * float(logs.std(ddof=1)) / math.sqrt(count)
     low, high = math.exp(middle - spread), math.exp(middle + spread)
-    how = f"errors of {count} samples, new over old, geometric mean"
+    how = f"new over old, geometric mean of {count} samples"
     return Judged(low > LEAST_RATIO, high < 1 / LEAST_RATIO, how, low, high)
 
 
@@ -155,6 +155,6 @@ def _by_map(
     if not len(deltas):
         return None, None
     low, high = np.quantile(deltas, (1 - CONFIDENCE, CONFIDENCE), axis=0).tolist()
-    how = f"change over {len(labelled)} images, by resampling them"
+    how = f"change over {len(labelled)} resampled images"
     first, second = (Judged(high[at] < 0, low[at] > 0, how, low[at], high[at]) for at in range(2))
     return first, second

@@ -61,10 +61,13 @@ def histogram(
     """
     finite = values[np.isfinite(values)]
     shown = {kind: limit for kind, limit in limits.items() if limit[1]}
-    positive = [*finite[finite > 0].tolist(), *(float(v) for _, v in shown.values() if v)]
-    if not (finite > 0).any():
+    positive = finite[finite > 0]
+    if not len(positive):
         return None
-    low, high, scale, ticks = _log_axis(positive, LEFT, RIGHT)
+    ends = [float(positive.min()), float(positive.max())]
+    low, high, scale, ticks = _log_axis(
+        [*ends, *(value for _, value in shown.values() if value)], LEFT, RIGHT
+    )
     edges = np.logspace(low, high, (high - low) * BINS_A_DECADE + 1)
     counts, _ = np.histogram(np.clip(finite, edges[0], edges[-1]), edges)
     most = int(counts.max())

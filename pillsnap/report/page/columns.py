@@ -16,7 +16,7 @@ from pillsnap.compare.drift import limit_of
 from pillsnap.compare.exactness import ROUNDING
 from pillsnap.compare.figures.copies import number_images
 from pillsnap.compare.matching import match_boxes
-from pillsnap.compare.records import Records, unragged
+from pillsnap.compare.records import Records, unragged_rows
 from pillsnap.compare.tasks import task_of
 from pillsnap.config.tolerances import Tolerances
 from pillsnap.report.page.charts import Chart, histogram, scatter
@@ -87,14 +87,14 @@ def boxes_of(records: Records) -> tuple[Chart, list[Part], list[Part]] | None:
     if "ref_boxes" not in records:
         return None
     distinct = np.unique(number_images(records), return_index=True)[1]
-    chosen = set(distinct[:: -(-len(distinct) // MOST_IMAGES)].tolist())
+    chosen = distinct[:: -(-len(distinct) // MOST_IMAGES)].tolist()
     both: list[tuple[float, float]] = []
     lost: list[float] = []
     added: list[float] = []
     counted = []
-    images = zip(unragged(records, "ref_boxes"), unragged(records, "cand_boxes"), strict=True)
-    for row, (ref, cand) in enumerate(images):
-        if row not in chosen or not (np.isfinite(ref).all() and np.isfinite(cand).all()):
+    images = (unragged_rows(records, f"{side}_boxes", chosen) for side in ("ref", "cand"))
+    for ref, cand in zip(*images, strict=True):
+        if not (np.isfinite(ref).all() and np.isfinite(cand).all()):
             continue
         pairs = match_boxes(ref, cand).pairs
         both += list(zip(ref[pairs[:, 0], 4], cand[pairs[:, 1], 4], strict=True))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pillsnap.compare.matching import match_boxes
-from pillsnap.compare.records import Records
+from pillsnap.compare.records import Records, unragged_rows
 from pillsnap.pipeline.preprocess import Pixels
 from pillsnap.report.evidence import Evidence
 
@@ -79,7 +79,9 @@ def worst_samples(
     cell: Mapping[str, Any], records: Records, evidence: Evidence, most: int
 ) -> list[Shown]:
     """The first of a cell's worst samples, as far as the records have them."""
-    rows = {name: row for row, name in enumerate(records["id"].tolist())}
+    names = records["id"]
+    found = np.flatnonzero(np.isin(names, cell["worst_samples"][:most]))
+    rows = dict(zip(names[found].tolist(), found.tolist(), strict=True))
     ids = [name for name in cell["worst_samples"][:most] if name in rows]
     contents = records.take("content", [rows[name] for name in ids])
     images = evidence.images(cell["stage"], dict(zip(ids, map(bytes, contents), strict=True)))
@@ -126,10 +128,7 @@ def _show(
 
 
 def _boxes(records: Records, row: int, scale: float) -> list[Box]:
-    sides = []
-    for side in ("ref", "cand"):
-        ends = np.cumsum(records[f"{side}_boxes_count"])
-        sides.append(records[f"{side}_boxes"][ends[row - 1] if row else 0 : ends[row]])
+    sides = [next(unragged_rows(records, f"{side}_boxes", [row])) for side in ("ref", "cand")]
     pairs = match_boxes(*sides).pairs
     return [
         Box(
