@@ -32,11 +32,10 @@ def main(argv: Sequence[str]) -> int:
     if path is None:
         config = load_config(find_config(given.config, os.environ, Path.cwd()))
         path = config.out_dir / "export_report.json"
-    report, page = read_report(path), None
+    report, page = read_report(path), page_beside(path)
     if given.html:
-        page = page_beside(path)
         write_page(report, page, find_evidence(report, path))
-    print(*render(report, path, page=page), sep="\n")
+    print(*render(report, path, page=page if page.is_file() else None), sep="\n")
     return 0
 
 
