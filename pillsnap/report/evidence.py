@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pillsnap.compare.records import Records
 from pillsnap.compare.tasks import task_of
@@ -19,6 +22,7 @@ from pillsnap.core.hashes import sha256_file
 from pillsnap.data.datasets import Dataset, read_dataset
 from pillsnap.pipeline.images import decode_image, read_bytes
 from pillsnap.pipeline.preprocess import Pixels
+from pillsnap.report.reading import read_bounded
 
 # What reading another thing as records raises.
 NO_RECORDS = (PillsnapError, OSError, ValueError, KeyError, TypeError, IndexError)
@@ -38,17 +42,40 @@ class Evidence:
 
     def records(self, cell: Mapping[str, Any]) -> Records | None:
         """The records of a cell of the report; None where they are not there, or not whole."""
-        if self.run_dir is None or not cell["samples"]:
+        if not cell["samples"]:
             return None
-        name = re.compile(rf"{re.escape(cell['id'])}(-s\d+of\d+)?\.records")
         try:
-            found = [p for p in (self.run_dir / "records").iterdir() if name.fullmatch(p.name)]
-            found.sort(key=lambda path: (len(path.name), path.name))
+            found = self._shards(cell, "records", "records")
             records = Records([(path, sha256_file(path)) for path in found])
             whole = bool(found) and len(records["ref_finite"]) == cell["samples"]
         except NO_RECORDS:
             return None
         return records if whole else None
+
+    def fastest(self, cell: Mapping[str, Any]) -> dict[str, float]:
+        """The fastest tenth of the candidate's times in ms, `latency` of one image and
+        `batch_latency`; without those that are not there."""
+        single: list[float] = []
+        runs: list[tuple[int, float]] = []
+        try:
+            for path in self._shards(cell, "outcomes", "json"):
+                timing = json.loads(read_bounded(path))["timing"]
+                single += (timing.get("alone") or {}).get("seconds", ())
+                runs += timing.get("runs", ())
+            largest = max((images for images, _ in runs), default=0)
+            batches = [seconds for images, seconds in runs if images == largest]
+            times = {"latency": single, "batch_latency": batches}
+            return {name: 1000 * float(np.quantile(t, 0.1)) for name, t in times.items() if t}
+        except NO_RECORDS:
+            return {}
+
+    def _shards(self, cell: Mapping[str, Any], folder: str, suffix: str) -> list[Path]:
+        """The files of a cell's shards, in their order; raises OSError without such a folder."""
+        if self.run_dir is None:
+            return []
+        name = re.compile(rf"{re.escape(cell['id'])}(-s\d+of\d+)?\.{suffix}")
+        found = [p for p in (self.run_dir / folder).iterdir() if name.fullmatch(p.name)]
+        return sorted(found, key=lambda path: (len(path.name), path.name))
 
     def class_names(self, stage: str) -> Mapping[int, str]:
         """By index, as far as the data tell."""

@@ -16,6 +16,7 @@ from pillsnap.compare.detection import DetectionRecorder
 from pillsnap.compare.figures import Metrics
 from pillsnap.compare.figures.classification import classification_figures
 from pillsnap.compare.figures.detection import detection_figures
+from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.records import Columns, write_records
 from pillsnap.config.settings import Config, Nms, Paths
 from pillsnap.core.errors import PillsnapError
@@ -268,7 +269,7 @@ def test_speed_is_worse_beyond_its_spread_on_the_same_machine(
     old, new = (
         {"id": "cell", "performance": {**TIMES, **of}} for of in (dict[str, Any](), changes)
     )
-    found = list(speed_changes(old, new, (MACHINE, {**MACHINE, **machine})))
+    found = list(speed_changes(old, new, (MACHINE, {**MACHINE, **machine}), ({}, {})))
     judged = {each.figure: each.outcome for each in found if each.outcome in ("worse", "better")}
     assert judged == expected
     lacking = [each.how for each in found if each.outcome == "not compared"]
@@ -280,6 +281,26 @@ def test_speed_is_worse_beyond_its_spread_on_the_same_machine(
         assert lacking == ["batch_size 16 and 8"]
     else:
         assert lacking == (["fewer than 5 times were taken"] if "single_runs" in changes else [])
+
+
+def test_a_run_that_was_disturbed_is_no_slower(tmp_path: Path) -> None:
+    result = make_result()
+    report = build_report([result], Config(paths=Paths(tmp_path)), facts())
+    outcomes = tmp_path / "outcomes"
+    outcomes.mkdir()
+    evidence = Evidence(tmp_path, lambda stage: None)
+    assert evidence.fastest(report["cells"][0]) == {}
+    slow = {"id": "cell", "performance": {**TIMES, "latency_p50_ms": 20.0}}
+    for quick, expected in ((2, "same"), (0, "worse")):
+        seconds = [0.01] * quick + [0.02] * (10 - quick)
+        outcome = Outcome("x", timing={"alone": {"seconds": seconds}, "runs": [[16, 0.2], [3, 0]]})
+        (outcomes / f"{result.cell.id}.json").write_text(outcome.as_json())
+        fastest = evidence.fastest(report["cells"][0])
+        assert fastest == {"latency": 10.0 if quick else 20.0, "batch_latency": 200.0}
+        found = speed_changes(
+            {"id": "cell", "performance": TIMES}, slow, (MACHINE, MACHINE), ({}, fastest)
+        )
+        assert next(found).outcome == expected
 
 
 # ---------------------------------------------------------------------------- reports and commands

@@ -44,7 +44,8 @@ def compare_reports(
             continue
         pairs = _pairs(old, new, name, (before, after))
         changes += figure_changes(earlier, cell, pairs, new["provenance"]["seed"])
-        changes += speed_changes(earlier, cell, (old["environment"], new["environment"]))
+        fastest = before.fastest(earlier), after.fastest(cell)
+        changes += speed_changes(earlier, cell, (old["environment"], new["environment"]), fastest)
     for name in cells[0].keys() - cells[1].keys():
         changes.append(Change(name, "cell", None, None, "not compared", "in the old run alone"))
     return Comparison(str(path), old["provenance"]["run"], changes, list_settings(old, new))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,6 +10,9 @@ from pillsnap.report.against.changes import Change, outcome
 
 # A time is worse where its median, divided by this, lies above the other's 95th percentile.
 SPARE = 1.25
+# And, where single times are there, its fastest tenth above so many times the other's median: what
+# disturbs a machine leaves some runs alone.
+UNDISTURBED = 1.1
 # Fewer times than these say nothing of their spread.
 FEWEST = 5
 # By how much memory and files may grow without a word, in parts and in MiB.
@@ -29,11 +33,13 @@ def speed_changes(
     old: Mapping[str, Any],
     new: Mapping[str, Any],
     machines: tuple[Mapping[str, Any], Mapping[str, Any]],
+    fastest: tuple[Mapping[str, float], Mapping[str, float]],
 ) -> Iterator[Change]:
     """Every figure of speed, memory and size that both cells have.
 
     Args:
         machines: `environment` of the old and of the new report.
+        fastest: Evidence.fastest of both.
     """
     cell, before, after = new["id"], old["performance"], new["performance"]
     if before is None or after is None:
@@ -55,8 +61,11 @@ def speed_changes(
         if reason:
             yield Change(cell, median, *values, "not compared", reason)
             continue
-        worse = after[median] > SPARE * before[slow]
-        better = before[median] > SPARE * after[slow]
+        worse, better = (
+            one[median] > SPARE * other[slow]
+            and least.get(name, math.inf) > UNDISTURBED * other[median]
+            for one, other, least in ((after, before, fastest[1]), (before, after, fastest[0]))
+        )
         how = f"must be {SPARE:g} times the 95th percentile of the other"
         yield Change(cell, median, *values, outcome(worse, better), how)
     for name, (part, spare) in GROWTH.items():
