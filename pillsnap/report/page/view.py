@@ -21,7 +21,7 @@ from pillsnap.report.rows import circumstances
 from pillsnap.report.table import explanations
 
 # Samples that a page shows, of all its cells, with some 30 kB each; and of a cell.
-MOST_SHOWN, SHOWN = 50, 5
+MOST_SHOWN, SHOWN = 40, 5
 
 # As the report lists what is null in its place.
 _NOT_FINITE = {name: float(name) for name in ("nan", "inf", "-inf")}
