@@ -55,6 +55,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="KEY=VALUE",
         help="the most that a figure may be, such as latency_p95_ms=40 (repeats; without workers)",
     )
+    add("--against", metavar="PATH", help="compare with an earlier report, or a folder of them")
+    add("--fail-on-regression", action="store_true", help="what got worse since then is exit 1")
+    # Not --html: pytest-html has that.
+    add("--no-html", action="store_true", help="write no page beside the report")
     add("--save-reference", metavar="DIR", help="write a golden bundle: inputs, outputs, manifest")
     add("--reference", metavar="DIR", help="verify --candidate against a golden bundle alone")
     add("--threads", type=int, metavar="N", help="threads per process (default: cores / workers)")

@@ -69,6 +69,8 @@ def select(given: argparse.Namespace) -> Selection:
         int8_method=method,
         budgets=_budgets(given.perf_budget or ()),
         diagnose=given.diagnose,
+        against=_against(given.against, given.fail_on_regression),
+        fail_on_regression=given.fail_on_regression,
         save_reference=None if save_reference is None else Path(save_reference).absolute(),
         reference=None if reference is None else Path(reference).absolute(),
     )
@@ -147,6 +149,10 @@ def repeat_command(
         words += ["--int8-method", selection.int8_method]
     if selection.gate_strict:
         words.append("--gate-strict")
+    if selection.against is not None:
+        words.append(f"--against={selection.against}")
+    if selection.fail_on_regression:
+        words.append("--fail-on-regression")
     # With "=": pytest takes a separate path for a place to look for tests, and its own ini file.
     words += ["--threads", str(threads), f"--config={config}"]
     return shlex.join(words)
@@ -202,6 +208,21 @@ def _candidates(texts: Sequence[str]) -> dict[str, Path]:
             )
         found[stage] = path.resolve()
     return found
+
+
+def _against(text: str | None, fails: bool) -> Path | None:
+    path = None if text is None else Path(text).expanduser().absolute()
+    if path is None and fails:
+        raise ConfigError(
+            "there is nothing to have got worse than",
+            where="--fail-on-regression",
+            hint="add --against=REPORT, or leave it out",
+        )
+    if path is not None and not path.exists():
+        raise ConfigError(
+            "there is no such report, nor a folder of them", where="--against", got=text
+        )
+    return path
 
 
 def _budgets(texts: Sequence[str]) -> dict[str, float]:
