@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from pillsnap.config.parse import FILL
+from pillsnap.config.fields import FILL
 from pillsnap.core.errors import DataError
 from pillsnap.core.printable import printable
 from pillsnap.data.listing import IMAGE_SUFFIXES

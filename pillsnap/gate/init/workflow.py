@@ -22,4 +22,5 @@ def add_workflow(draft: Draft, command: str) -> None:
         run += f"\n        working-directory: {to_yaml(here.relative_to(root))}"
     text = _PACKAGED.read_text(encoding="utf-8").replace("run: pillsnap gate -m smoke", run)
     draft.files[Path(os.path.relpath(root)) / WORKFLOW] = text
-    draft.found.append("workflow: checkpoints, photos, labels and config must be in git, or Git LFS")
+    needed = "checkpoints, photos, labels and config must be in git, or Git LFS"
+    draft.found.append(f"workflow: {needed}")
