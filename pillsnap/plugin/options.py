@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,13 @@ def asks_for_gate(marker_expression: str) -> bool:
     except SyntaxError:
         return False  # pytest refuses it, with a message of its own
     return any(_matches(tree, mode) for mode in MODES) and not _matches(tree, None)
+
+
+def named_modes(*texts: str) -> set[str]:
+    """Gate modes that run where an expression of -m or -k, or an item's id, is this: smoke, and
+    the others only by name, since a plain pytest is to take seconds."""
+    words = {word for text in texts for word in re.findall(r"\w+", text)}
+    return {MODES[0], *words.intersection(MODES)}
 
 
 def select(given: argparse.Namespace) -> Selection:
@@ -61,6 +69,8 @@ def select(given: argparse.Namespace) -> Selection:
         int8_method=method,
         budgets=_budgets(given.perf_budget or ()),
         diagnose=given.diagnose,
+        against=_against(given.against, given.fail_on_regression),
+        fail_on_regression=given.fail_on_regression,
         save_reference=None if save_reference is None else Path(save_reference).absolute(),
         reference=None if reference is None else Path(reference).absolute(),
     )
@@ -139,6 +149,10 @@ def repeat_command(
         words += ["--int8-method", selection.int8_method]
     if selection.gate_strict:
         words.append("--gate-strict")
+    if selection.against is not None:
+        words.append(f"--against={selection.against}")
+    if selection.fail_on_regression:
+        words.append("--fail-on-regression")
     # With "=": pytest takes a separate path for a place to look for tests, and its own ini file.
     words += ["--threads", str(threads), f"--config={config}"]
     return shlex.join(words)
@@ -194,6 +208,21 @@ def _candidates(texts: Sequence[str]) -> dict[str, Path]:
             )
         found[stage] = path.resolve()
     return found
+
+
+def _against(text: str | None, fails: bool) -> Path | None:
+    path = None if text is None else Path(text).expanduser().absolute()
+    if path is None and fails:
+        raise ConfigError(
+            "there is nothing to have got worse than",
+            where="--fail-on-regression",
+            hint="add --against=REPORT, or leave it out",
+        )
+    if path is not None and not path.exists():
+        raise ConfigError(
+            "there is no such report, nor a folder of them", where="--against", got=text
+        )
+    return path
 
 
 def _budgets(texts: Sequence[str]) -> dict[str, float]:
