@@ -47,7 +47,8 @@ def build_report(
     return {
         "complete": len(trials) == 4 * (_of(stages, FAULTS) - lacking["trial"])
         and len(healthy) == _of(stages, HEALTHY)
-        and len(smallest) == len(located) == len(stages)
+        and len(smallest) == len(stages) - lacking["smallest"]
+        and len(located) == len(stages)
         and len(staged) == whole * len(STAGE_FAULTS) - lacking["staged"]
         and len(explained) == _of(stages, EXPLAINABLE) - lacking["explained"],
         "stages": list(stages),

@@ -20,7 +20,7 @@ from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.preprocess import preprocess
 from pillsnap.proof.catalogue import find_fault
 from pillsnap.proof.exporting import traced
-from pillsnap.proof.fault import Bench, Injection
+from pillsnap.proof.fault import Bench, Injection, NotApplicable
 from pillsnap.proof.healthy import HEALTHY, find_alarms
 from pillsnap.proof.onnx_edits import insert_after
 from pillsnap.proof.preprocessing import feed, reread
@@ -145,6 +145,12 @@ def test_the_smallest_scale_is_caught_and_a_smaller_one_is_not(bench_of: MakeBen
     assert classifier_head(bench.model()).input[1] in found.by_tensor
     name, scale = max(found.by_tensor.items(), key=lambda each: each[1] or math.inf)
     assert found.of_any == scale is not None
+    limits = replace(bench.config.compare.tolerances.strict, exactness=None)
+    tolerances = replace(bench.config.compare.tolerances, strict=limits)
+    compare = replace(bench.config.compare, tolerances=tolerances)
+    unjudged = replace(bench.config, export=replace(bench.config.export, compare=compare))
+    with pytest.raises(NotApplicable, match="does not judge how exact"):
+        find_smallest(replace(bench, config=unjudged), threads=1)
     # What was found without a run of the gate is what a run says.
     for factor, caught in ((1.0, True), (0.7, False)):
         judged = judge_injection(scale_weight(bench, name, factor * scale), bench, "smoke", 1)

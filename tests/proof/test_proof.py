@@ -58,9 +58,12 @@ def test_a_healthy_export_raises_no_alarm(
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_weight_tensor_off_by_a_percent_is_far_above_what_is_seen(
-    stage: str, bench_of: MakeBench, record: Record, threads: int
+    stage: str, proven: Config, bench_of: MakeBench, record: Record, threads: int
 ) -> None:
-    found = find_smallest(bench_of(stage), threads)
+    try:
+        found = find_smallest(bench_of(stage), threads)
+    except NotApplicable as error:
+        skip_inapplicable(error, "smallest", stage, "the smallest scale", proven, record)
     record(SMALLEST, found.as_dict())
     assert found.of_any is not None
     assert found.of_any < 1e-2

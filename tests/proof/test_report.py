@@ -179,6 +179,10 @@ def test_what_a_model_has_nothing_of_is_named_and_does_not_lack() -> None:
     assert report["complete"]
     assert report["faults"] == len(FAULTS) - 1
     assert f"not tried: {lacking.stage} {lacking.name}: no such node" in render(report)
+    unscaled = [*parts[:2], smallest()[1:], *parts[3:]]
+    assert not build_report(STAGES, *unscaled, [why])["complete"]
+    unjudged = {**why, "kind": "smallest", "why": "exactness is not judged"}
+    assert build_report(STAGES, *unscaled, [why, unjudged])["complete"]
 
 
 def test_the_table_shows_rates_and_what_was_missed() -> None:
