@@ -14,17 +14,25 @@ from pillsnap.engines.timing import Stopwatch
 from pillsnap.export import Exported, describe_onnx, export_onnx
 from pillsnap.export.provenance import has_claims, require_fit
 from pillsnap.export.quantize import describe_quantized
+from pillsnap.gate.layouts import set_layout
 
 
-def open_candidate(request: Request, choose: Callable[[], Exported]) -> Stopwatch:
+def open_candidate(
+    request: Request,
+    choose: Callable[[], Exported],
+    reference: Reference,
+    layout: str | None = None,
+) -> Stopwatch:
     """The candidate of a request's cell, as its engine opens it.
 
     Args:
         choose: gives the file; not called for an engine that opens none.
+        reference: what it is to be compared with.
+        layout: of the file, if an option names it.
 
     Raises:
         EngineError: the engine does not run on the provider.
-        WrongCandidate: not one node computes in the cell's precision.
+        WrongCandidate: not one node computes in the cell's precision; as set_layout.
         PillsnapError: as `choose`, and as the engine says.
     """
     cell, entry = request.cell, find_entry(request.cell.engine)
@@ -34,16 +42,20 @@ def open_candidate(request: Request, choose: Callable[[], Exported]) -> Stopwatc
             where=cell.id,
             expected=", ".join(entry.providers),
         )
-    facts: dict[str, Any] = {}
+    files: list[Exported] = []
 
     def find() -> ModelFile:
-        exported = choose()
-        facts.update(_describe(exported))
-        return exported
+        files.append(choose())
+        return files[-1]
 
     candidate = Stopwatch(entry.open(request, find))
-    candidate.info = {**facts, **candidate.info}
+    for file in files:
+        candidate.info = {**_describe(file), **candidate.info}
     _require_precision(candidate.info, cell.precision)
+    for file in files:
+        candidate.info["layout"] = set_layout(
+            candidate.engine, file, request.config, cell.stage, reference, layout
+        )
     return candidate
 
 

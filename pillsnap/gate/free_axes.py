@@ -71,7 +71,11 @@ def try_free_axes(
         grown = ((0, 0), (0, 0), (0, other[0] - size[0]), (0, other[1] - size[1]))
         axes = [name for name, of in zip("HW", declared[2:], strict=True) if _is_free(of)]
         image = np.pad(few, grown, mode="wrap")
-        shape = FORMS[stage].shape(image.shape, cand.shape[-1], strides)
+        own, shape = (
+            FORMS[stage].shape(each.shape, cand.shape[-1], strides) for each in (batch.array, image)
+        )
+        if own != cand.shape:  # after an NMS inside there are as many boxes at any size
+            shape = (len(image), *cand.shape[1:])
         _run(candidate, image, shape, finite, " and ".join(axes))
     return {
         "batch_sizes": [len(cand), *sizes],
@@ -144,8 +148,7 @@ def _drift(
     output: Batch,
 ) -> dict[str, float]:
     """How far an output is from what the same images were answered in the batch."""
-    # In the place of the reference, with what that knows beside an answer.
-    before = np.concatenate([cand, ref[..., cand.shape[-1] :]], axis=-1)[rows]
+    before = recorder.as_reference(cand, ref)[rows]
     columns = recorder.columns(
         [batch.samples[row] for row in rows],
         [batch.geometries[row] for row in rows] if batch.geometries else [],

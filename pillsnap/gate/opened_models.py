@@ -75,7 +75,9 @@ class Sides:
                 run_dir=self.run_dir,
                 convert=self._conversion(cell, reference),
             )
-            self._candidate = (model, open_candidate(request, choose))
+            layout = self.selection.layouts.get(cell.stage)
+            opened = open_candidate(request, choose, reference.reference, layout)
+            self._candidate = (model, opened)
         return self._candidate[1]
 
     def close(self) -> None:

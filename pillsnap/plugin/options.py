@@ -6,7 +6,7 @@ import argparse
 import ast
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pillsnap.compare.figures.performance import BUDGETS
@@ -16,6 +16,7 @@ from pillsnap.config.selection import Selection
 from pillsnap.core.errors import ConfigError
 from pillsnap.core.textfiles import is_file
 from pillsnap.engines import engine_names, entries, find_entry, provider_names
+from pillsnap.engines.layouts import require_layout
 from pillsnap.export.quantize import METHODS
 
 
@@ -45,6 +46,7 @@ def select(given: argparse.Namespace) -> Selection:
     method, reference, save_reference = given.int8_method, given.reference, given.save_reference
     _choices("--int8-method", [] if method is None else [method], METHODS)
     named = _candidates(given.candidate or ())
+    layouts = _layouts(given.layout or (), named)
     # A bundle has no checkpoint to export: its stages are those of the candidates.
     every = task_names()
     usual = every if reference is None else tuple(s for s in every if s in named)
@@ -55,6 +57,7 @@ def select(given: argparse.Namespace) -> Selection:
         providers=_choices("--provider", given.provider, provider_names()) or default.providers,
         precisions=_choices("--precision", given.precision, PRECISIONS) or default.precisions,
         candidates=named,
+        layouts=layouts,
         fresh_export=given.fresh_export,
         gate_strict=given.gate_strict,
         reference_cache=not given.no_reference_cache,
@@ -129,6 +132,7 @@ def repeat_command(
         ("--provider", () if unsaid else selection.providers),
         ("--precision", selection.precisions),
         ("--candidate", [f"{stage}={path}" for stage, path in selection.candidates.items()]),
+        ("--layout", [f"{stage}={name}" for stage, name in selection.layouts.items()]),
         ("--perf-budget", [f"{name}={most:g}" for name, most in selection.budgets.items()]),
     ):
         for value in values:
@@ -193,6 +197,22 @@ def _candidates(texts: Sequence[str]) -> dict[str, Path]:
                 hint="verify the other in a run of its own",
             )
         found[stage] = path.resolve()
+    return found
+
+
+def _layouts(texts: Sequence[str], candidates: Mapping[str, Path]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        stage, _, name = text.partition("=")
+        if stage not in candidates:
+            raise ConfigError(
+                "--layout says how the file of a --candidate is read",
+                where="--layout",
+                got=text,
+                expected="STAGE=NAME or STAGE=NAME:OUTPUT, and --candidate STAGE=PATH",
+            )
+        require_layout(stage, name)
+        found[stage] = name
     return found
 
 

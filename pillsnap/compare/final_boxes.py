@@ -1,0 +1,124 @@
+"""Records of a detector with an NMS inside, whose boxes are held to those that the reference keeps.
+
+Raw outputs are not to be had: what the columns say of every anchor of others, they say here of the
+boxes that both sides have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pillsnap.compare.detection import DetectionRecorder, keep_indices, restore, truth_boxes
+from pillsnap.compare.exactness import Exact, OutputPart, PartError, measure_errors
+from pillsnap.compare.matching import Matches, match_boxes
+from pillsnap.compare.records import Columns, ragged
+from pillsnap.data.datasets import Sample
+from pillsnap.engines import Batch
+from pillsnap.pipeline.transforms import Geometry
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """The boxes of one image that both sides have.
+
+    Attributes:
+        anchors: int64 [P], of the reference.
+        rows: int64 [P], of the candidate.
+        strides: int64 [P], index of each anchor's.
+    """
+
+    anchors: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    strides: NDArray[np.int64]
+
+
+class FinalBoxRecorder(DetectionRecorder):
+    """DetectionRecorder's columns, of a candidate that gives [N,K,6] after its own NMS, padded
+    with zeros. The NMS of the reference has the same thresholds, and is the common one.
+
+    box_err_px and score_err are the largest error over the pairs of each stride; no anchor is known
+    to change its class.
+    """
+
+    def as_candidate(self, output: Batch) -> Batch:
+        """What the NMS keeps, padded with zeros to as many as it may keep."""
+        rows = np.zeros((len(output), self._nms.max_detections, 6), np.float32)
+        for padded, each in zip(rows, output, strict=True):
+            kept = keep_indices(each, self._nms)
+            padded[: len(kept)] = each[kept, :6]
+        return rows
+
+    def as_reference(self, output: Batch, ref: Batch) -> Batch:
+        """With the gap of a box that cannot change its class."""
+        return np.insert(output, 6, np.inf, axis=-1)
+
+    def errors(self, exact: Exact, ref: Batch, cand: Batch) -> list[PartError]:
+        pairs = [self._pair(ours, theirs) for ours, theirs in zip(ref, cand, strict=True)]
+        sides = []
+        for values, rows in ((exact, "anchors"), (ref, "anchors"), (cand, "rows")):
+            taken = [v[getattr(each, rows)] for v, each in zip(values, pairs, strict=True)]
+            sides.append(np.concatenate(taken))
+        strides = np.concatenate([each.strides for each in pairs])
+        found = []
+        for index, stride in enumerate(self._strides):
+            parts = [
+                [
+                    OutputPart("box", side[strides == index, :4], stride),
+                    OutputPart("score", side[strides == index, 4:5], stride, 0.5),
+                ]
+                for side in sides
+            ]
+            if (strides == index).any():
+                found += measure_errors(*parts)
+        return found
+
+    def columns(
+        self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch
+    ) -> Columns:
+        kept = [keep_indices(rows, self._nms) for rows in ref]
+        given = [_given(rows) for rows in cand]
+        ref_boxes = restore(ref, kept, geometries)
+        cand_boxes = restore(cand, given, geometries)
+        matches = [match_boxes(a, b) for a, b in zip(ref_boxes, cand_boxes, strict=True)]
+        errors = np.zeros((2, len(ref), len(self._strides)), np.float32)
+        for index, match in enumerate(matches):
+            pairs = self._pairs(match, kept[index], given[index])
+            ours, theirs = ref[index, pairs.anchors], cand[index, pairs.rows]
+            apart = np.abs(theirs[:, :5] - ours[:, :5])
+            np.maximum.at(errors[0, index], pairs.strides, apart[:, :4].max(axis=1, initial=0))
+            np.maximum.at(errors[1, index], pairs.strides, apart[:, 4])
+        truth = truth_boxes(samples, geometries)
+        return {
+            "id": np.array([sample.id for sample in samples]),
+            "box_err_px": errors[0],
+            "score_err": errors[1],
+            "class_flips": np.zeros(len(ref), np.int64),
+            "class_flip_gap": np.zeros_like(errors[0]),
+            "box_class_flips": np.array([match.class_flips for match in matches], np.int64),
+            "labelled": np.array([sample.boxes is not None for sample in samples]),
+            "ref_strides": np.stack([self._count(indices) for indices in kept]),
+            "ref_finite": np.isfinite(ref[..., :6]).all(axis=(1, 2)),
+            "cand_finite": np.isfinite(cand).all(axis=(1, 2)),
+            **ragged("ref_boxes", ref_boxes, 6),
+            **ragged("cand_boxes", cand_boxes, 6),
+            **ragged("pairs", [each.differences() for each in matches], 2, np.float64),
+            **ragged("truth", truth, 5, np.float64),
+        }
+
+    def _pair(self, ref: Batch, cand: Batch) -> _Pairs:
+        """The pairs of an image's boxes [A,7] and [K,6], in input pixels."""
+        kept, given = keep_indices(ref, self._nms), _given(cand)
+        return self._pairs(match_boxes(ref[kept, :6], cand[given, :6]), kept, given)
+
+    def _pairs(self, match: Matches, kept: NDArray[np.int64], given: NDArray[np.int64]) -> _Pairs:
+        anchors, rows = kept[match.pairs[:, 0]], given[match.pairs[:, 1]]
+        return _Pairs(anchors, rows, self._stride_of(anchors))
+
+
+def _given(rows: Batch) -> NDArray[np.int64]:
+    """Indices of the rows [K,6] that are boxes, not padding: all but zeros, and finite."""
+    return np.flatnonzero(np.isfinite(rows).all(axis=1) & rows.any(axis=1))

@@ -1,0 +1,83 @@
+"""Of which layout a named file is, found by running it once; and what is compared of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from pillsnap.compare.tasks import task_of
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import WrongCandidate
+from pillsnap.engines.layouts import PLAIN, choose_layout
+from pillsnap.engines.layouts.records import Expected, TakesLayouts
+from pillsnap.engines.protocol import Engine, Reference
+from pillsnap.export import Exported
+from pillsnap.export.forms import FORMS
+from pillsnap.export.provenance import has_claims
+
+
+def set_layout(
+    engine: Engine,
+    exported: Exported,
+    config: Config,
+    stage: str,
+    reference: Reference,
+    asked: str | None,
+) -> dict[str, Any] | None:
+    """Find a file's layout, and have its engine read it so.
+
+    It is told from one image of noise, the same for every process of a run. Files of pillsnap's
+    own are as their form says.
+
+    Args:
+        asked: a value of `--layout`, if one is given.
+
+    Returns:
+        For the report: `name`, `words`, `outputs` that are read, `compared`, see Layout; `plain`,
+        whether the first output is what pillsnap's own files give; `asked`;
+        `batch_size`, which batches are filled up to, None for a free one; `nms`, thresholds that
+        the reference's boxes are held to, of a file with an NMS inside. None of a file of
+        pillsnap's, and of an engine that reads no layouts.
+
+    Raises:
+        WrongCandidate, ConfigError: as choose_layout; or nothing is to be compared with what it
+            gives.
+        EngineError: the file does not run.
+    """
+    if has_claims(exported) or stage not in FORMS or not isinstance(engine, TakesLayouts):
+        return None
+    size, strides = reference.transform.input_size, reference.strides
+    _, classes = task_of(stage).model(config)
+    boxes = sum((size[0] // stride) * (size[1] // stride) for stride in strides) or None
+    inside = exported.suppression
+    expected = Expected(classes, size, boxes, suppresses=inside is not None)
+    noise = np.random.default_rng(0).random((1, 3, *size), np.float32)
+    outputs = engine.outputs(noise)
+    reading = choose_layout(stage, outputs, expected, asked, exported.path)
+    if reading.layout.compared == "one-to-one":
+        raise WrongCandidate(
+            "the candidate ends in a one-to-one head, and its reference in the one-to-many head",
+            where=exported.path,
+            got=f"{reading.layout.name} {reading.layout.words}",
+            expected="boxes before NMS, or after an NMS inside",
+            hint="export it with nms=None and end2end=False, or leave --candidate out",
+        )
+    engine.read_by(reading)
+    nms = None
+    if reading.layout.compared == "boxes":
+        found = {} if inside is None else asdict(inside)
+        most = reading.read(outputs, size).shape[1]
+        nms = replace(config.nms, **{k: v for k, v in found.items() if v is not None})
+        nms = replace(nms, max_detections=most)
+    return {
+        "name": reading.layout.name,
+        "words": reading.layout.words,
+        "outputs": list(reading.names),
+        "compared": reading.layout.compared,
+        "plain": reading.layout.name in PLAIN and reading.names == (next(iter(outputs)),),
+        "asked": asked is not None,
+        "batch_size": None if exported.dynamic_axes else next(iter(outputs.values())).shape[0],
+        "nms": None if nms is None else asdict(nms),
+    }
