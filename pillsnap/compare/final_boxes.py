@@ -7,7 +7,7 @@ boxes that both sides have.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pillsnap.compare.detection import DetectionRecorder, keep_indices, restore, truth_boxes
 from pillsnap.compare.exactness import Exact, OutputPart, PartError, measure_errors
 from pillsnap.compare.matching import Matches, match_boxes
-from pillsnap.compare.records import Columns, ragged
+from pillsnap.compare.records import Array, Columns, ragged
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
 from pillsnap.pipeline.transforms import Geometry
@@ -57,23 +57,31 @@ class FinalBoxRecorder(DetectionRecorder):
         return np.insert(output, 6, np.inf, axis=-1)
 
     def errors(self, exact: Exact, ref: Batch, cand: Batch) -> list[PartError]:
+        """Of the boxes that both sides have. The reference's own error is of all anchors in play
+        before NMS, of scores in all strides: a few values may have next to none by luck."""
         pairs = [self._pair(ours, theirs) for ours, theirs in zip(ref, cand, strict=True)]
-        sides = []
-        for values, rows in ((exact, "anchors"), (ref, "anchors"), (cand, "rows")):
-            taken = [v[getattr(each, rows)] for v, each in zip(values, pairs, strict=True)]
-            sides.append(np.concatenate(taken))
-        strides = np.concatenate([each.strides for each in pairs])
+        play = [np.flatnonzero(rows[:, 4] > self._nms.conf_threshold) for rows in ref]
+        strides, own = (
+            np.concatenate(each)
+            for each in ([p.strides for p in pairs], [self._stride_of(rows) for rows in play])
+        )
+        anchors, rows = [each.anchors for each in pairs], [each.rows for each in pairs]
+        right, ours, theirs = _take(exact, anchors), _take(ref, anchors), _take(cand, rows)
+        exact_play, ref_play = _take(exact, play), _take(ref, play)
         found = []
-        for index, stride in enumerate(self._strides):
-            parts = [
-                [
-                    OutputPart("box", side[strides == index, :4], stride),
-                    OutputPart("score", side[strides == index, 4:5], stride, 0.5),
-                ]
-                for side in sides
-            ]
-            if (strides == index).any():
-                found += measure_errors(*parts)
+        for index in np.unique(strides):
+            for kind, columns, scale, near in (
+                ("box", slice(0, 4), 0.0, own == index),
+                ("score", slice(4, 5), 0.5, own >= 0),
+            ):
+                of = strides == index
+                sides = (
+                    (side[of, columns], self._strides[index]) for side in (right, ours, theirs)
+                )
+                (error,) = measure_errors(*([OutputPart(kind, *each, scale)] for each in sides))
+                wide = ((side[near, columns], None) for side in (exact_play, ref_play, ref_play))
+                (whole,) = measure_errors(*([OutputPart(kind, *each, scale)] for each in wide))
+                found.append(replace(error, reference=whole.reference))
         return found
 
     def columns(
@@ -117,6 +125,11 @@ class FinalBoxRecorder(DetectionRecorder):
     def _pairs(self, match: Matches, kept: NDArray[np.int64], given: NDArray[np.int64]) -> _Pairs:
         anchors, rows = kept[match.pairs[:, 0]], given[match.pairs[:, 1]]
         return _Pairs(anchors, rows, self._stride_of(anchors))
+
+
+def _take(values: Array, indices: Sequence[NDArray[np.int64]]) -> Array:
+    """Some rows of every image [N,K,columns], one after the other."""
+    return np.concatenate([rows[taken] for rows, taken in zip(values, indices, strict=True)])
 
 
 def _given(rows: Batch) -> NDArray[np.int64]:

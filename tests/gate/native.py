@@ -10,6 +10,7 @@ import onnx
 
 from pillsnap.config.settings import Config
 from pillsnap.engines.torch.checkpoints import build_detection_model, find_best_checkpoint
+from pillsnap.export.exporters import exporting
 
 
 def export_natively(config: Config, folder: Path, **options: Any) -> onnx.ModelProto:
@@ -21,6 +22,7 @@ def export_natively(config: Config, folder: Path, **options: Any) -> onnx.ModelP
     network.args = None
     exporter: Any = import_module("ultralytics.engine.exporter")
     height, width = config.export.input_shape.detection[2:]
-    given = {"format": "onnx", "imgsz": [height, width], "batch": 1, "device": "cpu", "opset": 17}
-    path = exporter.Exporter(overrides={**given, **options})(model=network)
-    return onnx.load(path)
+    given = {"format": "onnx", "imgsz": [height, width], "batch": 1, "simplify": False}
+    given |= {"device": "cpu", "opset": 17}
+    with exporting(folder, 17, "torchscript"):  # torch warns of it
+        return onnx.load(exporter.Exporter(overrides={**given, **options})(model=network))

@@ -133,7 +133,7 @@ def _raw(*, transposed: bool, objectness: bool, normalised: bool, corners: bool)
 def _find_parts(outputs: Outputs, _: Expected) -> list[tuple[str, ...]]:
     """Count, boxes, scores and classes of TensorRT's EfficientNMS, by their shapes and types."""
     whole = {name for name, values in outputs.items() if values.dtype.kind in "iu"}
-    boxes = [n for n, v in outputs.items() if v.ndim == 3 and v.shape[2] == 4 and n not in whole]
+    boxes = [n for n, v in outputs.items() if v.shape[2:] == (4,) and n not in whole]
     if len(boxes) != 1:
         return []
     shape = outputs[boxes[0]].shape[:2]
