@@ -14,6 +14,7 @@ from pillsnap.engines.timing import Stopwatch
 from pillsnap.export import Exported, describe_onnx, export_onnx
 from pillsnap.export.provenance import has_claims, require_fit
 from pillsnap.export.quantize import describe_quantized
+from pillsnap.export.ultralytics import require_named_fit
 from pillsnap.gate.layouts import set_layout
 
 
@@ -98,7 +99,8 @@ def choose_file(
         convert: makes a file of the cell's precision out of an exported one.
 
     Raises:
-        WrongCandidate: a named file was made for something else, see require_fit.
+        WrongCandidate: a named file was made for something else, see require_fit and
+            require_named_fit.
         PillsnapError: as describe_onnx, export_onnx and `convert`.
     """
     config, stage = request.config, request.cell.stage
@@ -107,6 +109,7 @@ def choose_file(
         known = reference.engine.info
         checkpoint, entry = known.get("checkpoint_sha256"), known.get("checkpoint_entry")
         require_fit(found, config, stage, checkpoint, reference.transform, entry)
+        require_named_fit(found, config, stage, reference.class_names, reference.strides)
         return found
     exported = export_onnx(config, stage, fresh=fresh, marker=run_dir / f"export-{stage}.json")
     if request.cell.precision == "fp32":
