@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
-
 from pillsnap.compare.tasks import task_of
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import WrongCandidate
-from pillsnap.engines.layouts import PLAIN, choose_layout
-from pillsnap.engines.layouts.records import Expected, TakesLayouts
+from pillsnap.engines.layouts import PLAIN
+from pillsnap.engines.layouts.records import TakesLayouts
 from pillsnap.engines.protocol import Engine, Reference
 from pillsnap.export import Exported
 from pillsnap.export.forms import FORMS
+from pillsnap.export.native import find_reading
 from pillsnap.export.provenance import has_claims
 
 
@@ -28,8 +27,7 @@ def set_layout(
 ) -> dict[str, Any] | None:
     """Find a file's layout, and have its engine read it so.
 
-    It is told from one image of noise, the same for every process of a run. Files of pillsnap's
-    own are as their form says.
+    Files of pillsnap's own are as their form says.
 
     Args:
         asked: a value of `--layout`, if one is given.
@@ -42,7 +40,7 @@ def set_layout(
         pillsnap's, and of an engine that reads no layouts.
 
     Raises:
-        WrongCandidate, ConfigError: as choose_layout; or nothing is to be compared with what it
+        WrongCandidate, ConfigError: as find_reading; or nothing is to be compared with what it
             gives.
         EngineError: the file does not run.
     """
@@ -51,11 +49,9 @@ def set_layout(
     size, strides = reference.transform.input_size, reference.strides
     _, classes = task_of(stage).model(config)
     boxes = sum((size[0] // stride) * (size[1] // stride) for stride in strides) or None
-    inside = exported.suppression
-    expected = Expected(classes, size, boxes, suppresses=inside is not None)
-    noise = np.random.default_rng(0).random((1, 3, *size), np.float32)
-    outputs = engine.outputs(noise)
-    reading = choose_layout(stage, outputs, expected, asked, exported.path)
+    reading, outputs = find_reading(
+        exported, stage, engine.outputs, classes=classes, size=size, boxes=boxes, asked=asked
+    )
     if reading.layout.compared == "one-to-one":
         raise WrongCandidate(
             "the candidate ends in a one-to-one head, and its reference in the one-to-many head",
@@ -67,6 +63,7 @@ def set_layout(
     engine.read_by(reading)
     nms = None
     if reading.layout.compared == "boxes":
+        inside = exported.suppression
         found = {} if inside is None else asdict(inside)
         most = reading.read(outputs, size).shape[1]
         nms = replace(config.nms, **{k: v for k, v in found.items() if v is not None})

@@ -134,7 +134,7 @@ def test_a_refusal_says_what_was_seen_and_which_layouts_there_are() -> None:
         choose(outputs, expected(3))
     text = " ".join(str(caught.value).split())
     for part in (
-        f"output0 [1, 7, {BOXES + 1}]; more [1, 2]",
+        f"output output0 [1, 7, {BOXES + 1}]; more [1, 2]",
         f"3 classes, {BOXES} boxes",
         "detections [N,boxes,6]",
         "output0[-transposed][-objectness][-normalised][-corners] [N,4+classes,boxes]",
@@ -144,13 +144,18 @@ def test_a_refusal_says_what_was_seen_and_which_layouts_there_are() -> None:
         assert part in text
 
 
-def test_what_an_option_names_is_taken_where_its_shape_fits() -> None:
-    outputs = {"output0": written(rows_of(3), set())}
-    # By its values it would be the other.
-    asked = choose(outputs, expected(3), "output0-normalised")
-    assert asked.layout.name == "output0-normalised"
-    with pytest.raises(WrongCandidate, match="no known layout"):
-        choose(outputs, expected(3), "output0-transposed")
+def test_an_option_chooses_only_what_the_file_leaves_open() -> None:
+    rows = rows_of(3)
+    outputs = {"output0": written(rows, set())}
+    assert choose(outputs, expected(3), "output0").layout.name == "output0"
+    for other in ("output0-normalised", "output0-transposed", "nms"):
+        with pytest.raises(WrongCandidate, match=r"(?s)not of layout.*one of output0:output0"):
+            choose(outputs, expected(3), other)
+    # Scores beyond 1 are those of no layout: it may be one all the same.
+    outputs["output0"][:, 4] += 1
+    with pytest.raises(WrongCandidate, match="of no known layout"):
+        choose(outputs, expected(3))
+    assert choose(outputs, expected(3), "output0").layout.name == "output0"
     with pytest.raises(ConfigError, match=r"(?s)no such layout.*detection=yolo.*detections, outp"):
         require_layout("detection", "yolo")
 
@@ -166,7 +171,14 @@ def test_boxes_after_an_nms_are_told_by_their_number_and_its_operator() -> None:
     reading = choose(outputs, expected(2, suppresses=True))
     assert (reading.layout.name, reading.layout.compared) == ("nms", "boxes")
     np.testing.assert_array_equal(reading.read(outputs, SIZE), outputs["output0"])
-    assert choose(outputs, expected(2)).layout.name == "end-to-end"
+    for boxes, suppresses, one_to_one, name in (
+        (BOXES, False, False, "end-to-end"),
+        (None, True, False, "nms"),
+        (None, False, True, "end-to-end"),
+        (None, False, False, "detections"),
+    ):
+        of = Expected(2, SIZE, boxes, suppresses, one_to_one)
+        assert choose(outputs, of).layout.name == name
 
 
 def test_the_four_outputs_of_efficient_nms_are_one_layout() -> None:
@@ -208,7 +220,7 @@ def test_logits_go_before_probabilities_and_two_of_a_kind_are_the_user_s_to_choo
     parts = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert choose({"output0": parts, "raw": logits}, expected(5, None)).names == ("raw",)
     outputs = {"output0": logits, "other": 2 * logits}
-    with pytest.raises(WrongCandidate, match=r"(?s)several layouts.*logits:output0, logits:other"):
+    with pytest.raises(WrongCandidate, match=r"(?s)more than one.*logits:output0, logits:other"):
         choose(outputs, expected(5, None))
     assert choose(outputs, expected(5, None), "logits:other").names == ("other",)
 

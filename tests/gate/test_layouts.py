@@ -326,11 +326,12 @@ def test_probabilities_of_other_classes_or_another_temperature_breach(
     assert classifier.judge(save(with_output(model, "Softmax", axis=1)))[0].name == "breach"
 
 
-def test_an_option_that_is_wrong_breaches(classifier: Bench, save: Save) -> None:
-    model = with_output(bare_classifier(classifier.config), "Softmax", axis=1)
-    verdict, layout = classifier.judge(save(model), layout="logits")
-    assert (layout["name"], layout["asked"]) == ("logits", True)
-    assert verdict.name == "breach"
+def test_an_option_that_is_wrong_is_refused(classifier: Bench, save: Save) -> None:
+    file = save(with_output(bare_classifier(classifier.config), "Softmax", axis=1))
+    with pytest.raises(WrongCandidate, match=r"not of layout logits"):
+        classifier.judge(file, layout="logits")
+    verdict, layout = classifier.judge(file, layout="probabilities")
+    assert (verdict.name, layout["asked"]) == ("equivalent", True)
 
 
 def test_a_head_without_nms_is_refused_with_its_reason(detector: Bench, save: Save) -> None:

@@ -10,11 +10,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from pillsnap.config.settings import Classification, Config, Detection, Export, InputShape, Paths
-from pillsnap.core.errors import EngineError
+from pillsnap.core.errors import EngineError, PillsnapError
 from pillsnap.engines.onnxruntime.feeding import input_shape
 from pillsnap.engines.onnxruntime.sessions import Session, open_session
 from pillsnap.export import describe_onnx
 from pillsnap.infer.models import open_model
+from pillsnap.pipeline.softmax import softmax
 
 FLOAT = TensorProto.FLOAT
 CONFIG = Config(
@@ -70,7 +71,7 @@ def test_what_is_not_finite_is_no_other_column(tmp_path: Path) -> None:
     ("rows", "words"),
     [
         (np.full((1, 6, 21), 92.0), r"output \[1, 6, 21\]"),  # [N,4+classes,anchors]
-        (np.full((1, 21, 7), 0.5), r"output \[1, 21, 7\]"),
+        (np.full((1, 21, 8), 0.5), r"output \[1, 21, 8\]"),
         (np.array([[[*BOX[:4], 92.0, 1.0]]]), "columns are not box, score and class"),
         (np.array([[[*BOX[:4], 0.9, 0.75]]]), "columns are not box, score and class"),
         (np.array([[[*BOX[:4], 0.9, 2.0]]]), "columns are not box, score and class"),
@@ -80,15 +81,42 @@ def test_a_detector_with_other_columns_gives_no_boxes(
     tmp_path: Path, rows: np.ndarray, words: str
 ) -> None:
     path = save_constant(tmp_path / "m.onnx", rows, [1, "a", "b"])
-    with pytest.raises(EngineError, match=f"(?s){words}") as caught:
+    with pytest.raises(PillsnapError, match=f"(?s){words}") as caught:
         answer(path, "detection")
     assert str(path) in str(caught.value)
 
 
 def test_a_classifier_of_another_class_count_names_no_codes(tmp_path: Path) -> None:
     path = save_constant(tmp_path / "m.onnx", np.zeros((1, 7)), [1, "classes"])
-    with pytest.raises(EngineError, match=r"(?s)output \[1, 7\].*expected: \[1, 5\]"):
+    with pytest.raises(PillsnapError, match=r"(?s)output \[1, 7\].*expected: for 5 classes"):
         answer(path, "classification")
+
+
+def test_boxes_of_ultralytics_own_layout_are_read(tmp_path: Path) -> None:
+    """Centre and size, and two classes: a column a box."""
+    rows = np.zeros((1, 6, 21), np.float32)
+    rows[0, :, :] = np.array([[20, 16, 8, 12, 0.1, 0.7]]).T
+    path = save_constant(tmp_path / "m.onnx", rows, [1, "a", "b"])
+    expected = np.tile(np.array([16, 10, 24, 22, 0.7, 1], np.float32), (1, 21, 1))
+    np.testing.assert_allclose(answer(path, "detection"), expected)
+
+
+def test_probabilities_are_not_taken_for_logits(tmp_path: Path) -> None:
+    parts = np.array([[0.5, 0.25, 0.125, 0.0625, 0.0625]])
+    path = save_constant(tmp_path / "m.onnx", parts, [1, "classes"])
+    np.testing.assert_allclose(softmax(answer(path, "classification")), parts, rtol=1e-6)
+
+
+def test_boxes_that_went_through_an_nms_inside_are_refused(tmp_path: Path) -> None:
+    path = save_constant(tmp_path / "m.onnx", np.array([[BOX]]), [1, "boxes", 6])
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("NonMaxSuppression", ["boxes", "scores"], ["kept"]))
+    for name, shape in (("boxes", [1, 1, 4]), ("scores", [1, 1, 1])):
+        zeros = np.zeros(shape, np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(zeros, name))
+    onnx.save(model, path)
+    with pytest.raises(EngineError, match=r"(?s)leaves out boxes by itself.*layout nms.*nms=None"):
+        answer(path, "detection")
 
 
 @pytest.mark.parametrize(

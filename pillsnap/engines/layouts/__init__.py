@@ -6,6 +6,7 @@ say, and what fits no layout is refused with what was seen.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pillsnap.core.errors import ConfigError, WrongCandidate
@@ -49,46 +50,64 @@ def choose_layout(
 
     Args:
         outputs: for an image or more.
-        asked: a value of `--layout`; its values are not looked at.
+        asked: a value of `--layout`, which chooses among what shapes and values leave open.
         where: the file, for messages.
 
     Raises:
         WrongCandidate: no layout fits, or several do.
         ConfigError: as require_layout.
     """
-    if asked is None:
-        layouts, output = layouts_of(stage), ""
-    else:
-        layout, output = require_layout(stage, asked)
-        layouts = [layout]
     found = [
         Reading(layout, names)
-        for layout in layouts
+        for layout in layouts_of(stage)
         for names in layout.find(outputs, expected)
-        if output in ("", *names)
     ]
     if len(found) > 1:
-        found = [
+        by_values = [
             each
             for each in found
             if each.layout.means([outputs[name] for name in each.names], expected)
         ]
+        # Where no values are as they should be, the user may know better.
+        found = by_values if by_values or asked is None else found
+    if asked is not None:
+        layout, output = require_layout(stage, asked)
+        told, found = found, [each for each in found if each.layout is layout]
+        found = [each for each in found if output in ("", *each.names)]
+        if told and not found:
+            raise _refusal(stage, outputs, told, expected, where, f"not of layout {asked}")
     first = [each for each in found if each.layout is found[0].layout]
     rivals = [each for each in found if each not in first and {*each.names} & {*found[0].names}]
     if len(first) == 1 and not rivals:
         return first[0]
-    several = ", ".join(f"{each.layout.name}:{each.names[-1]}" for each in found)
+    what = "of more than one layout" if found else "of no known layout"
+    raise _refusal(stage, outputs, found, expected, where, what)
+
+
+def _refusal(
+    stage: str,
+    outputs: Outputs,
+    found: Sequence[Reading],
+    expected: Expected,
+    where: Path,
+    what: str,
+) -> WrongCandidate:
+    told = ", ".join(f"{each.layout.name}:{each.names[-1]}" for each in found)
     seen = "; ".join(f"{name} {list(values.shape)}" for name, values in outputs.items())
-    what = "several layouts fit the candidate" if found else "the candidate is of no known layout"
-    shown = [each for each in layouts if each.variants is not None] or layouts
-    known = "; ".join(f"{each.name}{each.variants or ''} {each.words}" for each in shown)
-    raise WrongCandidate(
-        what,
+    known = "; ".join(
+        f"{each.name}{each.variants} {each.words}"
+        for each in layouts_of(stage)
+        if each.variants is not None
+    )
+    return WrongCandidate(
+        f"the file is {what}",
         where=where,
-        got=seen,
-        expected=several or f"{_facts(stage, expected)}: {known}",
-        hint=f"say which it is with --layout {stage}=NAME, or NAME:OUTPUT; "
-        "or leave --candidate out and have it exported",
+        got=f"output {seen}",
+        expected=f"by its shapes and values one of {told}"
+        if told
+        else f"{_facts(stage, expected)}: {known}",
+        hint=f"give the gate --layout {stage}=NAME or NAME:OUTPUT; "
+        "or export it with pillsnap, which needs no layout",
     )
 
 

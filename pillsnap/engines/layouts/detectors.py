@@ -32,9 +32,12 @@ def _many(count: int, columns: int, expected: Expected) -> bool:
 
 def _all_rows(shape: tuple[int, ...], expected: Expected) -> bool:
     """Whether an output is [N,boxes,6] before NMS: where their number is not known, one of a file
-    without an NMS inside."""
-    known = expected.boxes is not None or not expected.suppresses
-    return len(shape) == 3 and shape[2] == 6 and known and _many(shape[1], 6, expected)
+    with nothing that leaves boxes out."""
+    if len(shape) != 3 or shape[2] != 6:
+        return False
+    if expected.boxes is None:
+        return not (expected.suppresses or expected.one_to_one)
+    return shape[1] == expected.boxes
 
 
 def _finite(rows: Array) -> Array:
@@ -161,8 +164,7 @@ def _find_few(*, suppressed: bool) -> Callable[[Outputs, Expected], list[tuple[s
     """Layout.find of rows of boxes that are not all of an image, with an NMS inside or without."""
 
     def fits(shape: tuple[int, ...], expected: Expected) -> bool:
-        fewer = shape[1:2] != (expected.boxes,) if expected.boxes is not None else suppressed
-        return len(shape) == 3 and shape[2] == 6 and fewer
+        return len(shape) == 3 and shape[2] == 6 and not _all_rows(shape, expected)
 
     find = each_output(fits)
     return lambda outputs, expected: (

@@ -31,12 +31,14 @@ class Expected:
         size: of the images.
         boxes: of an image before NMS, one a cell of the reference's strides; None: not known.
         suppresses: whether an NMS is among the file's operators.
+        one_to_one: whether it says that its head needs none.
     """
 
     classes: int
     size: Size
     boxes: int | None = None
     suppresses: bool = False
+    one_to_one: bool = False
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ class OnnxEngine:
 
     def read_by(self, reading: Reading) -> None:
         def run(batch: Batch) -> Batch:
-            return reading.read(self._session.outputs(batch), batch.shape[2:])
+            size = (batch.shape[2], batch.shape[3])
+            return reading.read(self._session.outputs(batch), size)
 
         self._run = in_fixed_batches(self._session.ort, run)
 
