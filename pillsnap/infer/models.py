@@ -130,7 +130,7 @@ def _reading(
     reading, _ = find_reading(described, stage, outputs, classes=classes, size=size)
     if reading.layout.compared not in ("outputs", "probabilities"):
         raise EngineError(
-            f"the {stage} model leaves out boxes by itself, where the pipeline does by export.nms",
+            f"the {stage} model leaves out boxes by itself, where the pipeline does",
             where=described.path,
             got=f"layout {reading.layout.name}, {reading.layout.words}",
             expected="boxes before NMS",
