@@ -16,6 +16,7 @@ from pillsnap.compare.detection import DetectionRecorder, keep_indices, restore,
 from pillsnap.compare.exactness import Exact, OutputPart, PartError, measure_errors
 from pillsnap.compare.matching import Matches, match_boxes
 from pillsnap.compare.records import Array, Columns, ragged
+from pillsnap.config.settings import Nms
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
 from pillsnap.pipeline.transforms import Geometry
@@ -40,9 +41,23 @@ class FinalBoxRecorder(DetectionRecorder):
     """DetectionRecorder's columns, of a candidate that gives [N,K,6] after its own NMS, padded
     with zeros. The NMS of the reference has the same thresholds, and is the common one.
 
+    Of a one-to-one head, whose rows are `above_threshold` or not, the best rows are given whatever
+    their score: those below the threshold are left out on both sides.
+
     box_err_px and score_err are the largest error over the pairs of each stride; no anchor is known
     to change its class.
     """
+
+    def __init__(
+        self,
+        strides: Sequence[int],
+        shape: tuple[int, int],
+        params: Nms,
+        *,
+        above_threshold: bool = False,
+    ) -> None:
+        super().__init__(strides, shape, params)
+        self._least = self._nms.conf_threshold if above_threshold else -np.inf
 
     def as_candidate(self, output: Batch) -> Batch:
         """What the NMS keeps, padded with zeros to as many as it may keep."""
@@ -88,7 +103,7 @@ class FinalBoxRecorder(DetectionRecorder):
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch
     ) -> Columns:
         kept = [keep_indices(rows, self._nms) for rows in ref]
-        given = [_given(rows) for rows in cand]
+        given = [self._given(rows) for rows in cand]
         ref_boxes = restore(ref, kept, geometries)
         cand_boxes = restore(cand, given, geometries)
         matches = [match_boxes(a, b) for a, b in zip(ref_boxes, cand_boxes, strict=True)]
@@ -119,8 +134,13 @@ class FinalBoxRecorder(DetectionRecorder):
 
     def _pair(self, ref: Batch, cand: Batch) -> _Pairs:
         """The pairs of an image's boxes [A,7] and [K,6], in input pixels."""
-        kept, given = keep_indices(ref, self._nms), _given(cand)
+        kept, given = keep_indices(ref, self._nms), self._given(cand)
         return self._pairs(match_boxes(ref[kept, :6], cand[given, :6]), kept, given)
+
+    def _given(self, rows: Batch) -> NDArray[np.int64]:
+        """Indices of the rows [K,6] that are boxes, not padding: all but zeros, and finite."""
+        boxes = np.isfinite(rows).all(axis=1) & rows.any(axis=1)
+        return np.flatnonzero(boxes & (rows[:, 4] > np.float32(self._least)))
 
     def _pairs(self, match: Matches, kept: NDArray[np.int64], given: NDArray[np.int64]) -> _Pairs:
         anchors, rows = kept[match.pairs[:, 0]], given[match.pairs[:, 1]]
@@ -130,8 +150,3 @@ class FinalBoxRecorder(DetectionRecorder):
 def _take(values: Array, indices: Sequence[NDArray[np.int64]]) -> Array:
     """Some rows of every image [N,K,columns], one after the other."""
     return np.concatenate([rows[taken] for rows, taken in zip(values, indices, strict=True)])
-
-
-def _given(rows: Batch) -> NDArray[np.int64]:
-    """Indices of the rows [K,6] that are boxes, not padding: all but zeros, and finite."""
-    return np.flatnonzero(np.isfinite(rows).all(axis=1) & rows.any(axis=1))

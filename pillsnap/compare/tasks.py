@@ -160,6 +160,11 @@ def _record_final_boxes(reference: Reference, nms: Nms) -> Recorder:
     return FinalBoxRecorder(reference.strides, reference.transform.input_size, nms)
 
 
+def _record_one_to_one(reference: Reference, nms: Nms) -> Recorder:
+    size = reference.transform.input_size
+    return FinalBoxRecorder(reference.strides, size, nms, above_threshold=True)
+
+
 def _measure_boxes(
     columns: Columns, config: Config, strides: Sequence[int], *, population: bool, bound: bool
 ) -> Figures:
@@ -195,7 +200,7 @@ DETECTION_TASK = Task(
     accuracy=MAP,
     hard=False,
     finishing=Finishing("nms", _keep_boxes, lambda a, b: box_distance(a, b, match_boxes(a, b))),
-    recorders={"boxes": _record_final_boxes},
+    recorders={"boxes": _record_final_boxes, "one-to-one": _record_one_to_one},
 )
 
 CLASSIFICATION_TASK = Task(

@@ -7,9 +7,8 @@ from typing import Any
 
 from pillsnap.compare.tasks import task_of
 from pillsnap.config.settings import Config
-from pillsnap.core.errors import WrongCandidate
 from pillsnap.engines.layouts import PLAIN
-from pillsnap.engines.layouts.records import TakesLayouts
+from pillsnap.engines.layouts.records import Reading, TakesLayouts
 from pillsnap.engines.protocol import Engine, Reference
 from pillsnap.export import Exported
 from pillsnap.export.forms import FORMS
@@ -36,12 +35,11 @@ def set_layout(
         For the report: `name`, `words`, `outputs` that are read, `compared`, see Layout; `plain`,
         whether the first output is what pillsnap's own files give; `asked`;
         `batch_size`, which batches are filled up to, None for a free one; `nms`, thresholds that
-        the reference's boxes are held to, of a file with an NMS inside. None of a file of
+        the reference's boxes are held to, of a file that leaves boxes out. None of a file of
         pillsnap's, and of an engine that reads no layouts.
 
     Raises:
-        WrongCandidate, ConfigError: as find_reading; or nothing is to be compared with what it
-            gives.
+        WrongCandidate, ConfigError: as find_reading.
         EngineError: the file does not run.
     """
     if has_claims(exported) or stage not in FORMS or not isinstance(engine, TakesLayouts):
@@ -52,22 +50,11 @@ def set_layout(
     reading, outputs = find_reading(
         exported, stage, engine.outputs, classes=classes, size=size, boxes=boxes, asked=asked
     )
-    if reading.layout.compared == "one-to-one":
-        raise WrongCandidate(
-            "the candidate ends in a one-to-one head, and its reference in the one-to-many head",
-            where=exported.path,
-            got=f"{reading.layout.name} {reading.layout.words}",
-            expected="boxes before NMS, or after an NMS inside",
-            hint="export it with nms=None and end2end=False, or leave --candidate out",
-        )
     engine.read_by(reading)
     nms = None
-    if reading.layout.compared == "boxes":
-        inside = exported.suppression
-        found = {} if inside is None else asdict(inside)
+    if reading.layout.compared in ("boxes", "one-to-one"):
         most = reading.read(outputs, size).shape[1]
-        nms = replace(config.nms, **{k: v for k, v in found.items() if v is not None})
-        nms = replace(nms, max_detections=most)
+        nms = replace(config.nms, **_thresholds(exported, reading), max_detections=most)
     return {
         "name": reading.layout.name,
         "words": reading.layout.words,
@@ -78,3 +65,13 @@ def set_layout(
         "batch_size": None if exported.dynamic_axes else next(iter(outputs.values())).shape[0],
         "nms": None if nms is None else asdict(nms),
     }
+
+
+def _thresholds(exported: Exported, reading: Reading) -> dict[str, Any]:
+    """What the reference's boxes go through, as far as the file says so; those of a one-to-one head
+    go through no NMS."""
+    if reading.layout.compared == "one-to-one":
+        return {"iou_threshold": 1.0}
+    inside = exported.suppression
+    found = {} if inside is None else asdict(inside)
+    return {name: value for name, value in found.items() if value is not None}

@@ -104,6 +104,8 @@ class GateRun:
         candidate = self.sides.candidate(cell)
         self._running = {"reference": reference.engine.info, "candidate": candidate.info}
         layout, nms = candidate.info.get("layout"), self.config.nms
+        remembered = self.sides.reference_for(cell, layout)
+        reference = remembered.reference
         recorder = task_of(cell.stage).recorder_for(reference, nms, layout)
         first = FirstBatch(cell, candidate, remembered, recorder, compare.exactness_images)
         candidate.runs = []  # of this shard

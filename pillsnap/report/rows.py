@@ -110,6 +110,9 @@ def _read(found: dict[str, Any]) -> str:
     text = f"layout {found['name']} ({', '.join(found['outputs'])})"
     if found["compared"] == "probabilities":
         text += ": compared by probabilities"
+    elif found["compared"] == "one-to-one":
+        text += f": compared by the one-to-one head, conf {found['nms']['conf_threshold']:.3g}"
+        text += f", at most {found['nms']['max_detections']}; raw outputs are not to be had"
     elif found["nms"] is not None:
         inside = found["nms"]
         text += f": compared after NMS, conf {inside['conf_threshold']:.3g}, IoU "

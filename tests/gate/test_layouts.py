@@ -12,28 +12,31 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, parser
+from onnx import TensorProto, helper
 
 from pillsnap.compare import compare_batches
 from pillsnap.compare.exactness import exactness_metrics
-from pillsnap.compare.loading import load_batches
+from pillsnap.compare.loading import Prepared, load_batches
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.tasks import read_samples, task_of
 from pillsnap.compare.verdict import Verdict, judge
 from pillsnap.config.cells import CLASSIFICATION, DETECTION, Cell
 from pillsnap.config.figures import EXACTNESS
 from pillsnap.config.selection import Selection
-from pillsnap.config.settings import Config
-from pillsnap.core.errors import WrongCandidate
+from pillsnap.config.settings import Config, Nms, Postprocess
+from pillsnap.core.errors import CheckpointError, WrongCandidate
+from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch, Request
 from pillsnap.engines.torch.engine import open_reference
 from pillsnap.export import describe_onnx, export_onnx
 from pillsnap.gate.candidates import open_candidate
 from pillsnap.gate.ledger import judge_mode
 from pillsnap.gate.run import GateRun
+from pillsnap.pipeline.transforms import Geometry
 from pillsnap.proof.onnx_edits import add_constant, change, change_all, insert_after
 from pillsnap.proof.roles import layers
 from tests.gate.native import export_natively
+from tests.small_models import Experiment
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 Save = Callable[[onnx.ModelProto], Path]
@@ -53,15 +56,21 @@ class Bench:
 
     config: Config
     stage: str
-    cell: Cell = field(init=False)
+    given: Prepared | None = None
+    one_to_one: bool = False
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cell = Cell(self.stage, "onnx", "cpu", "fp32", "smoke")
-        self.request = Request(self.config, self.cell, threads=1)
+        self.request = Request(self.config, self.cell, threads=1, one_to_one=self.one_to_one)
         self.reference = open_reference(self.request)
-        samples = [s for s in read_samples(self.config, self.stage) if s.boxes != ()][:4]
-        (self.batch,) = load_batches(samples, self.reference.transform, len(samples))
+        self.batch = self.given or self._photos()
         self.answer = self.reference.engine.run(self.batch.array)
+
+    def _photos(self) -> Prepared:
+        samples = [s for s in read_samples(self.config, self.stage) if s.boxes != ()][:4]
+        (batch,) = load_batches(samples, self.reference.transform, len(samples))
+        return batch
 
     @cached_property
     def exact(self) -> Any:
@@ -96,6 +105,7 @@ class Bench:
         names = [figure.name for figure in task.figures if figure.limited_by == EXACTNESS]
         per_stride = figures.metrics.get("per_stride", ())
         figures.metrics.update(exactness_metrics(errors, names, per_stride))
+        self.metrics = figures.metrics
         return judge(figures, self.config.compare.tolerances, profile), found
 
 
@@ -181,6 +191,15 @@ def scaled(model: onnx.ModelProto, column: int, factor: float) -> onnx.ModelProt
     return insert_after(
         model, model.graph.output[0].name, helper.make_node("Mul", ["x", by], ["y"])
     )
+
+
+def shifted(model: onnx.ModelProto, column: int, by: float) -> onnx.ModelProto:
+    """One column of rows of six by a number."""
+    values = np.zeros(6, np.float32)
+    values[column] = by
+    name = add_constant(model, "shift", values)
+    node = helper.make_node("Add", ["x", name], ["y"])
+    return insert_after(model, model.graph.output[0].name, node)
 
 
 FAULTS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
@@ -334,20 +353,45 @@ def test_an_option_that_is_wrong_is_refused(classifier: Bench, save: Save) -> No
     assert (verdict.name, layout["asked"]) == ("equivalent", True)
 
 
-def test_a_head_without_nms_is_refused_with_its_reason(detector: Bench, save: Save) -> None:
-    text = """<ir_version: 8, opset_import: ["" : 17]>
-        g (float[n,3,256,256] images) => (float[n,300,6] output0)
-        <int64[3] shape = {-1, 1, 1}, float[1,300,6] rows> {
-            mean = ReduceMin<axes = [1, 2, 3]> (images)
-            all = Reshape(mean, shape)
-            zero = Sub(all, all)
-            output0 = Add(rows, zero)
-        }"""
-    model = parser.parse_model(text.replace("float[1,300,6] rows", "float[1] rows = {0}"))
-    rows = np.tile(np.array([4, 4, 20, 20, 0.9, 0], np.float32), (1, 300, 1))
-    model.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(rows, "rows"))
-    with pytest.raises(WrongCandidate, match="ends in a one-to-one head"):
-        detector.judge(save(model))
+@pytest.fixture
+def one_to_one(experiment: Experiment) -> Config:
+    """A small YOLO26, which has a head of each kind."""
+    nms = Postprocess(Nms(conf_threshold=0.5))  # of random weights there is much below
+    return experiment("yolo26n", boxes_of=3, image=(160, 160), postprocess=nms)
+
+
+ONE_TO_ONE_FAULTS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
+    "none": lambda model: model,
+    "boxes a little off": lambda model: scaled(model, 0, 1.005),
+    "scores a little off": lambda model: scaled(model, 4, 0.99),
+    "another class": lambda model: shifted(model, 5, 1),
+    "weights x 1.02": lambda model: change(
+        model, "model.23.one2one_cv2.2.2.weight", lambda weights: weights * 1.02
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", ONE_TO_ONE_FAULTS)
+def test_a_one_to_one_head_is_held_to_the_same_head(
+    one_to_one: Config, save: Save, tmp_path: Path, fault: str
+) -> None:
+    model = ONE_TO_ONE_FAULTS[fault](export_natively(one_to_one, tmp_path, nms=False))
+    pixels = np.random.default_rng(0).random((4, 3, 160, 160), np.float32)
+    samples = [Sample(f"{index}.png", Path(), None) for index in range(len(pixels))]
+    geometries = [Geometry(1.0, 0, 0, 160, 160)] * len(pixels)
+    batch = Prepared(samples, pixels, [bytes([each]) * 32 for each in range(4)], geometries)
+    bench = Bench(one_to_one, DETECTION, batch, one_to_one=True)
+    verdict, layout = bench.judge(save(model))
+    assert (layout["name"], layout["compared"]) == ("end-to-end", "one-to-one")
+    assert layout["nms"]["max_detections"] == 300
+    inexact = {breach.figure for breach in verdict.breaches}
+    assert bool(inexact) is (fault != "none"), verdict.reason
+    assert bench.metrics["reference_boxes"] > 20
+
+
+def test_a_checkpoint_without_a_one_to_one_head_cannot_be_held_to_one(detector: Bench) -> None:
+    with pytest.raises(CheckpointError, match="has no one-to-one head"):
+        open_reference(replace(detector.request, one_to_one=True))
 
 
 def run_gate(config: Config, stage: str, file: Path, folder: Path) -> CellResult:

@@ -60,6 +60,8 @@ def test_a_row_says_how_a_file_was_read_and_what_was_compared_of_it() -> None:
     parts = {**layout, "name": "probabilities", "outputs": ["y"], "compared": "probabilities"}
     assert _read(parts) == "layout probabilities (y): compared by probabilities"
     inside = {"conf_threshold": 0.25, "iou_threshold": 0.7, "max_detections": 300}
+    one = {**layout, "name": "end-to-end", "compared": "one-to-one", "nms": inside}
+    assert ": compared by the one-to-one head, conf 0.25, at most 300; raw" in _read(one)
     assert _read({**layout, "name": "nms", "compared": "boxes", "nms": inside}) == (
         "layout nms (output0): compared after NMS, conf 0.25, IoU 0.7, at most 300; raw outputs "
         "are not to be had"

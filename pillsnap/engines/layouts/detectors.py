@@ -35,7 +35,7 @@ def _all_rows(shape: tuple[int, ...], expected: Expected) -> bool:
     with nothing that leaves boxes out."""
     if len(shape) != 3 or shape[2] != 6:
         return False
-    if expected.boxes is None:
+    if expected.boxes is None or expected.one_to_one:
         return not (expected.suppresses or expected.one_to_one)
     return shape[1] == expected.boxes
 
@@ -160,6 +160,18 @@ def _read_parts(outputs: Sequence[Array], _: Size) -> Batch:
     return rows
 
 
+def _best_classes(outputs: Sequence[Array], size: Size) -> Batch:
+    """The same without the rows that repeat a box under a class of a lower score."""
+    found = _float32(outputs, size).copy()
+    for rows in found:
+        order = np.argsort(-rows[:, 4], kind="stable")
+        _, first = np.unique(rows[order, :4], axis=0, return_index=True)
+        others = np.ones(len(rows), bool)
+        others[order[first]] = False
+        rows[others] = 0
+    return found
+
+
 def _find_few(*, suppressed: bool) -> Callable[[Outputs, Expected], list[tuple[str, ...]]]:
     """Layout.find of rows of boxes that are not all of an image, with an NMS inside or without."""
 
@@ -202,7 +214,7 @@ LAYOUTS = (
         "one-to-one",
         _find_few(suppressed=False),
         _rows_of_boxes,
-        _float32,
+        _best_classes,
     ),
     Layout(
         "efficient-nms",

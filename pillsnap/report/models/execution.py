@@ -44,8 +44,8 @@ class Execution(Part):
 
 
 class InnerNms(Part):
-    """Thresholds of the NMS inside the file, by which the reference's boxes are kept too; what its
-    graph does not say is the configuration's"""
+    """Thresholds by which the reference's boxes are kept: of the NMS inside the file; what its
+    graph does not say is the configuration's. Of a one-to-one head only the score counts"""
 
     conf_threshold: float
     iou_threshold: float
@@ -59,10 +59,10 @@ class Layout(Part):
     name: str = Field(description="As --layout takes it")
     words: str = Field(description="Shape and meaning of its outputs")
     outputs: list[str] = Field(description="Names of those that are read")
-    compared: Literal["outputs", "probabilities", "boxes"] = Field(
-        description="probabilities: figures of logits are of their logarithms. boxes: raw outputs "
-        "are not to be had, and what raw_*, class_flip_gap and exactness say of every anchor is "
-        "of the boxes that both sides kept"
+    compared: Literal["outputs", "probabilities", "boxes", "one-to-one"] = Field(
+        description="probabilities: figures of logits are of their logarithms. boxes, one-to-one: "
+        "raw outputs are not to be had, and what raw_*, class_flip_gap and exactness say of every "
+        "anchor is of the boxes that both sides kept, after NMS or of the one-to-one head"
     )
     plain: bool = Field(
         description="Whether its first output is what pillsnap's own files give: only such a graph "
