@@ -45,6 +45,7 @@ def _words(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
     lo, hi = schema.get("minimum"), schema.get("maximum")
     span = "" if lo is None else f" of at least {lo}" if hi is None else f" from {lo} to {hi}"
     text = "a path" if schema.get("format") == "path" else "text"
+    text += "".join(f" such as {example}" for example in schema.get("examples", []))
     return _WORDS.get(schema["type"], text) + span
 
 

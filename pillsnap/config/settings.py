@@ -26,6 +26,7 @@ Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "ham
 CropMode = Literal["center", "squash", "border"]
 GlobalPool = Literal["avg", "max", "avgmax", "catavgmax", "token", "map"]
 EntryName = Annotated[str, Field(min_length=1)]
+Builder = Annotated[str, Field(pattern=r"^[\w.]+:\w+$", examples=["package.module:function"])]
 Exporter = Literal["torchscript", "dynamo"]
 Int8Method = Literal["static", "dynamic", "auto"]
 Part = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -79,6 +80,12 @@ class Classification:
     checkpoint: Path | None = None
     checkpoint_entry: EntryName | None = None
     global_pool: GlobalPool | None = None
+    builder: Builder | None = None
+
+    @property
+    def network(self) -> str:
+        """What it is called in reports and metadata."""
+        return self.builder or self.backbone
 
 
 @dataclass(frozen=True, config=STRICT)

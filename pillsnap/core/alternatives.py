@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
 # Extras of what every run needs.
-_EXTRAS = ("cpu", "detection", "gpu", "headless", "torch")
+_EXTRAS = ("cpu", "detection", "gpu", "headless", "openvino", "torch")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ ULTRALYTICS = Alternatives(
     ("ultralytics-opencv-headless", "ultralytics"),
     "pip install 'pillsnap[detection]', or 'pillsnap[headless]' on servers, never both",
 )
-# Not one of several, but as optional.
+# Not of several, but as optional.
+OPENVINO = Alternatives("openvino", ("openvino",), "pip install 'pillsnap[openvino]'")
 TORCH = Alternatives(
     "torch",
     ("torch",),

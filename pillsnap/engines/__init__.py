@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pillsnap.core.alternatives import ONNXRUNTIME, ULTRALYTICS
+from pillsnap.core.alternatives import ONNXRUNTIME, OPENVINO, ULTRALYTICS
 from pillsnap.engines.protocol import (
     Batch,
     Engine,
@@ -60,6 +60,12 @@ def _open_torch(request: Request, _: FindFile) -> Engine:
     return open_candidate(request)
 
 
+def _open_openvino(request: Request, file: FindFile) -> Engine:
+    from pillsnap.engines.openvino.engine import open_candidate
+
+    return open_candidate(request, file)
+
+
 _ONNX = Entry(
     "onnx",
     _open_onnx,
@@ -72,6 +78,15 @@ _ONNX = Entry(
 register(_ONNX)
 # ONNX Runtime with another provider.
 register(replace(_ONNX, name="tensorrt", providers=("tensorrt",)))
+register(
+    Entry(
+        "openvino",
+        _open_openvino,
+        require=OPENVINO.require,
+        packages={"openvino": OPENVINO.distributions},
+        providers=("auto", "cpu", "gpu", "npu"),
+    )
+)
 register(
     Entry(
         "torch",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,10 +93,11 @@ class TimesFloat32(Protocol):
 
 def time_here(run: Callable[[Batch], Batch], image: Batch) -> Alone:
     """Time a model in this process, whose memory it shares."""
-    return Alone(_time(run, image))
+    return Alone(time_run(run, image))
 
 
-def _time(run: Callable[[Batch], Batch], image: Batch) -> tuple[float, ...]:
+def time_run(run: Callable[[Batch], Batch], image: Batch) -> tuple[float, ...]:
+    """Seconds of each run after the first."""
     run(image)
     seconds: list[float] = []
     while len(seconds) < LEAST or (sum(seconds) < SECONDS and len(seconds) < MOST):
@@ -105,9 +107,24 @@ def _time(run: Callable[[Batch], Batch], image: Batch) -> tuple[float, ...]:
     return tuple(seconds)
 
 
-@dataclass(frozen=True)
-class OnnxAlone:
+class MeasuredAlone(ABC):
     """Everything that a process of its own needs to run a file as it will be run in production."""
+
+    def measure(self, image: Batch) -> Alone:
+        """Time the model in a process of its own, or say why that process failed."""
+        try:
+            return run_isolated(_CHILD_S, type(self).measure_here, self, image)
+        except PillsnapError as error:
+            return Alone((), problem=" ".join(str(error).split()))
+
+    @abstractmethod
+    def measure_here(self, image: Batch) -> Alone:
+        """Time the model in this process, which has run no other."""
+
+
+@dataclass(frozen=True)
+class OnnxAlone(MeasuredAlone):
+    """A file, and how its session is made."""
 
     model: Path
     provider: str
@@ -115,19 +132,11 @@ class OnnxAlone:
     runtime: Runtime
     precision: str
 
-    def measure(self, image: Batch) -> Alone:
-        """Time a session in a process of its own, or say why that process failed."""
-        try:
-            return run_isolated(_CHILD_S, OnnxAlone.measure_here, self, image)
-        except PillsnapError as error:
-            return Alone((), problem=" ".join(str(error).split()))
-
     def measure_here(self, image: Batch) -> Alone:
-        """Time a session in this process, which has run no other model."""
         session = open_session(
             self.model, self.provider, self.threads, self.runtime, self.precision
         )
-        seconds = _time(in_fixed_batches(session.ort, session.run), image)
+        seconds = time_run(in_fixed_batches(session.ort, session.run), image)
         provider = session.ort.get_providers()[0]
         gpu = None if provider == CPU else gpu_process_mib(self.runtime.device_id(provider))
         return Alone(seconds, peak_resident_mib(), gpu)

@@ -53,7 +53,7 @@ def trace_classifier(config: Config, checkpoint: Path) -> Traced:
                     dynamic_axes={"input": free, "logits": free} if free else None,
                 )
                 model = onnx.load(file)
-    name, entry = config.classification.backbone, loaded.origin.entry
+    name, entry = config.classification.network, loaded.origin.entry
     return Traced(model, count_params(module), name, entry=entry)
 
 

@@ -177,7 +177,6 @@ def test_a_fault_that_changes_nothing_of_these_images_is_none(
 
 
 @pytest.mark.slow
-@pytest.mark.proof
 def test_the_whole_proof_runs_on_another_configuration(
     demo: Config, models: tuple[str, str], tmp_path: Path
 ) -> None:

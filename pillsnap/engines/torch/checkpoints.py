@@ -14,6 +14,7 @@ from pillsnap.core.errors import CheckpointError, MissingCheckpoint
 from pillsnap.engines.protocol import Transform
 from pillsnap.engines.torch.agreement import require_agreement
 from pillsnap.engines.torch.backbones import data_config
+from pillsnap.engines.torch.builders import hash_builder
 from pillsnap.engines.torch.safe_load import LoadedModel
 from pillsnap.engines.torch.tensorfile import SUFFIX
 from pillsnap.engines.torch.timm_models import load_classifier
@@ -125,8 +126,9 @@ def build_model(config: Config, stage: str, ckpt: Path) -> LoadedModel:
 def model_settings(config: Config, stage: str) -> dict[str, Any]:
     """What config says of a stage's model, but for where its checkpoint lies: of a key that holds
     the checkpoint's content it must not be a part."""
-    settings = asdict(getattr(config, stage))
-    return {name: value for name, value in settings.items() if name != "checkpoint"}
+    settings = getattr(config, stage)
+    found = {name: value for name, value in asdict(settings).items() if name != "checkpoint"}
+    return found | {"code": hash_builder(settings)} if found.get("builder") else found
 
 
 def stage_transform(config: Config, stage: str) -> Transform:
@@ -155,6 +157,12 @@ def resolve_classify_transform(config: Config) -> ClassifyTransform:
     given = {name: value for name, value in given.items() if value is not None}
     if given.keys() >= {*names} - {"crop_mode"}:
         return ClassifyTransform(size, **given)
+    if settings.builder is not None:
+        raise CheckpointError(
+            "a builder's network has no preprocessing of its own",
+            where=f"config: classification.builder: {settings.builder}",
+            hint="give classification.mean, std, interpolation and crop_pct themselves",
+        )
     own = data_config(settings.backbone)
     unknown = {
         name: value for name, value in own.items() if name not in (*names, "input_size") and value

@@ -1,4 +1,5 @@
-"""Classifier checkpoints: a timm backbone and the state dict that was trained for it."""
+"""Classifier checkpoints: a timm backbone, or what a builder builds, and the state dict that was
+trained for it."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from pillsnap.engines.torch.backbones import (
     require_backbone,
     settle_pooling,
 )
+from pillsnap.engines.torch.builders import build_network
 from pillsnap.engines.torch.fit import find_misfit
 from pillsnap.engines.torch.safe_load import (
     LoadedModel,
@@ -38,7 +40,7 @@ _HINT = "if you trust its origin, load it there and save model.state_dict() inst
 
 
 def load_classifier(settings: Classification, path: Path, size: int | None = None) -> LoadedModel:
-    """Build the backbone and fill it strictly from a checkpoint.
+    """Build the network and fill it strictly from a checkpoint.
 
     Args:
         settings: names the backbone, the class count, the pooling, the entry of the checkpoint and
@@ -56,11 +58,14 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
     import torch
 
     refuse_detector(path)
-    require_backbone(settings.backbone)
+    if settings.builder is None:
+        require_backbone(settings.backbone)
     content = read_content(path, {}, _HINT)
-    require_architecture(settings, content, path)
     said = classifier_facts(content)
-    settings, notes = settle_pooling(settings, said, path)
+    notes: tuple[str, ...] = ()
+    if settings.builder is None:
+        require_architecture(settings, content, path)
+        settings, notes = settle_pooling(settings, said, path)
     module, weights = _network_and_weights(settings, content, size, path)
     if weights is None:
         raise CheckpointError(
@@ -95,6 +100,9 @@ def _network_and_weights(
     settings: Classification, content: object, size: int | None, path: Path
 ) -> tuple[torch.nn.Module, Weights | None]:
     """The network without weights, at `size` where they are of that, and what is found for it."""
+    if settings.builder is not None:
+        module = build_network(settings)
+        return module, weights_of(module, settings, content, path)
     if size is not None and is_resized(settings.backbone, size):
         with suppress(CheckpointError):  # not to be built so; its own size then says what is wrong
             module = create_backbone(settings, size)
@@ -177,7 +185,7 @@ def require_fit(
         what,
         where=path,
         got=str(misfit),
-        expected=f"{settings.backbone} with {settings.num_classes} classes",
+        expected=f"{settings.network} with {settings.num_classes} classes",
         hint=hint,
     )
 

@@ -1,0 +1,137 @@
+"""Classifiers that a function of the user's own builds."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torchvision
+
+from pillsnap.config.settings import Classification, Config
+from pillsnap.core.errors import CheckpointError, PillsnapError
+from pillsnap.engines.torch.checkpoints import (
+    model_settings,
+    resolve_classify_transform,
+)
+from pillsnap.engines.torch.timm_models import load_classifier
+from pillsnap.export import export_onnx
+from tests.small_models import Experiment
+
+OWN = """
+import torch
+
+def build(num_classes):
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+        torch.nn.Linear(4, num_classes),
+    )
+
+def fails(num_classes):
+    raise RuntimeError("no such thing")
+
+def names(num_classes):
+    return "resnet18"
+"""
+GIVEN = {
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+    "interpolation": "bilinear",
+    "crop_pct": 1.0,
+    "crop_mode": "center",
+}
+
+
+@pytest.fixture
+def own(
+    experiment: Experiment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Config:
+    """A configuration with a module in the folder that the command starts in, by a name of its own:
+    what was imported stays."""
+    name = f"own_{abs(hash(request.node.name))}"
+    (tmp_path / f"{name}.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    config = experiment(size=32)
+    built = Classification(builder=f"{name}:build", num_classes=3, **GIVEN)  # type: ignore[arg-type]
+    return replace(config, classification=built)
+
+
+def save(module: torch.nn.Module, folder: Path) -> Path:
+    path = folder / "weights.pt"
+    torch.save({"state_dict": module.state_dict()}, path)
+    return path
+
+
+def test_torchvisions_need_that_line_alone(tmp_path: Path) -> None:
+    settings = Classification(builder="torchvision.models:squeezenet1_1", num_classes=5)
+    theirs = torchvision.models.squeezenet1_1(num_classes=5).eval()
+    loaded = load_classifier(settings, save(theirs, tmp_path))
+    batch = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(loaded.module(batch), theirs(batch))
+    wrong = replace(settings, num_classes=4)
+    with pytest.raises(CheckpointError, match="does not fit") as refused:
+        load_classifier(wrong, save(theirs, tmp_path))
+    assert "torchvision.models:squeezenet1_1 with 4 classes" in str(refused.value)
+
+
+def test_a_network_of_ones_own_is_exported(own: Config, tmp_path: Path) -> None:
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(4, 3),
+    )
+    checkpoint = own.exp_dir / "checkpoints/classification_best.pt"
+    torch.save(module.state_dict(), checkpoint)
+    found = export_onnx(own, "classification")
+    batch = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
+    session = onnxruntime.InferenceSession(found.path, providers=["CPUExecutionProvider"])
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(batch)).numpy()
+    np.testing.assert_allclose(session.run(None, {"input": batch})[0], expected, atol=1e-5)
+    # Its code is in the keys of what is remembered.
+    before = model_settings(own, "classification")
+    source = tmp_path / f"{own.classification.network.partition(':')[0]}.py"
+    source.write_text(OWN + "\n# changed\n")
+    assert model_settings(own, "classification") != before
+    assert export_onnx(own, "classification").path != found.path
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        ("gone", "AttributeError: module"),
+        ("fails", "RuntimeError: no such thing"),
+        ("names", "it built a str"),
+    ],
+)
+def test_what_builds_no_network_is_refused(
+    own: Config, tmp_path: Path, function: str, why: str
+) -> None:
+    module = str(own.classification.builder).partition(":")[0]
+    settings = replace(own.classification, builder=f"{module}:{function}")
+    with pytest.raises(CheckpointError, match="builds no network") as refused:
+        load_classifier(settings, save(torch.nn.Linear(1, 1), tmp_path))
+    assert why in str(refused.value)
+
+
+def test_a_module_that_is_not_there_is_refused(own: Config, tmp_path: Path) -> None:
+    settings = replace(own.classification, builder="no_such_package.models:build")
+    with pytest.raises(CheckpointError, match="ModuleNotFoundError: No module named"):
+        load_classifier(settings, save(torch.nn.Linear(1, 1), tmp_path))
+
+
+def test_it_has_no_preprocessing_of_its_own(own: Config) -> None:
+    assert resolve_classify_transform(own).mean == (0.5, 0.5, 0.5)
+    bare = replace(own, classification=replace(own.classification, mean=None))
+    with pytest.raises(PillsnapError, match="no preprocessing of its own"):
+        resolve_classify_transform(bare)

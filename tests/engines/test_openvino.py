@@ -1,0 +1,96 @@
+"""OpenVINO: real models compiled here, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+
+from pillsnap.config.runtime import Runtime
+from pillsnap.core.errors import EngineError
+from pillsnap.engines import Batch
+from pillsnap.engines.onnxruntime.sessions import open_session
+from pillsnap.engines.openvino import engine as engine_module
+from pillsnap.engines.openvino.engine import OpenvinoAlone, OpenvinoEngine, compile_model
+from tests.engines.test_onnxruntime import save_network
+
+HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_network(tmp_path_factory.mktemp("openvino") / "network.onnx")
+
+
+def images(count: int, size: int = 4) -> Batch:
+    return np.random.default_rng(1).normal(size=(count, 3, size, size)).astype(np.float32)
+
+
+def test_it_answers_as_onnx_runtime_does(network: Path) -> None:
+    ours = compile_model(network.read_bytes(), "cpu", 1, "fp32", where=network)
+    session = open_session(network, "cpu", 1, Runtime(), "fp32")
+    for count in (1, 3):
+        batch = images(count)
+        np.testing.assert_allclose(ours.run(batch), session.run(batch), rtol=1e-5, atol=1e-6)
+    first, kept = ours.run(images(1)), ours.run(images(2))
+    assert first.shape == (1, 2)
+    np.testing.assert_array_equal(kept, ours.run(images(2)))  # no answer lies in another's memory
+
+
+def test_what_it_computes_in_is_read_from_the_compiled_graph(network: Path) -> None:
+    compiled = compile_model(network, "auto", 1, "fp32")
+    info = OpenvinoEngine(compiled, OpenvinoAlone(network, "auto", 1, "fp32")).info
+    assert info["providers"] == ["OpenVINO CPU"]
+    assert info["placement"]["compute_nodes_on_provider"] == 2
+    assert info["precision"]["compute_nodes_by_type"] == {"fp32": 2}
+    assert info["provider_options"]["OpenVINO CPU"] == {
+        "INFERENCE_NUM_THREADS": "1",
+        "INFERENCE_PRECISION_HINT": "f32",
+        "NUM_STREAMS": "1",
+    }
+    assert compiled.shape == (None, 3, 4, 4)
+
+
+@pytest.mark.parametrize("hint", ["bf16", "f16"])
+def test_bfloat16_in_the_place_of_a_precision_is_refused(
+    network: Path, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precision = "fp32" if hint == "bf16" else "fp16"
+    monkeypatch.setitem(engine_module.HINTS, precision, hint)
+    if not HAS_BF16:  # the plugin computes in float32 then, whatever it is told
+        assert compile_model(network, "cpu", 1, precision).computed.by_type == {"fp32": 2}
+        return
+    with pytest.raises(EngineError, match=f"not compute in {precision} on CPU") as refused:
+        compile_model(network, "cpu", 1, precision)
+    assert "2 compute nodes in bf16" in str(refused.value)
+
+
+def test_sizes_that_the_file_does_not_declare_are_refused(network: Path) -> None:
+    compiled = compile_model(network, "cpu", 1, "fp32")
+    with pytest.raises(EngineError, match="does not take this batch") as refused:
+        compiled.run(images(1, size=5))
+    assert "[1, 3, 5, 5]" in str(refused.value)
+    assert "['?', 3, 4, 4]" in str(refused.value)
+
+
+def test_what_cannot_be_compiled_says_why(network: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="has no device NPU here") as refused:
+        compile_model(network, "npu", 1, "fp32")
+    assert "CPU" in str(refused.value)
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    with pytest.raises(EngineError, match="cannot compile this model") as refused:
+        compile_model(broken.read_bytes(), "cpu", 1, "fp32", where=broken)
+    assert str(broken) in str(refused.value)
+    assert "Exception from" not in str(refused.value)
+
+
+def test_it_is_timed_in_a_process_of_its_own(network: Path) -> None:
+    found = OpenvinoAlone(network, "cpu", 1, "fp32").measure(images(1))
+    assert len(found.seconds) >= 5
+    assert found.peak_memory_mib is not None
+    assert 10 < found.peak_memory_mib < 400
+    gone = OpenvinoAlone(network.with_name("gone.onnx"), "cpu", 1, "fp32").measure(images(1))
+    assert "cannot compile this model" in str(gone.problem)
