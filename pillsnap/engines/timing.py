@@ -17,7 +17,6 @@ from pillsnap.core.isolated import run_isolated
 from pillsnap.engines.onnxruntime.providers import CPU
 from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.engines.protocol import Batch, Engine
-from pillsnap.pipeline.batches import in_fixed_batches
 
 # What is timed runs so often at least, a single image at most, and otherwise for so long.
 LEAST, MOST, SECONDS = 5, 100, 0.5
@@ -136,7 +135,7 @@ class OnnxAlone(MeasuredAlone):
         session = open_session(
             self.model, self.provider, self.threads, self.runtime, self.precision
         )
-        seconds = time_run(in_fixed_batches(session.ort, session.run), image)
+        seconds = time_run(session.run, image)
         provider = session.ort.get_providers()[0]
         gpu = None if provider == CPU else gpu_process_mib(self.runtime.device_id(provider))
         return Alone(seconds, peak_resident_mib(), gpu)

@@ -10,6 +10,9 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
+# As many as float32 has of numbers below 1.
+_DIGITS = 7
+
 _OPERATORS = ("NonMaxSuppression", "EfficientNMS_TRT", "BatchedNMS_TRT", "BatchedNMSDynamic_TRT")
 
 
@@ -36,7 +39,11 @@ def find_suppression(model: onnx.ModelProto) -> Suppression | None:
     constants = _constants(model)
     scores, overlaps = set(), set()
     for node in nodes:
-        given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        given = {
+            each.name: round(helper.get_attribute_value(each), _DIGITS)
+            for each in node.attribute
+            if each.name.endswith("_threshold")
+        }
         inputs = [constants.get(name) for name in node.input]
         overlaps.add(given.get("iou_threshold", (inputs[3:4] or [None])[0]))
         scores.add(given.get("score_threshold", (inputs[4:5] or [None])[0]))
@@ -64,7 +71,7 @@ def _constants(model: onnx.ModelProto) -> dict[str, float]:
         if each.name == "value"
     }
     return {
-        name: round(float(np.ravel(numpy_helper.to_array(tensor))[0]), 7)
+        name: round(float(np.ravel(numpy_helper.to_array(tensor))[0]), _DIGITS)
         for name, tensor in tensors.items()
         if not tensor.external_data and np.prod(tensor.dims) == 1
     }

@@ -79,10 +79,7 @@ def test_gpu_memory_is_that_of_the_configured_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = SimpleNamespace(run=lambda batch: batch)
-    session.ort = SimpleNamespace(
-        get_providers=lambda: ["CUDAExecutionProvider"],
-        get_inputs=lambda: [SimpleNamespace(shape=["N", 3, 4, 4])],
-    )
+    session.ort = SimpleNamespace(get_providers=lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(timing_module, "open_session", lambda *_: session)
     monkeypatch.setattr(timing_module, "gpu_process_mib", lambda device=0: 100.0 + device)
     alone = OnnxAlone(tmp_path / "a.onnx", "cuda", 1, Runtime(cuda=Cuda(device_id=3)), "fp32")

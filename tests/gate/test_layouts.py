@@ -333,6 +333,33 @@ def test_a_classifier_of_any_layout_is_judged(classifier: Bench, save: Save, for
     assert classifier.judge(save(make(broken)))[0].name == "breach"
 
 
+def test_a_file_all_in_half_precision_holds_its_profile(classifier: Bench, save: Save) -> None:
+    model = bare_classifier(classifier.config)
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.float32:
+            half = onnx.numpy_helper.from_array(values.astype(np.float16), tensor.name)
+            tensor.CopyFrom(half)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = HALF
+    del model.graph.value_info[:]
+    file = save(model)
+    assert classifier.judge(file, profile="fp16")[0].name == "within_tolerance"
+    assert classifier.judge(file)[0].name == "breach"
+
+
+def test_weights_may_lie_beside_the_file(classifier: Bench, tmp_path: Path) -> None:
+    file = tmp_path / "beside.onnx"
+    onnx.save(
+        bare_classifier(classifier.config),
+        file,
+        save_as_external_data=True,
+        location="beside.data",
+        size_threshold=0,
+    )
+    assert classifier.judge(file)[0].name == "equivalent"
+
+
 @pytest.mark.parametrize("swap", ["rolled", "tempered"])
 def test_probabilities_of_other_classes_or_another_temperature_breach(
     classifier: Bench, save: Save, swap: str
