@@ -160,8 +160,10 @@ def _possible_stages(model: onnx.ModelProto) -> list[str]:
     ranks = [2 if shape[2:] == (1, 1) else len(shape) for shape in shapes]
     possible = list(dict.fromkeys(by_rank[rank] for rank in ranks if rank in by_rank))
     entries = {entry.key: entry.value for entry in model.metadata_props}
-    told = entries.get(PREFIX + "stage") or ULTRALYTICS_TASKS.get(entries.get("task", ""))
-    return [told] if told in possible else possible
+    told = entries.get(PREFIX + "stage")
+    if told is None and entries.get("author") == "Ultralytics" and "task" in entries:
+        told = ULTRALYTICS_TASKS.get(entries["task"], entries["task"])
+    return possible if told is None else [stage for stage in possible if stage == told]
 
 
 def _require_stage(model: onnx.ModelProto, stage: str, path: Path) -> None:
