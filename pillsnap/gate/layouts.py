@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+
 from pillsnap.compare.tasks import task_of
 from pillsnap.config.settings import Config
+from pillsnap.core.errors import EngineError
 from pillsnap.engines.layouts import PLAIN
-from pillsnap.engines.layouts.records import Reading, TakesLayouts
-from pillsnap.engines.protocol import Engine, Reference
+from pillsnap.engines.layouts.records import Outputs, Reading, TakesLayouts
+from pillsnap.engines.protocol import Batch, Engine, Reference
 from pillsnap.export import Exported
 from pillsnap.export.forms import FORMS
 from pillsnap.export.native import find_reading
@@ -47,8 +50,15 @@ def set_layout(
     size, strides = reference.transform.input_size, reference.strides
     _, classes = task_of(stage).model(config)
     boxes = sum((size[0] // stride) * (size[1] // stride) for stride in strides) or None
+
+    def run(image: Batch) -> Outputs:
+        try:
+            return engine.outputs(image)
+        except EngineError:  # a batch size that the file does not say is fixed: see free_axes.py
+            return engine.outputs(np.repeat(image, config.compare.batch_size, axis=0))
+
     reading, outputs = find_reading(
-        exported, stage, engine.outputs, classes=classes, size=size, boxes=boxes, asked=asked
+        exported, stage, run, classes=classes, size=size, boxes=boxes, asked=asked
     )
     engine.read_by(reading)
     nms = None

@@ -360,6 +360,16 @@ def test_weights_may_lie_beside_the_file(classifier: Bench, tmp_path: Path) -> N
     assert classifier.judge(file)[0].name == "equivalent"
 
 
+def test_a_batch_size_that_is_fixed_inside_alone_is_read_and_left_to_the_free_axes(
+    classifier: Bench, save: Save
+) -> None:
+    model = bare_classifier(classifier.config)
+    shape = add_constant(model, "four", np.array([4, 3, 96, 96]))
+    model.graph.node.insert(0, helper.make_node("Reshape", ["images", shape], ["input"]))
+    model.graph.input[0].name = "images"
+    assert classifier.judge(save(model))[0].name == "equivalent"
+
+
 @pytest.mark.parametrize("swap", ["rolled", "tempered"])
 def test_probabilities_of_other_classes_or_another_temperature_breach(
     classifier: Bench, save: Save, swap: str

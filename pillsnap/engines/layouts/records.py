@@ -88,8 +88,8 @@ class Reading:
 class TakesLayouts(Protocol):
     """An engine whose file may be of any layout: until one is set it gives the first output."""
 
-    def outputs(self, image: Batch) -> Outputs:
-        """Every output for one image [1,3,H,W], or as many of it as the file takes at once."""
+    def outputs(self, images: Batch) -> Outputs:
+        """Every output for images [N,3,H,W], each repeated where the file takes more at once."""
         ...
 
     def read_by(self, reading: Reading) -> None:

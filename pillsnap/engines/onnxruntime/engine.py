@@ -36,9 +36,9 @@ class OnnxEngine:
     def run(self, batch: Batch) -> Batch:
         return self._run(batch)
 
-    def outputs(self, image: Batch) -> Outputs:
-        size = fixed_batch_size(self._session.ort) or 1
-        return self._session.outputs(np.repeat(image, size, axis=0))
+    def outputs(self, images: Batch) -> Outputs:
+        size = fixed_batch_size(self._session.ort) or len(images)
+        return self._session.outputs(np.repeat(images, -(-size // len(images)), axis=0)[:size])
 
     def read_by(self, reading: Reading) -> None:
         def run(batch: Batch) -> Batch:
