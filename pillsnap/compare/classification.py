@@ -15,6 +15,9 @@ from pillsnap.engines import Batch
 from pillsnap.pipeline.softmax import softmax
 from pillsnap.pipeline.transforms import Geometry
 
+# Of each sample, so many classes are recorded with their probabilities.
+LISTED_CLASSES = 5
+
 
 class ClassificationRecorder:
     """Columns per sample (float64 unless said):
@@ -25,6 +28,8 @@ class ClassificationRecorder:
     prob_err_max, logit_err_max, kl (KL divergence reference to candidate, nats), logit_power and
     logit_err_power (sums of squares over classes of the centred logits and of their error),
     ref_finite and cand_finite bool. Where either side is not finite the errors are nan.
+    ref_classes and cand_classes int32 [k], the classes that each side finds most probable, the most
+    probable first, and ref_probs and cand_probs float32 [k], their probabilities.
     """
 
     drift: Mapping[str, str] = {"prob_err_max": "prob_err_max", "logit_err_max": "logit_err_max"}
@@ -64,6 +69,8 @@ def _errors(ref: Batch, cand: Batch) -> Columns:
     drift = cand.astype(np.float64) - wide
     tiny = np.finfo(np.float64).tiny
     return {
+        **_most_probable("ref", p),
+        **_most_probable("cand", q),
         "ref_top1": np.argmax(ref, axis=1).astype(np.int64),
         "cand_top1": np.argmax(cand, axis=1).astype(np.int64),
         "ref_prob": top2[:, 1],
@@ -77,6 +84,17 @@ def _errors(ref: Batch, cand: Batch) -> Columns:
         "logit_err_power": _power(drift),
         "ref_finite": np.isfinite(ref).all(axis=1),
         "cand_finite": np.isfinite(cand).all(axis=1),
+    }
+
+
+def _most_probable(side: str, probabilities: NDArray[np.float64]) -> Columns:
+    count = min(LISTED_CLASSES, probabilities.shape[1])
+    first = np.argpartition(-probabilities, count - 1, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(probabilities, first, axis=1), axis=1, kind="stable")
+    first = np.take_along_axis(first, order, axis=1)
+    return {
+        f"{side}_classes": first.astype(np.int32),
+        f"{side}_probs": np.take_along_axis(probabilities, first, axis=1).astype(np.float32),
     }
 
 

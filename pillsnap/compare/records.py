@@ -144,6 +144,13 @@ def ragged(
     return {name: stacked.astype(dtype), f"{name}_count": counts}
 
 
+def unragged_rows(columns: Columns, name: str, rows: Sequence[int]) -> Iterator[Array]:
+    """The arrays of some samples that `ragged` put in."""
+    ends, values = np.cumsum(columns[f"{name}_count"]), columns[name]
+    for row in rows:
+        yield values[ends[row - 1] if row else 0 : ends[row]]
+
+
 def unragged(columns: Columns, name: str) -> list[Array]:
     """The arrays that `ragged` put in, one per sample."""
     ends = np.cumsum(columns[f"{name}_count"])

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
+import yaml  # type: ignore[import-untyped]
 from pydantic import ConfigDict, Field, TypeAdapter
 
 # No "1" for 1, no true for 1, no key that there is not.
@@ -16,11 +17,21 @@ STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 Count = Annotated[int, Field(ge=1)]
 
+# A value that is still to be written, as `pillsnap init` leaves it.
+FILL = "FILL"
+
 # As long as names are that a run makes below a folder.
 _BELOW = "x" * 100
 
 _WORDS = {"boolean": "true or false", "integer": "a whole number", "number": "a finite number"}
 _WORDS["null"] = "null"
+
+
+def choices_behind(node: yaml.Node) -> str:
+    """What the comment behind a FILL says, "" without one."""
+    mark = node.end_mark
+    line, _, _ = str(mark.buffer)[mark.pointer :].partition("\n")
+    return line.partition(f"{FILL}: ")[2].rstrip("\0")
 
 
 def describe(hint: Any) -> str:

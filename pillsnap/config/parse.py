@@ -16,7 +16,15 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import yaml  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
-from pillsnap.config.fields import describe, is_optional, is_too_long, keys_of, without_null
+from pillsnap.config.fields import (
+    FILL,
+    choices_behind,
+    describe,
+    is_optional,
+    is_too_long,
+    keys_of,
+    without_null,
+)
 from pillsnap.core.errors import ConfigError
 from pillsnap.core.textfiles import read_text
 
@@ -24,8 +32,6 @@ T = TypeVar("T")
 
 _NULL, _TEXT = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
 _NUMBERS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float"))
-# A value that is still to be written, as `pillsnap init` leaves it.
-FILL = "FILL"
 # Stands for a value whose problem is known already; every type refuses it.
 _REFUSED = object()
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^${}]*))?\}")
@@ -168,8 +174,9 @@ class _Reader:
                 return _REFUSED
         self.nodes[key] = node
         if isinstance(node, yaml.ScalarNode) and node.value == FILL:
-            hint_ = "put a value in its place; the comment there says which there are"
-            return self.refuse(node, key, describe(hint), hint=hint_)
+            choices = choices_behind(node) or describe(hint)
+            self.report(f"{key} is to be filled in", node, key, expected=choices)
+            return _REFUSED
         if is_optional(hint) and node.tag == _NULL:
             return None
         kind = without_null(hint)

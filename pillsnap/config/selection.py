@@ -23,6 +23,8 @@ class Selection:
         diagnose: diagnose every cell, not only those that breach; changes nothing of the others, so
             it is not part of what identifies a run.
         save_reference: folder that inputs and reference outputs are written to, as a bundle.
+        against: an earlier report, or a folder of them, to compare with; None compares with none.
+        fail_on_regression: what got worse since then fails the run. Neither changes what is run.
         reference: a bundle to verify against in place of checkpoints and images.
     """
 
@@ -39,5 +41,7 @@ class Selection:
     gate_strict: bool = False
     reference_cache: bool = True
     diagnose: bool = field(default=False, repr=False)
+    against: Path | None = field(default=None, repr=False)
+    fail_on_regression: bool = field(default=False, repr=False)
     save_reference: Path | None = None
     reference: Path | None = None

@@ -104,7 +104,7 @@ def read_dataset(config: Config, source: Source) -> Dataset:
         raise DataError(
             f"no validation image for {source.stage}",
             where=f"{config.source}: {key}",
-            got=source.given(config),
+            got=getattr(given := source.given(config), "images", given),
             expected="files ending in " + ", ".join(IMAGE_SUFFIXES),
             hint=f"convert {listed(found.left_out)}" if found.left_out else None,
         )

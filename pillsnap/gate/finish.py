@@ -18,6 +18,7 @@ from pillsnap.core.logrecords import open_log
 from pillsnap.gate.bundle import shard_name, write_manifest
 from pillsnap.gate.diagnosing import diagnose_cells
 from pillsnap.gate.ledger import Ledger
+from pillsnap.gate.looking_back import look_back
 from pillsnap.gate.release import carry_out, decide_release
 from pillsnap.gate.run import GateRun
 from pillsnap.report import RunFacts, build_report, publish_report
@@ -77,7 +78,7 @@ def decide_exit_code(
     Args:
         pytest_code: what pytest would exit with.
         complete: every collected shard reported.
-        failed: a cell breached or is inconclusive.
+        failed: a cell breached or is inconclusive, or something got worse that must not.
         asked: the user asked for the gate by name.
         measured: at least one cell was, and none that a gate must measure was skipped.
         stopped: by -x or --maxfail, after a test failed; under xdist pytest calls it interrupted.
@@ -109,15 +110,6 @@ def finish(
     results = ledger.results()
     unmeasured = ledger.unmeasured() if asked else []
     complete = not ledger.missing and pytest_code not in (INTERRUPTED, INTERNAL_ERROR)
-    code = decide_exit_code(
-        pytest_code=pytest_code,
-        complete=complete,
-        failed=any(result.verdict.failed for result in results),
-        asked=asked,
-        measured=not unmeasured and any(result.measured for result in results),
-        stopped=stopped,
-    )
-
     stages = {result.cell.stage for result in results}
     modes = "+".join(dict.fromkeys(result.cell.mode for result in results)) or "none"
     name = f"{tag}-{modes}-{run.run_dir.name.rpartition('-')[2]}"
@@ -127,7 +119,7 @@ def finish(
         command=command,
         checkout=checkout,
         threads=run.threads,
-        exit_code=code,
+        exit_code=INCOMPLETE,  # until it is decided
         complete=complete,
         missing=ledger.missing,
         skipped=ledger.skipped(),
@@ -135,6 +127,17 @@ def finish(
         budgets=run.selection.budgets,
         data={stage: run.plan.data_sha256(stage) for stage in sorted(stages)},
     )
+    back = look_back(run, build_report(results, run.config, facts))
+    regressed = back is not None and back.regressed and run.selection.fail_on_regression
+    code = decide_exit_code(
+        pytest_code=pytest_code,
+        complete=complete,
+        failed=any(result.verdict.failed for result in results) or regressed,
+        asked=asked,
+        measured=not unmeasured and any(result.measured for result in results),
+        stopped=stopped,
+    )
+    facts = replace(facts, exit_code=code, against=None if back is None else back.as_dict())
     release = decide_release(
         run.config,
         results,

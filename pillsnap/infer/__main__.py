@@ -22,7 +22,7 @@ from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.core.logrecords import open_log
 from pillsnap.core.streams import print_line
 from pillsnap.core.workers import thread_count
-from pillsnap.engines import engine_names, find_entry
+from pillsnap.engines import entries, find_entry
 from pillsnap.infer.answers import Answer, answer
 from pillsnap.infer.choice import choose_model, engine_of
 from pillsnap.infer.inputs import find_inputs
@@ -59,13 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="pillsnap infer", description=__doc__)
     add = parser.add_argument
-    add("--engine", choices=engine_names(), help="default: by the model's name")
+    # ONNX Runtime, under whichever name, and what runs checkpoints.
+    engines = [each.name for each in entries() if each.diagnosed or not each.takes_exports]
+    add("--engine", choices=engines, help="default: by the model's name")
     add(
         "--model",
         type=Path,
         help=".onnx, or a checkpoint for torch; default: as the service chooses it",
     )
-    add("--inputs", required=True, help="an image, or a quoted glob with {a,b} and **")
+    add("--inputs", required=True, nargs="+", help="images, or quoted globs with {a,b} and **")
     add("--batch", type=int, default=16, help="images, or crops, in one forward pass")
     add("--mode", choices=("single", "combo"), help="default: pipeline.mode of the config")
     add("--detector", type=Path, help="combo: the detector; default: as the service chooses it")
@@ -90,7 +92,7 @@ def _infer(arguments: argparse.Namespace) -> Mapping[str, int]:
     output, folder, batch = arguments.output, arguments.save_images, arguments.batch
     if output is not None:
         require_format(output)
-    paths = find_inputs(arguments.inputs)
+    paths = sorted({path for each in arguments.inputs for path in find_inputs(each)})
     threads = thread_count(arguments.threads, 1, config.runtime.cpu.intra_op_num_threads)
     mode, models = _open(arguments, config, threads)
     pipeline = make_pipeline(config, models, batch)

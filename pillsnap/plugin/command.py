@@ -18,6 +18,7 @@ _COMMANDS = {
     ),
     "gate": ("pillsnap.plugin.packaged:main", "export and verify: pytest, with its options"),
     "report": ("pillsnap.report.show:main", "the table of a report"),
+    "compare": ("pillsnap.report.against.command:main", "a report against an earlier one"),
     "infer": ("pillsnap.infer.__main__:run", "run the models over images"),
     "serve": ("pillsnap.serve.__main__:main", "the service: uvicorn, with its options"),
 }

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from pillsnap.config.settings import Config
 from pillsnap.gate import journal
+from pillsnap.gate.drawing import draw_page
 from pillsnap.gate.finish import Finished, finish
+from pillsnap.gate.run import GateRun
 from pillsnap.plugin.collecting import PACKAGED_ITEM, finds_gate_items
 from pillsnap.plugin.handing_on import hand_on
 from pillsnap.plugin.options import repeat_command
@@ -49,7 +50,7 @@ def ending(session: pytest.Session, state: State) -> Iterator[None]:
     finally:
         with warnings_stay_warnings():
             lines = (
-                _conclude(judged, exit_code, state.run.config, session.config)
+                _conclude(judged, exit_code, state.run, session.config)
                 if isinstance(judged, Finished)
                 else judged
             )
@@ -105,13 +106,18 @@ def _judge(session: pytest.Session, state: State) -> Finished | Sequence[str]:
     return finished
 
 
-def _conclude(
-    finished: Finished, exit_code: int, settings: Config, config: pytest.Config
-) -> list[str]:
-    """Have the report say what the process ends with, should others have changed it, and hand it
-    on; lines that show it."""
-    finished = finished.ending_with(exit_code, settings)
+def _conclude(finished: Finished, exit_code: int, run: GateRun, config: pytest.Config) -> list[str]:
+    """Have the report say what the process ends with, should others have changed it, draw its page
+    and hand it on; lines that show it."""
+    finished = finished.ending_with(exit_code, run.config)
     report, path = finished.report, finished.path
-    lines = render(report, None if path is None else str(path), finished.problem, finished.warnings)
+    page, lost = draw_page(finished, run.run_dir, wanted=not config.option.no_html)
+    lines = render(
+        report,
+        path,
+        finished.problem,
+        [*finished.warnings, *([lost] if lost is not None else [])],
+        page,
+    )
     lines += tell_github(report, os.environ)
     return lines if path is None else [*lines, *hand_on(report, path, config)]

@@ -14,6 +14,7 @@ from pillsnap.gate.ledger import Ledger
 from pillsnap.plugin.collecting import FIXTURE, holds_gate_items
 from pillsnap.plugin.ending import ending
 from pillsnap.plugin.item import GateItem
+from pillsnap.plugin.options import named_modes
 from pillsnap.plugin.reporter import Reporter
 from pillsnap.plugin.scoreboard import Scoreboard
 from pillsnap.plugin.spreading import auto_workers, deal, encodable, hand_out_one_by_one
@@ -55,6 +56,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="KEY=VALUE",
         help="the most that a figure may be, such as latency_p95_ms=40 (repeats; without workers)",
     )
+    add("--against", metavar="PATH", help="compare with an earlier report, or a folder of them")
+    add("--fail-on-regression", action="store_true", help="what got worse since then is exit 1")
+    # Not --html: pytest-html has that.
+    add("--no-html", action="store_true", help="write no page beside the report")
     add("--save-reference", metavar="DIR", help="write a golden bundle: inputs, outputs, manifest")
     add("--reference", metavar="DIR", help="verify --candidate against a golden bundle alone")
     add("--threads", type=int, metavar="N", help="threads per process (default: cores / workers)")
@@ -141,8 +146,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if FIXTURE not in metafunc.fixturenames:
         return
     state = metafunc.config.stash.get(STATE, None)
+    option = metafunc.config.option
+    items = [arg for arg in metafunc.config.args if "::" in arg]
+    modes = named_modes(option.markexpr, option.keyword, *items)
     with warnings_stay_warnings():
         shards = state.run.plan.shards() if state is not None else []
+    shards = [shard for shard in shards if shard.cell.mode in modes]
     params = [
         pytest.param(shard, id=shard.id, marks=getattr(pytest.mark, shard.cell.mode))
         for shard in shards

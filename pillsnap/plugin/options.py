@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import ast
 import math
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pillsnap.compare.figures.performance import BUDGETS
@@ -16,7 +17,7 @@ from pillsnap.config.selection import Selection
 from pillsnap.core.errors import ConfigError
 from pillsnap.core.textfiles import is_file
 from pillsnap.engines import engine_names, entries, find_entry, provider_names
-from pillsnap.engines.layouts import require_layout
+from pillsnap.engines.layouts import read_layouts
 from pillsnap.export.quantize import METHODS
 
 
@@ -33,6 +34,13 @@ def asks_for_gate(marker_expression: str) -> bool:
     return any(_matches(tree, mode) for mode in MODES) and not _matches(tree, None)
 
 
+def named_modes(*texts: str) -> set[str]:
+    """Gate modes that run where an expression of -m or -k, or an item's id, is this: smoke, and
+    the others only by name, since a plain pytest is to take seconds."""
+    words = {word for text in texts for word in re.findall(r"\w+", text)}
+    return {MODES[0], *words.intersection(MODES)}
+
+
 def select(given: argparse.Namespace) -> Selection:
     """The selection that the options ask for.
 
@@ -46,7 +54,6 @@ def select(given: argparse.Namespace) -> Selection:
     method, reference, save_reference = given.int8_method, given.reference, given.save_reference
     _choices("--int8-method", [] if method is None else [method], METHODS)
     named = _candidates(given.candidate or ())
-    layouts = _layouts(given.layout or (), named)
     # A bundle has no checkpoint to export: its stages are those of the candidates.
     every = task_names()
     usual = every if reference is None else tuple(s for s in every if s in named)
@@ -57,13 +64,15 @@ def select(given: argparse.Namespace) -> Selection:
         providers=_choices("--provider", given.provider, provider_names()) or default.providers,
         precisions=_choices("--precision", given.precision, PRECISIONS) or default.precisions,
         candidates=named,
-        layouts=layouts,
+        layouts=read_layouts(given.layout or (), named),
         fresh_export=given.fresh_export,
         gate_strict=given.gate_strict,
         reference_cache=not given.no_reference_cache,
         int8_method=method,
         budgets=_budgets(given.perf_budget or ()),
         diagnose=given.diagnose,
+        against=_against(given.against, given.fail_on_regression),
+        fail_on_regression=given.fail_on_regression,
         save_reference=None if save_reference is None else Path(save_reference).absolute(),
         reference=None if reference is None else Path(reference).absolute(),
     )
@@ -143,6 +152,10 @@ def repeat_command(
         words += ["--int8-method", selection.int8_method]
     if selection.gate_strict:
         words.append("--gate-strict")
+    if selection.against is not None:
+        words.append(f"--against={selection.against}")
+    if selection.fail_on_regression:
+        words.append("--fail-on-regression")
     # With "=": pytest takes a separate path for a place to look for tests, and its own ini file.
     words += ["--threads", str(threads), f"--config={config}"]
     return shlex.join(words)
@@ -200,20 +213,19 @@ def _candidates(texts: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _layouts(texts: Sequence[str], candidates: Mapping[str, Path]) -> dict[str, str]:
-    found = {}
-    for text in texts:
-        stage, _, name = text.partition("=")
-        if stage not in candidates:
-            raise ConfigError(
-                "--layout says how the file of a --candidate is read",
-                where="--layout",
-                got=text,
-                expected="STAGE=NAME or STAGE=NAME:OUTPUT, and --candidate STAGE=PATH",
-            )
-        require_layout(stage, name)
-        found[stage] = name
-    return found
+def _against(text: str | None, fails: bool) -> Path | None:
+    path = None if text is None else Path(text).expanduser().absolute()
+    if path is None and fails:
+        raise ConfigError(
+            "there is nothing to have got worse than",
+            where="--fail-on-regression",
+            hint="add --against=REPORT, or leave it out",
+        )
+    if path is not None and not path.exists():
+        raise ConfigError(
+            "there is no such report, nor a folder of them", where="--against", got=text
+        )
+    return path
 
 
 def _budgets(texts: Sequence[str]) -> dict[str, float]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 import pytest
 
+from pillsnap.config.cells import MODES
+from pillsnap.core.errors import ConfigError
 from pillsnap.plugin.collecting import PACKAGED_ITEM
 from pillsnap.plugin.options import asks_for_gate
 
@@ -26,8 +29,15 @@ def main(argv: Sequence[str]) -> int:
     for name in _PATHS:
         parser.add_argument(f"--{name}", dest=name)
     given, others = parser.parse_known_args(argv)
-    markers = given.m
+    markers = given.m or "smoke"
     if not asks_for_gate(markers):
-        markers = f"smoke and ({markers})" if markers else "smoke"
+        error = ConfigError(
+            "no item of the gate has these marks",
+            where="-m",
+            got=markers,
+            expected=f"one of {', '.join(MODES)}, or several with or",
+        )
+        print(f"ERROR: {error}", file=sys.stderr)
+        return int(pytest.ExitCode.USAGE_ERROR)
     paths = [f"--{name}={path}" for name in _PATHS if (path := getattr(given, name)) is not None]
     return int(pytest.main([*_HERE, *_OWN, "-m", markers, *paths, *others, PACKAGED_ITEM]))

@@ -55,6 +55,7 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
             "breaches": [f"{result.cell.id}: {result.verdict.reason}" for result in breached],
             **facts.release.as_dict(),
         },
+        "against": None if facts.against is None else dict(facts.against),
         "environment": describe_environment(facts.threads, config.runtime),
         "provenance": {
             "run": facts.run,

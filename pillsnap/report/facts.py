@@ -75,6 +75,7 @@ class RunFacts:
         data: SHA-256 over names and labels of all validation data, by stage.
         release: which files the run approves, and what becomes of latest_.
         diagnoses: by cell id, of the cells that were diagnosed.
+        against: Comparison.as_dict with the earlier report that --against names, if it does.
     """
 
     run: str
@@ -91,6 +92,7 @@ class RunFacts:
     data: Mapping[str, str | None] = field(default_factory=dict)
     release: Release = field(default_factory=Release)
     diagnoses: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    against: Mapping[str, Any] | None = None
 
 
 def describe_environment(threads: int, runtime: Runtime) -> dict[str, Any]:

@@ -9,6 +9,10 @@ from pillsnap.report.lines import one_line, wrap
 
 
 def diagnosis_lines(cell: dict[str, Any]) -> list[str]:
+    return [line for text in diagnosis_texts(cell) for line in wrap(text, indent=2)]
+
+
+def diagnosis_texts(cell: dict[str, Any]) -> list[str]:
     """The first layer that differs, the stages' shares, the cause, the repro, what failed."""
     found = cell["diagnosis"]
     if found is None:
@@ -34,8 +38,7 @@ def diagnosis_lines(cell: dict[str, Any]) -> list[str]:
             texts.append(f"to avoid it: {found['causes']['hint']}")
     if found["repro"] is not None:
         texts.append(f"repro: python {found['repro']}")
-    texts += [f"not diagnosed: {one_line(problem)}" for problem in found["problems"]]
-    return [line for text in texts for line in wrap(text, indent=2)]
+    return texts + [f"not diagnosed: {one_line(problem)}" for problem in found["problems"]]
 
 
 def _layers(found: dict[str, Any]) -> str:

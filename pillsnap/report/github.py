@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.core.printable import printable
+from pillsnap.report.findings import diagnosis_texts
 from pillsnap.report.lines import one_line
 from pillsnap.report.rows import figures_in_words
 from pillsnap.report.table import explanations
@@ -33,7 +34,8 @@ def _failures(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """What failed, and why in lines."""
     for cell in report["cells"]:
         if cell["verdict"] in ("breach", "inconclusive"):
-            yield f"{cell['verdict']} {cell['id']}", [cell["reason"] or "", *explanations(cell)]
+            why = [cell["reason"] or "", *explanations(cell), *diagnosis_texts(cell)]
+            yield f"{cell['verdict']} {cell['id']}", why
     for cell_id in report["gate"]["unmeasured"]:
         yield f"not measured {cell_id}", ["it was asked for"]
     for shard in report["gate"]["missing"]:

@@ -20,4 +20,5 @@ def wrap(text: str, indent: int = 0) -> list[str]:
         initial_indent=" " * indent,
         subsequent_indent=" " * (indent + 2),
         break_on_hyphens=False,
+        break_long_words=False,  # paths are there to be copied
     )

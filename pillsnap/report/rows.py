@@ -39,6 +39,18 @@ def _facts(cell: dict[str, Any]) -> Iterator[str]:
     """What was found of a cell, a text each."""
     metrics = cell["metrics"]
     yield figures_in_words(cell)
+    yield from circumstances(cell)
+    if cell["performance"] is not None and cell["performance"]["images_per_s"] is not None:
+        yield _speed(cell["performance"])
+    if metrics.get("precision_bits") is not None:
+        yield f"precision kept: {metrics['precision_bits']:.1f} bits of torch in float64"
+    for figure, found in cell["certified"].items():
+        yield in_words(figure, Certified(**found))
+
+
+def circumstances(cell: dict[str, Any]) -> Iterator[str]:
+    """How a cell's figures came about, a text each: samples, placement, batches, file."""
+    metrics = cell["metrics"]
     yield from remarks(metrics)
     if cell["accuracy"] is not None:
         yield _accuracy(cell)
@@ -52,12 +64,6 @@ def _facts(cell: dict[str, Any]) -> Iterator[str]:
         yield _graph(cell["graph"])
     if cell["quantized"] is not None:
         yield _precision(cell["quantized"])
-    if cell["performance"] is not None and cell["performance"]["images_per_s"] is not None:
-        yield _speed(cell["performance"])
-    if metrics.get("precision_bits") is not None:
-        yield f"precision kept: {metrics['precision_bits']:.1f} bits of torch in float64"
-    for figure, found in cell["certified"].items():
-        yield in_words(figure, Certified(**found))
 
 
 def figures_in_words(cell: dict[str, Any]) -> str:

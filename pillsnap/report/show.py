@@ -1,4 +1,4 @@
-"""`pillsnap report`: the terminal's table of a report that was written earlier."""
+"""`pillsnap report`: the terminal's table, and the page, of a report that was written earlier."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 from pillsnap.config.load import find_config, load_config
 from pillsnap.core.errors import PillsnapError, first_line
+from pillsnap.report.evidence import find_evidence
+from pillsnap.report.page import page_beside, write_page
 from pillsnap.report.reading import read_bounded
 from pillsnap.report.table import render
 
@@ -19,21 +21,26 @@ def main(argv: Sequence[str]) -> int:
     """Print the table; exit code 0 whatever its verdict.
 
     Raises:
-        PillsnapError: there is no such report, or the file is none.
+        PillsnapError: there is no such report, the file is none, or its page cannot be written.
     """
     parser = argparse.ArgumentParser(prog="pillsnap report", description=__doc__)
     parser.add_argument("path", nargs="?", type=Path, help="default: the latest of the config")
     parser.add_argument("--config", help="config file (environment: PILLSNAP_CONFIG)")
+    parser.add_argument("--html", action="store_true", help="write its page beside it, anew")
     given = parser.parse_args(argv)
     path = given.path
     if path is None:
         config = load_config(find_config(given.config, os.environ, Path.cwd()))
         path = config.out_dir / "export_report.json"
-    print(*render(_read(path), str(path)), sep="\n")
+    report, page = read_report(path), page_beside(path)
+    if given.html:
+        write_page(report, page, find_evidence(report, path))
+    print(*render(report, path, page=page if page.is_file() else None), sep="\n")
     return 0
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_report(path: Path) -> dict[str, Any]:
+    """A report by its path; raises PillsnapError where there is none, or the file is none."""
     from pydantic import ValidationError
 
     from pillsnap.report.models import Report

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pillsnap.compare.verdict import BUDGET, Breach, concerns_outputs
 from pillsnap.core.printable import printable
+from pillsnap.report.against.changes import Comparison
 from pillsnap.report.findings import diagnosis_lines
 from pillsnap.report.lines import one_line, wrap
 from pillsnap.report.rows import cell_row
 
+# Shards that are named where they are missing, and pytest's exit code of an interrupted run.
+_LISTED, _INTERRUPTED = 5, 2
+
 
 def render(
     report: dict[str, Any],
-    path: str | None,
+    path: Path | str | None,
     problem: str | None = None,
     warnings: Sequence[str] = (),
+    page: Path | None = None,
 ) -> list[str]:
     """Lines of the section for a report.
 
@@ -25,6 +31,7 @@ def render(
         path: where the report lies; None if it could not be written.
         problem: why it could not.
         warnings: of what came after it.
+        page: where its page lies; None where it has none.
     """
     gate = report["gate"]
     lines = []
@@ -38,8 +45,7 @@ def render(
         lines += wrap(f"SKIPPED {shard}: {one_line(reason)}")
     for cell_id in gate["unmeasured"]:
         lines += wrap(f"NOT MEASURED {cell_id}: it was asked for (--stage names what is)")
-    for shard in gate["missing"]:
-        lines += wrap(f"MISSING {shard}: its worker never reported")
+    lines += _missing(gate)
     for cell in report["cells"]:
         lines += cell_row(cell)
     stages = [stage for stage in report["stages"].values() if stage is not None]
@@ -49,15 +55,30 @@ def render(
         lines += wrap(f"note: {note}")
     for note in _of_checkout(report["provenance"]):
         lines += wrap(f"note: {note}")
+    if report["against"] is not None:
+        for line in Comparison.from_dict(report["against"]).lines():
+            lines += wrap(line)
     for warning in warnings:
         lines += wrap(f"warning: {one_line(warning)}")
     verdict, state = gate["verdict"], "complete" if gate["complete"] else "INCOMPLETE"
     lines.append(f"gate: {verdict or 'nothing measured'}, {state}, exit code {gate['exit_code']}")
     if problem is not None:
         lines += wrap(f"report not written: {one_line(problem)}")
+    if page is not None:
+        lines.append(printable(f"page: {page}"))
     if path is not None:
         lines.append(printable(f"report: {path}"))
     return lines
+
+
+def _missing(gate: dict[str, Any]) -> list[str]:
+    """Shards without an outcome, the first of them by name."""
+    shards, why = gate["missing"], "its worker never reported"
+    if gate["exit_code"] == _INTERRUPTED:
+        why = "interrupted before it ended"
+    lines = [line for shard in shards[:_LISTED] for line in wrap(f"MISSING {shard}: {why}")]
+    more = len(shards) - _LISTED
+    return lines + (wrap(f"MISSING {more} more: {why}") if more > 0 else [])
 
 
 def explain(cell: dict[str, Any]) -> list[str]:

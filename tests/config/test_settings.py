@@ -337,6 +337,7 @@ def test_a_path_in_place_of_scenes_is_their_images(tmp_path: Path) -> None:
         ("classification: {backbone: FILL}", "text"),
         ("data: {class_map: FILL}", "a path, or null"),
         ("data: {val: {combo: FILL}}", "a mapping with the keys images"),
+        ("classification: {mean:\n FILL  # FILL: [0, 0, 0]\n}", "[0, 0, 0]"),
     ],
 )
 def test_a_value_that_is_still_to_be_written_is_named(
@@ -347,5 +348,6 @@ def test_a_value_that_is_still_to_be_written_is_named(
     with pytest.raises(ConfigError) as caught:
         load_config(path, {})
     text = " ".join(str(caught.value).split())
-    assert f"config.yaml:2: {line.partition(':')[0]}." in text
-    assert "got: FILL" in text and f"expected: {expected}" in text and "put a value" in text
+    row = 2 + line.partition("FILL")[0].count("\n")
+    assert f"config.yaml:{row}: {line.partition(':')[0]}." in text
+    assert "is to be filled in" in text and f"expected: {expected}" in text

@@ -26,3 +26,16 @@ def test_the_wheel_holds_no_training() -> None:
             assert "demo.training" not in file.read_text(encoding="utf-8").replace(
                 "`pillsnap.demo.training`", ""
             )
+
+
+def test_the_wheel_holds_every_file_that_is_no_code() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = settings["tool"]["setuptools"]["package-data"]["pillsnap"]
+    found = {path for pattern in patterns for path in (ROOT / "pillsnap").glob(pattern)}
+    files = {
+        path
+        for path in (ROOT / "pillsnap").rglob("*.*")
+        if path.is_file() and path.suffix not in (".py", ".pyc") and "training" not in path.parts
+    }
+    assert {path.name for path in files} >= {"page.html", "style.css", "report.schema.json"}
+    assert files <= found

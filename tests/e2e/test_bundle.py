@@ -70,6 +70,8 @@ def test_the_same_figures_without_torch_checkpoints_and_images(
     for ours, theirs in zip(here["cells"], there["cells"], strict=True):
         assert theirs["verdict"] == ours["verdict"] == "equivalent"
         assert theirs["samples"] == ours["samples"] == 12
+        for row in ours["metrics"].get("boundary_cases", []):  # no class map, no names
+            row.update(reference_class_name=None, candidate_class_name=None)
         different = {
             name
             for name, value in ours["metrics"].items()

@@ -36,7 +36,10 @@ def diagnosis(project: DemoProject) -> dict[str, Any] | None:
     return found
 
 
-def test_breach_is_diagnosed(project: DemoProject, faulty: Path) -> None:
+def test_breach_is_diagnosed(
+    project: DemoProject, faulty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project.path / "summary.md"))
     done = project.run(*GATE, f"--candidate=classification={faulty}")
     assert done.returncode == 1, done.stdout
     found = diagnosis(project)
@@ -57,6 +60,10 @@ def test_breach_is_diagnosed(project: DemoProject, faulty: Path) -> None:
     shares = "preprocess 0 %, network 100 %, softmax 0 %"
     assert f"difference by stage ({total:.2g}): {shares}" in text
     assert "cause: weights: 1 differ from the checkpoint's (fc.weight)" in text
+    assert str(script) in done.stdout.split()  # to be copied, however long it is
+    summary = (project.path / "summary.md").read_text()
+    assert "- first layer that differs: Gemm /fc/Gemm (fc)" in summary
+    assert "- cause: weights: 1 differ" in summary
 
 
 def test_with_both_stages_the_pipeline_is_shared_out(project: DemoProject, faulty: Path) -> None:

@@ -36,8 +36,7 @@ TRAINED = {
     "crop_mode": "center",
     "classification": "[1, 3, 96, 96]",
 }
-FEW = """export:
-  compare: {sample_count: 8, batch_size: 4, shard_size: 4, per_class_k: 1, max_total: 8}"""
+FEW = {"sample_count": 8, "batch_size": 4, "shard_size": 4, "max_total": 8}
 PYTEST_INI = "[pytest]\naddopts = -p pillsnap.plugin --strict-markers --strict-config\n"
 OWN_TESTS = "from pillsnap.testing import test_equivalence\n\ndef test_own(): pass\n"
 # A target that has neither torch nor what reads checkpoints.
@@ -105,7 +104,8 @@ def gated(run: Run, repository: Path) -> Path:
     _, init, gate = shown.splitlines()
     assert run(*shlex.split(init)).stdout.strip() == block("README.md", "detector runs/detect")
     config = repository / "config.yaml"
-    text = config.read_text().replace("export:", FEW)
+    few = "".join(f"    {key}: {value}\n" for key, value in FEW.items())
+    text = config.read_text().replace("  compare:\n", f"  compare:\n{few}")
     for key, value in TRAINED.items():
         assert f"{key}: FILL" in text
         text = text.replace(f"{key}: FILL", f"{key}: {value}")

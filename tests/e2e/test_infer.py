@@ -31,9 +31,11 @@ def test_names_single_photos(
     model = project.exp_dir / "checkpoints" / "classification_best.pt"
     if engine == "onnx":
         model = export_classification_onnx(config).path
-    inputs = str(project.images / "single" / "*" / "000.png")
+    # As a shell gives a glob without quotes, and what two of them name once.
+    single = project.images / "single"
+    inputs = [str(single / "*" / "000.png"), *map(str, sorted(single.glob("K-0001*/000.png")))]
     code, lines, _ = run(
-        project, capsys, "--engine", engine, "--model", str(model), "--inputs", inputs
+        project, capsys, "--engine", engine, "--model", str(model), "--inputs", *inputs
     )
     assert code == 0
     assert len(lines) == 24
@@ -92,6 +94,9 @@ def test_mistakes_are_messages(
     image = str(next((project.images / "single").rglob("000.png")))
     text = tmp_path / "model.onnx"
     text.write_text("no model")
+    with pytest.raises(SystemExit, match="2"):  # what it would not run is no choice
+        run(project, capsys, "--engine", "openvino", "--inputs", image)
+    assert "choose from" in capsys.readouterr().err
     for options, message in (
         (("--model", str(text), "--inputs", image), "not a whole ONNX model"),
         (("--model", "nowhere.onnx", "--inputs", image), "cannot read the model"),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from pillsnap.config.load import load_config
@@ -96,6 +97,7 @@ def test_a_detector_with_its_data(detector: Path, capsys: pytest.CaptureFixture[
 def test_a_folder_of_images(detector: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in ("d/images/val", "d/labels/val", "other"):
         Path(folder).mkdir(parents=True)
+        Path(folder, "a.jpg").touch()
     init(capsys, "--detector", detector, "--detector-data", "d/images/val", "--out", "c/a.yaml")
     combo = written("c/a.yaml").data.val.combo
     assert combo is not None and combo.labels is not None
@@ -103,7 +105,21 @@ def test_a_folder_of_images(detector: Path, capsys: pytest.CaptureFixture[str]) 
     told = init(capsys, "--detector", detector, "--detector-data", "other", "--out", "b.yaml")
     combo = written("b.yaml").data.val.combo
     assert combo is not None and combo.labels is None
-    assert "no labels" in told and "--config=b.yaml" in told
+    assert "1 images, no labels" in told and "--config=b.yaml" in told
+
+
+def test_data_without_images_are_refused(
+    detector: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("d/labels").mkdir(parents=True)
+    Path("d/labels/a.txt").touch()
+    Path("data.yaml").write_text("path: d\nval: labels\n")
+    save_classifier(Path("c.pt"))
+    for stage, place in (("detector", "d"), ("detector", "data.yaml"), ("classifier", "d")):
+        model = detector if stage == "detector" else "c.pt"
+        told = init(capsys, f"--{stage}", model, f"--{stage}-data", place, code=2)
+        assert "there are no images" in told and place in told
+    assert not Path("config.yaml").exists()
 
 
 def test_a_detector_without_data(detector: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +128,7 @@ def test_a_detector_without_data(detector: Path, capsys: pytest.CaptureFixture[s
     assert "to be filled in" in told and "config.yaml:10: combo: path of" in told
     Path("told.yaml").write_text("val: images\n")
     Path("images").mkdir()
+    Path("images/a.jpg").touch()
     told = init(capsys, "--detector", detector, "--out", "b.yaml")
     assert "the data are those that training was told: told.yaml" in told
     combo = written("b.yaml").data.val.combo
@@ -146,6 +163,8 @@ def test_a_checkpoint_of_timms_trainer(capsys: pytest.CaptureFixture[str]) -> No
     assert json.loads(Path("class_map.json").read_text()) == {"a": 0, "b": 1, "c": 2, "d": 3}
     assert config.data.class_map == Path("class_map.json").absolute()
     assert "FILL" not in told and told.endswith("next: pillsnap gate --stage classification\n")
+    assert config.compare.per_class_k == 75  # 300 in all
+    assert "expected_top1: null  # " in Path("config.yaml").read_text()
 
 
 PREPROCESSING = {"mean", "std", "interpolation", "crop_pct", "crop_mode", "classification"}
@@ -211,9 +230,34 @@ def test_nothing_is_overwritten(detector: Path, capsys: pytest.CaptureFixture[st
     assert "nothing is overwritten" in told and "config.yaml" in told
     assert Path("config.yaml").read_text() == "mine" and not Path(".github").exists()
     init(capsys, "--github")
-    workflow = Path(".github/workflows/pillsnap.yml").read_text()
-    assert "pillsnap gate" in workflow
+    assert commands(".") == ["pillsnap gate -m smoke"]
     assert ".github/workflows/pillsnap.yml" in init(capsys, "--github", code=2)
+
+
+def test_the_workflow_runs_what_was_written_and_lies_at_the_root(
+    detector: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (".git", "sub: 1"):
+        Path(folder).mkdir()
+    monkeypatch.chdir("sub: 1")
+    told = init(capsys, "--detector", detector, "--out", "my gate.yaml", "--github")
+    assert "wrote ../.github/workflows/pillsnap.yml" in told and "Git LFS" in told
+    command = "pillsnap gate --stage detection '--config=my gate.yaml'"
+    assert f"next: {command}\n" in told
+    assert commands("..") == [f"{command} -m smoke"]
+    (step,) = gate_steps("..")
+    assert step["working-directory"] == "sub: 1"
+
+
+def gate_steps(root: str) -> list[dict[str, Any]]:
+    """Steps of the workflow that run the gate."""
+    text = Path(root, ".github/workflows/pillsnap.yml").read_text()
+    steps = yaml.safe_load(text)["jobs"]["gate"]["steps"]
+    return [step for step in steps if step.get("name") == "Gate"]
+
+
+def commands(root: str) -> list[str]:
+    return [step["run"] for step in gate_steps(root)]
 
 
 def test_a_model_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,6 +280,7 @@ def test_paths_and_names_that_yaml_would_take_for_something_else(
     detector: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("12: a").mkdir()
+    Path("12: a/a.jpg").touch()
     path = Path("12: a/no #1\n.pt")
     path.symlink_to(detector)
     told = init(capsys, "--detector", path, "--detector-data", "12: a")

@@ -18,7 +18,7 @@ from pillsnap.plugin.state import GATE_OPTIONS
 
 def choose(**options: Any) -> Selection:
     given: dict[str, Any] = dict.fromkeys(GATE_OPTIONS)
-    flags = ("fresh_export", "gate_strict", "no_reference_cache", "diagnose")
+    flags = ["fresh_export", "gate_strict", "no_reference_cache", "diagnose", "fail_on_regression"]
     return select(argparse.Namespace(**{**given, **dict.fromkeys(flags, False), **options}))
 
 
@@ -183,6 +183,8 @@ def test_the_command_repeats_the_selection(tmp_path: Path) -> None:
         candidate=[f"detection={model}"],
         int8_method="auto",
         gate_strict=True,
+        against=str(folder),
+        fail_on_regression=True,
     )
     words = shlex.split(repeat_command(chosen, "smoke and not slow", 3, folder / "config.yaml"))
     assert words[:3] == ["pytest", "-m", "smoke and not slow"]
@@ -192,6 +194,8 @@ def test_the_command_repeats_the_selection(tmp_path: Path) -> None:
     parser.add_argument("--config")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--gate-strict", action="store_true")
+    parser.add_argument("--against")
+    parser.add_argument("--fail-on-regression", action="store_true")
     parser.add_argument("--int8-method")
     for option in ("--stage", "--engine", "--provider", "--precision", "--candidate"):
         parser.add_argument(option, action="append")
@@ -205,9 +209,21 @@ def test_the_command_repeats_the_selection(tmp_path: Path) -> None:
         candidate=found.candidate,
         int8_method=found.int8_method,
         gate_strict=found.gate_strict,
+        against=found.against,
+        fail_on_regression=found.fail_on_regression,
     )
     assert again == chosen
+    assert (again.against, again.fail_on_regression) == (folder, True)
     assert "--gate-strict" not in repeat_command(choose(), "smoke", 3, folder / "config.yaml")
+
+
+def test_a_regression_needs_an_earlier_report_that_is_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="add --against=REPORT"):
+        choose(fail_on_regression=True)
+    with pytest.raises(ConfigError, match="no such report, nor a folder"):
+        choose(against=str(tmp_path / "nowhere.json"))
+    # Neither is part of what a run is of, by which --resume finds it.
+    assert repr(choose(against=str(tmp_path), fail_on_regression=True)) == repr(choose())
 
 
 @pytest.mark.parametrize("engines", [["tensorrt"], ["onnx", "tensorrt"]])

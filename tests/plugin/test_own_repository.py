@@ -173,6 +173,11 @@ def test_one_line_in_a_test_file_does_the_same(project: Project, run: Run) -> No
     assert LINE in none.stdout
     assert "pillsnap gate -m smoke\n" in none.stdout
     (project.path / "tests/test_gate.py").write_text(LINE)
+    (project.path / "tests/test_own.py").write_text("def test_own(): pass\n")
+    # Plain pytest takes both, and of the gate what is quick.
+    plain = run(sys.executable, "-m", "pytest").stdout
+    assert "1 passed" in plain and "-fp32-smoke" in plain
+    assert "-fp32-coverage" not in plain and "-fp32-full" not in plain
     done = run(sys.executable, "-m", *gate)
     assert done.returncode == 0, done.stdout
     assert project.report()["provenance"]["command"].startswith("pytest -m smoke")
@@ -183,6 +188,14 @@ def test_the_workflow_runs_what_is_tested_here(site: Path) -> None:
     named = steps(site / "pillsnap/gate/init/workflow.yml")
     assert named["Gate"]["run"] == "pillsnap gate -m smoke"
     assert named["Install"]["run"] == "python -m pip install 'pillsnap[headless,cpu]'"
+
+
+def test_marks_that_no_item_of_the_gate_has_are_refused(run: Run) -> None:
+    for marks in ("nonsense", "not smoke", "smoke and slow"):
+        wrong = run("pillsnap", "gate", "-m", marks, "--engine", "numpy")
+        assert (wrong.returncode, wrong.stdout) == (4, "")
+        assert f"got:      {marks}\n" in wrong.stderr
+        assert "smoke, coverage, full" in wrong.stderr
 
 
 def test_pillsnap_says_what_it_can(run: Run) -> None:

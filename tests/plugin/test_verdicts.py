@@ -50,7 +50,12 @@ def test_healthy_candidate_passes(project: Project, workers: Workers) -> None:
     classification = cells(report)["classification-numpy-auto-fp32-smoke"]["metrics"]
     assert classification["reference_top1"] == 1.0
     assert classification["samples"] == 12
-    assert result.outlines[-1] == f"report: {project.report_path}"
+    page = project.report_path.with_suffix(".html")
+    assert result.outlines[-2:] == [f"page: {page}", f"report: {project.report_path}"]
+    html = page.read_text(encoding="utf-8")
+    assert all(f'<section class="cell" id="{cell}">' in html for cell in cells(report))
+    assert html.count("<image ") == 10  # the worst five of both cells, whoever ran them
+    assert report["provenance"]["run"] in html
 
 
 def words(lines: list[str]) -> str:

@@ -6,7 +6,7 @@ say, and what fits no layout is refused with what was seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pillsnap.core.errors import ConfigError, WrongCandidate
@@ -38,6 +38,24 @@ def require_layout(stage: str, asked: str) -> tuple[Layout, str]:
         got=f"{stage}={asked}",
         expected=", ".join(layout.name for layout in layouts_of(stage)) or "none",
     )
+
+
+def read_layouts(texts: Sequence[str], candidates: Collection[str]) -> dict[str, str]:
+    """Every value of `--layout` by its stage, such as "logits:head"; ConfigError where the stage
+    has no candidate, or no such layout."""
+    found = {}
+    for text in texts:
+        stage, _, name = text.partition("=")
+        if stage not in candidates:
+            raise ConfigError(
+                "--layout says how the file of a --candidate is read",
+                where="--layout",
+                got=text,
+                expected="STAGE=NAME or STAGE=NAME:OUTPUT, and --candidate STAGE=PATH",
+            )
+        require_layout(stage, name)
+        found[stage] = name
+    return found
 
 
 def choose_layout(

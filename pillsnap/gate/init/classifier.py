@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import get_args
@@ -15,7 +16,10 @@ from pillsnap.data.maps import number_folders, read_class_map
 from pillsnap.engines.torch.backbones import data_config
 from pillsnap.engines.torch.describing import Told, describe_classifier
 from pillsnap.gate.init.draft import Draft
-from pillsnap.gate.init.lines import line, path_from, to_yaml
+from pillsnap.gate.init.lines import line, path_from, require_images, to_yaml
+
+# Photos in coverage, at least: a rate below 1 % takes 300 that do not flip.
+_COVERED = 300
 
 # What there is to choose from, by key; timm's own for the backbone is put first.
 _CHOICES = {
@@ -51,6 +55,10 @@ def add_classifier(
         *(line(key, told.preprocessing.get(key), choices(key, own.get(key))) for key in _CHOICES),
     ]
     draft.shapes.append(line(CLASSIFICATION, shape, choices("", (1, *own.get("input_size", ())))))
+    draft.compare += [
+        "expected_top1: null  # 0 to 1, as training measured it: a wrong value above is then found",
+        line("per_class_k", _per_class(told.num_classes), about="coverage: photos of each class"),
+    ]
     size = f", {square} x {square} pixels" if square else ""
     name = told.architecture or "backbone unknown"
     draft.found.append(f"classifier {checkpoint}: {name}, classes: {told.num_classes}{size}")
@@ -61,12 +69,18 @@ def add_classifier(
     _add_class_map(draft, told, data, class_map)
 
 
+def _per_class(classes: int | None) -> int:
+    """Photos of each class in coverage, some hundreds in all where there are few classes."""
+    return max(1, math.ceil(_COVERED / (classes or _COVERED)))
+
+
 def _add_class_map(draft: Draft, told: Told, data: Path | None, class_map: Path | None) -> None:
     """The map that is given, or one of the class folders, where these tell the order."""
     count, why = told.num_classes, "JSON file {class folder: class index}"
     if data is not None:
         rows = manifest_rows(data) if data.is_file() else folder_rows(data, Counter())
         names = [name for _, name, _ in rows]
+        require_images(names, data)
         draft.found.append(f"photos {data}: {len(names)} in {len({*names})} class folders")
     if class_map is not None:
         if count is not None:

@@ -11,7 +11,7 @@ from pillsnap.data.datayaml import labels_beside, read_data_yaml
 from pillsnap.data.listing import list_images
 from pillsnap.engines.torch.describing import Told, describe_detector
 from pillsnap.gate.init.draft import Draft
-from pillsnap.gate.init.lines import line, path_from, section
+from pillsnap.gate.init.lines import line, path_from, require_images, section
 
 
 def add_detector(draft: Draft, checkpoint: Path, data: Path | None) -> None:
@@ -39,7 +39,9 @@ def add_detector(draft: Draft, checkpoint: Path, data: Path | None) -> None:
     trained = Path(told.said.data or "")
     if data is None and trained.is_file():
         draft.found.append(f"the data are those that training was told: {trained}")
-        data = trained
+        # Training tells it from the root; what lies below moves with the repository.
+        below = trained.is_relative_to(Path.cwd())
+        data = trained.relative_to(Path.cwd()) if below else trained
     draft.validation += _scenes(draft, told, data)
 
 
@@ -55,13 +57,16 @@ def _scenes(draft: Draft, told: Told, data: Path | None) -> list[str]:
         return [line("combo", None, choices)]
     images, extra = path_from(draft.folder, data), []
     if data.is_dir():
-        count = sum(1 for _ in list_images(data))
+        pictures = list(list_images(data))
+        require_images(pictures, data)
         labels = _labels_beside(data)
         if labels is not None:
             extra = [line("labels", path_from(draft.folder, labels))]
-        draft.found.append(f"scenes {data}: {count} images" + ("" if extra else ", no labels"))
+        lacking_labels = "" if extra else ", no labels"
+        draft.found.append(f"scenes {data}: {len(pictures)} images{lacking_labels}")
     else:
         found = read_data_yaml(data, Counter())
+        require_images(found.pairs, data)
         lacking = sum(not Path("/", label).is_file() for _, label in found.pairs)
         draft.found.append(
             f"scenes {data}: {len(found.pairs)} images, background without a label file: {lacking}"

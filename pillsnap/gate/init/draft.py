@@ -21,7 +21,8 @@ class Draft:
     Attributes:
         folder: of the config.yaml.
         sections: lines of `detection` and `classification`, as far as these are there.
-        validation, data, shapes: lines below data.val, data and export.input_shape.
+        validation, data, shapes, compare: lines below data.val, data, export.input_shape and
+            export.compare.
         found: what is to be told, a line each.
         files: content of further files by path.
     """
@@ -31,6 +32,7 @@ class Draft:
     validation: list[str] = field(default_factory=list)
     data: list[str] = field(default_factory=list)
     shapes: list[str] = field(default_factory=list)
+    compare: list[str] = field(default_factory=list)
     found: list[str] = field(default_factory=list)
     files: dict[Path, str] = field(default_factory=dict)
 
@@ -42,6 +44,9 @@ class Draft:
             ),
             section("data", [*section("val", self.validation), *self.data]),
             *(section(name, lines) for name, lines in self.sections.items()),
-            section("export", section("input_shape", self.shapes)),
+            section(
+                "export",
+                [*section("input_shape", self.shapes), *section("compare", self.compare)],
+            ),
         ]
         return _HEAD + "".join("\n" + "\n".join(part) + "\n" for part in parts)

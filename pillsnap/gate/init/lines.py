@@ -9,8 +9,10 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from pillsnap.config.parse import FILL
+from pillsnap.config.fields import FILL
+from pillsnap.core.errors import DataError
 from pillsnap.core.printable import printable
+from pillsnap.data.listing import IMAGE_SUFFIXES
 
 MARK = f": {FILL}  # {FILL}: "
 """What stands between a key without a value and its choices."""
@@ -39,6 +41,17 @@ def to_yaml(value: Any) -> str:
     style = None if str(plain).isprintable() else '"'
     text: str = yaml.safe_dump(plain, allow_unicode=True, width=float("inf"), default_style=style)
     return text.removesuffix("\n").removesuffix("\n...")
+
+
+def require_images(found: Sequence[object], place: Path) -> None:
+    """Refuse a place without one image by a DataError."""
+    if not found:
+        raise DataError(
+            "there are no images",
+            where=place,
+            expected="files ending in " + ", ".join(IMAGE_SUFFIXES),
+            hint="name the folder that they lie in",
+        )
 
 
 def path_from(folder: Path, path: Path) -> Path:

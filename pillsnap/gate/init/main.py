@@ -16,9 +16,7 @@ from pillsnap.gate.init.classifier import add_classifier
 from pillsnap.gate.init.detector import add_detector
 from pillsnap.gate.init.draft import Draft
 from pillsnap.gate.init.lines import MARK
-
-WORKFLOW = Path(".github/workflows/pillsnap.yml")
-_PACKAGED = Path(__file__).with_name("workflow.yml")
+from pillsnap.gate.init.workflow import WORKFLOW, add_workflow
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,8 +57,6 @@ def _parser() -> argparse.ArgumentParser:
 def _init(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
     draft = Draft(out.parent)
-    if arguments.github:
-        draft.files[WORKFLOW] = _PACKAGED.read_text(encoding="utf-8")
     if arguments.detector:
         add_detector(draft, arguments.detector, arguments.detector_data)
     if arguments.classifier:
@@ -73,11 +69,15 @@ def _init(arguments: argparse.Namespace) -> None:
         )
     if draft.sections:
         draft.files[out] = draft.text()
+    command = _command(out, [*draft.sections])
+    if arguments.github:
+        add_workflow(draft, command)
     _write(draft.files)
     told = [*draft.found, *(f"wrote {path}" for path in draft.files)]
     print(*map(printable, told), sep="\n")
     if draft.sections:
-        _say_what_is_next(out, draft.files[out], [*draft.sections])
+        _say_what_is_left(out, draft.files[out])
+        print(f"next: {command}")
 
 
 def _write(files: dict[Path, str]) -> None:
@@ -92,7 +92,15 @@ def _write(files: dict[Path, str]) -> None:
         write_atomic(path, text.encode())
 
 
-def _say_what_is_next(out: Path, text: str, stages: list[str]) -> None:
+def _command(out: Path, stages: list[str]) -> str:
+    """The gate over what was written."""
+    words = ["pillsnap", "gate"]
+    words += [] if {*stages} in ({*STAGES}, set()) else ["--stage", *stages]
+    words += [] if out == Path("config.yaml") else [f"--config={out}"]
+    return shlex.join(words)
+
+
+def _say_what_is_left(out: Path, text: str) -> None:
     left = [
         f"  {out}:{number}: {each.strip().replace(MARK, ': ')}"
         for number, each in enumerate(text.splitlines(), start=1)
@@ -100,7 +108,3 @@ def _say_what_is_next(out: Path, text: str, stages: list[str]) -> None:
     ]
     if left:
         print("to be filled in, since no file says it:", *map(printable, left), sep="\n")
-    command = ["pillsnap", "gate"]
-    command += [] if {*stages} == {*STAGES} else ["--stage", *stages]
-    command += [] if out == Path("config.yaml") else [f"--config={out}"]
-    print(f"next: {shlex.join(command)}")

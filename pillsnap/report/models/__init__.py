@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from pillsnap.report.models.against import Against
 from pillsnap.report.models.cells import Cell
 from pillsnap.report.models.runs import Environment, Gate, Provenance
 from pillsnap.report.models.stages import Repeated, Stage
@@ -24,6 +25,7 @@ class Report(Repeated):
     stages: dict[str, Stage | None] = Field(json_schema_extra=by_stage)
     cells: list[Cell]
     gate: Gate
+    against: Against | None
     environment: Environment
     provenance: Provenance
     non_finite: dict[str, Literal["nan", "inf", "-inf"]] = Field(

@@ -1,0 +1,80 @@
+"""Speed, memory and size of a cell beside those of an earlier run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pillsnap.report.against.changes import Change, outcome
+
+# A time is worse where its median, divided by this, lies above the other's 95th percentile.
+SPARE = 1.25
+# And, where single times are there, its fastest tenth above so many times the other's median: what
+# disturbs a machine leaves some runs alone.
+UNDISTURBED = 1.1
+# Fewer times than these say nothing of their spread.
+FEWEST = 5
+# By how much memory and files may grow without a word, in parts and in MiB.
+GROWTH = {
+    "peak_memory_mib": (1.1, 8.0),
+    "peak_gpu_memory_mib": (1.1, 8.0),
+    "model_size_mib": (1.01, 0.0),
+}
+
+# Median and 95th percentile of a time, how many there are, and what must be equal.
+_TIMES = (("latency", "single_runs", None), ("batch_latency", "batch_runs", "batch_size"))
+
+# Of what is measured on another of these, nothing is the model's.
+_MACHINE = ("cpu", "cores", "gpu")
+
+
+def speed_changes(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    machines: tuple[Mapping[str, Any], Mapping[str, Any]],
+    fastest: tuple[Mapping[str, float], Mapping[str, float]],
+) -> Iterator[Change]:
+    """Every figure of speed, memory and size that both cells have.
+
+    Args:
+        machines: `environment` of the old and of the new report.
+        fastest: Evidence.fastest of both.
+    """
+    cell, before, after = new["id"], old["performance"], new["performance"]
+    if before is None or after is None:
+        return
+    other = [name for name in _MACHINE if machines[0].get(name) != machines[1].get(name)]
+    why = f"another machine: {', '.join(other)}" if other else ""
+    if not why and (before["contended"] or after["contended"]):
+        why = "workers shared the machine"
+    for name, runs, equal in _TIMES:
+        median, slow = f"{name}_p50_ms", f"{name}_p95_ms"
+        values = before[median], after[median]
+        if None in values:
+            continue
+        reason = why
+        if not reason and equal is not None and before[equal] != after[equal]:
+            reason = f"{equal} {before[equal]} and {after[equal]}"
+        if not reason and min(before[runs], after[runs]) < FEWEST:
+            reason = f"fewer than {FEWEST} times were taken"
+        if reason:
+            yield Change(cell, median, *values, "not compared", reason)
+            continue
+        worse, better = (
+            one[median] > SPARE * other[slow]
+            and least.get(name, math.inf) > UNDISTURBED * other[median]
+            for one, other, least in ((after, before, fastest[1]), (before, after, fastest[0]))
+        )
+        how = f"must be {SPARE:g} times the 95th percentile of the other"
+        yield Change(cell, median, *values, outcome(worse, better), how)
+    for name, (part, spare) in GROWTH.items():
+        values = before[name], after[name]
+        if None in values:
+            continue
+        if why and name != "model_size_mib":
+            yield Change(cell, name, *values, "not compared", why)
+            continue
+        worse = after[name] > part * before[name] + spare
+        better = before[name] > part * after[name] + spare
+        yield Change(cell, name, *values, outcome(worse, better), "")
