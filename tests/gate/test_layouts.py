@@ -426,6 +426,24 @@ def test_a_one_to_one_head_is_held_to_the_same_head(
     assert bench.metrics["reference_boxes"] > 20
 
 
+def test_a_run_asks_the_head_that_the_candidate_has(one_to_one: Config, tmp_path: Path) -> None:
+    sides = GateRun(one_to_one, Selection(), threads=1, run_dir=tmp_path / "run").sides
+    cell = Cell(DETECTION, "onnx", "cpu", "fp32", "smoke")
+    usual, other = (
+        sides.reference_for(cell, layout and {"name": "end-to-end", "compared": layout})
+        for layout in (None, "one-to-one")
+    )
+    assert usual is sides.reference(cell) is sides.reference_for(cell, {"compared": "boxes"})
+    # What they answered is remembered apart, and they do not answer alike.
+    assert usual.reference.key != other.reference.key
+    image = np.random.default_rng(0).random((1, 3, 160, 160), np.float32)
+    scores = [each.reference.engine.run(image)[..., 4] for each in (usual, other)]
+    assert np.abs(scores[0] - scores[1]).max() > 0.05
+    sides.bundle = object()  # type: ignore[assignment]  # nothing of it is asked
+    with pytest.raises(WrongCandidate, match="boxes of a one-to-one head"):
+        sides.reference_for(cell, {"name": "end-to-end", "compared": "one-to-one"})
+
+
 def test_a_checkpoint_without_a_one_to_one_head_cannot_be_held_to_one(detector: Bench) -> None:
     with pytest.raises(CheckpointError, match="has no one-to-one head"):
         open_reference(replace(detector.request, one_to_one=True))
