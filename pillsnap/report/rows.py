@@ -125,7 +125,8 @@ def _read(found: dict[str, Any]) -> str:
         text += f"{inside['iou_threshold']:.3g}, at most {inside['max_detections']}; raw outputs "
         text += "are not to be had"
     if found["batch_size"] is not None:
-        text += f"; batches filled up to {found['batch_size']}"
+        size = found["batch_size"]
+        text += "; one image at a time" if size == 1 else f"; batches filled up to {size}"
     return text
 
 

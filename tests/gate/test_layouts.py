@@ -35,6 +35,7 @@ from pillsnap.gate.run import GateRun
 from pillsnap.pipeline.transforms import Geometry
 from pillsnap.proof.onnx_edits import add_constant, change, change_all, insert_after
 from pillsnap.proof.roles import layers
+from pillsnap.report.policy import notes
 from tests.gate.native import export_natively
 from tests.small_models import Experiment
 
@@ -468,3 +469,5 @@ def test_a_run_says_how_the_file_was_read_and_tries_its_free_axes(
     assert result.batching["input_sizes"] == [[256, 256], [288, 320]]
     assert max(result.batching["drift"].values()) < 1e-2
     assert "layout nms" in result.graph["reason"]
+    said = list(notes(result, result.outcomes[0], small, {}))
+    assert any("leaves boxes out by itself" in each for each in said)

@@ -57,6 +57,7 @@ def test_a_row_says_how_a_file_was_read_and_what_was_compared_of_it() -> None:
     layout |= {"nms": None, "batch_size": None}
     assert _read(layout) == "layout output0 (output0)"
     assert _read({**layout, "batch_size": 8}).endswith("; batches filled up to 8")
+    assert _read({**layout, "batch_size": 1}).endswith("; one image at a time")
     parts = {**layout, "name": "probabilities", "outputs": ["y"], "compared": "probabilities"}
     assert _read(parts) == "layout probabilities (y): compared by probabilities"
     inside = {"conf_threshold": 0.25, "iou_threshold": 0.7, "max_detections": 300}
