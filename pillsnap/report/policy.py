@@ -86,7 +86,7 @@ def notes(
         yield from _of_runtime(result.cell.stage, outcome.candidate)
     if result.layout is not None and result.layout["nms"] is not None:
         yield (
-            f"{result.cell.stage}: the candidate leaves boxes out by itself; pillsnap infer and the "
+            f"{result.cell.stage}: the candidate leaves boxes out by itself; infer and the "
             "service, which do so by export.postprocess.nms, do not run it"
         )
     yield from _of_precision(result)
