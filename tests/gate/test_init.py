@@ -192,6 +192,14 @@ def test_a_bare_state_dict(capsys: pytest.CaptureFixture[str]) -> None:
         assert said in init(capsys, "--classifier", "c.pt", *options, code=2)
 
 
+def test_a_whole_model_in_a_file_is_refused_with_what_to_save(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.save(make_classifier("test_resnet", 4), "whole.pt")
+    told = init(capsys, "--classifier", "whole.pt", code=2)
+    assert "not on the safe list" in told and "save model.state_dict() instead" in told
+
+
 def test_a_network_of_one_image_size_is_taken_at_any(capsys: pytest.CaptureFixture[str]) -> None:
     model = timm.create_model("test_vit", num_classes=7, img_size=96)
     torch.save(model.state_dict(), "c.pt")

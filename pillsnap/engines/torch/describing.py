@@ -21,7 +21,13 @@ from pillsnap.engines.torch.network import class_names
 from pillsnap.engines.torch.safe_load import read_content, require_checkpoint
 from pillsnap.engines.torch.statedict import Wanted, find_weights
 from pillsnap.engines.torch.tensorfile import opens_as_safetensors, read_safetensors
-from pillsnap.engines.torch.timm_models import layer_side, refuse_detector, require_fit, weights_of
+from pillsnap.engines.torch.timm_models import (
+    SAVE_WEIGHTS,
+    layer_side,
+    refuse_detector,
+    require_fit,
+    weights_of,
+)
 from pillsnap.engines.torch.torchfile.objects import entries_of
 from pillsnap.engines.torch.trainer import (
     Facts,
@@ -100,7 +106,7 @@ def describe_classifier(path: Path, backbone: str | None = None) -> Told:
             weights are not of.
     """
     refuse_detector(path)
-    content = read_content(path, {})
+    content = read_content(path, {}, SAVE_WEIGHTS)
     name = backbone or trained_architecture(content)
     said, told = classifier_facts(content), training_arguments(content)
     if name is None:

@@ -36,7 +36,7 @@ from pillsnap.engines.torch.trainer import classifier_facts, recorded_top1
 if TYPE_CHECKING:
     import torch
 
-_HINT = "if you trust its origin, load it there and save model.state_dict() instead"
+SAVE_WEIGHTS = "if you trust its origin, load it there and save model.state_dict() instead"
 
 
 def load_classifier(settings: Classification, path: Path, size: int | None = None) -> LoadedModel:
@@ -60,7 +60,7 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
     refuse_detector(path)
     if settings.builder is None:
         require_backbone(settings.backbone)
-    content = read_content(path, {}, _HINT)
+    content = read_content(path, {}, SAVE_WEIGHTS)
     said = classifier_facts(content)
     notes: tuple[str, ...] = ()
     if settings.builder is None:
