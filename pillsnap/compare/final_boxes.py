@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pillsnap.compare import noise
 from pillsnap.compare.detection import DetectionRecorder, keep_indices, restore, truth_boxes
 from pillsnap.compare.exactness import Exact, OutputPart, PartError, measure_errors
 from pillsnap.compare.matching import Matches, match_boxes
@@ -109,7 +110,7 @@ class FinalBoxRecorder(DetectionRecorder):
         matches = [match_boxes(a, b) for a, b in zip(ref_boxes, cand_boxes, strict=True)]
         errors = np.zeros((2, len(ref), len(self._strides)), np.float32)
         for index, match in enumerate(matches):
-            pairs = self._pairs(match, kept[index], given[index])
+            pairs = self._pairs(match, (ref[index], kept[index]), (cand[index], given[index]))
             ours, theirs = ref[index, pairs.anchors], cand[index, pairs.rows]
             apart = np.abs(theirs[:, :5] - ours[:, :5])
             np.maximum.at(errors[0, index], pairs.strides, apart[:, :4].max(axis=1, initial=0))
@@ -135,15 +136,35 @@ class FinalBoxRecorder(DetectionRecorder):
     def _pair(self, ref: Batch, cand: Batch) -> _Pairs:
         """The pairs of an image's boxes [A,7] and [K,6], in input pixels."""
         kept, given = keep_indices(ref, self._nms), self._given(cand)
-        return self._pairs(match_boxes(ref[kept, :6], cand[given, :6]), kept, given)
+        match = match_boxes(ref[kept, :6], cand[given, :6])
+        return self._pairs(match, (ref, kept), (cand, given))
 
     def _given(self, rows: Batch) -> NDArray[np.int64]:
         """Indices of the rows [K,6] that are boxes, not padding: all but zeros, and finite."""
         boxes = np.isfinite(rows).all(axis=1) & rows.any(axis=1)
         return np.flatnonzero(boxes & (rows[:, 4] > np.float32(self._least)))
 
-    def _pairs(self, match: Matches, kept: NDArray[np.int64], given: NDArray[np.int64]) -> _Pairs:
-        anchors, rows = kept[match.pairs[:, 0]], given[match.pairs[:, 1]]
+    def _pairs(
+        self,
+        match: Matches,
+        ref: tuple[Batch, NDArray[np.int64]],
+        cand: tuple[Batch, NDArray[np.int64]],
+    ) -> _Pairs:
+        """The pairs of boxes that were matched.
+
+        Args:
+            ref, cand: rows of an image, and indices of those that were matched. Which of two that
+                overlap and have one score an NMS keeps is chance: the candidate's box is held to
+                the nearest of the reference's that have the score of the matched one.
+        """
+        rows, anchors = cand[1][match.pairs[:, 1]], ref[1][match.pairs[:, 0]].copy()
+        for index, (row, anchor) in enumerate(zip(rows, anchors, strict=True)):
+            box, kept = cand[0][row, :4], ref[0][anchor]
+            if np.abs(box - kept[:4]).max() > noise.BOX_PX:
+                tied = np.abs(ref[0][:, 4] - kept[4]) <= noise.SCORE
+                tied = np.flatnonzero(tied & (ref[0][:, 5] == kept[5]))
+                apart = np.abs(ref[0][tied, :4] - box).max(axis=1)
+                anchors[index] = tied[np.argmin(apart)]
         return _Pairs(anchors, rows, self._stride_of(anchors))
 
 
