@@ -43,7 +43,10 @@ def verdict(value):
 print([verdict(value).name for value in (0.125, 0.25, 0.5)], verdict(0.5).reason)
 print(in_words("kl_mean", certified({"bad": 1, "all": 9}, profiles.strict)["kl_mean"]))
 cell = dict.fromkeys(
-    ("accuracy", "execution", "batching", "graph", "quantized", "performance", "diagnosis")
+    (
+        *("accuracy", "execution", "layout", "batching", "graph", "quantized", "performance"),
+        "diagnosis",
+    )
 )
 cell |= {"id": "c", "stage": "classification", "verdict": "equivalent", "samples": 9}
 cell |= {"seconds": 1.0, "metrics": {"kl_mean": 0.5}, "tolerances": {"kl_mean": 0.25}}

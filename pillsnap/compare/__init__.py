@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pillsnap.compare.exactness import OutputPart
+from pillsnap.compare.exactness import OutputPart, PartError
 from pillsnap.compare.loading import Prepared
 from pillsnap.compare.records import Array, Columns, concatenate
 from pillsnap.core.errors import WrongCandidate
@@ -37,6 +37,14 @@ class Recorder(Protocol):
 
     def as_candidate(self, output: Batch) -> Batch:
         """What a reference answers as candidates give it."""
+        ...
+
+    def as_reference(self, output: Batch, ref: Batch) -> Batch:
+        """What a candidate answers as the reference would have, which answered `ref`."""
+        ...
+
+    def errors(self, exact: NDArray[np.float64], ref: Batch, cand: Batch) -> list[PartError]:
+        """Rounding errors of both sides against the reference in float64, for the same images."""
         ...
 
     def parts(self, output: NDArray[Any]) -> list[OutputPart]:

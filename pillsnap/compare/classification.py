@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pillsnap.compare.exactness import OutputPart
+from pillsnap.compare.exactness import Exact, OutputPart, PartError, measure_errors
 from pillsnap.compare.records import Columns
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
@@ -36,6 +36,12 @@ class ClassificationRecorder:
 
     def as_candidate(self, output: Batch) -> Batch:
         return output
+
+    def as_reference(self, output: Batch, ref: Batch) -> Batch:
+        return output
+
+    def errors(self, exact: Exact, ref: Batch, cand: Batch) -> list[PartError]:
+        return measure_errors(self.parts(exact), self.parts(ref), self.parts(cand))
 
     def parts(self, output: NDArray[Any]) -> list[OutputPart]:
         return [OutputPart("logits", output)]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.compare import noise
-from pillsnap.compare.exactness import OutputPart
+from pillsnap.compare.exactness import Exact, OutputPart, PartError, measure_errors
 from pillsnap.compare.matching import match_boxes
 from pillsnap.compare.records import Array, Columns, ragged
 from pillsnap.config.settings import Nms
@@ -52,6 +52,12 @@ class DetectionRecorder:
         """The first six columns: the seventh is for references alone."""
         return output[..., :6]
 
+    def as_reference(self, output: Batch, ref: Batch) -> Batch:
+        return np.concatenate([output, ref[..., 6:]], axis=-1)
+
+    def errors(self, exact: Exact, ref: Batch, cand: Batch) -> list[PartError]:
+        return measure_errors(self.parts(exact), self.parts(ref), self.parts(cand))
+
     def parts(self, output: NDArray[Any]) -> list[OutputPart]:
         """Boxes and scores of every stride; near ties change class_id in healthy exports.
 
@@ -79,14 +85,10 @@ class DetectionRecorder:
             score_err = np.abs(cand[..., 4] - ref[..., 4])
         flips = cand[..., 5] != ref[..., 5]
         kept = [keep_indices(rows, self._nms) for rows in ref]
-        ref_boxes = _restore(ref, kept, geometries)
-        cand_boxes = _restore(cand, [keep_indices(rows, self._nms) for rows in cand], geometries)
+        ref_boxes = restore(ref, kept, geometries)
+        cand_boxes = restore(cand, [keep_indices(rows, self._nms) for rows in cand], geometries)
         matches = [match_boxes(a, b) for a, b in zip(ref_boxes, cand_boxes, strict=True)]
-        pairs = [np.column_stack([1 - match.ious, match.conf_deltas]) for match in matches]
-        truth = [
-            _truth_boxes(sample.boxes or (), geometry.width, geometry.height)
-            for sample, geometry in zip(samples, geometries, strict=True)
-        ]
+        truth = truth_boxes(samples, geometries)
         return {
             "id": np.array([sample.id for sample in samples]),
             "box_err_px": self._by_stride(box_err),
@@ -101,7 +103,7 @@ class DetectionRecorder:
             "cand_finite": np.isfinite(cand).all(axis=(1, 2)),
             **ragged("ref_boxes", ref_boxes, 6),
             **ragged("cand_boxes", cand_boxes, 6),
-            **ragged("pairs", pairs, 2, np.float64),
+            **ragged("pairs", [match.differences() for match in matches], 2, np.float64),
             **ragged("truth", truth, 5, np.float64),
         }
 
@@ -112,8 +114,20 @@ class DetectionRecorder:
 
     def _count(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many of the kept anchors belong to each stride, [S]."""
-        stride = np.searchsorted(self._ends, indices, side="right")
-        return np.bincount(stride, minlength=len(self._ends)).astype(np.int64)
+        return np.bincount(self._stride_of(indices), minlength=len(self._ends)).astype(np.int64)
+
+    def _stride_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which stride each anchor belongs to, by its index."""
+        found: NDArray[np.int64] = np.searchsorted(self._ends, indices, side="right")
+        return np.minimum(found, len(self._ends) - 1)
+
+
+def truth_boxes(samples: Sequence[Sample], geometries: Sequence[Geometry]) -> list[Array]:
+    """The labelled boxes of each image, float64 [G,5], x1,y1,x2,y2 in its pixels, class_id."""
+    return [
+        _truth_boxes(sample.boxes or (), geometry.width, geometry.height)
+        for sample, geometry in zip(samples, geometries, strict=True)
+    ]
 
 
 def _truth_boxes(boxes: Sequence[Box], width: int, height: int) -> Array:
@@ -142,7 +156,7 @@ def keep_indices(rows: Batch, params: Nms) -> NDArray[np.int64]:
     )
 
 
-def _restore(
+def restore(
     detections: Batch, kept: Sequence[NDArray[np.int64]], geometries: Sequence[Geometry]
 ) -> list[Batch]:
     """The kept anchors of each image as [k,6], with boxes in pixels of the original image."""

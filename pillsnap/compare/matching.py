@@ -36,6 +36,10 @@ class Matches:
     conf_deltas: NDArray[np.float32]
     class_flips: int
 
+    def differences(self) -> NDArray[np.float64]:
+        """float64 [P,2], 1 - IoU and absolute difference in confidence of each pair."""
+        return np.column_stack([1 - self.ious, self.conf_deltas])
+
 
 def match_boxes(reference: Rows, candidate: Rows) -> Matches:
     """Pair boxes of the same class that overlap by at least MATCH_IOU, each box at most once.

@@ -73,6 +73,12 @@ class CellResult:
         return next(({key: facts.get(key) for key in keys} for facts in found), None)
 
     @property
+    def layout(self) -> dict[str, Any] | None:
+        """How the candidate's file is read, see gate/layouts.py; None of pillsnap's own form."""
+        found = (outcome.candidate.get("layout") for outcome in self.outcomes)
+        return next((each for each in found if each is not None), None)
+
+    @property
     def batching(self) -> dict[str, Any] | None:
         """At which sizes the candidate ran, see Outcome; None where it was run at none but its
         own."""

@@ -5,8 +5,8 @@ A record holds what the rooms below do for its task; the rooms above ask it, nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +18,9 @@ from pillsnap.compare.detection import DetectionRecorder, keep_indices
 from pillsnap.compare.figures import Figures
 from pillsnap.compare.figures.classification import classification_figures
 from pillsnap.compare.figures.detection import detection_figures
+from pillsnap.compare.final_boxes import FinalBoxRecorder
 from pillsnap.compare.matching import box_distance, match_boxes
+from pillsnap.compare.probabilities import ProbabilityRecorder
 from pillsnap.compare.records import Columns
 from pillsnap.config.figures import Figure, figures_of
 from pillsnap.config.settings import Config, Nms, Shape
@@ -30,6 +32,7 @@ from pillsnap.pipeline.softmax import softmax
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 
 Finish = Callable[[Batch], Sequence[Any]]
+MakeRecorder = Callable[[Reference, Nms], Recorder]
 
 
 class Measuring(Protocol):
@@ -84,6 +87,8 @@ class Task:
         output: the reference's answer, for messages.
         is_output: whether a shape can be that of such an answer.
         recorder: makes columns of both sides' outputs.
+        recorders: the same where a file gives something else to compare, by what (see
+            engines/layouts).
         measure: makes figures of those columns.
         labels: columns that say what is known of a sample.
         accuracy: how it is told how good its model is.
@@ -101,12 +106,23 @@ class Task:
     scenes: bool
     output: str
     is_output: Callable[[tuple[int, ...]], bool]
-    recorder: Callable[[Reference, Nms], Recorder]
+    recorder: MakeRecorder
     measure: Measuring
     labels: tuple[str, ...]
     accuracy: Measure
     hard: bool
     finishing: Finishing
+    recorders: Mapping[str, MakeRecorder] = field(default_factory=dict)
+
+    def recorder_for(
+        self, reference: Reference, nms: Nms, layout: Mapping[str, Any] | None
+    ) -> Recorder:
+        """The recorder of a candidate of that layout, as a report has it; None is the task's own
+        form."""
+        if layout is None or layout["compared"] not in self.recorders:
+            return self.recorder(reference, nms)
+        inside = nms if layout["nms"] is None else Nms(**layout["nms"])
+        return self.recorders[layout["compared"]](reference, inside)
 
 
 _tasks: dict[str, Task] = {}
@@ -138,6 +154,15 @@ def read_samples(config: Config, stage: str) -> list[Sample]:
 
 def _record_boxes(reference: Reference, nms: Nms) -> Recorder:
     return DetectionRecorder(reference.strides, reference.transform.input_size, nms)
+
+
+def _record_final_boxes(reference: Reference, nms: Nms) -> Recorder:
+    return FinalBoxRecorder(reference.strides, reference.transform.input_size, nms)
+
+
+def _record_one_to_one(reference: Reference, nms: Nms) -> Recorder:
+    size = reference.transform.input_size
+    return FinalBoxRecorder(reference.strides, size, nms, above_threshold=True)
 
 
 def _measure_boxes(
@@ -175,6 +200,7 @@ DETECTION_TASK = Task(
     accuracy=MAP,
     hard=False,
     finishing=Finishing("nms", _keep_boxes, lambda a, b: box_distance(a, b, match_boxes(a, b))),
+    recorders={"boxes": _record_final_boxes, "one-to-one": _record_one_to_one},
 )
 
 CLASSIFICATION_TASK = Task(
@@ -198,6 +224,7 @@ CLASSIFICATION_TASK = Task(
         lambda nms: lambda answer: list(softmax(answer)),
         lambda a, b: float(np.abs(a - b).sum()),
     ),
+    recorders={"probabilities": lambda reference, nms: ProbabilityRecorder()},
 )
 
 register(DETECTION_TASK)

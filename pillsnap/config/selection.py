@@ -16,6 +16,7 @@ class Selection:
     Attributes:
         named: of the stages, those that an option names: they must be measured.
         int8_method: static, dynamic or auto; None leaves it to the configuration.
+        layouts: of the candidates, by stage, where their files do not tell.
         budgets: the most that a figure of speed or memory may be, by its name.
         gate_strict: the sample must also certify the tolerances.
         reference_cache: whether what the reference answered may be remembered.
@@ -34,6 +35,7 @@ class Selection:
     precisions: tuple[str, ...] = ("fp32",)
     int8_method: str | None = None
     candidates: Mapping[str, Path] = field(default_factory=dict)
+    layouts: Mapping[str, str] = field(default_factory=dict)
     budgets: Mapping[str, float] = field(default_factory=dict)
     fresh_export: bool = False
     gate_strict: bool = False

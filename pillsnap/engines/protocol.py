@@ -21,12 +21,14 @@ Transform = ClassifyTransform | LetterboxTransform
 
 @dataclass(frozen=True)
 class Request:
-    """How a model is to be opened; the cache spares a reference that is known already."""
+    """How a model is to be opened; the cache spares a reference that is known already. A detector's
+    reference is of its one-to-many head, unless `one_to_one`."""
 
     config: Config
     cell: Cell
     threads: int
     cache: ArrayCache | None = None
+    one_to_one: bool = False
 
 
 class ModelFile(Protocol):

@@ -9,17 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import sha256_file
 from pillsnap.export.forms import FORMS
 from pillsnap.export.reading import inputs_of, opset_of, read_bytes, read_hashed
 from pillsnap.export.runtimes import least_runtime
 from pillsnap.export.safety import external_files
+from pillsnap.export.suppression import Suppression, find_suppression
 
 if TYPE_CHECKING:
     import onnx
 
 PREFIX = "pillsnap."
+
+# The stage by what ultralytics' exports call their task.
+ULTRALYTICS_TASKS = {"detect": DETECTION, "classify": CLASSIFICATION}
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Exported:
         weights: SHA-256 of the files beside it that hold its weights, by name.
         ir_version: of the file's format; 0 where that is not known.
         float32: of a file of lower precision, the one that it was made from; None: not known.
+        suppression: the NMS inside it, if there is one.
     """
 
     path: Path
@@ -60,6 +66,7 @@ class Exported:
     weights: dict[str, str] = field(default_factory=dict)
     ir_version: int = 0
     float32: Path | None = None
+    suppression: Suppression | None = None
 
     def content(self) -> bytes | Path:
         """What a runtime is to load: the bytes that were described, so that what runs is what was
@@ -132,37 +139,51 @@ def exported(
             for name in sorted(external_files(model))
         },
         ir_version=model.ir_version,
+        suppression=find_suppression(model),
     )
 
 
 def stage_of(model: onnx.ModelProto) -> str:
-    """detection, classification or neither: by metadata, else by shapes, since [N,boxes,6] is a
-    detector's output and [N,classes] a classifier's."""
-    entries = {entry.key: entry.value for entry in model.metadata_props}
-    output = _shape(model.graph.output[0])
+    """detection, classification or neither: by metadata, else by the first output that can be one
+    of a detector, [N,boxes,columns] in any order, or of a classifier, [N,classes]."""
+    return next(iter(_possible_stages(model)), "neither")
+
+
+def _possible_stages(model: onnx.ModelProto) -> list[str]:
+    """What a model may be for, by the shapes of its input and outputs, and by its metadata where
+    they say so; the likeliest first."""
+    if len(_shape(inputs_of(model)[0])) != 4:
+        return []
     by_rank = {form.rank: stage for stage, form in FORMS.items()}
-    found = entries.get(PREFIX + "stage") or by_rank.get(len(output), "")
-    if found not in FORMS or len(_shape(inputs_of(model)[0])) != 4:
-        return "neither"
-    columns = FORMS[found].columns
-    return "neither" if columns and output[-1:] not in ((columns,), (None,)) else found
+    shapes = [_shape(output) for output in model.graph.output]
+    # A classifier may end in a convolution: [N,classes,1,1].
+    ranks = [2 if shape[2:] == (1, 1) else len(shape) for shape in shapes]
+    possible = list(dict.fromkeys(by_rank[rank] for rank in ranks if rank in by_rank))
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    told = entries.get(PREFIX + "stage")
+    if told is None and entries.get("author") == "Ultralytics" and "task" in entries:
+        told = ULTRALYTICS_TASKS.get(entries["task"], entries["task"])
+    return possible if told is None else [stage for stage in possible if stage == told]
 
 
 def _require_stage(model: onnx.ModelProto, stage: str, path: Path) -> None:
     """Raises EngineError for a model of the other stage, or of neither."""
-    found, output = stage_of(model), model.graph.output[0]
-    if found == stage:
+    if stage in _possible_stages(model):
         return
+    found, outputs = stage_of(model), model.graph.output
     what = f"this is not a model for {stage}"
     hint = f"give an .onnx that pillsnap exported for {stage}"
     if found in FORMS:
         what = f"this model is for {found}, not for {stage}"
         hint = f"give it as --candidate {found}={path}"
-    sizes = ",".join("?" if size is None else str(size) for size in _shape(output))
+    shapes = (
+        f"{each.name} [{','.join('?' if size is None else str(size) for size in _shape(each))}]"
+        for each in outputs
+    )
     raise EngineError(
         what,
         where=path,
-        got=f"output {output.name} [{sizes}]",
+        got=f"output {', '.join(shapes)}",
         expected=f"one image input [N,3,H,W] and an output {FORMS[stage].words}",
         hint=hint,
     )

@@ -34,7 +34,7 @@ def require_fit(
 ) -> None:
     """Check that a file was made from the stage's checkpoint and for this configuration.
 
-    Of a file that claims nothing, only its batch size is known.
+    A file that claims nothing is not held to it; batches are filled up to its size.
 
     Args:
         checkpoint_sha256: of the reference's, where that is known; else the configured file's.
@@ -47,6 +47,8 @@ def require_fit(
             in batches of that size would show.
         PillsnapError: the checkpoint or the class map cannot be read.
     """
+    if not has_claims(exported):
+        return
     if config.export.dynamic_axes and not exported.dynamic_axes:
         raise WrongCandidate(
             "the candidate takes batches of one size only",
@@ -56,8 +58,6 @@ def require_fit(
             hint="export it with a free batch size, or set export.dynamic_axes: false and "
             "export.compare.batch_size to the file's",
         )
-    if not has_claims(exported):
-        return
     wanted = {
         "checkpoint_sha256": checkpoint_sha256 or sha256_file(find_best_checkpoint(config, stage)),
         "num_classes": str(getattr(config, stage).num_classes),

@@ -14,17 +14,26 @@ from pillsnap.engines.timing import Stopwatch
 from pillsnap.export import Exported, describe_onnx, export_onnx
 from pillsnap.export.provenance import has_claims, require_fit
 from pillsnap.export.quantize import describe_quantized
+from pillsnap.export.ultralytics import require_named_fit
+from pillsnap.gate.layouts import set_layout
 
 
-def open_candidate(request: Request, choose: Callable[[], Exported]) -> Stopwatch:
+def open_candidate(
+    request: Request,
+    choose: Callable[[], Exported],
+    reference: Reference,
+    layout: str | None = None,
+) -> Stopwatch:
     """The candidate of a request's cell, as its engine opens it.
 
     Args:
         choose: gives the file; not called for an engine that opens none.
+        reference: what it is to be compared with.
+        layout: of the file, if an option names it.
 
     Raises:
         EngineError: the engine does not run on the provider.
-        WrongCandidate: not one node computes in the cell's precision.
+        WrongCandidate: not one node computes in the cell's precision; as set_layout.
         PillsnapError: as `choose`, and as the engine says.
     """
     cell, entry = request.cell, find_entry(request.cell.engine)
@@ -34,16 +43,20 @@ def open_candidate(request: Request, choose: Callable[[], Exported]) -> Stopwatc
             where=cell.id,
             expected=", ".join(entry.providers),
         )
-    facts: dict[str, Any] = {}
+    files: list[Exported] = []
 
     def find() -> ModelFile:
-        exported = choose()
-        facts.update(_describe(exported))
-        return exported
+        files.append(choose())
+        return files[-1]
 
     candidate = Stopwatch(entry.open(request, find))
-    candidate.info = {**facts, **candidate.info}
+    for file in files:
+        candidate.info = {**_describe(file), **candidate.info}
     _require_precision(candidate.info, cell.precision)
+    for file in files:
+        candidate.info["layout"] = set_layout(
+            candidate.engine, file, request.config, cell.stage, reference, layout
+        )
     return candidate
 
 
@@ -86,7 +99,8 @@ def choose_file(
         convert: makes a file of the cell's precision out of an exported one.
 
     Raises:
-        WrongCandidate: a named file was made for something else, see require_fit.
+        WrongCandidate: a named file was made for something else, see require_fit and
+            require_named_fit.
         PillsnapError: as describe_onnx, export_onnx and `convert`.
     """
     config, stage = request.config, request.cell.stage
@@ -95,6 +109,7 @@ def choose_file(
         known = reference.engine.info
         checkpoint, entry = known.get("checkpoint_sha256"), known.get("checkpoint_entry")
         require_fit(found, config, stage, checkpoint, reference.transform, entry)
+        require_named_fit(found, config, stage, reference.class_names, reference.strides)
         return found
     exported = export_onnx(config, stage, fresh=fresh, marker=run_dir / f"export-{stage}.json")
     if request.cell.precision == "fp32":

@@ -71,7 +71,8 @@ def _is_wanted(run: GateRun, result: CellResult) -> bool:
 
 
 def _can_run(result: CellResult) -> bool:
-    return find_entry(result.cell.engine).diagnosed and _model_of(result) is not None
+    plain = result.layout is None or result.layout["plain"]
+    return plain and find_entry(result.cell.engine).diagnosed and _model_of(result) is not None
 
 
 def _model_of(result: CellResult) -> Path | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.compare import Recorder
-from pillsnap.compare.exactness import Exact, measure_errors
+from pillsnap.compare.exactness import Exact
 from pillsnap.compare.loading import Prepared
 from pillsnap.compare.reference import CachedReference
 from pillsnap.config.cells import Cell
@@ -70,8 +70,8 @@ class FirstBatch:
         """Outcome.exactness; a golden bundle may have exact outputs of fewer images."""
         if exact is None:
             return None
-        ref, cand = (self.recorder.parts(output[: len(exact)]) for output in self._outputs)
-        errors = measure_errors(self.recorder.parts(exact), ref, cand)
+        ref, cand = (output[: len(exact)] for output in self._outputs)
+        errors = self.recorder.errors(exact, ref, cand)
         return {"images": len(exact), "parts": [asdict(error) for error in errors]}
 
     def timing(self, *, reference: bool, float32: bool) -> dict[str, Any]:

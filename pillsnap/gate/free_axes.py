@@ -71,8 +71,12 @@ def try_free_axes(
         grown = ((0, 0), (0, 0), (0, other[0] - size[0]), (0, other[1] - size[1]))
         axes = [name for name, of in zip("HW", declared[2:], strict=True) if _is_free(of)]
         image = np.pad(few, grown, mode="wrap")
-        shape = FORMS[stage].shape(image.shape, cand.shape[-1], strides)
-        _run(candidate, image, shape, finite, " and ".join(axes))
+        own, form = (
+            FORMS[stage].shape(each.shape, cand.shape[-1], strides) for each in (batch.array, image)
+        )
+        # A file that leaves boxes out may have any number of them.
+        wanted = form if own == cand.shape else (len(image), None, *cand.shape[2:])
+        _run(candidate, image, wanted, finite, " and ".join(axes))
     return {
         "batch_sizes": [len(cand), *sizes],
         "input_sizes": [list(each) for each in dict.fromkeys((size, other))],
@@ -106,14 +110,18 @@ def _other_size(declared: Declared, size: tuple[int, int], step: int | None) -> 
 
 
 def _run(
-    candidate: Stopwatch, batch: Batch, shape: tuple[int, ...], finite: bool, axes: str
+    candidate: Stopwatch, batch: Batch, shape: tuple[int | None, ...], finite: bool, axes: str
 ) -> Batch:
-    """An output of that shape, and finite where it was so in the cell; it is not timed."""
+    """An output of that shape, where None is any number, and finite where it was so in the cell; it
+    is not timed."""
     try:
         output = candidate.engine.run(batch)
     except EngineError as error:
         raise _refusal(candidate, batch, axes, first_line(error.__cause__ or error, 600)) from error
-    if output.shape != shape:
+    fits = len(output.shape) == len(shape) and all(
+        size in (None, found) for size, found in zip(shape, output.shape, strict=True)
+    )
+    if not fits:
         got = f"an output of {list(output.shape)} in place of {list(shape)}"
         raise _refusal(candidate, batch, axes, got)
     if finite and not np.isfinite(output).all():
@@ -144,8 +152,7 @@ def _drift(
     output: Batch,
 ) -> dict[str, float]:
     """How far an output is from what the same images were answered in the batch."""
-    # In the place of the reference, with what that knows beside an answer.
-    before = np.concatenate([cand, ref[..., cand.shape[-1] :]], axis=-1)[rows]
+    before = recorder.as_reference(cand, ref)[rows]
     columns = recorder.columns(
         [batch.samples[row] for row in rows],
         [batch.geometries[row] for row in rows] if batch.geometries else [],

@@ -84,6 +84,8 @@ def _unfit(selection: Selection, cell: Cell, info: Mapping[str, Any]) -> str | N
         return "a golden bundle stands for the checkpoint, which a fresh export would be made from"
     if cell.precision != "fp32":
         return f"a file of {cell.precision} has another graph than the float32 export by intent"
+    if info.get("layout") is not None and not info["layout"]["plain"]:
+        return f"a file of layout {info['layout']['name']} ends in other nodes by intent"
     if info.get("precision") is not None and is_lower(info["precision"]):
         return "the file is of lower precision, whose graph is another by intent"
     return None

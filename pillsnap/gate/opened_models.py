@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pillsnap.compare.loading import Load
 from pillsnap.compare.reference import CachedReference
@@ -14,6 +15,7 @@ from pillsnap.config.cells import Cell
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
 from pillsnap.core.arraycache import ArrayCache
+from pillsnap.core.errors import WrongCandidate
 from pillsnap.engines import Request, find_entry
 from pillsnap.engines.timing import Stopwatch
 from pillsnap.engines.torch.engine import open_reference
@@ -45,7 +47,7 @@ class Sides:
         folder = self.config.exp_dir / "cache" / "reference"
         wanted = self.selection.reference_cache and limit
         self._cache = ArrayCache(folder, limit) if wanted else None
-        self._references: dict[tuple[str, str], CachedReference] = {}
+        self._references: dict[tuple[str, ...], CachedReference] = {}
         self._candidate: tuple[Cell, Stopwatch] | None = None
 
     def reference(self, cell: Cell) -> CachedReference:
@@ -54,6 +56,23 @@ class Sides:
         key = (cell.stage, cell.engine if self.bundle is None else cell.mode)
         if key not in self._references:
             self._references[key] = self._open_reference(cell)
+        return self._references[key]
+
+    def reference_for(self, cell: Cell, layout: Mapping[str, Any] | None) -> CachedReference:
+        """The reference of a cell whose candidate is of a layout: the same head answers on both
+        sides. WrongCandidate where a bundle has no answers of it."""
+        if layout is None or layout["compared"] != "one-to-one":
+            return self.reference(cell)
+        if self.bundle is not None:
+            raise WrongCandidate(
+                "the candidate gives the boxes of a one-to-one head, a bundle those of the other",
+                where=cell.id,
+                got=f"layout {layout['name']}",
+                hint="verify it beside its checkpoint, without --reference",
+            )
+        key = (cell.stage, cell.engine, layout["compared"])
+        if key not in self._references:
+            self._references[key] = self._open_reference(cell, one_to_one=True)
         return self._references[key]
 
     def candidate(self, cell: Cell) -> Stopwatch:
@@ -75,7 +94,9 @@ class Sides:
                 run_dir=self.run_dir,
                 convert=self._conversion(cell, reference),
             )
-            self._candidate = (model, open_candidate(request, choose))
+            layout = self.selection.layouts.get(cell.stage)
+            opened = open_candidate(request, choose, reference.reference, layout)
+            self._candidate = (model, opened)
         return self._candidate[1]
 
     def close(self) -> None:
@@ -83,12 +104,13 @@ class Sides:
         self._references.clear()
         self._candidate = None
 
-    def _open_reference(self, cell: Cell) -> CachedReference:
+    def _open_reference(self, cell: Cell, *, one_to_one: bool = False) -> CachedReference:
         if self.bundle is not None:
             return self.bundle.reference(cell.stage, cell.mode)
         entry = find_entry(cell.engine)
         entry.require()
-        opened = (entry.reference or open_reference)(self._request(cell))
+        request = replace(self._request(cell), one_to_one=one_to_one)
+        opened = (entry.reference or open_reference)(request)
         return CachedReference(opened, self._cache, task_of(cell.stage).is_output)
 
     def _request(self, cell: Cell) -> Request:

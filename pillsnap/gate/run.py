@@ -103,7 +103,10 @@ class GateRun:
         labelled, notes = self.plan.in_classes(samples, cell.stage, reference.class_names)
         candidate = self.sides.candidate(cell)
         self._running = {"reference": reference.engine.info, "candidate": candidate.info}
-        recorder = task_of(cell.stage).recorder(reference, self.config.nms)
+        layout, nms = candidate.info.get("layout"), self.config.nms
+        remembered = self.sides.reference_for(cell, layout)
+        reference = remembered.reference
+        recorder = task_of(cell.stage).recorder_for(reference, nms, layout)
         first = FirstBatch(cell, candidate, remembered, recorder, compare.exactness_images)
         candidate.runs = []  # of this shard
         folder = self.selection.save_reference

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from pillsnap.config.cells import CLASSIFICATION
 from pillsnap.config.settings import Config
@@ -15,17 +18,22 @@ from pillsnap.core.logrecords import open_log
 from pillsnap.core.printable import printable
 from pillsnap.data.maps import read_class_map, read_edi_map, without_code
 from pillsnap.engines import Batch, find_entry
+from pillsnap.engines.layouts.records import Outputs
 from pillsnap.engines.torch.checkpoints import build_model, stage_transform
 from pillsnap.engines.torch.safe_load import checkpoint_stage
 from pillsnap.export import Exported, describe_onnx, read_onnx, stage_of
 from pillsnap.export.forms import FORMS
+from pillsnap.export.native import find_reading
 from pillsnap.export.onnxfile import PREFIX
 from pillsnap.export.provenance import expected_use, has_claims
 from pillsnap.infer.choice import engine_of
-from pillsnap.pipeline.batches import in_fixed_batches
+from pillsnap.pipeline.batches import fixed_batch_size, in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.nms import suppress_boxes
 from pillsnap.pipeline.twostage import Pipeline, Stage
+
+if TYPE_CHECKING:
+    from pillsnap.engines.onnxruntime.sessions import Session
 
 log = open_log(__name__)
 
@@ -93,9 +101,11 @@ def open_model(
     require_same_settings(config, stage, described)
     content, options = described.content(), config.session_options
     session = open_session(content, provider, threads, options, where=described.path)
-    run = in_fixed_batches(session.ort, session.run)
+    foreign = not has_claims(described)
+    read = _reading(config, stage, described, session) if foreign else session.run
+    run = in_fixed_batches(session.ort, read)
     return Opened(
-        partial(_run_checked, run, config, stage, path, foreign=not has_claims(described)),
+        partial(_run_checked, run, config, stage, path, foreign=foreign),
         {
             "version": printable(described.version_tag or path.stem, 100),
             "sha256": described.sha256,
@@ -104,6 +114,29 @@ def open_model(
         },
         weights=described.weights,
     )
+
+
+def _reading(
+    config: Config, stage: str, described: Exported, session: Session
+) -> Callable[[Batch], Batch]:
+    """What a file of another exporter gives, read by its layout; EngineError for one whose boxes
+    have been through an NMS of its own."""
+
+    def outputs(image: Batch) -> Outputs:
+        return session.outputs(np.repeat(image, fixed_batch_size(session.ort) or 1, axis=0))
+
+    size = stage_transform(config, stage).input_size
+    classes = getattr(config, stage).num_classes
+    reading, _ = find_reading(described, stage, outputs, classes=classes, size=size)
+    if reading.layout.compared not in ("outputs", "probabilities"):
+        raise EngineError(
+            f"the {stage} model leaves out boxes by itself, where the pipeline does",
+            where=described.path,
+            got=f"layout {reading.layout.name}, {reading.layout.words}",
+            expected="boxes before NMS",
+            hint="export it with nms=None, or have pillsnap export the checkpoint",
+        )
+    return lambda batch: reading.read(session.outputs(batch), (batch.shape[2], batch.shape[3]))
 
 
 def _run_checked(

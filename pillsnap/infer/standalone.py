@@ -36,7 +36,7 @@ _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("pipeline/images.py", None),
     ("pipeline/softmax.py", None),
     ("pipeline/twostage.py", None),
-    ("pipeline/batches.py", ("_MOST_IMAGES", "in_fixed_batches")),
+    ("pipeline/batches.py", ("_MOST_IMAGES", "fixed_batch_size", "in_fixed_batches")),
     ("infer/standalone_main.py", None),
 )
 _ROOT = Path(__file__).parents[1]

@@ -19,13 +19,19 @@ Batch = NDArray[np.float32]
 _MOST_IMAGES = 65536
 
 
+def fixed_batch_size(session: ort.InferenceSession) -> int | None:
+    """Images that a file takes at once; None where it takes any number."""
+    size = next(iter(session.get_inputs()[0].shape), None)
+    return size if isinstance(size, int) else None
+
+
 def in_fixed_batches(
     session: ort.InferenceSession, run: Callable[[Batch], Batch]
 ) -> Callable[[Batch], Batch]:
     """`run` of float32 [N,3,H,W] to [N,...], for a file with a fixed batch size fed as many as it
     takes, the last filled up; raises EngineError for a size that nobody can fill."""
-    size = next(iter(session.get_inputs()[0].shape), None)
-    if not isinstance(size, int):
+    size = fixed_batch_size(session)
+    if size is None:
         return run
     if not 1 <= size <= _MOST_IMAGES:
         raise EngineError(

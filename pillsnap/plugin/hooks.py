@@ -40,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="STAGE=PATH",
         help="verify this .onnx file instead of an export",
     )
+    add("--layout", action="append", metavar="STAGE=NAME", help="how --candidate's file is read")
     add("--fresh-export", action="store_true", help="export again even if a matching file exists")
     add("--gate-strict", action="store_true", help="the sample must also certify the tolerance")
     add("--resume", action="store_true", help="go on with the same run where it was cut off")

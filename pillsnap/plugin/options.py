@@ -17,6 +17,7 @@ from pillsnap.config.selection import Selection
 from pillsnap.core.errors import ConfigError
 from pillsnap.core.textfiles import is_file
 from pillsnap.engines import engine_names, entries, find_entry, provider_names
+from pillsnap.engines.layouts import read_layouts
 from pillsnap.export.quantize import METHODS
 
 
@@ -63,6 +64,7 @@ def select(given: argparse.Namespace) -> Selection:
         providers=_choices("--provider", given.provider, provider_names()) or default.providers,
         precisions=_choices("--precision", given.precision, PRECISIONS) or default.precisions,
         candidates=named,
+        layouts=read_layouts(given.layout or (), named),
         fresh_export=given.fresh_export,
         gate_strict=given.gate_strict,
         reference_cache=not given.no_reference_cache,
@@ -139,6 +141,7 @@ def repeat_command(
         ("--provider", () if unsaid else selection.providers),
         ("--precision", selection.precisions),
         ("--candidate", [f"{stage}={path}" for stage, path in selection.candidates.items()]),
+        ("--layout", [f"{stage}={name}" for stage, name in selection.layouts.items()]),
         ("--perf-budget", [f"{name}={most:g}" for name, most in selection.budgets.items()]),
     ):
         for value in values:

@@ -39,6 +39,7 @@ GATE_OPTIONS = (
     "int8_method",
     "perf_budget",
     "candidate",
+    "layout",
     "fresh_export",
     "gate_strict",
     "resume",

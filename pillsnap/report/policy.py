@@ -84,6 +84,11 @@ def notes(
                 "checkpoint, preprocessing, NMS and class map could not be checked"
             )
         yield from _of_runtime(result.cell.stage, outcome.candidate)
+    if result.layout is not None and result.layout["nms"] is not None:
+        yield (
+            f"{result.cell.stage}: the candidate leaves boxes out by itself; infer and the "
+            "service, which do so by export.postprocess.nms, do not run it"
+        )
     yield from _of_precision(result)
     providers = outcome.candidate.get("providers") if outcome is not None else None
     cell = result.cell

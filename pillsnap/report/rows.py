@@ -56,6 +56,8 @@ def circumstances(cell: dict[str, Any]) -> Iterator[str]:
         yield _accuracy(cell)
     if cell["execution"] is not None:
         yield _placed(**cell["execution"])
+    if cell["layout"] is not None:
+        yield _read(cell["layout"])
     if cell["batching"] is not None and cell["batching"]["drift"] is not None:
         yield _batched(cell["batching"], metrics, _shown(cell))
     if cell["graph"] is not None:
@@ -106,6 +108,26 @@ def _placed(placement: dict[str, Any], precision: dict[str, Any] | None, **_: An
         text += f", {types_in_words(precision)}"
     others = [f"{count} {op}" for op, count in placement["other_ops_elsewhere"].items()]
     return f"{text}; elsewhere: {', '.join(others)}" if others else text
+
+
+def _read(found: dict[str, Any]) -> str:
+    """Such as "layout nms (output0): compared after NMS, conf 0.25, IoU 0.7, at most 300; raw
+    outputs are not to be had"."""
+    text = f"layout {found['name']} ({', '.join(found['outputs'])})"
+    if found["compared"] == "probabilities":
+        text += ": compared by probabilities"
+    elif found["compared"] == "one-to-one":
+        text += f": compared by the one-to-one head, conf {found['nms']['conf_threshold']:.3g}"
+        text += f", at most {found['nms']['max_detections']}; raw outputs are not to be had"
+    elif found["nms"] is not None:
+        inside = found["nms"]
+        text += f": compared after NMS, conf {inside['conf_threshold']:.3g}, IoU "
+        text += f"{inside['iou_threshold']:.3g}, at most {inside['max_detections']}; raw outputs "
+        text += "are not to be had"
+    if found["batch_size"] is not None:
+        size = found["batch_size"]
+        text += "; one image at a time" if size == 1 else f"; batches filled up to {size}"
+    return text
 
 
 def _batched(found: dict[str, Any], metrics: dict[str, Any], shown: list[Figure]) -> str:

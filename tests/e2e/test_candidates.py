@@ -15,8 +15,8 @@ from pillsnap.proof.roles import activations
 from tests.e2e.demo_project import DemoProject
 
 
-def run(project: DemoProject, file: Path) -> tuple[int, str]:
-    options = ("-m", "smoke", "-q", "--stage", "classification")
+def run(project: DemoProject, file: Path, *more: str) -> tuple[int, str]:
+    options = ("-m", "smoke", "-q", "--stage", "classification", *more)
     done = project.run("pytest", *options, f"--candidate=classification={file}")
     assert "Traceback" not in done.stdout + done.stderr
     return done.returncode, done.stdout
@@ -73,3 +73,20 @@ def test_a_file_that_was_changed_after_its_export_is_a_breach(
     assert f"graph_differences 15 > 0 ({first})" in text
     assert f"graph: 15 differences from a fresh export (torchscript, opset 17): {first}; " in text
     assert "Clip cut/4 added" in text and "Clip cut/5 added" not in text
+
+
+def test_a_file_with_a_softmax_inside_is_compared_by_its_probabilities(
+    project: DemoProject, tmp_path: Path
+) -> None:
+    model = onnx.load(export_classification_onnx(load_config(project.config, {})).path)
+    del model.metadata_props[:]
+    insert_after(model, "logits", helper.make_node("Softmax", ["x"], ["y"], axis=1))
+    file = tmp_path / "softmax.onnx"
+    onnx.save(model, file)
+    code, shown = run(project, file, "--layout", "classification=probabilities")
+    assert code == 0
+    (cell,) = project.report()["cells"]
+    assert (cell["verdict"], cell["layout"]["name"]) == ("equivalent", "probabilities")
+    text = " ".join(shown.split())
+    assert "layout probabilities (logits): compared by probabilities" in text
+    assert "graph not compared: a file of layout probabilities" in text

@@ -532,10 +532,18 @@ def test_models_of_the_other_stage(experiment: Experiment, tmp_path: Path) -> No
     onnx.save(tiny(["n", 3, 64, 64], ["n", "boxes", 6]), path)
     with pytest.raises(EngineError, match="is for detection, not for classification"):
         describe_onnx(path, "classification")
-    onnx.save(tiny(["n", 3, 64, 64], ["n", 84, 8400]), path)
+    onnx.save(tiny(["n", 3, 64, 64], ["n", 84, 80, 80]), path)
     with pytest.raises(EngineError, match="not a model for detection") as caught:
         describe_onnx(path, "detection")
-    assert "[?,84,8400]" in str(caught.value) and "[N,boxes,6]" in str(caught.value)
+    assert "[?,84,80,80]" in str(caught.value) and "[N,boxes,6]" in str(caught.value)
+    native = tiny(["n", 3, 64, 64], ["n", 84, 8400])
+    onnx.save(native, path)
+    describe_onnx(path, "detection")  # of another exporter
+    for entry in (("author", "Ultralytics"), ("task", "segment")):
+        native.metadata_props.add(key=entry[0], value=entry[1])
+    onnx.save(native, path)
+    with pytest.raises(EngineError, match="not a model for detection"):
+        describe_onnx(path, "detection")
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "text", "zip", "folder", "missing"])

@@ -10,10 +10,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from pillsnap.config.settings import Classification, Config, Detection, Export, InputShape, Paths
-from pillsnap.core.errors import EngineError
-from pillsnap.engines.onnxruntime.sessions import open_session
+from pillsnap.core.errors import EngineError, PillsnapError
+from pillsnap.engines.onnxruntime.feeding import input_shape
+from pillsnap.engines.onnxruntime.sessions import Session, open_session
 from pillsnap.export import describe_onnx
 from pillsnap.infer.models import open_model
+from pillsnap.pipeline.softmax import softmax
 
 FLOAT = TensorProto.FLOAT
 CONFIG = Config(
@@ -69,7 +71,7 @@ def test_what_is_not_finite_is_no_other_column(tmp_path: Path) -> None:
     ("rows", "words"),
     [
         (np.full((1, 6, 21), 92.0), r"output \[1, 6, 21\]"),  # [N,4+classes,anchors]
-        (np.full((1, 21, 7), 0.5), r"output \[1, 21, 7\]"),
+        (np.full((1, 21, 8), 0.5), r"output \[1, 21, 8\]"),
         (np.array([[[*BOX[:4], 92.0, 1.0]]]), "columns are not box, score and class"),
         (np.array([[[*BOX[:4], 0.9, 0.75]]]), "columns are not box, score and class"),
         (np.array([[[*BOX[:4], 0.9, 2.0]]]), "columns are not box, score and class"),
@@ -79,29 +81,63 @@ def test_a_detector_with_other_columns_gives_no_boxes(
     tmp_path: Path, rows: np.ndarray, words: str
 ) -> None:
     path = save_constant(tmp_path / "m.onnx", rows, [1, "a", "b"])
-    with pytest.raises(EngineError, match=f"(?s){words}") as caught:
+    with pytest.raises(PillsnapError, match=f"(?s){words}") as caught:
         answer(path, "detection")
     assert str(path) in str(caught.value)
 
 
 def test_a_classifier_of_another_class_count_names_no_codes(tmp_path: Path) -> None:
     path = save_constant(tmp_path / "m.onnx", np.zeros((1, 7)), [1, "classes"])
-    with pytest.raises(EngineError, match=r"(?s)output \[1, 7\].*expected: \[1, 5\]"):
+    with pytest.raises(PillsnapError, match=r"(?s)output \[1, 7\].*expected: for 5 classes"):
         answer(path, "classification")
+
+
+def test_boxes_of_ultralytics_own_layout_are_read(tmp_path: Path) -> None:
+    """Centre and size, and two classes: a column a box."""
+    rows = np.zeros((1, 6, 21), np.float32)
+    rows[0, :, :] = np.array([[20, 16, 8, 12, 0.1, 0.7]]).T
+    path = save_constant(tmp_path / "m.onnx", rows, [1, "a", "b"])
+    expected = np.tile(np.array([16, 10, 24, 22, 0.7, 1], np.float32), (1, 21, 1))
+    np.testing.assert_allclose(answer(path, "detection"), expected)
+
+
+def test_probabilities_are_not_taken_for_logits(tmp_path: Path) -> None:
+    parts = np.array([[0.5, 0.25, 0.125, 0.0625, 0.0625]])
+    path = save_constant(tmp_path / "m.onnx", parts, [1, "classes"])
+    np.testing.assert_allclose(softmax(answer(path, "classification")), parts, rtol=1e-6)
+
+
+def test_boxes_that_went_through_an_nms_inside_are_refused(tmp_path: Path) -> None:
+    path = save_constant(tmp_path / "m.onnx", np.array([[BOX]]), [1, "boxes", 6])
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("NonMaxSuppression", ["boxes", "scores"], ["kept"]))
+    for name, shape in (("boxes", [1, 1, 4]), ("scores", [1, 1, 1])):
+        zeros = np.zeros(shape, np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(zeros, name))
+    onnx.save(model, path)
+    with pytest.raises(EngineError, match=r"(?s)leaves out boxes by itself.*layout nms.*nms=None"):
+        answer(path, "detection")
 
 
 @pytest.mark.parametrize(
     ("kind", "shape", "words"),
     [
-        (TensorProto.FLOAT16, ["n", 3, 8, 8], "float16 (half precision), float32 is fed"),
         (TensorProto.UINT8, ["n", 3, 8, 8], "tensor(uint8), float32 is fed"),
-        (FLOAT, ["n", 8, 8, 3], "[N,H,W,3], [N,3,H,W] is fed"),
         (FLOAT, [2, 3, 8, 8], "dynamic_axes: true"),
     ],
 )
 def test_an_input_that_does_not_fit_is_called_what_it_is(
-    tmp_path: Path, kind: int, shape: list[str | int], words: str
+    kind: int, shape: list[str | int], words: str
 ) -> None:
+    session = open_same(kind, shape)
+    with pytest.raises(EngineError) as caught:
+        session.run(np.zeros((1, 3, 8, 8), np.float32))
+    hint = str(caught.value).split("try:")[-1]
+    assert words in " ".join(hint.split())
+
+
+def open_same(kind: int, shape: list[str | int]) -> Session:
+    """A model that answers the images that it is given."""
     graph = helper.make_graph(
         [helper.make_node("Identity", ["images"], ["output"])],
         "same",
@@ -109,11 +145,17 @@ def test_an_input_that_does_not_fit_is_called_what_it_is(
         [helper.make_tensor_value_info("output", kind, shape)],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    session = open_session(model.SerializeToString(), "cpu", 1)
-    with pytest.raises(EngineError) as caught:
-        session.run(np.zeros((1, 3, 8, 8), np.float32))
-    hint = str(caught.value).split("try:")[-1]
-    assert words in " ".join(hint.split())
+    return open_session(model.SerializeToString(), "cpu", 1)
+
+
+@pytest.mark.parametrize("kind", [FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE])
+def test_images_are_fed_in_the_type_and_the_order_of_the_file(kind: int) -> None:
+    images = np.random.default_rng(0).random((2, 3, 8, 6), np.float32)
+    rounded = images.astype(helper.tensor_dtype_to_np_dtype(kind)).astype(np.float32)
+    np.testing.assert_array_equal(open_same(kind, ["n", 3, "h", "w"]).run(images), rounded)
+    last = open_same(kind, ["n", "h", "w", 3])
+    np.testing.assert_array_equal(last.run(images), rounded.transpose(0, 2, 3, 1))
+    assert input_shape(last.ort) == ("n", 3, "h", "w")
 
 
 def test_weights_beside_the_graph_count_in_its_size(tmp_path: Path) -> None:

@@ -232,3 +232,18 @@ def test_the_command_repeats_tensorrt(engines: list[str]) -> None:
     words = shlex.split(repeat_command(chosen, "smoke", 1, Path("config.yaml")))
     assert "--provider" not in words
     assert [words[i + 1] for i, word in enumerate(words) if word == "--engine"] == engines
+
+
+def test_a_layout_is_of_a_candidate_and_one_that_there_is(model: Path) -> None:
+    chosen = choose(candidate=[f"detection={model}"], layout=["detection=output0-transposed"])
+    assert chosen.layouts == {"detection": "output0-transposed"}
+    command = repeat_command(chosen, "smoke", 1, Path("config.yaml"))
+    assert "--layout detection=output0-transposed" in command
+    assert repr(chosen) != repr(choose(candidate=[f"detection={model}"]))  # of another run's key
+    for text, words in (
+        ("classification=logits", "expected: STAGE=NAME"),
+        ("detection=logits", "detection has no such layout"),
+        ("detection", "detection has no such layout"),
+    ):
+        with pytest.raises(ConfigError, match=f"(?s){words}"):
+            choose(candidate=[f"detection={model}"], layout=[text])

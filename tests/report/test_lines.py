@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pillsnap.report.findings import diagnosis_lines
-from pillsnap.report.rows import _graph
+from pillsnap.report.rows import _graph, _read
 
 COMPARED: dict[str, Any] = {
     "compared_with": {"exporter": "dynamo", "opset": 18, "sha256": "0" * 64, "reused": True},
@@ -50,3 +50,20 @@ def test_what_avoids_a_cause_stands_behind_it() -> None:
     ]
     found["causes"]["hint"] = None
     assert diagnosis_lines(cell) == ["  cause: optimizer Pad fusion"]
+
+
+def test_a_row_says_how_a_file_was_read_and_what_was_compared_of_it() -> None:
+    layout: dict[str, Any] = {"name": "output0", "outputs": ["output0"], "compared": "outputs"}
+    layout |= {"nms": None, "batch_size": None}
+    assert _read(layout) == "layout output0 (output0)"
+    assert _read({**layout, "batch_size": 8}).endswith("; batches filled up to 8")
+    assert _read({**layout, "batch_size": 1}).endswith("; one image at a time")
+    parts = {**layout, "name": "probabilities", "outputs": ["y"], "compared": "probabilities"}
+    assert _read(parts) == "layout probabilities (y): compared by probabilities"
+    inside = {"conf_threshold": 0.25, "iou_threshold": 0.7, "max_detections": 300}
+    one = {**layout, "name": "end-to-end", "compared": "one-to-one", "nms": inside}
+    assert ": compared by the one-to-one head, conf 0.25, at most 300; raw" in _read(one)
+    assert _read({**layout, "name": "nms", "compared": "boxes", "nms": inside}) == (
+        "layout nms (output0): compared after NMS, conf 0.25, IoU 0.7, at most 300; raw outputs "
+        "are not to be had"
+    )

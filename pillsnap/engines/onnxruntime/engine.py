@@ -6,26 +6,46 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pillsnap.engines.layouts.records import Outputs, Reading
+from pillsnap.engines.onnxruntime.feeding import input_shape
 from pillsnap.engines.onnxruntime.precision import read_precision
 from pillsnap.engines.onnxruntime.providers import TENSORRT, require_loadable
 from pillsnap.engines.onnxruntime.sessions import Session, open_session
 from pillsnap.engines.protocol import Batch, FindFile, Request
 from pillsnap.engines.timing import Alone, OnnxAlone
+from pillsnap.pipeline.batches import fixed_batch_size, in_fixed_batches
 
 
 class OnnxEngine:
-    """An ONNX Runtime session, and how to run the same in a process of its own, `alone`."""
+    """An ONNX Runtime session, and how to run the same in a process of its own, `alone`.
+
+    A file of one batch size is fed as many as it takes, the last filled up.
+    """
 
     def __init__(self, session: Session, alone: OnnxAlone | None = None) -> None:
         self.info: dict[str, Any] = session.facts()
         # TensorRT builds an engine for every shape, which takes minutes.
         builds = TENSORRT in self.info["providers"]
-        self.input_shape = None if builds else tuple(session.ort.get_inputs()[0].shape)
+        self.input_shape = None if builds else input_shape(session.ort)
         self._alone = alone
         self._session = session
+        self._run = in_fixed_batches(session.ort, session.run)
 
     def run(self, batch: Batch) -> Batch:
-        return self._session.run(batch)
+        return self._run(batch)
+
+    def outputs(self, images: Batch) -> Outputs:
+        size = fixed_batch_size(self._session.ort) or len(images)
+        return self._session.outputs(np.repeat(images, -(-size // len(images)), axis=0)[:size])
+
+    def read_by(self, reading: Reading) -> None:
+        def run(batch: Batch) -> Batch:
+            size = (batch.shape[2], batch.shape[3])
+            return reading.read(self._session.outputs(batch), size)
+
+        self._run = in_fixed_batches(self._session.ort, run)
 
     def alone(self, image: Batch) -> Alone | None:
         return None if self._alone is None else self._alone.measure(image)

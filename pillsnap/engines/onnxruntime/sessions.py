@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from pillsnap.config.runtime import Runtime
 from pillsnap.core.alternatives import ONNXRUNTIME
 from pillsnap.core.errors import EngineError, first_line
+from pillsnap.engines.onnxruntime.feeding import run_session
 from pillsnap.engines.onnxruntime.libraries import preload
 from pillsnap.engines.onnxruntime.placement import Placement, read_placement, require_all_compute
 from pillsnap.engines.onnxruntime.providers import (
@@ -48,6 +51,11 @@ class Session:
     def run(self, batch: Batch) -> Batch:
         """`infer_onnx` of this session."""
         return infer_onnx(self.ort, batch)
+
+    def outputs(self, batch: Batch) -> dict[str, NDArray[Any]]:
+        """Every output for [N,3,H,W] float32, by name; errors are run_session's."""
+        outputs = zip(self.ort.get_outputs(), run_session(self.ort, batch), strict=True)
+        return {output.name: values for output, values in outputs if hasattr(values, "dtype")}
 
     def facts(self) -> dict[str, Any]:
         """What the report says of it, as plain builtins."""
@@ -117,34 +125,10 @@ def open_session(
 
 
 def infer_onnx(session: ort.InferenceSession, batch: Batch) -> Batch:
-    """Run a session on [N,3,H,W] float32; returns its first output as float32.
-
-    Raises:
-        EngineError: ONNX Runtime refused the batch, most often a batch size or image size that the
-            file was exported without.
-    """
-    first = session.get_inputs()[0]
-    try:
-        output = session.run(None, {first.name: batch})[0]
-    except Exception as error:  # as above
-        raise EngineError(
-            "ONNX Runtime cannot run this batch",
-            where=f"input {first.name} {first.shape}",
-            got=f"{list(batch.shape)}: {first_line(error)}",
-            hint=_why_not(first),
-        ) from error
-    result: Batch = output.astype("float32", copy=False)
+    """Run a session on [N,3,H,W] float32; returns its first output as float32. Errors are
+    run_session's."""
+    result: Batch = run_session(session, batch)[0].astype("float32", copy=False)
     return result
-
-
-def _why_not(fed: ort.NodeArg) -> str:
-    """What to do about an input that does not take [N,3,H,W] in float32."""
-    if fed.type != "tensor(float)":
-        kind = "float16 (half precision)" if "float16" in fed.type else fed.type
-        return f"its input is {kind}, float32 is fed: export it in float32, with half=False"
-    if len(fed.shape) == 4 and fed.shape[3] == 3 and fed.shape[1] != 3:
-        return "its input is [N,H,W,3], [N,3,H,W] is fed: export it with the channels first (NCHW)"
-    return "export with dynamic_axes: true, or set batch_size and input_shape to the file's"
 
 
 def _session_options(runtime: Runtime, threads: int) -> ort.SessionOptions:

@@ -26,6 +26,7 @@ from pillsnap.engines.torch.checkpoints import (
     stage_transform,
 )
 from pillsnap.engines.torch.model import TorchEngine
+from pillsnap.engines.torch.raw_boxes import take_one_to_one
 from pillsnap.engines.torch.safe_load import LoadedModel, Origin
 from pillsnap.pipeline import images, preprocess, transforms
 
@@ -121,9 +122,14 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
     digest = sha256_file(checkpoint)
     key = _key(request, digest, transform, device)
     info: dict[str, Any] = {"checkpoint": str(checkpoint), "checkpoint_sha256": digest}
-    engine = TorchEngine(
-        lambda: build_model(config, stage, checkpoint), info, device=device, threads=request.threads
-    )
+
+    def load() -> LoadedModel:
+        loaded = build_model(config, stage, checkpoint)
+        if request.one_to_one:
+            take_one_to_one(loaded.module, checkpoint)
+        return loaded
+
+    engine = TorchEngine(load, info, device=device, threads=request.threads)
 
     def compute() -> Stored:
         return describe(engine.loaded, count_params(engine.loaded.module))
@@ -152,6 +158,7 @@ def _key(request: Request, checkpoint: str, transform: Transform, device: str) -
     return sha256_json(
         {
             "stage": stage,
+            "one_to_one": request.one_to_one,
             "checkpoint": checkpoint,
             "model": model_settings(config, stage),
             "transform": asdict(transform),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pillsnap.core.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
@@ -42,3 +45,18 @@ def raw_boxes(model: Any) -> torch.nn.Module:
             return rows.transpose(1, 2).contiguous()
 
     return RawBoxes().eval()
+
+
+def take_one_to_one(boxes: Any, path: Path) -> None:
+    """Have what raw_boxes made give the boxes of the one-to-one head, all of them; CheckpointError
+    for a model without. The heads are alike, and only their weights and what follows differ."""
+    head = boxes.model.model[-1]
+    if getattr(head, "one2one_cv2", None) is None:
+        raise CheckpointError(
+            "the detector has no one-to-one head, and the candidate gives the boxes of one",
+            where=path,
+            got=type(head).__name__,
+            expected="a YOLO26 or YOLOv10, with an ultralytics that leaves both heads",
+            hint="is the candidate of another model? export this one again",
+        )
+    head.cv2, head.cv3 = head.one2one_cv2, head.one2one_cv3

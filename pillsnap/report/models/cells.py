@@ -12,7 +12,7 @@ from pillsnap.compare.verdict import VerdictName
 from pillsnap.config.cells import MODES, PRECISIONS
 from pillsnap.config.figures import FIGURES, PROFILES
 from pillsnap.report.models.diagnosis import Diagnosis
-from pillsnap.report.models.execution import Batching, Execution, Performance
+from pillsnap.report.models.execution import Batching, Execution, Layout, Performance
 from pillsnap.report.models.figures import METRICS, Exactness
 from pillsnap.report.models.graphs import Graph
 from pillsnap.report.models.values import Count, Natural, Numbers, Part, Rate, StageName, one_of
@@ -124,6 +124,7 @@ class Cell(Part):
     # Made elsewhere: by the file's own metadata, by an engine.
     quantized: SkipValidation[Quantized | None]
     execution: SkipValidation[Execution | None]
+    layout: SkipValidation[Layout | None]
     batching: SkipValidation[Batching | None]
     graph: SkipValidation[Graph | None]
     performance: Performance | None

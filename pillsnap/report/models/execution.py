@@ -43,6 +43,38 @@ class Execution(Part):
     )
 
 
+class InnerNms(Part):
+    """Thresholds by which the reference's boxes are kept: of the NMS inside the file; what its
+    graph does not say is the configuration's. Of a one-to-one head only the score counts"""
+
+    conf_threshold: float
+    iou_threshold: float
+    max_detections: Natural
+    class_agnostic: bool
+
+
+class Layout(Part):
+    """How the outputs of a file that was named and is not pillsnap's are read; null for others"""
+
+    name: str = Field(description="As --layout takes it")
+    words: str = Field(description="Shape and meaning of its outputs")
+    outputs: list[str] = Field(description="Names of those that are read")
+    compared: Literal["outputs", "probabilities", "boxes", "one-to-one"] = Field(
+        description="probabilities: figures of logits are of their logarithms. boxes, one-to-one: "
+        "raw outputs are not to be had, and what raw_*, class_flip_gap and exactness say of every "
+        "anchor is of the boxes that both sides kept, after NMS or of the one-to-one head"
+    )
+    plain: bool = Field(
+        description="Whether its first output is what pillsnap's own files give: only such a graph "
+        "is compared and diagnosed"
+    )
+    asked: bool = Field(description="Whether --layout named it")
+    batch_size: Natural | None = Field(
+        description="The one that the file takes, which batches are filled up to; null: any"
+    )
+    nms: InnerNms | None = Field(description="null of a file without one")
+
+
 class Batching(Part):
     """At which sizes of its free axes the candidate ran on the first images of the cell, and how
     far its answers depend on the batch; null where no axis is free, where an engine is not to be

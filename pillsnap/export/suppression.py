@@ -1,0 +1,77 @@
+"""The NMS inside a file, and the thresholds that its graph holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx
+
+# As many as float32 has of numbers below 1.
+_DIGITS = 7
+
+_OPERATORS = ("NonMaxSuppression", "EfficientNMS_TRT", "BatchedNMS_TRT", "BatchedNMSDynamic_TRT")
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """The thresholds of an NMS; None where the graph does not say, or says several.
+
+    Attributes:
+        conf_threshold: boxes have a score above it.
+        iou_threshold: of two boxes that overlap by more, one goes.
+    """
+
+    conf_threshold: float | None
+    iou_threshold: float | None
+
+
+def find_suppression(model: onnx.ModelProto) -> Suppression | None:
+    """The NMS among a model's operators; None of one without."""
+    from onnx import helper
+
+    nodes = [node for node in model.graph.node if node.op_type in _OPERATORS]
+    if not nodes:
+        return None
+    constants = _constants(model)
+    scores, overlaps = set(), set()
+    for node in nodes:
+        given = {
+            each.name: round(helper.get_attribute_value(each), _DIGITS)
+            for each in node.attribute
+            if each.name.endswith("_threshold")
+        }
+        inputs = [constants.get(name) for name in node.input]
+        overlaps.add(given.get("iou_threshold", (inputs[3:4] or [None])[0]))
+        scores.add(given.get("score_threshold", (inputs[4:5] or [None])[0]))
+    # Exporters of torch leave out what does not pass before, by a comparison with a number.
+    if scores <= {None, 0.0}:
+        compared = (n.input[1] for n in model.graph.node if n.op_type == "Greater")
+        scores = {constants[name] for name in compared if 0 <= constants.get(name, -1) < 1}
+    return Suppression(_one(scores), _one(overlaps))
+
+
+def _one(values: set[float | None]) -> float | None:
+    return next(iter(values)) if len(values) == 1 else None
+
+
+def _constants(model: onnx.ModelProto) -> dict[str, float]:
+    """Numbers of the graph by the name of the tensor that holds one alone."""
+    from onnx import numpy_helper
+
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    tensors |= {
+        node.output[0]: each.t
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for each in node.attribute
+        if each.name == "value"
+    }
+    return {
+        name: round(float(np.ravel(numpy_helper.to_array(tensor))[0]), _DIGITS)
+        for name, tensor in tensors.items()
+        if not tensor.external_data and np.prod(tensor.dims) == 1
+    }

@@ -1,0 +1,87 @@
+"""Of which layout a named file is, found by running it once; and what is compared of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from pillsnap.compare.tasks import task_of
+from pillsnap.config.settings import Config
+from pillsnap.core.errors import EngineError
+from pillsnap.engines.layouts import PLAIN
+from pillsnap.engines.layouts.records import Outputs, Reading, TakesLayouts
+from pillsnap.engines.protocol import Batch, Engine, Reference
+from pillsnap.export import Exported
+from pillsnap.export.forms import FORMS
+from pillsnap.export.native import find_reading
+from pillsnap.export.provenance import has_claims
+
+
+def set_layout(
+    engine: Engine,
+    exported: Exported,
+    config: Config,
+    stage: str,
+    reference: Reference,
+    asked: str | None,
+) -> dict[str, Any] | None:
+    """Find a file's layout, and have its engine read it so.
+
+    Files of pillsnap's own are as their form says.
+
+    Args:
+        asked: a value of `--layout`, if one is given.
+
+    Returns:
+        For the report: `name`, `words`, `outputs` that are read, `compared`, see Layout; `plain`,
+        whether the first output is what pillsnap's own files give; `asked`;
+        `batch_size`, which batches are filled up to, None for a free one; `nms`, thresholds that
+        the reference's boxes are held to, of a file that leaves boxes out. None of a file of
+        pillsnap's, and of an engine that reads no layouts.
+
+    Raises:
+        WrongCandidate, ConfigError: as find_reading.
+        EngineError: the file does not run.
+    """
+    if has_claims(exported) or stage not in FORMS or not isinstance(engine, TakesLayouts):
+        return None
+    size, strides = reference.transform.input_size, reference.strides
+    _, classes = task_of(stage).model(config)
+    boxes = sum((size[0] // stride) * (size[1] // stride) for stride in strides) or None
+
+    def run(image: Batch) -> Outputs:
+        try:
+            return engine.outputs(image)
+        except EngineError:  # a batch size that the file does not say is fixed: see free_axes.py
+            return engine.outputs(np.repeat(image, config.compare.batch_size, axis=0))
+
+    reading, outputs = find_reading(
+        exported, stage, run, classes=classes, size=size, boxes=boxes, asked=asked
+    )
+    engine.read_by(reading)
+    nms = None
+    if reading.layout.compared in ("boxes", "one-to-one"):
+        most = reading.read(outputs, size).shape[1]
+        nms = replace(config.nms, **_thresholds(exported, reading), max_detections=most)
+    return {
+        "name": reading.layout.name,
+        "words": reading.layout.words,
+        "outputs": list(reading.names),
+        "compared": reading.layout.compared,
+        "plain": reading.layout.name in PLAIN and reading.names == (next(iter(outputs)),),
+        "asked": asked is not None,
+        "batch_size": None if exported.dynamic_axes else next(iter(outputs.values())).shape[0],
+        "nms": None if nms is None else asdict(nms),
+    }
+
+
+def _thresholds(exported: Exported, reading: Reading) -> dict[str, Any]:
+    """What the reference's boxes go through, as far as the file says so; those of a one-to-one head
+    go through no NMS."""
+    if reading.layout.compared == "one-to-one":
+        return {"iou_threshold": 1.0}
+    inside = exported.suppression
+    found = {} if inside is None else asdict(inside)
+    return {name: value for name, value in found.items() if value is not None}
