@@ -19,7 +19,7 @@ from pillsnap.core.printable import printable
 from pillsnap.data.maps import read_class_map, read_edi_map, without_code
 from pillsnap.engines import Batch, find_entry
 from pillsnap.engines.layouts.records import Outputs
-from pillsnap.engines.torch.checkpoints import build_model, stage_transform
+from pillsnap.engines.torch.checkpoints import build_model, checkpoint_paths, stage_transform
 from pillsnap.engines.torch.safe_load import checkpoint_stage
 from pillsnap.export import Exported, describe_onnx, read_onnx, stage_of
 from pillsnap.export.forms import FORMS
@@ -216,7 +216,8 @@ def _open_torch(config: Config, stage: str, path: Path, provider: str, threads: 
 
 
 def require_same_settings(config: Config, stage: str, described: Exported) -> None:
-    """Refuse an export made for another preprocessing or class map; foreign files say nothing."""
+    """Refuse an export made for another preprocessing or class map, and log a warning of one made
+    from another checkpoint than lies here; foreign files say nothing."""
     for key, value in expected_use(config, stage).items():
         found = described.metadata.get(PREFIX + key)
         if found and found != value:
@@ -227,6 +228,9 @@ def require_same_settings(config: Config, stage: str, described: Exported) -> No
                 expected=value,
                 hint="export it again with this config, or take the config it was exported with",
             )
+    trained, wanted = checkpoint_paths(config, stage)[0], described.checkpoint_sha256
+    if wanted and trained.is_file() and sha256_file(trained) != wanted:
+        log.warning("%s: %s is of another checkpoint than %s", stage, described.path, trained)
 
 
 def _require_content(path: Path, wanted: str | None, found: str | None) -> None:

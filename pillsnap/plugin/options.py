@@ -93,12 +93,13 @@ def select(given: argparse.Namespace) -> Selection:
     for engine in used:
         other = [name for name in given.provider or () if name not in engine.providers]
         if engine.only_provider is not None and other:
+            able = next(each.name for each in entries() if other[0] in each.providers)
             raise ConfigError(
                 f"engine {engine.name} runs on provider {engine.only_provider} alone",
                 where="--provider",
                 got=", ".join(other),
                 expected=f"{engine.only_provider}, or no --provider",
-                hint=f"use --engine onnx --provider {other[0]}",
+                hint=f"use --engine {able} --provider {other[0]}",
             )
     for stage in chosen.candidates:
         if not any(engine.takes_exports for engine in used):

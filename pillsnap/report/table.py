@@ -14,6 +14,8 @@ from pillsnap.report.findings import diagnosis_lines
 from pillsnap.report.lines import one_line, wrap
 from pillsnap.report.rows import cell_row
 
+_LOWER = {"fp16": "half precision (float16)", "int8": "INT8"}
+
 # Shards that are named where they are missing, and pytest's exit code of an interrupted run.
 _LISTED, _INTERRUPTED = 5, 2
 
@@ -107,6 +109,10 @@ def explanations(cell: dict[str, Any]) -> list[str]:
     texts.append("likely: " + "; ".join(cell["likely_causes"]))
     if concerns_outputs(breaches):
         texts.append("worst samples: " + ", ".join(cell["worst_samples"][:3]))
+    found = ((cell["execution"] or {}).get("precision") or {}).get("compute_nodes_by_type", {})
+    for name, words in _LOWER.items():
+        if cell["precision"] == "fp32" and name in found:
+            texts.append(f"try: --precision {name}, which is for files in {words}")
     return texts
 
 

@@ -46,6 +46,19 @@ def test_names_single_photos(
     assert [line["image"] for line in lines] == sorted(line["image"] for line in lines)
 
 
+def test_an_export_of_another_checkpoint_is_told(
+    project: DemoProject, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = export_classification_onnx(load_config(project.config, {})).path
+    image = str(project.images / "single/K-000123/000.png")
+    for told in (False, True):
+        code, _, _ = run(project, capsys, "--model", str(model), "--inputs", image)
+        assert code == 0
+        trained = project.exp_dir / "checkpoints/classification_best.pt"
+        assert (f"{model} is of another checkpoint than {trained}" in caplog.text) is told
+        trained.write_bytes(trained.read_bytes() + b" ")
+
+
 def test_finds_boxes_with_either_engine(
     project: DemoProject, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -109,10 +109,8 @@ def test_what_it_needs_and_is_not_there_is_not_measured(shop: Project) -> None:
     ("options", "refusal"),
     [
         (("--engine", "evaluator", "--provider", "cpu"), "engine evaluator runs on provider vpu"),
-        (
-            ("--engine", "evaluator", "--provider", "npu"),
-            "expected: auto, cpu, cuda, tensorrt, vpu",
-        ),
+        (("--engine", "evaluator", "--provider", "npu"), "use --engine openvino --provider npu"),
+        (("--engine", "evaluator", "--provider", "xpu"), "cuda, tensorrt, gpu, npu, vpu"),
     ],
 )
 def test_its_provider_is_known_where_options_are_read(

@@ -11,6 +11,7 @@ import pytest
 from pillsnap.compare.figures.performance import performance_figures
 from pillsnap.compare.float32_speed import with_float32_speed
 from pillsnap.compare.result import CellResult
+from pillsnap.compare.verdict import Breach
 from pillsnap.config.settings import Config, Paths
 from pillsnap.report import build_report
 from pillsnap.report.table import render
@@ -94,6 +95,11 @@ def test_a_lower_file_that_is_judged_as_float32_is_noted(config: Config) -> None
     assert "note: classification: the candidate is not in float32 and was judged as if" in text
     _, text = shown(config, with_facts(make_result(precision="int8"), candidate=mixed))
     assert "not in float32" not in text
+    breach = make_result("classification", "breach", breaches=(Breach("mse_mean", 1.0, 0.1),))
+    _, text = shown(config, with_facts(breach, candidate=mixed))
+    assert "try: --precision int8, which is for files in INT8" in text
+    _, text = shown(config, with_facts(breach, candidate=types(fp32=16)))
+    assert "--precision" not in text
 
 
 @pytest.mark.parametrize("metrics", [CLASSIFICATION, CLASSIFICATION | {"logits_exactness": 99.0}])
