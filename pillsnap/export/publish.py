@@ -21,6 +21,7 @@ from pillsnap.core.hashes import (
     prepare_version_tag,
     sha256_file,
 )
+from pillsnap.engines.torch.builders import is_built
 from pillsnap.engines.torch.checkpoints import find_best_checkpoint
 from pillsnap.engines.torch.safe_load import require_checkpoint
 from pillsnap.export.check import prove
@@ -58,7 +59,7 @@ def export_onnx(
         found = wanted.marked(marker)
         if found is not None:
             return found
-        if not fresh:
+        if not fresh and not is_built(config, stage):
             found = wanted.newest(folder, _named(stage))
         if found is None:
             found = _publish(folder, config, recipe, _TRACE[stage](config, checkpoint))

@@ -131,6 +131,8 @@ def _passed(
     }
     if len(files) != 1:
         return "no float32 export of it was judged"
+    if not any(find_entry(result.cell.engine).diagnosed for result in judged):
+        return "it was not judged on ONNX Runtime, which runs what this leads to"
     ((path, checkpoint),) = files
     if not report["gate"]["complete"]:
         return "the run is incomplete"

@@ -28,6 +28,7 @@ from pillsnap.data.datasets import Sample
 from pillsnap.data.sampling import hard_pool, select_hard
 from pillsnap.engines import Batch
 from pillsnap.engines.timing import Stopwatch
+from pillsnap.engines.torch.builders import is_built
 from pillsnap.gate import journal
 from pillsnap.gate.bundle import ShardWriter
 from pillsnap.gate.first_batch import FirstBatch
@@ -180,7 +181,8 @@ class GateRun:
 
         Hard samples are found anew: which they are takes the reference, which remembers them.
         """
-        content = None if shard.cell.hard else journal.read_outcome(self.run_dir, shard.id)
+        anew = shard.cell.hard or is_built(self.config, shard.cell.stage)
+        content = None if anew else journal.read_outcome(self.run_dir, shard.id)
         if content is None:
             return None
         outcome = Outcome(**content)

@@ -145,10 +145,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if FIXTURE not in metafunc.fixturenames:
         return
-    state = metafunc.config.stash.get(STATE, None)
-    option = metafunc.config.option
-    items = [arg for arg in metafunc.config.args if "::" in arg]
-    modes = named_modes(option.markexpr, option.keyword, *items)
+    config = metafunc.config
+    state = config.stash.get(STATE, None)
+    items = [arg.partition("[")[2] for arg in config.args]  # of ids what says which shard
+    modes = named_modes(config.option.markexpr, *items)
     with warnings_stay_warnings():
         shards = state.run.plan.shards() if state is not None else []
     shards = [shard for shard in shards if shard.cell.mode in modes]

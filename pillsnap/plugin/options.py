@@ -35,8 +35,8 @@ def asks_for_gate(marker_expression: str) -> bool:
 
 
 def named_modes(*texts: str) -> set[str]:
-    """Gate modes that run where an expression of -m or -k, or an item's id, is this: smoke, and
-    the others only by name, since a plain pytest is to take seconds."""
+    """Gate modes that run where an expression of -m, or an item's id, is this: smoke, and the
+    others only by name, since a plain pytest is to take seconds."""
     words = {word for text in texts for word in re.findall(r"\w+", text)}
     return {MODES[0], *words.intersection(MODES)}
 

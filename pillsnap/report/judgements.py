@@ -47,7 +47,7 @@ class Judgement:
 
 
 # What reading another thing as a report raises.
-NO_REPORT = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+NO_REPORT = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def judgements_of(report: Mapping[str, Any], name: str) -> list[Judgement]:

@@ -11,6 +11,7 @@ from pillsnap.compare.drift import drifted, limit_of
 from pillsnap.compare.tasks import task_of
 from pillsnap.config.figures import Figure
 from pillsnap.config.tolerances import Tolerances
+from pillsnap.core.printable import printable
 from pillsnap.engines.precision import types_in_words
 from pillsnap.report.findings import diagnosis_lines
 from pillsnap.report.lines import WIDTH, wrap
@@ -24,11 +25,12 @@ _NAMED = 5
 
 
 def cell_row(cell: dict[str, Any]) -> list[str]:
-    samples = f"{cell['samples']:>{max(0, 51 - len(cell['id']))}}"
+    name = printable(cell["id"])
+    samples = f"{cell['samples']:>{max(0, 51 - len(name))}}"
     facts = f"{samples} {cell['seconds']:>7.1f} s  {cell['verdict']}"
-    heads = [f"{cell['id']} {facts}"]
+    heads = [f"{name} {facts}"]
     if len(heads[0]) > WIDTH:
-        heads = [cell["id"], f"{facts:>{WIDTH}}"]
+        heads = [name, f"{facts:>{WIDTH}}"]
     lines = [*heads, *(line for text in _facts(cell) for line in wrap(text, indent=2))]
     if cell["verdict"] not in ("breach", "inconclusive"):  # theirs stand with the verdict
         lines += diagnosis_lines(cell)

@@ -12,6 +12,7 @@ from typing import Any
 from pillsnap.config.load import find_config, load_config
 from pillsnap.core.errors import PillsnapError, first_line
 from pillsnap.report.evidence import find_evidence
+from pillsnap.report.judgements import NO_REPORT
 from pillsnap.report.page import page_beside, write_page
 from pillsnap.report.reading import read_bounded
 from pillsnap.report.table import render
@@ -33,9 +34,13 @@ def main(argv: Sequence[str]) -> int:
         config = load_config(find_config(given.config, os.environ, Path.cwd()))
         path = config.out_dir / "export_report.json"
     report, page = read_report(path), page_beside(path)
-    if given.html:
-        write_page(report, page, find_evidence(report, path))
-    print(*render(report, path, page=page if page.is_file() else None), sep="\n")
+    try:
+        if given.html:
+            write_page(report, page, find_evidence(report, path))
+        lines = render(report, path, page=page if page.is_file() else None)
+    except NO_REPORT as error:  # its values fit their types, and not one another
+        raise _no_report(path, error) from error
+    print(*lines, sep="\n")
     return 0
 
 
@@ -46,8 +51,9 @@ def read_report(path: Path) -> dict[str, Any]:
     from pillsnap.report.models import Report
 
     try:
-        report: dict[str, Any] = json.loads(read_bounded(path))
-        Report.model_validate(report)
+        data = read_bounded(path)
+        Report.model_validate_json(data, strict=True)
+        report: dict[str, Any] = json.loads(data)
     except OSError as error:
         raise PillsnapError(
             f"the report cannot be read: {error.strerror}", where=path, hint="run pillsnap gate"
@@ -60,8 +66,12 @@ def read_report(path: Path) -> dict[str, Any]:
             got=first["msg"],
             expected="an export_report.json",
         ) from None
-    except ValueError as error:
-        raise PillsnapError(
-            "this is no report", where=path, got=first_line(error), expected="an export_report.json"
-        ) from None
+    except NO_REPORT as error:
+        raise _no_report(path, error) from None
     return report
+
+
+def _no_report(path: Path, error: Exception) -> PillsnapError:
+    return PillsnapError(
+        "this is no report", where=path, got=first_line(error), expected="an export_report.json"
+    )

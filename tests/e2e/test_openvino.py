@@ -20,7 +20,8 @@ def test_both_stages_are_as_exact_as_torch(project: DemoProject) -> None:
         assert {1, 3, 4} <= set(cell["batching"]["batch_sizes"])
     assert "OpenVINO CPU: 90 of 90 compute nodes, in fp32" in done.stdout
     assert report["environment"]["packages"]["openvino"]
-    # What ONNX Runtime serves is approved on its own provider alone.
+    # What ONNX Runtime serves is approved on its own provider alone, and found by no link.
+    assert not list(project.out_dir.glob("latest_*.onnx"))
     assert {each["provider"] for each in report["gate"]["approvals"]} == {"OpenVINO CPU"}
 
 

@@ -12,31 +12,44 @@ import pytest
 import torch
 import torchvision
 
+from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Classification, Config
-from pillsnap.core.errors import CheckpointError, PillsnapError
-from pillsnap.engines.torch.checkpoints import (
-    model_settings,
-    resolve_classify_transform,
-)
+from pillsnap.core.errors import CheckpointError, EngineError, PillsnapError
+from pillsnap.engines.protocol import Request
+from pillsnap.engines.torch.checkpoints import resolve_classify_transform
+from pillsnap.engines.torch.engine import open_reference
+from pillsnap.engines.torch.model import infer_torch
 from pillsnap.engines.torch.timm_models import load_classifier
 from pillsnap.export import export_onnx
 from tests.small_models import Experiment
 
-OWN = """
+OWN = '''
 import torch
 
 def build(num_classes):
     return torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+        Shifted(), torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
         torch.nn.Linear(4, num_classes),
     )
+
+class Shifted(torch.nn.Module):
+    """A tensor of its own that is no buffer."""
+    def __init__(self):
+        super().__init__()
+        self.by = torch.tensor([0.5])
+
+    def forward(self, images):
+        return images - self.by
 
 def fails(num_classes):
     raise RuntimeError("no such thing")
 
+def leaves(num_classes):
+    raise SystemExit(3)
+
 def names(num_classes):
     return "resnet18"
-"""
+'''
 GIVEN = {
     "mean": (0.5, 0.5, 0.5),
     "std": (0.5, 0.5, 0.5),
@@ -85,6 +98,7 @@ def test_torchvisions_need_that_line_alone(tmp_path: Path) -> None:
 
 def test_a_network_of_ones_own_is_exported(own: Config, tmp_path: Path) -> None:
     module = torch.nn.Sequential(
+        torch.nn.Identity(),
         torch.nn.Conv2d(3, 4, 3),
         torch.nn.AdaptiveAvgPool2d(1),
         torch.nn.Flatten(),
@@ -96,14 +110,15 @@ def test_a_network_of_ones_own_is_exported(own: Config, tmp_path: Path) -> None:
     batch = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
     session = onnxruntime.InferenceSession(found.path, providers=["CPUExecutionProvider"])
     with torch.inference_mode():
-        expected = module(torch.from_numpy(batch)).numpy()
+        expected = module(torch.from_numpy(batch) - 0.5).numpy()
     np.testing.assert_allclose(session.run(None, {"input": batch})[0], expected, atol=1e-5)
-    # Its code is in the keys of what is remembered.
-    before = model_settings(own, "classification")
-    source = tmp_path / f"{own.classification.network.partition(':')[0]}.py"
-    source.write_text(OWN + "\n# changed\n")
-    assert model_settings(own, "classification") != before
-    assert export_onnx(own, "classification").path != found.path
+    # Which files its code reads nobody knows: it is exported anew by every run.
+    marker = own.out_dir / "run.json"
+    once = export_onnx(own, "classification", marker=marker)
+    assert export_onnx(own, "classification", marker=marker).path == once.path
+    assert not export_onnx(own, "classification").reused
+    cell = Cell("classification", "onnx", "auto", "fp32", "smoke", False)
+    assert open_reference(Request(own, cell, 1)).key is None
 
 
 @pytest.mark.parametrize(
@@ -112,6 +127,7 @@ def test_a_network_of_ones_own_is_exported(own: Config, tmp_path: Path) -> None:
         ("gone", "AttributeError: module"),
         ("fails", "RuntimeError: no such thing"),
         ("names", "it built a str"),
+        ("leaves", "SystemExit: 3"),
     ],
 )
 def test_what_builds_no_network_is_refused(
@@ -122,6 +138,16 @@ def test_what_builds_no_network_is_refused(
     with pytest.raises(CheckpointError, match="builds no network") as refused:
         load_classifier(settings, save(torch.nn.Linear(1, 1), tmp_path))
     assert why in str(refused.value)
+
+
+def test_a_network_that_answers_with_more_than_logits_is_refused() -> None:
+    class Two(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return images, images
+
+    with pytest.raises(EngineError, match="answers with more than logits") as refused:
+        infer_torch(Two(), np.zeros((1, 3, 4, 4), np.float32))
+    assert "a tuple" in str(refused.value)
 
 
 def test_a_module_that_is_not_there_is_refused(own: Config, tmp_path: Path) -> None:

@@ -106,6 +106,9 @@ def test_a_folder_of_images(detector: Path, capsys: pytest.CaptureFixture[str]) 
     combo = written("b.yaml").data.val.combo
     assert combo is not None and combo.labels is None
     assert "1 images, no labels" in told and "--config=b.yaml" in told
+    out = Path("config.yaml").absolute()  # in a command by the place that moves with the repository
+    told = init(capsys, "--detector", detector, "--detector-data", "other", "--out", out)
+    assert told.endswith("next: pillsnap gate --stage detection\n")
 
 
 def test_data_without_images_are_refused(

@@ -312,8 +312,16 @@ def test_the_newest_report_of_a_folder_that_fits_is_found(runs: Runs) -> None:
     runs.add("20250103", boxes(), complete=False)
     (first.parent / "20250104.json").write_text("{}")
     (first.parent / "20250105.json").write_text("no JSON")
+    runs.add("20250106f", boxes(), exit_code=1)  # a run that failed is no measure
     own = json.loads(runs.add("20250106x", boxes()).read_text())
     assert find_earlier(first.parent, own) == first
+    # One with more of the cells, though others are newer.
+    both = runs.add("2025010", boxes(), photos(LOGITS))
+    own = json.loads(runs.add("20250106y", boxes(), photos(LOGITS)).read_text())
+    assert find_earlier(first.parent, own) == both
+    both.unlink()
+    own = json.loads((first.parent / "20250106x.json").read_text())
+    (first.parent / "20250106y.json").unlink()
     first.unlink()
     assert find_earlier(first.parent, own) is None
     assert find_earlier(first.parent / "nowhere", own) is None
@@ -329,6 +337,20 @@ def test_a_report_of_an_earlier_version_is_compared_as_far_as_it_goes(runs: Runs
         old.write_text(content)
         with pytest.raises(PillsnapError, match="no report"):
             read_earlier(old)
+
+
+def test_what_cannot_be_compared_is_said(runs: Runs) -> None:
+    old = runs.add("old", photos(LOGITS))
+    columns, metrics = photos(LOGITS)
+    lost = runs.add("newer", (columns, metrics | {"mse_p99": None}), complete=False, exit_code=3)
+    found = [(each.figure, each.how) for each in runs.compare(old, lost).of("not compared")]
+    assert found == [("mse_p99", "in the old run alone"), ("complete", "the new run is not")]
+    for records in runs.folder.glob("runs/*/*.records"):
+        records.unlink()
+    nan = runs.add("newest1", (columns, metrics | {"mse_mean": float("nan")}))
+    for records in runs.folder.glob("runs/*/*.records"):
+        records.unlink()
+    assert [each.figure for each in runs.compare(old, nan).of("worse")] == ["mse_mean"]
 
 
 def test_pillsnap_compare_says_what_got_worse(

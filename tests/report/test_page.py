@@ -20,6 +20,7 @@ from pillsnap.compare.detection import DetectionRecorder
 from pillsnap.compare.records import Columns, write_records
 from pillsnap.compare.verdict import Breach
 from pillsnap.config.settings import Config, Nms, Paths
+from pillsnap.core.errors import PillsnapError
 from pillsnap.data.datasets import Dataset, Sample
 from pillsnap.gate.drawing import draw_page
 from pillsnap.gate.finish import Finished
@@ -352,3 +353,22 @@ def test_pillsnap_report_draws_the_page_of_an_old_run(
     page = read(path.with_suffix(".html").read_text(encoding="utf-8"))
     assert len(page.all("section")) == len(json.loads(path.read_text())["cells"]) == 2
     assert "How sure both engines are" in page.text  # the run's records were found
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(("gate", "missing"), True), (("provenance", "run"), None), (("cells",), "[" * 100_000)],
+)
+def test_what_only_looks_like_a_report_is_a_message(
+    tmp_path: Path, place: tuple[str, ...], value: object
+) -> None:
+    path = finished(tmp_path).path
+    assert path is not None
+    report = json.loads(path.read_text())
+    if isinstance(value, str):  # deeper than any parser goes
+        path.write_text(value)
+    else:
+        report[place[0]][place[1]] = value
+        path.write_text(json.dumps(report))
+    with pytest.raises(PillsnapError, match="this is no report"):
+        main([str(path), "--html"])

@@ -801,6 +801,14 @@ def test_the_section_fits_80_columns(config: Config) -> None:
     assert not any("\n" in line or "\x1b" in line for line in lines)
 
 
+def test_ids_of_a_foreign_report_do_not_leave_their_line(config: Config) -> None:
+    report = busy_report(config)
+    for cell in report["cells"]:
+        cell["id"] = "cell\x1b[2J\n::error::x"
+    lines = render(report, "p")
+    assert not any("\x1b" in line or line.startswith("::") for line in lines)
+
+
 def test_the_longest_row_fits_80_columns(config: Config) -> None:
     result = make_result(
         verdict="within_tolerance",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.config.settings import Classification
+from pillsnap.config.settings import Classification, Config
 from pillsnap.core.errors import CheckpointError, first_line
-from pillsnap.core.hashes import sha256_file
 
 if TYPE_CHECKING:
     import torch
+
+
+def is_built(config: Config, stage: str) -> bool:
+    """Whether a stage's network is built by the user's own code. Which files that reads, no key
+    holds: nothing that an earlier run knew of it is taken over."""
+    return getattr(getattr(config, stage), "builder", None) is not None
 
 
 def build_network(settings: Classification) -> torch.nn.Module:
@@ -22,35 +26,17 @@ def build_network(settings: Classification) -> torch.nn.Module:
     import torch
 
     module, _, name = str(settings.builder).partition(":")
-    _see_working_directory()
+    # A console script, unlike `python -m`, imports nothing from the folder that it starts in.
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
     try:
         network: Any = getattr(import_module(module), name)(num_classes=settings.num_classes)
-    except Exception as error:  # it is the user's own code
+    except (Exception, SystemExit) as error:  # it is the user's own code
         raise _refusal(settings, f"{type(error).__name__}: {first_line(error)}") from error
     if not isinstance(network, torch.nn.Module):
         raise _refusal(settings, f"it built a {type(network).__name__}")
     return network
-
-
-def hash_builder(settings: Classification) -> list[str]:
-    """SHA-256 of every Python file of the package, or of the one module, that a builder stands in,
-    which is not imported for it; () where none is named or found."""
-    if settings.builder is None:
-        return []
-    _see_working_directory()
-    spec = find_spec(settings.builder.partition(":")[0].partition(".")[0])
-    if spec is None:
-        return []
-    folders = [Path(place) for place in spec.submodule_search_locations or ()]
-    files = [file for folder in folders for file in folder.rglob("*.py")]
-    return [sha256_file(file) for file in sorted(files) or [Path(str(spec.origin))]]
-
-
-def _see_working_directory() -> None:
-    """A console script, unlike `python -m`, imports nothing from the folder that it starts in."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
 
 
 def _refusal(settings: Classification, got: str) -> CheckpointError:
@@ -59,5 +45,6 @@ def _refusal(settings: Classification, got: str) -> CheckpointError:
         where=f"config: classification.builder: {settings.builder}",
         got=got,
         expected="package.module:function, which takes num_classes and returns a torch.nn.Module",
-        hint="it must be installed, or lie in the folder where the command starts",
+        hint="it must be installed, or lie in the folder where the command starts, under a name "
+        "that no other module has",
     )

@@ -14,7 +14,6 @@ from pillsnap.core.errors import CheckpointError, MissingCheckpoint
 from pillsnap.engines.protocol import Transform
 from pillsnap.engines.torch.agreement import require_agreement
 from pillsnap.engines.torch.backbones import data_config
-from pillsnap.engines.torch.builders import hash_builder
 from pillsnap.engines.torch.safe_load import LoadedModel
 from pillsnap.engines.torch.tensorfile import SUFFIX
 from pillsnap.engines.torch.timm_models import load_classifier
@@ -126,9 +125,8 @@ def build_model(config: Config, stage: str, ckpt: Path) -> LoadedModel:
 def model_settings(config: Config, stage: str) -> dict[str, Any]:
     """What config says of a stage's model, but for where its checkpoint lies: of a key that holds
     the checkpoint's content it must not be a part."""
-    settings = getattr(config, stage)
-    found = {name: value for name, value in asdict(settings).items() if name != "checkpoint"}
-    return found | {"code": hash_builder(settings)} if found.get("builder") else found
+    settings = asdict(getattr(config, stage))
+    return {name: value for name, value in settings.items() if name != "checkpoint"}
 
 
 def stage_transform(config: Config, stage: str) -> Transform:

@@ -17,6 +17,7 @@ from pillsnap.engines.protocol import Batch, Engine, Reference, Request, Transfo
 from pillsnap.engines.registry import package_versions
 from pillsnap.engines.timing import Alone, time_here
 from pillsnap.engines.torch.agreement import choice_in_words, origin_notes
+from pillsnap.engines.torch.builders import is_built
 from pillsnap.engines.torch.checkpoints import (
     NETWORKS,
     build_model,
@@ -134,7 +135,8 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
     def compute() -> Stored:
         return describe(engine.loaded, count_params(engine.loaded.module))
 
-    cache, name = request.cache, sha256_json(["description", key])
+    own = is_built(config, stage)
+    cache, name = None if own else request.cache, sha256_json(["description", key])
     stored = cache.get_or_compute(name, compute, is_description) if cache else compute()
     about = read_description(stored)
     origin = about.origin
@@ -145,7 +147,10 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
         "checkpoint_choice": choice_in_words(stage, origin),
         "notes": origin_notes(config, stage, origin, transform),
     }
-    return Reference(engine, transform, about.strides, key, engine.run_exact, about.class_names)
+    remembered = None if own else key
+    return Reference(
+        engine, transform, about.strides, remembered, engine.run_exact, about.class_names
+    )
 
 
 def _key(request: Request, checkpoint: str, transform: Transform, device: str) -> str:

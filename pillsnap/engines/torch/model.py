@@ -20,11 +20,20 @@ if TYPE_CHECKING:
 
 
 def infer_torch(module: torch.nn.Module, batch: Batch, device: str = "cpu") -> Batch:
-    """Run a module on [N,3,H,W] float32 without gradients; returns its output as float32."""
+    """Run a module on [N,3,H,W] float32 without gradients; returns its output as float32, or an
+    EngineError where that is no tensor."""
     import torch
 
     with torch.inference_mode():
-        output: Batch = module(torch.from_numpy(batch).to(device)).float().cpu().numpy()
+        found = module(torch.from_numpy(batch).to(device))
+        if not isinstance(found, torch.Tensor):
+            raise EngineError(
+                "the network answers with more than logits",
+                got=f"a {type(found).__name__}",
+                expected="a tensor [N,classes]",
+                hint="have classification.builder return a module whose forward gives that alone",
+            )
+        output: Batch = found.float().cpu().numpy()
     return output
 
 

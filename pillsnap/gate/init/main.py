@@ -96,7 +96,9 @@ def _command(out: Path, stages: list[str]) -> str:
     """The gate over what was written."""
     words = ["pillsnap", "gate"]
     words += [] if {*stages} in ({*STAGES}, set()) else ["--stage", *stages]
-    words += [] if out == Path("config.yaml") else [f"--config={out}"]
+    here = Path.cwd()
+    place = out.relative_to(here) if out.is_relative_to(here) else out
+    words += [] if place == Path("config.yaml") else [f"--config={place}"]
     return shlex.join(words)
 
 

@@ -48,6 +48,8 @@ def compare_reports(
         changes += speed_changes(earlier, cell, (old["environment"], new["environment"]), fastest)
     for name in cells[0].keys() - cells[1].keys():
         changes.append(Change(name, "cell", None, None, "not compared", "in the old run alone"))
+    if not new["gate"]["complete"]:
+        changes.append(Change("gate", "complete", None, None, "not compared", "the new run is not"))
     return Comparison(str(path), old["provenance"]["run"], changes, list_settings(old, new))
 
 

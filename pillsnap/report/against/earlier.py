@@ -42,18 +42,22 @@ def compare_with(old: Report, new: Report, path: Path, after: Evidence) -> Compa
 
 
 def find_earlier(folder: Path, new: Report) -> Path | None:
-    """The newest complete report of a folder, by its name, that has a cell in common with this one
-    and is of another run; None where there is none."""
-    cells, run = _cells(new), new["provenance"]["run"]
+    """Of the reports of a folder that are complete and of other runs that passed, that with most of
+    this one's cells, the newest by its name; None where none has any. A run that failed is no
+    measure: the next one would be no worse."""
+    cells, run, best, most = _cells(new), new["provenance"]["run"], None, 0
     for name in sorted(list_reports(folder), reverse=True):
         try:
             old = read_earlier(folder / name)
-            fits = bool(_cells(old) & cells) and old["gate"]["complete"]
-            if fits and old["provenance"]["run"] != run:
-                return folder / name
+            common = len(_cells(old) & cells)
+            passed = old["gate"]["complete"] and old["gate"]["exit_code"] == 0
+            if passed and common > most and old["provenance"]["run"] != run:
+                best, most = folder / name, common
         except (PillsnapError, *NO_REPORT) as error:
             log.info("%s is no report: %.200s", printable(name), first_line(error))
-    return None
+        if most == len(cells):
+            break
+    return best
 
 
 def _cells(report: Mapping[str, Any]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -68,6 +69,9 @@ def _changes(
 ) -> Iterator[Change]:
     values = old["metrics"].get(name), new["metrics"].get(name)
     if values[0] is None or values[1] is None:
+        if values != (None, None):
+            run = "new" if values[0] is None else "old"
+            yield Change(new["id"], name, *values, "not compared", f"in the {run} run alone")
         return
     judged = None
     if pairs is not None:
@@ -105,10 +109,15 @@ def _by_bounds(figure: Figure, old: Mapping[str, Any], new: Mapping[str, Any]) -
         )
     floor = max(noise_of(figure, new["metrics"]), noise_of(figure, old["metrics"]))
     floor = floor if np.isfinite(floor) else 0.0
-    before, after = (max(abs(each["metrics"][figure.name]), floor) for each in (old, new))
+    before, after = (max(_size(each["metrics"][figure.name]), floor) for each in (old, new))
     ratio = after / before if before else np.inf if after else 1.0
     how = f"{ratio:.3g} times the other, noise aside; up to {UNPAIRED_RATIO:g} is no difference"
     return Judged(ratio > UNPAIRED_RATIO, ratio < 1 / UNPAIRED_RATIO, how)
+
+
+def _size(value: float) -> float:
+    """What is not a number is as bad as can be."""
+    return math.inf if math.isnan(value) else abs(value)
 
 
 def _rate(figure: Figure, metrics: Metrics) -> tuple[float, float]:
