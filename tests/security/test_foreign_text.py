@@ -111,6 +111,8 @@ def test_a_breach_names_its_samples_on_lines_of_the_table() -> None:
         "profile": "strict",
         "likely_causes": [EVIL],
         "worst_samples": [EVIL],
+        "precision": "fp32",
+        "execution": None,
     }
     for line in explain(cell):
         assert line.startswith("  ")
@@ -129,6 +131,10 @@ def test_all_of_the_table_is_printable() -> None:
     report = {
         "gate": {**gate, "exit_code": 1},
         "cells": [],
+        "against": {
+            **dict.fromkeys(("report", "run", "changes", "settings"), ()),
+            "problem": EVIL,
+        },
         "stages": {"classification": stage},
         "environment": {"problems": [EVIL]},
         "provenance": Checkout("1234567", reason=EVIL).as_dict() | {"git_sha": "1234567"},
