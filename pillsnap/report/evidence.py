@@ -19,8 +19,9 @@ from pillsnap.compare.tasks import task_of
 from pillsnap.config.load import load_config
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.hashes import sha256_file
+from pillsnap.core.regularfiles import open_regular
 from pillsnap.data.datasets import Dataset, read_dataset
-from pillsnap.pipeline.images import decode_image, read_bytes
+from pillsnap.pipeline.images import decode_image
 from pillsnap.pipeline.preprocess import Pixels
 from pillsnap.report.reading import read_bounded
 
@@ -89,10 +90,11 @@ class Evidence:
         for sample in () if data is None else data.samples:
             if sample.id in contents:
                 try:
-                    content = read_bytes(sample.path)
+                    with open_regular(sample.path) as file:
+                        content = file.read()
                     if hashlib.sha256(content).digest() == contents[sample.id]:
                         found[sample.id] = decode_image(content, sample.path)
-                except PillsnapError:
+                except (OSError, PillsnapError):
                     pass  # it was readable when it was compared, and is gone or damaged by now
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -372,3 +373,9 @@ def test_what_only_looks_like_a_report_is_a_message(
         path.write_text(json.dumps(report))
     with pytest.raises(PillsnapError, match="this is no report"):
         main([str(path), "--html"])
+
+
+def test_a_pipe_in_the_place_of_an_image_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    data = Dataset(samples=[Sample("a.png", tmp_path, 0)])
+    assert Evidence(None, lambda stage: data).images("classification", {"a.png": b"x"}) == {}
