@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pillsnap.compare import noise
 from pillsnap.compare.exactness import Exact, OutputPart, PartError, measure_errors
-from pillsnap.compare.matching import match_boxes
+from pillsnap.compare.matching import Matches, match_boxes
 from pillsnap.compare.records import Array, Columns, ragged
 from pillsnap.config.settings import Nms
 from pillsnap.core.errors import PillsnapError
@@ -88,23 +88,16 @@ class DetectionRecorder:
         ref_boxes = restore(ref, kept, geometries)
         cand_boxes = restore(cand, [keep_indices(rows, self._nms) for rows in cand], geometries)
         matches = [match_boxes(a, b) for a, b in zip(ref_boxes, cand_boxes, strict=True)]
-        truth = truth_boxes(samples, geometries)
         return {
-            "id": np.array([sample.id for sample in samples]),
             "box_err_px": self._by_stride(box_err),
             "score_err": self._by_stride(score_err),
             # Nearer ties of the reference flip in healthy exports too.
             "class_flips": (flips & (ref[..., 6] > noise.SCORE)).sum(axis=1).astype(np.int64),
             "class_flip_gap": self._by_stride(np.where(flips, ref[..., 6], 0)),
-            "box_class_flips": np.array([match.class_flips for match in matches], np.int64),
-            "labelled": np.array([sample.boxes is not None for sample in samples]),
             "ref_strides": np.stack([self._count(indices) for indices in kept]),
             "ref_finite": np.isfinite(ref[..., :6]).all(axis=(1, 2)),
             "cand_finite": np.isfinite(cand).all(axis=(1, 2)),
-            **ragged("ref_boxes", ref_boxes, 6),
-            **ragged("cand_boxes", cand_boxes, 6),
-            **ragged("pairs", [match.differences() for match in matches], 2, np.float64),
-            **ragged("truth", truth, 5, np.float64),
+            **box_columns(samples, geometries, ref_boxes, cand_boxes, matches),
         }
 
     def _by_stride(self, errors: Batch) -> Batch:
@@ -122,12 +115,27 @@ class DetectionRecorder:
         return np.minimum(found, len(self._ends) - 1)
 
 
-def truth_boxes(samples: Sequence[Sample], geometries: Sequence[Geometry]) -> list[Array]:
-    """The labelled boxes of each image, float64 [G,5], x1,y1,x2,y2 in its pixels, class_id."""
-    return [
+def box_columns(
+    samples: Sequence[Sample],
+    geometries: Sequence[Geometry],
+    ref_boxes: Sequence[Batch],
+    cand_boxes: Sequence[Batch],
+    matches: Sequence[Matches],
+) -> Columns:
+    """Of DetectionRecorder's columns those of the boxes after NMS: labelled, found and matched."""
+    truth = [
         _truth_boxes(sample.boxes or (), geometry.width, geometry.height)
         for sample, geometry in zip(samples, geometries, strict=True)
     ]
+    return {
+        "id": np.array([sample.id for sample in samples]),
+        "labelled": np.array([sample.boxes is not None for sample in samples]),
+        "box_class_flips": np.array([match.class_flips for match in matches], np.int64),
+        **ragged("ref_boxes", ref_boxes, 6),
+        **ragged("cand_boxes", cand_boxes, 6),
+        **ragged("pairs", [match.differences() for match in matches], 2, np.float64),
+        **ragged("truth", truth, 5, np.float64),
+    }
 
 
 def _truth_boxes(boxes: Sequence[Box], width: int, height: int) -> Array:

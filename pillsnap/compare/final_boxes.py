@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.compare import noise
-from pillsnap.compare.detection import DetectionRecorder, keep_indices, restore, truth_boxes
+from pillsnap.compare.detection import DetectionRecorder, box_columns, keep_indices, restore
 from pillsnap.compare.exactness import Exact, OutputPart, PartError, measure_errors
 from pillsnap.compare.matching import Matches, match_boxes
-from pillsnap.compare.records import Array, Columns, ragged
+from pillsnap.compare.records import Array, Columns
 from pillsnap.config.settings import Nms
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
@@ -115,22 +115,15 @@ class FinalBoxRecorder(DetectionRecorder):
             apart = np.abs(theirs[:, :5] - ours[:, :5])
             np.maximum.at(errors[0, index], pairs.strides, apart[:, :4].max(axis=1, initial=0))
             np.maximum.at(errors[1, index], pairs.strides, apart[:, 4])
-        truth = truth_boxes(samples, geometries)
         return {
-            "id": np.array([sample.id for sample in samples]),
             "box_err_px": errors[0],
             "score_err": errors[1],
             "class_flips": np.zeros(len(ref), np.int64),
             "class_flip_gap": np.zeros_like(errors[0]),
-            "box_class_flips": np.array([match.class_flips for match in matches], np.int64),
-            "labelled": np.array([sample.boxes is not None for sample in samples]),
             "ref_strides": np.stack([self._count(indices) for indices in kept]),
             "ref_finite": np.isfinite(ref[..., :6]).all(axis=(1, 2)),
             "cand_finite": np.isfinite(cand).all(axis=(1, 2)),
-            **ragged("ref_boxes", ref_boxes, 6),
-            **ragged("cand_boxes", cand_boxes, 6),
-            **ragged("pairs", [each.differences() for each in matches], 2, np.float64),
-            **ragged("truth", truth, 5, np.float64),
+            **box_columns(samples, geometries, ref_boxes, cand_boxes, matches),
         }
 
     def _pair(self, ref: Batch, cand: Batch) -> _Pairs:

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pillsnap.config.cells import CLASSIFICATION
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError
@@ -18,7 +16,6 @@ from pillsnap.core.logrecords import open_log
 from pillsnap.core.printable import printable
 from pillsnap.data.maps import read_class_map, read_edi_map, without_code
 from pillsnap.engines import Batch, find_entry
-from pillsnap.engines.layouts.records import Outputs
 from pillsnap.engines.torch.checkpoints import build_model, checkpoint_paths, stage_transform
 from pillsnap.engines.torch.safe_load import checkpoint_stage
 from pillsnap.export import Exported, describe_onnx, read_onnx, stage_of
@@ -27,7 +24,7 @@ from pillsnap.export.native import find_reading
 from pillsnap.export.onnxfile import PREFIX
 from pillsnap.export.provenance import expected_use, has_claims
 from pillsnap.infer.choice import engine_of
-from pillsnap.pipeline.batches import fixed_batch_size, in_fixed_batches
+from pillsnap.pipeline.batches import in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.nms import suppress_boxes
 from pillsnap.pipeline.twostage import Pipeline, Stage
@@ -121,13 +118,9 @@ def _reading(
 ) -> Callable[[Batch], Batch]:
     """What a file of another exporter gives, read by its layout; EngineError for one whose boxes
     have been through an NMS of its own."""
-
-    def outputs(image: Batch) -> Outputs:
-        return session.outputs(np.repeat(image, fixed_batch_size(session.ort) or 1, axis=0))
-
     size = stage_transform(config, stage).input_size
     classes = getattr(config, stage).num_classes
-    reading, _ = find_reading(described, stage, outputs, classes=classes, size=size)
+    reading, _ = find_reading(described, stage, session.probe, classes=classes, size=size)
     if reading.layout.compared not in ("outputs", "probabilities"):
         raise EngineError(
             f"the {stage} model leaves out boxes by itself, where the pipeline does",
@@ -136,7 +129,7 @@ def _reading(
             expected="boxes before NMS",
             hint="export it with nms=None, or have pillsnap export the checkpoint",
         )
-    return lambda batch: reading.read(session.outputs(batch), (batch.shape[2], batch.shape[3]))
+    return partial(session.read, reading)
 
 
 def _run_checked(

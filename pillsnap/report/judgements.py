@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import StrictBool
 from pydantic.dataclasses import dataclass
 
 from pillsnap.compare.verdict import Breach, concerns_outputs
+from pillsnap.core.errors import PillsnapError, first_line
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,13 @@ class Judgement:
 
 # What reading another thing as a report raises.
 NO_REPORT = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+def no_report(path: Path, error: Exception) -> PillsnapError:
+    """What to raise for one of NO_REPORT."""
+    return PillsnapError(
+        "this is no report", where=path, got=first_line(error), expected="an export_report.json"
+    )
 
 
 def judgements_of(report: Mapping[str, Any], name: str) -> list[Judgement]:

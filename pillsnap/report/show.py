@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.config.load import find_config, load_config
-from pillsnap.core.errors import PillsnapError, first_line
+from pillsnap.core.errors import PillsnapError
 from pillsnap.report.evidence import find_evidence
-from pillsnap.report.judgements import NO_REPORT
+from pillsnap.report.judgements import NO_REPORT, no_report
 from pillsnap.report.page import page_beside, write_page
 from pillsnap.report.reading import read_bounded
 from pillsnap.report.table import render
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
             write_page(report, page, find_evidence(report, path))
         lines = render(report, path, page=page if page.is_file() else None)
     except NO_REPORT as error:  # its values fit their types, and not one another
-        raise _no_report(path, error) from error
+        raise no_report(path, error) from error
     print(*lines, sep="\n")
     return 0
 
@@ -67,11 +67,5 @@ def read_report(path: Path) -> dict[str, Any]:
             expected="an export_report.json",
         ) from None
     except NO_REPORT as error:
-        raise _no_report(path, error) from None
+        raise no_report(path, error) from None
     return report
-
-
-def _no_report(path: Path, error: Exception) -> PillsnapError:
-    return PillsnapError(
-        "this is no report", where=path, got=first_line(error), expected="an export_report.json"
-    )

@@ -24,6 +24,7 @@ from pillsnap.demo.dataset import ASSETS, install
 from pillsnap.report import SCHEMA_PATH
 from tests.documents import ROOT, block
 from tests.serve.running import wait_until_served
+from tests.wheel import install_wheel
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -49,18 +50,13 @@ TARGET = (
 @pytest.fixture(scope="module")
 def binaries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """bin/ of a fresh environment with the wheel; the libraries are those that are here."""
-    source = tmp_path_factory.mktemp("source")  # building leaves files behind
-    shutil.copytree(ROOT / "pillsnap", source / "pillsnap")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
     fresh = tmp_path_factory.mktemp("fresh") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", fresh], check=True, timeout=120)
     (packages,) = fresh.glob("lib/python3*/site-packages")
     here = [path for path in sys.path if path.endswith("site-packages")]
     (packages / "libraries.pth").write_text("\n".join(here) + "\n")
-    offline = ("--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check")
-    pip = (sys.executable, "-m", "pip", "--python", str(fresh / "bin/python"), "install", "-q")
-    subprocess.run([*pip, *offline, str(source)], check=True, timeout=120)
+    python = ("--python", str(fresh / "bin/python"))
+    install_wheel(tmp_path_factory.mktemp("source"), before=python)
     return fresh / "bin"
 
 

@@ -16,6 +16,7 @@ from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Classification, Config
 from pillsnap.core.errors import CheckpointError, EngineError, PillsnapError
 from pillsnap.engines.protocol import Request
+from pillsnap.engines.torch.builders import is_built
 from pillsnap.engines.torch.checkpoints import resolve_classify_transform
 from pillsnap.engines.torch.engine import open_reference
 from pillsnap.engines.torch.model import infer_torch
@@ -148,6 +149,12 @@ def test_a_network_that_answers_with_more_than_logits_is_refused() -> None:
     with pytest.raises(EngineError, match="answers with more than logits") as refused:
         infer_torch(Two(), np.zeros((1, 3, 4, 4), np.float32))
     assert "a tuple" in str(refused.value)
+
+
+def test_a_task_from_outside_has_none(own: Config) -> None:
+    assert is_built(own, "classification")
+    assert not is_built(own, "detection")
+    assert not is_built(own, "shapes")
 
 
 def test_a_module_that_is_not_there_is_refused(own: Config, tmp_path: Path) -> None:

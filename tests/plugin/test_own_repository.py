@@ -16,6 +16,7 @@ import yaml
 
 from tests.documents import block
 from tests.plugin.project import ROOT, Project, check_schema
+from tests.wheel import install_wheel
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -55,15 +56,9 @@ LINE = "from pillsnap.testing import test_equivalence\n"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pillsnap as pip installs it, from a copy: building leaves files behind."""
-    source = tmp_path_factory.mktemp("source")
-    shutil.copytree(ROOT / "pillsnap", source / "pillsnap")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+    """A folder with the installed pillsnap."""
     site = tmp_path_factory.mktemp("site")
-    offline = ("--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check")
-    pip = (sys.executable, "-m", "pip", "install", "-q", *offline, "--target", str(site))
-    subprocess.run([*pip, str(source)], check=True, timeout=120)
+    install_wheel(tmp_path_factory.mktemp("source"), into=("--target", str(site)))
     return site
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pillsnap.engines.layouts.records import Outputs, Reading
 from pillsnap.engines.onnxruntime.feeding import input_shape
@@ -15,7 +14,7 @@ from pillsnap.engines.onnxruntime.providers import TENSORRT, require_loadable
 from pillsnap.engines.onnxruntime.sessions import Session, open_session
 from pillsnap.engines.protocol import Batch, FindFile, Request
 from pillsnap.engines.timing import Alone, OnnxAlone
-from pillsnap.pipeline.batches import fixed_batch_size, in_fixed_batches
+from pillsnap.pipeline.batches import in_fixed_batches
 
 
 class OnnxEngine:
@@ -37,15 +36,10 @@ class OnnxEngine:
         return self._run(batch)
 
     def outputs(self, images: Batch) -> Outputs:
-        size = fixed_batch_size(self._session.ort) or len(images)
-        return self._session.outputs(np.repeat(images, -(-size // len(images)), axis=0)[:size])
+        return self._session.probe(images)
 
     def read_by(self, reading: Reading) -> None:
-        def run(batch: Batch) -> Batch:
-            size = (batch.shape[2], batch.shape[3])
-            return reading.read(self._session.outputs(batch), size)
-
-        self._run = in_fixed_batches(self._session.ort, run)
+        self._run = in_fixed_batches(self._session.ort, partial(self._session.read, reading))
 
     def alone(self, image: Batch) -> Alone | None:
         return None if self._alone is None else self._alone.measure(image)

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.config.runtime import Runtime
 from pillsnap.core.alternatives import ONNXRUNTIME
 from pillsnap.core.errors import EngineError, first_line
+from pillsnap.engines.layouts.records import Reading
 from pillsnap.engines.onnxruntime.feeding import run_session
 from pillsnap.engines.onnxruntime.libraries import preload
 from pillsnap.engines.onnxruntime.placement import Placement, read_placement, require_all_compute
@@ -28,6 +30,7 @@ from pillsnap.engines.onnxruntime.providers import (
     select_onnx_providers,
 )
 from pillsnap.engines.protocol import Batch
+from pillsnap.pipeline.batches import fixed_batch_size
 
 if TYPE_CHECKING:
     import onnx
@@ -56,6 +59,15 @@ class Session:
         """Every output for [N,3,H,W] float32, by name; errors are run_session's."""
         outputs = zip(self.ort.get_outputs(), run_session(self.ort, batch), strict=True)
         return {output.name: values for output, values in outputs if hasattr(values, "dtype")}
+
+    def probe(self, images: Batch) -> dict[str, NDArray[Any]]:
+        """The same for images that are repeated where the file takes more at once."""
+        size = fixed_batch_size(self.ort) or len(images)
+        return self.outputs(np.repeat(images, -(-size // len(images)), axis=0)[:size])
+
+    def read(self, reading: Reading, batch: Batch) -> Batch:
+        """What candidates give, of a file of that layout."""
+        return reading.read(self.outputs(batch), (batch.shape[2], batch.shape[3]))
 
     def facts(self) -> dict[str, Any]:
         """What the report says of it, as plain builtins."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def is_built(config: Config, stage: str) -> bool:
     """Whether a stage's network is built by the user's own code. Which files that reads, no key
     holds: nothing that an earlier run knew of it is taken over."""
-    return getattr(getattr(config, stage), "builder", None) is not None
+    return getattr(getattr(config, stage, None), "builder", None) is not None
 
 
 def build_network(settings: Classification) -> torch.nn.Module:

@@ -27,11 +27,12 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     old = read_earlier(given.old)
     new = (read_report if given.html else read_earlier)(given.new)
-    found = compare_with(old, new, given.old, find_evidence(new, given.new))
+    evidence = find_evidence(new, given.new)
+    found = compare_with(old, new, given.old, evidence)
     for line in found.lines():
         print(*wrap(line), sep="\n")
     if given.html:
         page = page_beside(given.new)
-        write_page({**new, "against": found.as_dict()}, page, find_evidence(new, given.new))
+        write_page({**new, "against": found.as_dict()}, page, evidence)
         print(f"page: {page}")
     return int(given.fail_on_regression and found.regressed)

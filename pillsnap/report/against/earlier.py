@@ -12,7 +12,7 @@ from pillsnap.core.logrecords import open_log
 from pillsnap.core.printable import printable
 from pillsnap.report.against import Comparison, compare_reports
 from pillsnap.report.evidence import Evidence, find_evidence
-from pillsnap.report.judgements import NO_REPORT
+from pillsnap.report.judgements import NO_REPORT, no_report
 from pillsnap.report.reading import list_reports, read_bounded
 
 log = open_log(__name__)
@@ -28,7 +28,7 @@ def read_earlier(path: Path) -> Report:
     except OSError as error:
         raise PillsnapError("the report cannot be read", where=path, got=error.strerror) from None
     except NO_REPORT as error:
-        raise _no_report(path, error) from None
+        raise no_report(path, error) from None
     return dict(report)
 
 
@@ -38,7 +38,7 @@ def compare_with(old: Report, new: Report, path: Path, after: Evidence) -> Compa
     try:
         return compare_reports(old, new, path, find_evidence(old, path), after)
     except NO_REPORT as error:
-        raise _no_report(path, error) from None
+        raise no_report(path, error) from None
 
 
 def find_earlier(folder: Path, new: Report) -> Path | None:
@@ -63,9 +63,3 @@ def find_earlier(folder: Path, new: Report) -> Path | None:
 def _cells(report: Mapping[str, Any]) -> set[str]:
     """Ids of the cells that were measured."""
     return {cell["id"] for cell in report["cells"] if cell["metrics"]}
-
-
-def _no_report(path: Path, error: Exception) -> PillsnapError:
-    return PillsnapError(
-        "this is no report", where=path, got=first_line(error), expected="an export_report.json"
-    )
