@@ -14,6 +14,7 @@ import torchvision
 
 from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Classification, Config
+from pillsnap.core.arraycache import ArrayCache
 from pillsnap.core.errors import CheckpointError, EngineError, PillsnapError
 from pillsnap.engines.protocol import Request
 from pillsnap.engines.torch.builders import is_built
@@ -119,7 +120,9 @@ def test_a_network_of_ones_own_is_exported(own: Config, tmp_path: Path) -> None:
     assert export_onnx(own, "classification", marker=marker).path == once.path
     assert not export_onnx(own, "classification").reused
     cell = Cell("classification", "onnx", "auto", "fp32", "smoke", False)
-    assert open_reference(Request(own, cell, 1)).key is None
+    cache = ArrayCache(tmp_path / "cache", 2**20)
+    assert open_reference(Request(own, cell, 1, cache)).key is None
+    assert not list((tmp_path / "cache").rglob("*"))
 
 
 @pytest.mark.parametrize(

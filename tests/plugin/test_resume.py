@@ -117,6 +117,22 @@ def test_only_what_is_missing_is_run(project: Project, slow: Path, workers: Work
     assert len(list((project.path / "exp" / "runs").iterdir())) == 2
 
 
+def test_of_a_network_that_own_code_builds_nothing_is_taken_over(
+    project: Project, slow: Path
+) -> None:
+    """Which files that code reads nobody knows, nor whether they are what they were."""
+    project.settings["classification"]["builder"] = "own:build"
+    project.write_config()
+    process = start(project)
+    wait_for_outcomes(project, 8)
+    assert kill(process)
+    kept = [path.name for path in project.path.glob("exp/runs/*/outcomes/detection-*.json")]
+    assert len(kept) < outcomes(project)
+    slow.unlink()
+    assert project.run(*RUN, "--resume").ret == 1
+    assert slow.stat().st_size == SHARDS - len(kept)
+
+
 def test_a_run_of_something_else_is_not_gone_on_with(project: Project, slow: Path) -> None:
     process = start(project)
     wait_for_outcomes(project, 3)
