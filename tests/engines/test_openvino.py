@@ -13,7 +13,13 @@ from pillsnap.core.errors import EngineError
 from pillsnap.engines import Batch
 from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.engines.openvino import engine as engine_module
-from pillsnap.engines.openvino.engine import OpenvinoAlone, OpenvinoEngine, compile_model
+from pillsnap.engines.openvino.engine import (
+    OpenvinoAlone,
+    OpenvinoEngine,
+    compile_model,
+    require_as_asked,
+)
+from pillsnap.engines.openvino.proof import Computed
 from tests.engines.test_onnxruntime import save_network
 
 HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -65,6 +71,15 @@ def test_bfloat16_in_the_place_of_a_precision_is_refused(
     with pytest.raises(EngineError, match=f"not compute in {precision} on CPU") as refused:
         compile_model(network, "cpu", 1, precision)
     assert "2 compute nodes in bf16" in str(refused.value)
+
+
+@pytest.mark.parametrize("devices", [["GPU.0"], ["CPU", "GPU.1"], []])
+def test_a_model_that_runs_elsewhere_is_refused(devices: list[str]) -> None:
+    computed = Computed({"fp32": 2, "int8": 1})
+    require_as_asked(["CPU"], computed, "CPU", "fp32", None)  # the file's own int8
+    with pytest.raises(EngineError, match="not compute in fp32 on CPU") as refused:
+        require_as_asked(devices, computed, "CPU", "fp32", None)
+    assert ", ".join(devices) in str(refused.value)
 
 
 def test_sizes_that_the_file_does_not_declare_are_refused(network: Path) -> None:

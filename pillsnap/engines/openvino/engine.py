@@ -7,6 +7,7 @@ float32 of the file in name alone.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,22 +109,34 @@ def compile_model(
             got=_why(error),
             hint="check the file with onnx.checker, or export again with --fresh-export",
         ) from error
-    devices = list(compiled.get_property("EXECUTION_DEVICES"))
     computed = read_computed(compiled)
-    lowered = {kind: count for kind, count in computed.by_type.items() if kind in _below(precision)}
-    if [name.partition(".")[0] for name in devices] != [device] or lowered:
-        raise EngineError(
-            f"OpenVINO does not compute in {precision} on {device}, as was asked for",
-            where=place,
-            got=f"{', '.join(devices)}: "
-            + ", ".join(f"{count} compute nodes in {kind}" for kind, count in lowered.items()),
-            expected=f"{device}, INFERENCE_PRECISION_HINT {hint}",
-        )
+    require_as_asked(compiled.get_property("EXECUTION_DEVICES"), computed, device, precision, place)
     shape = tuple(
         size.get_length() if size.is_static else None for size in read.input(0).partial_shape
     )
     kept = {name: _text(compiled.get_property(name)) for name in options}
     return Compiled(compiled.create_infer_request(), shape, device, kept, computed)
+
+
+def require_as_asked(
+    devices: Sequence[str], computed: Computed, device: str, precision: str, where: Path | None
+) -> None:
+    """Refuse, by an EngineError, a model that runs elsewhere than on a device, or in types that the
+    plugin has put in the place of a precision's.
+
+    Args:
+        devices: that it runs on, with their numbers (GPU.1) where there are several of a kind.
+    """
+    lowered = {kind: count for kind, count in computed.by_type.items() if kind in _below(precision)}
+    if {name.partition(".")[0] for name in devices} == {device} and not lowered:
+        return
+    raise EngineError(
+        f"OpenVINO does not compute in {precision} on {device}, as was asked for",
+        where=where,
+        got=f"{', '.join(devices)}: "
+        + ", ".join(f"{count} compute nodes in {kind}" for kind, count in lowered.items()),
+        expected=f"{device}, INFERENCE_PRECISION_HINT {HINTS[precision]}",
+    )
 
 
 def _below(precision: str) -> frozenset[str]:
