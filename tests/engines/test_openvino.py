@@ -73,7 +73,7 @@ def test_bfloat16_in_the_place_of_a_precision_is_refused(
     assert "2 compute nodes in bf16" in str(refused.value)
 
 
-@pytest.mark.parametrize("devices", [["GPU.0"], ["CPU", "GPU.1"], []])
+@pytest.mark.parametrize("devices", [["GPU.0"], ["CPU", "GPU.1"], ["CPU", "CPU"], []])
 def test_a_model_that_runs_elsewhere_is_refused(devices: list[str]) -> None:
     computed = Computed({"fp32": 2, "int8": 1})
     require_as_asked(["CPU"], computed, "CPU", "fp32", None)  # the file's own int8

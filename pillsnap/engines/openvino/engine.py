@@ -125,10 +125,10 @@ def require_as_asked(
     plugin has put in the place of a precision's.
 
     Args:
-        devices: that it runs on, with their numbers (GPU.1) where there are several of a kind.
+        devices: that it runs on; one of several of a kind has a number (GPU.1).
     """
     lowered = {kind: count for kind, count in computed.by_type.items() if kind in _below(precision)}
-    if {name.partition(".")[0] for name in devices} == {device} and not lowered:
+    if [name.partition(".")[0] for name in devices] == [device] and not lowered:
         return
     raise EngineError(
         f"OpenVINO does not compute in {precision} on {device}, as was asked for",
