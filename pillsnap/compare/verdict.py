@@ -224,11 +224,12 @@ def find_breaches(metrics: Metrics, tolerances: Tolerances) -> tuple[Breach, ...
     breaches whatever the profile says."""
     found = [Breach("non_finite", metrics["non_finite"], 0)] if metrics["non_finite"] else []
     for figure in FIGURES:
-        for values in metrics.get("per_stride", ()) if figure.per_stride else (metrics,):
+        # Boxes that are of queries have no strides, and are judged together.
+        for values in (figure.per_stride and metrics.get("per_stride")) or (metrics,):
             value, limit = values.get(figure.name), limit_of(figure, tolerances, values)
             if value is None or limit is None:
                 continue
             if exceeds(held := figure.held(value), limit):
-                where = f"stride {values['stride']}" if figure.per_stride else ""
+                where = f"stride {values['stride']}" if values is not metrics else ""
                 found.append(Breach(figure.name, held, limit, where))
     return tuple(found)
