@@ -13,7 +13,7 @@ from pillsnap.core.alternatives import OPENCV, TORCH
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
 from pillsnap.engines.protocol import Transform
 from pillsnap.engines.torch.agreement import require_agreement
-from pillsnap.engines.torch.backbones import data_config
+from pillsnap.engines.torch.backbones import data_config, is_yolo
 from pillsnap.engines.torch.safe_load import LoadedModel
 from pillsnap.engines.torch.tensorfile import SUFFIX
 from pillsnap.engines.torch.timm_models import load_classifier
@@ -33,14 +33,14 @@ class Network:
     Attributes:
         build: the model in a checkpoint.
         transform: its preprocessing.
-        trainer: package that trains it, and whose code is run.
+        trainer: package that trained the one that is configured, and whose code is run.
         unwrap: the network as exporters see it; a detector is wrapped in what makes rows of its
             answer.
     """
 
     build: Callable[[Config, Path], LoadedModel]
     transform: Callable[[Config], Transform]
-    trainer: str
+    trainer: Callable[[Config], str]
     unwrap: Callable[[Any], torch.nn.Module]
 
 
@@ -187,9 +187,15 @@ def letterbox_transform(config: Config) -> LetterboxTransform:
 
 NETWORKS = {
     DETECTION: Network(
-        build_detection_model, letterbox_transform, "ultralytics", lambda module: module.model
+        build_detection_model,
+        letterbox_transform,
+        lambda config: "ultralytics",
+        lambda module: module.model,
     ),
     CLASSIFICATION: Network(
-        build_classification_model, resolve_classify_transform, "timm", lambda module: module
+        build_classification_model,
+        resolve_classify_transform,
+        lambda config: "ultralytics" if is_yolo(config.classification.backbone) else "timm",
+        lambda module: module,
     ),
 }
