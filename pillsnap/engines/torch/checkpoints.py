@@ -14,6 +14,7 @@ from pillsnap.core.errors import CheckpointError, MissingCheckpoint
 from pillsnap.engines.protocol import Transform
 from pillsnap.engines.torch.agreement import require_agreement
 from pillsnap.engines.torch.backbones import data_config, is_yolo
+from pillsnap.engines.torch.built_detector import load_built_detector
 from pillsnap.engines.torch.safe_load import LoadedModel
 from pillsnap.engines.torch.tensorfile import SUFFIX
 from pillsnap.engines.torch.timm_models import load_classifier
@@ -98,10 +99,14 @@ def find_best_checkpoint(config: Config, stage: str) -> Path:
 
 
 def build_detection_model(config: Config, ckpt: Path) -> LoadedModel:
-    """The detector in `ckpt`; see LoadedModel; errors are load_detector's and require_size's."""
-    loaded = load_detector(config.detection, ckpt)
-    _, _, height, width = config.export.input_shape.detection
-    require_size(height, width, max(loaded.strides, default=QUERY_STRIDE))
+    """The detector in `ckpt`; see LoadedModel; errors are load_detector's, load_built_detector's
+    and require_size's."""
+    shape, own = config.export.input_shape.detection, config.detection.builder is not None
+    if own:
+        loaded = load_built_detector(config.detection, ckpt, shape)
+    else:
+        loaded = load_detector(config.detection, ckpt)
+    require_size(*shape[2:], max(loaded.strides, default=1 if own else QUERY_STRIDE))
     require_agreement(config, DETECTION, loaded.origin.said, letterbox_transform(config), ckpt)
     return loaded
 

@@ -95,13 +95,14 @@ class Kind:
                 name = other.name if isinstance(other, StandIn) else type(other).__name__
                 got = f"a {name}, last layer {last_layer(other)}"
                 raise self._other_task(path, printable(got, 200))
+        elsewhere = next(noun for stage, noun in _PLAIN.items() if stage != self.stage)
         raise CheckpointError(
             "the checkpoint holds no Ultralytics model",
             where=path,
             got="keys " + ", ".join(printable(key, 40) for key in list(entries)[:8]),
             expected="the .pt that ultralytics training saves, with the model under ema or model",
             hint="give the whole .pt that training saved; or is this the "
-            f"{_PLAIN[CLASSIFICATION if self.stage == DETECTION else DETECTION]}'s checkpoint?",
+            f"{elsewhere}'s checkpoint?",
         )
 
     def _other_task(self, path: Path, got: str) -> CheckpointError:

@@ -23,7 +23,12 @@ from pillsnap.engines.torch.network import (
     try_network,
 )
 from pillsnap.engines.torch.pickled import DETECTORS
-from pillsnap.engines.torch.raw_boxes import forget_shapes, has_queries, raw_boxes
+from pillsnap.engines.torch.raw_boxes import (
+    forget_shapes,
+    has_queries,
+    raw_boxes,
+    take_one_to_one,
+)
 from pillsnap.engines.torch.safe_load import LoadedModel, Origin, require_checkpoint, require_finite
 from pillsnap.engines.torch.tensorfile import opens_as_safetensors
 from pillsnap.engines.torch.trainer import detector_facts, recorded_map
@@ -80,6 +85,8 @@ def load_detector(settings: Detection, path: Path) -> LoadedModel:
     module = raw_boxes(model)
     try_network(module, (1, cells_of(strides), 7), path)
     forget_shapes(head)
+    if settings.head == "one_to_one":
+        take_one_to_one(module, path)
     return LoadedModel(module, strides, class_names(model, path), recorded, origin)
 
 
