@@ -61,7 +61,7 @@ class LoadedModel:
             pixels, the best class's score, its index, and its lead over the second best class
             (infinite where there is one class), before NMS.
         strides: pixels per cell of each detection head, in the order of the boxes; () for a
-            classifier.
+            classifier, and where boxes are of queries or a builder says no strides.
         class_names: names in the checkpoint by index; () where it has none.
         recorded: top-1 or, of a detector, mAP@0.5:0.95 that training measured, 0 to 1; None where
             the checkpoint does not say.
