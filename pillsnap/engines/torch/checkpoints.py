@@ -11,6 +11,7 @@ from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.core.alternatives import OPENCV, TORCH
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
+from pillsnap.core.fetching import fetched
 from pillsnap.engines.protocol import Transform
 from pillsnap.engines.torch.agreement import require_agreement
 from pillsnap.engines.torch.backbones import data_config
@@ -71,7 +72,7 @@ def find_best_checkpoint(config: Config, stage: str) -> Path:
         CheckpointError: both are there.
     """
     paths = checkpoint_paths(config, stage)
-    found = [path for path in paths if path.exists()]
+    found = [path for path in fetched(paths) if path.exists()]
     if len(found) > 1:
         # Copying changes which is the newest, so none can stand for the other.
         raise CheckpointError(
