@@ -13,7 +13,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml  # type: ignore[import-untyped]
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from pillsnap.core.remote import Origin, RemotePath
+from pillsnap.core.localcopies import Origin
+from pillsnap.core.remote import RemotePath
 from pillsnap.core.urls import is_url
 
 # No "1" for 1, no true for 1, no key that there is not.

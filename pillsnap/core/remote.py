@@ -11,41 +11,20 @@ import os
 import posixpath
 import stat
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path, PosixPath
 from typing import Any
 from urllib.parse import quote, unquote
 
-from pillsnap.core.boundedfolder import BoundedFolder
-from pillsnap.core.files import file_lock, replace_atomic
 from pillsnap.core.filesystems import (
-    RemoteError,
     is_folder,
     open_file_system,
     put_in_words,
     says_absent,
     version_of,
 )
-from pillsnap.core.hashes import sha256_json
+from pillsnap.core.localcopies import Origin, keep_copy
 from pillsnap.core.urls import masked, split_url
-
-# What was opened by its path a moment ago may be opened again by it.
-_SPARED_S = 10.0
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a configuration names a remote path, and where its copies are kept.
-
-    Attributes:
-        place: file, line and key.
-        limit: most bytes of all copies together.
-    """
-
-    place: str
-    folder: Path = Path()
-    limit: int = 0
 
 
 class RemotePath(PosixPath):
@@ -173,32 +152,12 @@ class RemotePath(PosixPath):
     def _fetch(self, info: Mapping[str, Any]) -> Path:
         if is_folder(info):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self))
-        size, version = info.get("size"), version_of(info)
-        copies = BoundedFolder(self.origin.folder, ".copy", self.origin.limit, _SPARED_S)
-        copy = copies.place_of(sha256_json([self.url, size, version]))
-        if version is None or not _is_whole(copy, size):
-            with file_lock(copy.with_name(".lock")):
-                if version is None or not _is_whole(copy, size):  # another may have been faster
-                    copies.make_room(size or 0)
-                    # Without a size, half a file would not be told from a whole one.
-                    with replace_atomic(copy, sync=size is None) as temp:
-                        self._download(temp, size)
-        with suppress(OSError):
-            os.utime(copy)
-        return copy
 
-    def _download(self, target: Path, size: int | None) -> None:
-        with self._asked() as (files, name):
-            files.get_file(name, str(target))
-        came = target.stat().st_size
-        if size is not None and came != size:
-            raise RemoteError(
-                "a download that is not whole",
-                where=self,
-                got=f"{came:,} bytes",
-                expected=f"{size:,} bytes",
-                hint="run again: it was cut off, or the file was replaced meanwhile",
-            )
+        def download(target: Path) -> None:
+            with self._asked() as (files, name):
+                files.get_file(name, str(target))
+
+        return keep_copy(self.url, info.get("size"), version_of(info), self.origin, download)
 
     def _known(self) -> Mapping[str, Any]:
         """What the file system says of it; FileNotFoundError where it is not there."""
@@ -251,10 +210,3 @@ def split_root(path: Path) -> tuple[Path, str]:
     scheme, rest, _ = split_url(path.url)
     root, _, below = rest.partition("/")
     return path.at(f"{scheme}://{root}/", path.origin), f"/{path.decode(below)}"
-
-
-def _is_whole(copy: Path, size: int | None) -> bool:
-    try:
-        return size is None or copy.stat().st_size == size
-    except OSError:
-        return False

@@ -1,0 +1,83 @@
+"""Local copies of files that lie elsewhere: whole, and of the version that was asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pillsnap.core.boundedfolder import BoundedFolder
+from pillsnap.core.files import file_lock, replace_atomic
+from pillsnap.core.filesystems import RemoteError
+from pillsnap.core.hashes import sha256_json
+from pillsnap.core.urls import masked
+
+# What was opened by its path a moment ago may be opened again by it.
+_SPARED_S = 10.0
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a configuration names a URL, and where copies of what is behind it are kept.
+
+    Attributes:
+        place: file, line and key.
+        limit: most bytes of all copies together.
+    """
+
+    place: str
+    folder: Path = Path()
+    limit: int = 0
+
+
+def keep_copy(
+    url: str,
+    size: int | None,
+    version: str | None,
+    origin: Origin,
+    download: Callable[[Path], None],
+) -> Path:
+    """A whole copy of a file, downloaded by one process at a time where there is none of this
+    version; of a file without versions every time.
+
+    Args:
+        download: writes the file into the path that it is given.
+
+    Raises:
+        RemoteError: what was downloaded has another size.
+        PillsnapError: it cannot be written.
+    """
+    folder = BoundedFolder(origin.folder, ".copy", origin.limit, _SPARED_S)
+    copy = folder.place_of(sha256_json([url, size, version]))
+    if version is None or not _is_whole(copy, size):
+        with file_lock(copy.with_name(".lock")):
+            if version is None or not _is_whole(copy, size):  # another may have been faster
+                folder.make_room(size or 0)
+                # Without a size, half a file would not be told from a whole one.
+                with replace_atomic(copy, sync=size is None) as temp:
+                    download(temp)
+                    _require_whole(temp, size, url)
+    with suppress(OSError):
+        os.utime(copy)
+    return copy
+
+
+def _is_whole(copy: Path, size: int | None) -> bool:
+    try:
+        return copy.stat().st_size == size or size is None
+    except OSError:
+        return False
+
+
+def _require_whole(temp: Path, size: int | None, url: str) -> None:
+    came = temp.stat().st_size
+    if size is not None and came != size:
+        raise RemoteError(
+            "a download that is not whole",
+            where=masked(url),
+            got=f"{came:,} bytes",
+            expected=f"{size:,} bytes",
+            hint="run again: it was cut off, or the file was replaced meanwhile",
+        )
