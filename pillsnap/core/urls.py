@@ -28,5 +28,5 @@ def masked(url: str) -> str:
     scheme, path, query = split_url(url)
     host, slash, rest = path.partition("/")
     # Before a host stands who asks, before an account of abfs a container.
-    host = re.sub(r"^[^@]*(?=@)" if scheme.startswith("http") else r":[^@]*(?=@)", "…", host)
+    host = re.sub(r"^[^@]*(?=@)" if scheme.startswith("http") else r"(?<=:)[^@]*(?=@)", "…", host)
     return f"{scheme}://{host}{slash}{rest}{'?…' if query else ''}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from pillsnap.config.settings import Config
 from pillsnap.core.alternatives import OPENCV, TORCH
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
 from pillsnap.core.fetching import fetched
+from pillsnap.core.filesystems import RemoteError
 from pillsnap.engines.protocol import Transform
 from pillsnap.engines.torch.agreement import require_agreement
 from pillsnap.engines.torch.backbones import data_config
@@ -46,9 +48,12 @@ class Network:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """All checkpoints in a folder, sorted by name; none when it is missing."""
-    files = [path for kind in _SUFFIXES for path in folder.glob(f"*{kind}")]
-    return sorted(path for path in files if path.is_file())
+    """All checkpoints in a folder, sorted by name; none when it is missing, or elsewhere and not
+    listed."""
+    with suppress(OSError, RemoteError):
+        files = [path for path in folder.iterdir() if path.name.endswith(_SUFFIXES)]
+        return sorted(path for path in files if path.is_file())
+    return []
 
 
 def named_checkpoint(config: Config, stage: str) -> Path | None:
