@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pillsnap.core.boundedfolder import BoundedFolder
@@ -24,12 +25,22 @@ class Origin:
 
     Attributes:
         place: file, line and key.
+        folder: exp_dir/cache/remote.
         limit: most bytes of all copies together.
     """
 
     place: str
     folder: Path = Path()
     limit: int = 0
+
+    def on_this_machine(self) -> Origin:
+        """The same for a process that a path has come to: copies lie among the temporary files of a
+        machine that has no experiment's folder."""
+        if self.folder.parent.parent.is_dir():
+            return self
+        return replace(
+            self, folder=Path(tempfile.gettempdir(), f"pillsnap-{os.getuid()}", "remote")
+        )
 
 
 def keep_copy(

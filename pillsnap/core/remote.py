@@ -53,7 +53,7 @@ class RemotePath(PosixPath):
         return self.url.startswith(("http://", "https://"))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RemotePath.at, (self.url, self.origin)
+        return _arrive, (self.url, self.origin)
 
     def __str__(self) -> str:
         return masked(self.url)
@@ -201,6 +201,10 @@ class RemotePath(PosixPath):
 
     def _absent(self) -> FileNotFoundError:
         return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
+
+
+def _arrive(url: str, origin: Origin) -> RemotePath:
+    return RemotePath.at(url, origin.on_this_machine())
 
 
 def split_root(path: Path) -> tuple[Path, str]:

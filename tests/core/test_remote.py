@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ def memory() -> Iterator[Any]:
 
 @pytest.fixture
 def origin(tmp_path: Path) -> Origin:
-    return Origin(PLACE, tmp_path / "copies", PLENTY)
+    return Origin(PLACE, tmp_path / "cache" / "remote", PLENTY)
 
 
 def copies(origin: Origin) -> list[bytes]:
@@ -82,6 +83,20 @@ def test_a_remote_file_is_a_path(memory: Any, origin: Origin) -> None:
         == pickle.loads(pickle.dumps(folder / "약.jpg"))
     )
     assert copy.deepcopy(path).origin == origin
+
+
+def test_on_another_machine_copies_lie_among_its_temporary_files(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.pipe("/x", b"xyz")
+    path = RemotePath.at("memory://x", Origin(PLACE, tmp_path / "exp/cache/remote", PLENTY))
+    sent = pickle.dumps(path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    arrived = pickle.loads(sent)
+    assert Path(os.fspath(arrived)).is_relative_to(tmp_path / f"pillsnap-{os.getuid()}" / "remote")
+    assert not (tmp_path / "exp").exists()
+    assert path.read_bytes() == b"xyz"  # which makes that folder here
+    assert pickle.loads(sent).origin == path.origin
 
 
 @pytest.mark.parametrize(
