@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,6 +18,11 @@ from pillsnap.core.urls import masked
 
 # What was opened by its path a moment ago may be opened again by it.
 _SPARED_S = 10.0
+
+# Most bytes that a process makes room for ahead of its copies.
+_RESERVED = 64 << 20
+_reserved: dict[Path, int] = {}
+_reserving = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ def keep_copy(
     if version is None or not _is_whole(copy, size):
         with file_lock(copy.with_name(".lock")):
             if version is None or not _is_whole(copy, size):  # another may have been faster
-                folder.make_room(size or 0)
+                _reserve(folder, size or 0)
                 # Without a size, half a file would not be told from a whole one.
                 with replace_atomic(copy, sync=size is None) as temp:
                     download(temp)
@@ -73,6 +79,18 @@ def keep_copy(
     with suppress(OSError):
         os.utime(copy)
     return copy
+
+
+def _reserve(folder: BoundedFolder, size: int) -> None:
+    """Make room for a copy. A process does so for many at once: all processes of a machine write
+    the total of a folder, one after the other."""
+    with _reserving:
+        left = _reserved.get(folder.folder, 0)
+        if left < size:
+            more = max(size, min(_RESERVED, folder.limit // 100))
+            folder.make_room(more)
+            left += more
+        _reserved[folder.folder] = left - size
 
 
 def _is_whole(copy: Path, size: int | None) -> bool:
