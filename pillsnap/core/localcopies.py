@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pillsnap.core.boundedfolder import BoundedFolder
+from pillsnap.core.errors import PillsnapError
 from pillsnap.core.files import file_lock, replace_atomic
 from pillsnap.core.filesystems import RemoteError
 from pillsnap.core.hashes import sha256_json
@@ -63,19 +64,29 @@ def keep_copy(
         download: writes the file into the path that it is given.
 
     Raises:
-        RemoteError: what was downloaded has another size.
-        PillsnapError: it cannot be written.
+        RemoteError: what was downloaded has another size, or it cannot be written.
     """
     folder = BoundedFolder(origin.folder, ".copy", origin.limit, _SPARED_S)
     copy = folder.place_of(sha256_json([url, size, version]))
-    if version is None or not _is_whole(copy, size):
-        with file_lock(copy.with_name(".lock")):
-            if version is None or not _is_whole(copy, size):  # another may have been faster
-                _reserve(folder, size or 0)
-                # Without a size, half a file would not be told from a whole one.
-                with replace_atomic(copy, sync=size is None) as temp:
-                    download(temp)
-                    _require_whole(temp, size, url)
+
+    def is_there() -> bool:
+        return version is not None and _is_whole(copy, size)
+
+    try:
+        if not is_there():
+            with file_lock(copy.with_name(".lock")):
+                if not is_there():  # another process may have been faster
+                    _reserve(folder, size or 0)
+                    # Without a size, half a file would not be told from a whole one.
+                    with replace_atomic(copy, sync=size is None) as temp:
+                        download(temp)
+                        _require_whole(temp, size, url)
+    except RemoteError:
+        raise
+    except PillsnapError as error:
+        raise RemoteError(
+            "no copy of it can be kept here", where=masked(url), details=[error]
+        ) from error
     with suppress(OSError):
         os.utime(copy)
     return copy
