@@ -11,16 +11,21 @@ from typing import Any
 import fsspec
 import pytest
 import yaml
+from fsspec.implementations.memory import MemoryFileSystem
 
 from pillsnap.compare.loading import load_batches
 from pillsnap.config.load import load_config
-from pillsnap.config.settings import Config
+from pillsnap.config.settings import Config, config_sha256
 from pillsnap.core.errors import ConfigError, DataError
 from pillsnap.core.filesystems import RemoteError
+from pillsnap.core.localcopies import Origin
+from pillsnap.core.remote import RemotePath
 from pillsnap.data.calibration import read_calibration
 from pillsnap.data.datasets import SINGLES, Dataset, Source, read_dataset
 from pillsnap.data.sampling import select
 from pillsnap.data.scenes import SCENES
+from pillsnap.export.quantize.calibration import choose_images
+from pillsnap.pipeline.images import read_bytes
 from pillsnap.pipeline.transforms import ClassifyTransform
 
 IMAGE = b"an image "
@@ -113,14 +118,48 @@ def test_samples_are_those_of_the_same_data_here(layout: str, memory: Any, tmp_p
     assert {str(each.path) for each in found.samples} == {
         f"memory://up/{each.path.relative_to(tmp_path / 'data')}" for each in expected.samples
     }
-    assert [each.path.read_bytes() for each in found.samples] == [
-        each.path.read_bytes() for each in expected.samples
-    ]
-    # Of what is drawn, copies are known by their sizes and as little more as that takes.
-    compare = replace(local.compare, per_class_k=2)
+    compare = replace(local.compare, per_class_k=3)
     for mode in ("smoke", "coverage"):
         ids = [each.id for each in select(found.samples, compare, mode)]
         assert ids == [each.id for each in select(expected.samples, compare, mode)]
+    # Only those that are alike in size and in the middle are read as a whole, to tell copies.
+    assert fetched_images(tmp_path) == (2 if layout.startswith("folders") else 0)
+    assert [each.path.read_bytes() for each in found.samples] == [
+        each.path.read_bytes() for each in expected.samples
+    ]
+    assert fetched_images(tmp_path) == len(found.samples)
+
+
+def test_names_are_listed_and_not_asked_for_one_by_one(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    info = MemoryFileSystem.info
+
+    def watched(files: Any, path: str, **options: Any) -> Any:
+        asked.append(path)
+        return info(files, path, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "info", watched)
+    for layout in ("manifest", "COCO", "data.yaml of a list"):
+        source, data = LAYOUTS[layout]
+        read_dataset(load(tmp_path, data, "memory://up/"), source)
+    assert asked and not [path for path in asked if path.endswith(".png")]
+
+
+def test_where_it_cannot_be_known_what_is_a_copy_no_other_samples_are_drawn(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError("Access Denied")
+
+    config = load(tmp_path, {"val": SINGLE}, "memory://up/")
+    samples = read_dataset(config, SINGLES).samples
+    monkeypatch.setattr(MemoryFileSystem, "info", refuse)
+    with pytest.raises(RemoteError, match="Access Denied"):
+        select(samples, config.compare, "coverage")
+    with pytest.raises(RemoteError, match="Access Denied"):
+        choose_images([samples[0].path], read_bytes, verified=(), count=1, seed=0)
 
 
 def test_images_to_calibrate_on(memory: Any, tmp_path: Path) -> None:
@@ -162,6 +201,20 @@ def test_an_image_that_is_gone_is_named_and_one_that_cannot_be_reached_ends_it(
     far = samples[0].path.at("sftp://host/data", samples[0].folder.origin)  # type: ignore[attr-defined]
     with pytest.raises(RemoteError, match="what opens sftp://"):
         list(load_batches([replace(samples[0], folder=far)], transform, 2))
+
+
+def test_copies_are_kept_with_the_experiment(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "paths: {exp_dir: exp}\ndata: {class_map: s3://b/map.json, remote_cache_gib: 0.5}\n"
+    )
+    config = load_config(path, {})
+    assert isinstance(config.data.class_map, RemotePath)
+    assert config.data.class_map.origin == Origin(
+        f"{path}:2: data.class_map", tmp_path / "exp" / "cache" / "remote", 2**29
+    )
+    larger = replace(config, data=replace(config.data, remote_cache_gib=1.0))
+    assert config_sha256(larger) == config_sha256(config)
 
 
 def test_only_what_is_read_may_lie_elsewhere(tmp_path: Path) -> None:
