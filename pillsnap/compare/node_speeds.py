@@ -26,10 +26,7 @@ def speeds_by_kind(outcomes: Sequence[Outcome], *, contended: bool) -> dict[str 
         of_kind = [i for i, host in enumerate(hosts) if host["kind"] == kind]
         timings = [outcomes[i].timing for i in of_kind if outcomes[i].timing]
         shared = any(hosts[i]["contended"] for i in of_kind)
-        found[kind] = {
-            **performance_figures(timings, size_bytes, contended=shared),
-            "kind": kind,
-        }
+        found[kind] = performance_figures(timings, size_bytes, contended=shared, kind=kind)
     return found
 
 

@@ -40,4 +40,4 @@ def on_cluster(session: pytest.Session, state: State) -> Iterator[None]:
                 raise pytest.UsageError(str(error)) from None
             yield
         finally:
-            pool.close(state.cluster.scratch() if state.cluster is not None else ())
+            pool.close(state.cluster.end() if state.cluster is not None else ())

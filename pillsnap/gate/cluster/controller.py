@@ -79,8 +79,10 @@ class ClusterRun:
             found = Outcome(**content)
         return found
 
-    def scratch(self) -> list[tuple[str, str]]:
-        """Nodes with a folder of files of this run, and the folder."""
+    def end(self) -> list[tuple[str, str]]:
+        """Count the nodes for the last time; gives those with a folder of files of this run, and
+        the folder."""
+        self._census.see(self._pool.nodes())
         return self._census.scratch()
 
     def as_dict(self) -> dict[str, Any]:

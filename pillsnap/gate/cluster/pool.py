@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ LOCAL = "local"
 """Address of a cluster that is started on this machine, and ended with the run."""
 
 _CLEAN_S = 15
+_CONNECT_S = 10
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ def _connect(address: str) -> None:
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except Exception as error:  # of many kinds, by what is wrong
         raise ConfigError(
@@ -200,6 +203,13 @@ def _connect(address: str) -> None:
     finally:
         if main:  # Ray's would turn a termination into SystemExit inside a test
             signal.signal(signal.SIGTERM, handler)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nothing listens at host:port, which Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
 
 
 def _actor_class() -> type:
@@ -236,6 +246,10 @@ def _remover() -> Any:
 
 
 def _reason(error: Exception) -> str:
+    from ray.exceptions import ActorUnavailableError
+
+    if isinstance(error, ActorUnavailableError):
+        return "its node does not answer"
     text = str(error)
     if "running low on memory" in text:
         return "out of memory"
