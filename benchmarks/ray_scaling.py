@@ -113,7 +113,8 @@ def measure_speed(folder: Path, shards: int, seconds: float) -> dict[str, Any]:
     took, start = {}, {}
     for nodes in (1, 2):
         with cluster(nodes) as address:
-            start[nodes], took[nodes] = time_cluster(make_run(config, folder / str(nodes)), work, address)
+            run = make_run(config, folder / str(nodes))
+            start[nodes], took[nodes] = time_cluster(run, work, address)
     return {
         "shards": shards,
         "sleep_ms": 1000 * seconds,
@@ -133,9 +134,6 @@ def time_cluster(run: GateRun, work: list[Shard], address: str) -> tuple[float, 
         begun = time.perf_counter()
         session = ClusterRun(run, pool)
         nodes = len(pool.nodes())
-        # Some first, until all workers are at work.
-        warm = make_run(run.config, run.run_dir.with_name(f"{run.run_dir.name}-warm"))
-        del warm
         session.begin(work)
         done = 0
         while sum(node["shards"] > 0 for node in session.as_dict()["nodes"]) < nodes:
@@ -191,10 +189,9 @@ def cluster(nodes: int) -> Iterator[str]:
         made.shutdown()
 
 
-def make_run(config: Path | Any, run_dir: Path) -> GateRun:
-    settings = load_config(config) if isinstance(config, Path) else config
+def make_run(config: Path, run_dir: Path) -> GateRun:
     selection = Selection(stages=("classification",), engines=("sleeping",))
-    return GateRun(settings, selection, threads=1, run_dir=run_dir)
+    return GateRun(load_config(config), selection, threads=1, run_dir=run_dir)
 
 
 def write_project(folder: Path, images: int) -> Path:
