@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 MOST_ENTRIES, MOST_LINES = 17, 250
 
 HEAVY = {"torch", "timm", "ultralytics", "onnx", "onnxruntime", "pycocotools", "jsonschema"}
-HEAVY |= {"jinja2", "markupsafe"}
+HEAVY |= {"jinja2", "markupsafe", "ray"}
 HEAVY |= {"prometheus_client", "scipy", "starlette", "uvicorn"}
 
 # The modules that train the demo's checkpoints, which the gate never imports.

@@ -56,7 +56,7 @@ class ClusterRun:
 
     def begin(self, shards: Iterable[Shard]) -> None:
         """Hand all shards of the session to the scheduler, in the order of its items."""
-        for shard in shards:
+        for shard in dict.fromkeys(shards):
             self._shards[shard.id] = shard
             self._scheduler.add([shard.id], self._lane(shard.cell))
         self._turn(0.0)

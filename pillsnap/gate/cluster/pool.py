@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import logging
-import os
-import signal
-import socket
 import sys
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pillsnap.core.cpus import usable_cpus
-from pillsnap.core.errors import ConfigError, first_line
+from pillsnap.core.errors import first_line
+from pillsnap.gate.cluster.connecting import connect
 from pillsnap.gate.cluster.jobs import Answer, Job, Seat
 from pillsnap.gate.cluster.nodes import Node
 
-LOCAL = "local"
-"""Address of a cluster that is started on this machine, and ended with the run."""
-
 _CLEAN_S = 15
-_CONNECT_S = 10
 
 
 @dataclass(frozen=True)
@@ -46,10 +37,10 @@ class Pool:
     """Workers on the nodes of a cluster.
 
     Args:
-        address: host:port of the cluster's head, "auto", or LOCAL.
+        address: host:port of the cluster's head, "auto", or "local".
 
     Raises:
-        ConfigError: there is no such cluster.
+        ConfigError: as connect.
     """
 
     def __init__(self, address: str) -> None:
@@ -57,7 +48,7 @@ class Pool:
 
         self._owns = not ray.is_initialized()
         if self._owns:
-            _connect(address)
+            connect(address)
         self.version = ray.__version__
         self._numbers = itertools.count(1)
         self._actors: dict[int, Any] = {}
@@ -170,46 +161,6 @@ class Pool:
             return Event(worker, shard, error=error)
         except RayError as error:
             return Event(worker, shard, lost=_reason(error))
-
-
-def _connect(address: str) -> None:
-    import ray
-
-    if address.startswith("ray://"):
-        raise ConfigError(
-            "the driver has to be a node of the cluster",
-            where="--ray",
-            got=address,
-            expected="host:port of the head, auto, or local",
-            hint="run it on a node: ray start --address HOST:PORT joins one",
-        )
-    local: dict[str, Any] = {}
-    if address == LOCAL:
-        local = {"num_cpus": usable_cpus(), "include_dashboard": False}
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        _knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except Exception as error:  # of many kinds, by what is wrong
-        raise ConfigError(
-            "no Ray cluster can be used there",
-            where="--ray",
-            got=f"{address}: {first_line(error)}",
-            expected="host:port of a cluster's head, auto, or local",
-            hint="ray start --head starts one; --ray local takes this machine",
-        ) from error
-    finally:
-        if main:  # Ray's would turn a termination into SystemExit inside a test
-            signal.signal(signal.SIGTERM, handler)
-
-
-def _knock(address: str) -> None:
-    """Raise OSError where nothing listens at host:port, which Ray would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
 
 
 def _actor_class() -> type:

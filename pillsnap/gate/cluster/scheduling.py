@@ -5,7 +5,7 @@ Knows shards by their ids and workers by theirs, and nothing of Ray.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -45,6 +45,12 @@ class Scheduler:
         self._queues: dict[Lane, deque[str]] = {lane: deque() for lane in LANES}
         self._lanes: dict[int, Lane] = {}
         self._held: dict[int, deque[str]] = {}
+        # Workers of a lane by how many they hold: thousands are not looked through for each shard.
+        self._room: dict[Lane, list[dict[int, None]]] = {
+            lane: [{} for _ in range(WINDOW + 1)] for lane in LANES
+        }
+        self._workers: Counter[Lane] = Counter()
+        self._in_flight: Counter[Lane] = Counter()
 
     def add(self, shards: Iterable[str], lane: Lane) -> None:
         self._queues[lane].extend(shards)
@@ -55,27 +61,34 @@ class Scheduler:
     def open(self, worker: int, lane: Lane) -> None:
         """A worker is ready for shards."""
         self._lanes[worker], self._held[worker] = lane, deque()
+        self._room[lane][0][worker] = None
+        self._workers[lane] += 1
 
     def close(self, worker: int) -> None:
         """A worker that holds none gets no more."""
         assert not self._held[worker]
-        del self._held[worker], self._lanes[worker]
+        self._remove(worker)
 
     def assign(self) -> list[tuple[int, str]]:
         """Workers and the shards that they are to run now. Nobody is given a second one while
         there are too few for all: it would wait behind the first while others idle."""
-        given, workers = [], self.workers()
-        for place in range(WINDOW):
-            for worker, held in self._held.items():
-                queue = self._queues[self._lanes[worker]]
-                enough = place == 0 or len(queue) >= workers[self._lanes[worker]]
-                if len(held) == place and queue and enough:
-                    held.append(queue.popleft())
-                    given.append((worker, held[-1]))
+        given = []
+        for lane, rooms in self._room.items():
+            queue = self._queues[lane]
+            for place in range(WINDOW):
+                while queue and rooms[place] and (not place or len(queue) >= self._workers[lane]):
+                    worker, shard = next(iter(rooms[place])), queue.popleft()
+                    self._hold(worker, shard)
+                    given.append((worker, shard))
         return given
 
     def done(self, worker: int, shard: str) -> None:
-        self._held[worker].remove(shard)
+        held, lane = self._held[worker], self._lanes[worker]
+        rooms = self._room[lane]
+        del rooms[len(held)][worker]
+        held.remove(shard)
+        rooms[len(held)][worker] = None
+        self._in_flight[lane] -= 1
 
     def again(self, worker: int, shard: str) -> None:
         """The worker could not run a shard yet."""
@@ -88,7 +101,9 @@ class Scheduler:
 
         Workers run what they are given in order: the first is what may have ended this one.
         """
-        held, lane = self._held.pop(worker, deque()), self._lanes.pop(worker, "cpu")
+        if worker not in self._held:  # it never came up
+            return None
+        lane, held = self._lanes[worker], self._remove(worker)
         given_up = None
         if held:
             self.losses.append(Loss(held[0], node, reason))
@@ -113,8 +128,9 @@ class Scheduler:
         """Workers that hold nothing and will get nothing."""
         return [
             worker
-            for worker, held in self._held.items()
-            if not held and not self._queues[self._lanes[worker]]
+            for lane, rooms in self._room.items()
+            if not self._queues[lane]
+            for worker in rooms[0]
         ]
 
     def is_open(self, worker: int) -> bool:
@@ -122,11 +138,24 @@ class Scheduler:
 
     def workers(self) -> Counter[Lane]:
         """Open workers by lane."""
-        return Counter(self._lanes.values())
+        return self._workers
 
-    def in_flight(self) -> dict[Lane, int]:
+    def in_flight(self) -> Counter[Lane]:
         """Shards that workers hold, by lane."""
-        found: dict[Lane, int] = defaultdict(int)
-        for worker, held in self._held.items():
-            found[self._lanes[worker]] += len(held)
-        return found
+        return self._in_flight
+
+    def _hold(self, worker: int, shard: str) -> None:
+        held, lane = self._held[worker], self._lanes[worker]
+        rooms = self._room[lane]
+        del rooms[len(held)][worker]
+        held.append(shard)
+        rooms[len(held)][worker] = None
+        self._in_flight[lane] += 1
+
+    def _remove(self, worker: int) -> deque[str]:
+        """Forget a worker; what it held."""
+        held, lane = self._held.pop(worker), self._lanes.pop(worker)
+        del self._room[lane][len(held)][worker]
+        self._workers[lane] -= 1
+        self._in_flight[lane] -= len(held)
+        return held

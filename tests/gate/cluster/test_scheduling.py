@@ -43,7 +43,7 @@ def test_a_lane_is_served_by_its_own_workers_alone() -> None:
     scheduler.done(0, "c")
     assert scheduler.idle() == [0]
     scheduler.close(0)
-    assert scheduler.workers() == {"gpu": 1}
+    assert scheduler.workers() == Counter(gpu=1)
 
 
 def test_what_a_lost_worker_held_comes_first_and_only_what_it_ran_is_counted() -> None:
