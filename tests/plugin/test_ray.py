@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +200,33 @@ def test_a_run_that_was_cut_off_is_gone_on_with(
     report = small.report()
     assert placeless(small) == serial
     assert sum(node["shards"] for node in report["cluster"]["nodes"]) <= SHARDS - 5
+
+
+def test_ctrl_c_leaves_no_process_of_a_local_cluster(
+    small: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.write_fault(DRIFT + SLOW)
+    mark = secrets.token_hex(8)
+    monkeypatch.setenv("RUN_OF_THIS_TEST", mark)
+    process = start(small, "--ray", "local")
+    wait_for_outcomes(small, 1)
+    assert len(processes_with(mark)) > 2
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 2
+    deadline = time.monotonic() + 20
+    while processes_with(mark) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processes_with(mark) == []
+
+
+def processes_with(mark: str) -> list[str]:
+    """Command lines of the processes whose environment has these bytes, zombies not among them."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes().decode(errors="replace"))
+    return found
 
 
 def test_a_cell_that_no_node_can_serve_fails_at_once(small: Project, ray: tuple[str, ...]) -> None:

@@ -16,6 +16,7 @@ from pillsnap.report import build_report
 from pillsnap.report.against.speed import speed_changes
 from pillsnap.report.clusters import cluster_lines
 from pillsnap.report.evidence import Evidence
+from pillsnap.report.page import render_page
 from pillsnap.report.table import render
 from tests.report.test_report import check, facts, make_result
 
@@ -86,6 +87,8 @@ def test_the_report_has_the_nodes_and_what_was_lost(tmp_path: Path) -> None:
     assert "warning: b runs other code: torch 2.8 (driver 2.9)" in text
     assert "warning: b was not used: no module named ray" in text
     assert "several kinds of node timed it, each judged by itself: fast 5 images/s; slow" in text
+    page = render_page(report, Evidence(None, lambda stage: None))
+    assert "cluster: 2 nodes; shards: a 1, b 0" in page
     check(build_report([result], config, facts()))
     assert build_report([result], config, facts())["cluster"] is None
     assert list(cluster_lines(None)) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from pillsnap.gate.cluster.jobs import Answer, Job, Seat
 from pillsnap.gate.cluster.nodes import Node
 
 _CLEAN_S = 15
+_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Pool:
         import ray
 
         if not self._calls:
+            time.sleep(min(seconds, _PAUSE_S))
             return []
         ready, rest = ray.wait(list(self._calls), num_returns=1, timeout=seconds)
         if ready and rest:
