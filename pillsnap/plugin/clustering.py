@@ -32,12 +32,14 @@ def on_cluster(session: pytest.Session, state: State) -> Iterator[None]:
             pool = Pool(address)
         except PillsnapError as error:
             raise pytest.UsageError(str(error)) from None
-        try:
+    try:
+        with warnings_stay_warnings():
             try:
                 state.cluster = ClusterRun(state.run, pool)
                 state.cluster.begin(shard for shard in shards if shard is not None)
             except PillsnapError as error:
                 raise pytest.UsageError(str(error)) from None
-            yield
-        finally:
+        yield
+    finally:
+        with warnings_stay_warnings():
             pool.close(state.cluster.end() if state.cluster is not None else ())

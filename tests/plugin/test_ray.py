@@ -42,7 +42,7 @@ def fault(stage, batch, output):
     time.sleep(0.4)
     return drift(output, batch)
 """
-# One photo ends the process that has it, the first time or each time.
+# One photo ends the process that has it, by what there is to end it, once or each time.
 DEADLY = """
 from tests.plugin.numpy_engine import COLOURS
 flag = Path({flag!r})
@@ -50,9 +50,10 @@ def fault(stage, batch, output):
     deadly = np.abs(batch.mean(axis=(2, 3)) - COLOURS[2] * 0.8).max(axis=1) < 0.004
     if stage == "classification" and deadly.any() and ({always} or not flag.exists()):
         flag.touch()
-        os.kill(os.getpid(), 9)
+        {end}
     return drift(output, batch)
 """
+KILLED, OUT_OF_MEMORY = "os.kill(os.getpid(), 9)", "raise MemoryError"
 RUN = ("-m", "full", "--threads", "1")
 SHARDS = 12 // 2 + 24 // 2
 
@@ -151,15 +152,22 @@ def test_a_node_that_dies_in_the_middle_costs_a_repetition(
     assert loss["reason"] in ("its node is gone", "its node does not answer")
 
 
-@pytest.mark.parametrize("always", [False, True], ids=["once", "always"])
+@pytest.mark.parametrize(
+    ("end", "always"),
+    [(KILLED, False), (OUT_OF_MEMORY, False), (KILLED, True)],
+    ids=["killed", "memory", "always"],
+)
 def test_a_worker_that_dies_is_replaced(
-    small: Project, ray: tuple[str, ...], serial: str, tmp_path: Path, always: bool
+    small: Project, ray: tuple[str, ...], serial: str, tmp_path: Path, end: str, always: bool
 ) -> None:
-    small.write_fault(DRIFT + DEADLY.format(flag=str(tmp_path / "died"), always=always))
+    flag = str(tmp_path / "died")
+    small.write_fault(DRIFT + DEADLY.format(flag=flag, always=always, end=end))
     result = small.run(*RUN, *ray)
     assert result.ret == 1
     report = small.report()
     assert len(report["cluster"]["losses"]) == (4 if always else 1)
+    if end == OUT_OF_MEMORY:
+        assert report["cluster"]["losses"][0]["reason"] == "out of memory"
     if not always:
         assert placeless(small) == serial
         return

@@ -29,6 +29,7 @@ class Census:
         self.unfit: dict[str, str] = {}
         self._facts: dict[str, dict[str, Any]] = {}
         self._cells: dict[str, dict[str, dict[str, Any]]] = {}
+        self._scratch: dict[str, str] = {}
         self.see(nodes)
 
     @property
@@ -56,14 +57,18 @@ class Census:
         self.unfit[node] = first_line(lines[-1]) if lines else first_line(why)
 
     def describe(self, node: str, facts: dict[str, Any]) -> None:
-        """Note what a worker says of its node (Worker.describe)."""
-        known = self._facts.setdefault(node, facts)
-        if known["gpu"] is None:  # a worker for CPUs is shown none
-            self._facts[node] = {**facts, "scratch": facts["scratch"] or known["scratch"]}
+        """Note what a worker says of its node (describe_machine)."""
+        if self._facts.get(node, facts)["gpu"] is None:  # a worker for CPUs is shown none
+            self._facts[node] = facts
+
+    def note_scratch(self, node: str, folder: str | None) -> None:
+        """Note that a node has files of the run in a folder of its own, if it has."""
+        if folder is not None:
+            self._scratch[node] = folder
 
     def scratch(self) -> list[tuple[str, str]]:
         """Nodes with a folder of their own, and the folder."""
-        return [(node, facts["scratch"]) for node, facts in self._facts.items() if facts["scratch"]]
+        return list(self._scratch.items())
 
     def count(self, node: str, cell: Cell, outcome: Outcome) -> None:
         """Note that a node has run a shard of a cell."""

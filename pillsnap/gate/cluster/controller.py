@@ -134,20 +134,27 @@ class ClusterRun:
 
     def _give_up(self, lane: Lane) -> None:
         nodes, unfit = self._census.alive(), self._census.unfit
+        said: dict[Cell, str] = {}
         for name in self._scheduler.drain(lane):
             cell = self._shards[name].cell
-            error = cannot_serve(cell, lane, self._run.threads, nodes, unfit)
-            self._yielded[name] = Outcome(name, ("unmeasured", str(error)))
+            if cell not in said:
+                said[cell] = str(cannot_serve(cell, lane, self._run.threads, nodes, unfit))
+            self._yielded[name] = Outcome(name, ("unmeasured", said[cell]))
 
     def _send(self, worker: int, name: str) -> bool:
-        """Send a shard to a worker; False where an earlier part of the run has done it."""
+        """Send a shard to a worker; False where an earlier part of the run has done it, or what
+        fails here is all that it yields: nobody would wait for another item's traceback."""
         shard = self._shards[name]
-        if self._run.resume and (known := self._run.recall(shard)) is not None:
-            self._scheduler.done(worker, name)
+        try:
+            known = self._run.recall(shard) if self._run.resume else None
+            if known is None:
+                self._pool.send(worker, self._supplies.job(shard))
+                return True
             self._yielded[name] = known
-            return False
-        self._pool.send(worker, self._supplies.job(shard))
-        return True
+        except Exception as error:
+            self._yielded[name] = error
+        self._scheduler.done(worker, name)
+        return False
 
     def _heed(self, event: Event) -> None:
         seat, name = self._seats[event.worker], event.shard
@@ -204,12 +211,16 @@ class ClusterRun:
         shard, outcome = self._shards[name], Outcome(**json.loads(answer.outcome or "{}"))
         for warning in answer.warnings:
             log.warning("%s: %s", self._census.name(seat.node), warning)
+        self._census.note_scratch(seat.node, answer.scratch)
         try:
             if outcome.file is not None and answer.records is not None:
                 write_atomic(Path(outcome.file), answer.records)
             outcome = self._run.keep(shard, outcome)
         except PillsnapError as error:
             outcome = Outcome(name, ("unmeasured", str(error)))
+        except Exception as error:  # it is its own item's
+            self._yielded[name] = error
+            return
         self._census.count(seat.node, shard.cell, outcome)
         # In the journal it takes no memory.
         self._yielded[name] = None if outcome.inputs is not None else outcome

@@ -95,11 +95,13 @@ class Answer:
         outcome: Outcome.as_json, paths as on the driver; None where the model is wanted first.
         records: the file that the outcome names.
         warnings: what was logged.
+        scratch: the node's folder with files of this run, if it has one.
     """
 
     outcome: str | None
     records: bytes | None = None
     warnings: Sequence[str] = ()
+    scratch: str | None = None
 
 
 class ModelWanted(Exception):

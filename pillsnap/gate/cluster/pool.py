@@ -135,6 +135,7 @@ class Pool:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        self._calls.clear()
         for worker in list(self._actors):
             self.stop(worker)
         remove = ray.remote(_remover())
@@ -179,10 +180,10 @@ def _actor_class() -> type:
         def begin(self, setup: Any, seat: Any) -> Any:
             import ray
 
-            from pillsnap.gate.cluster.worker import Worker
+            from pillsnap.gate.cluster.worker import Worker, describe_machine
 
             self.worker = Worker(setup, seat, ray.get)
-            return self.worker.describe()
+            return describe_machine()
 
         def run(self, job: Job) -> Answer:
             return self.worker.run(job)

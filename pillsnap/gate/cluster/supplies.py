@@ -9,7 +9,7 @@ from typing import Any
 
 from pillsnap.compare.tasks import task_names, task_of
 from pillsnap.config.cells import Cell, Shard
-from pillsnap.core.errors import PillsnapError
+from pillsnap.core.errors import PillsnapError, first_line
 from pillsnap.core.files import write_atomic
 from pillsnap.core.hardware import gpu_name
 from pillsnap.data.datasets import Sample
@@ -83,6 +83,9 @@ class Supplies:
             )
         except PillsnapError as error:
             offer = error
+        except Exception as error:  # of an exporter, say: of every item that needs the file
+            what = f"{type(error).__name__}: {first_line(error)}"
+            offer = PillsnapError("the file could not be made", where=cell.id, got=what)
         sides.close()  # models are large, and are not run here
         self._offers[model] = self._put(offer)
 

@@ -73,12 +73,6 @@ class Worker:
             store=self._store,
         )
 
-    def describe(self) -> dict[str, Any]:
-        """What the node is, as far as results and times depend on it; `scratch` is the folder with
-        files of its own, if it needs one."""
-        private = self._scratch if self._scratch.exists() else None
-        return {**describe_machine(), "scratch": None if private is None else str(private)}
-
     def run(self, job: Job) -> Answer:
         """Run a shard, or say that its model is wanted first."""
         self._plan.job, self._records = job, None
@@ -90,7 +84,9 @@ class Worker:
         gpu = gpu_name() if self._seat.lane == "gpu" else None
         kind = gpu or cpu_name() or "unknown"
         host = {"node": self._seat.node, "kind": kind, "contended": self._seat.contended}
-        return Answer(self._as_on_driver(replace(outcome, host=host)), self._records, warnings)
+        outcome = replace(outcome, host=host)
+        scratch = str(self._scratch) if self._scratch.exists() else None
+        return Answer(self._as_on_driver(outcome), self._records, warnings, scratch)
 
     def _localise(self, setup: Setup) -> Config:
         """The configuration as it holds on this node."""

@@ -11,7 +11,7 @@ from typing import Any
 from pillsnap.gate.cluster.jobs import Job, Seat
 from pillsnap.gate.cluster.nodes import Node
 from pillsnap.gate.cluster.pool import Event
-from pillsnap.gate.cluster.worker import Worker
+from pillsnap.gate.cluster.worker import Worker, describe_machine
 
 Fate = Callable[[int, str | None], str | None]
 """Why a worker is lost with a shard, or when it starts; None where it is not."""
@@ -83,7 +83,7 @@ class InlinePool:
             setup, seat = worker
             worker = Worker(self._fetch(setup), seat, self._fetch, self._temp)
             self._workers[number] = worker
-            return worker.describe()
+            return describe_machine()
         assert job is not None
         return pickle.loads(pickle.dumps(worker.run(job)))
 
