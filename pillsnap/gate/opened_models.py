@@ -22,6 +22,7 @@ from pillsnap.engines.torch.engine import open_reference
 from pillsnap.gate.bundle import Bundle
 from pillsnap.gate.candidates import choose_file, open_candidate
 from pillsnap.gate.conversion import Conversion
+from pillsnap.gate.losses import Labelled
 
 
 @dataclass(eq=False, kw_only=True)
@@ -32,6 +33,7 @@ class Sides:
         config, selection, threads, run_dir, load: the run's.
         bundle: answers in place of a reference; None opens the trained model.
         verified: paths of the images that a cell verifies, hard ones included.
+        labelled: see Plan.labelled.
     """
 
     config: Config
@@ -41,6 +43,7 @@ class Sides:
     load: Load
     bundle: Bundle | None
     verified: Callable[[Cell], Iterable[Path]]
+    labelled: Labelled
 
     def __post_init__(self) -> None:
         limit = int(self.config.compare.reference_cache_gib * 2**30)
@@ -92,7 +95,7 @@ class Sides:
                 named=self.selection.candidates.get(cell.stage),
                 fresh=self.selection.fresh_export,
                 run_dir=self.run_dir,
-                convert=self._conversion(cell, reference),
+                convert=self.conversion(cell, reference),
             )
             layout = self.selection.layouts.get(cell.stage)
             opened = open_candidate(request, choose, reference.reference, layout)
@@ -116,7 +119,8 @@ class Sides:
     def _request(self, cell: Cell) -> Request:
         return Request(self.config, cell, self.threads, self._cache)
 
-    def _conversion(self, cell: Cell, reference: CachedReference) -> Conversion:
+    def conversion(self, cell: Cell, reference: CachedReference) -> Conversion:
+        """How a cell's file of lower precision is made."""
         population = replace(cell, hard=False)
         return Conversion(
             self.config,
@@ -124,6 +128,7 @@ class Sides:
             self.selection.int8_method or self.config.export.quantize.int8_method,
             reference,
             lambda: self.verified(population),
+            self.labelled,
             self.load,
             self.threads,
             self.run_dir,

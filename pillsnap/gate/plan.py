@@ -125,6 +125,17 @@ class Plan:
             found.append(replace(sample, boxes=tuple(boxes)))
         return found, [note] if note is not None else []
 
+    def labelled(
+        self, paths: Sequence[Path], stage: str, class_names: Sequence[str]
+    ) -> list[Sample]:
+        """Samples of images, with the labels of those that are validation images; DataError as of
+        `data` and in_classes."""
+        wanted = set(paths)
+        data = [sample for sample in self.data(stage) if sample.path in wanted]
+        known, _ = self.in_classes(data, stage, class_names)
+        by_path = {sample.path: sample for sample in known}
+        return [by_path.get(path, Sample(str(path), Path(), None)) for path in paths]
+
     def part(self, samples: Sequence[Sample], shard: Shard) -> Sequence[Sample]:
         """Of the samples of a shard's cell, those of the shard."""
         start, end = shard.bounds(len(samples), self.shard_size)

@@ -74,6 +74,7 @@ class GateRun:
             load=self._load,
             bundle=bundle,
             verified=self.plan.files,
+            labelled=self.plan.labelled,
         )
 
     def run(self, shard: Shard) -> Outcome:

@@ -75,6 +75,7 @@ class RunFacts:
         data: SHA-256 over names and labels of all validation data, by stage.
         release: which files the run approves, and what becomes of latest_.
         diagnoses: by cell id, of the cells that were diagnosed.
+        sensitivities: by cell id, which layers to keep in float.
         against: Comparison.as_dict with the earlier report that --against names, if it does.
     """
 
@@ -92,6 +93,7 @@ class RunFacts:
     data: Mapping[str, str | None] = field(default_factory=dict)
     release: Release = field(default_factory=Release)
     diagnoses: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    sensitivities: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     against: Mapping[str, Any] | None = None
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from pillsnap.config.selection import Selection
 from pillsnap.core.errors import ConfigError
-from pillsnap.plugin.options import asks_for_gate, repeat_command, select
+from pillsnap.plugin.options import asks_for_gate, select
+from pillsnap.plugin.repeating import repeat_command
 from pillsnap.plugin.state import GATE_OPTIONS
 
 

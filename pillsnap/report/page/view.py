@@ -17,6 +17,7 @@ from pillsnap.report.findings import diagnosis_texts
 from pillsnap.report.page.charts import Chart, depth_curve
 from pillsnap.report.page.columns import Part, boxes_of, confidences, error_histograms
 from pillsnap.report.page.samples import Shown, worst_samples
+from pillsnap.report.page.tradeoff import Tradeoff, view_tradeoff
 from pillsnap.report.rows import circumstances
 from pillsnap.report.table import explanations
 
@@ -66,6 +67,7 @@ class CellView:
     shown: list[Shown] = field(default_factory=list)
     flips: list[tuple[str, int, int, float | None]] = field(default_factory=list)
     parts: dict[str, list[Part]] = field(default_factory=dict)
+    tradeoff: Tradeoff | None = None
 
     @property
     def tightest(self) -> Row | None:
@@ -114,6 +116,7 @@ def view_cells(report: Mapping[str, Any], evidence: Evidence) -> list[CellView]:
             _rows(cell, non_finite),
             [text for text in why if text],
             [text for text in circumstances(cell) if text],
+            tradeoff=view_tradeoff(cell),
         )
         _draw(view, evidence, most if index < MOST_SHOWN else 0)
         views.append(view)
