@@ -18,7 +18,7 @@ from pillsnap.core.hashes import sha256_file
 from pillsnap.core.logrecords import open_log
 from pillsnap.export.onnxfile import Exported
 from pillsnap.export.quantize import Calibration, choose_calibration, quantize_once
-from pillsnap.gate.losses import Labelled, Losses
+from pillsnap.gate.losses import CPU, Labelled, Losses
 
 log = open_log(__name__)
 
@@ -85,6 +85,8 @@ class Conversion:
         """What models of the cell lose on the calibration images, in parts of its profile."""
         stage, precision = self.cell.stage, self.cell.precision
         reference = self.reference.reference
+        # The CPU answers FP16 in float32 but for the weights. INT8 is INT8 there.
+        here = precision == "fp16" and self.cell.engine == "onnx"
         return Losses(
             self.config,
             stage,
@@ -93,4 +95,5 @@ class Conversion:
             self.labelled(calibration.paths, stage, reference.class_names),
             self.load,
             self.threads,
+            self.cell.provider if here else CPU,
         )

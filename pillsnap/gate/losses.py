@@ -28,19 +28,22 @@ from pillsnap.export.quantize.output_error import output_error
 if TYPE_CHECKING:
     import onnx
 
+CPU = "cpu"
+
 # Images that layers are measured on by themselves.
 FEW = 16
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Measures models of a stage on images that the run does not verify, on the CPU.
+    """Measures models of a stage on images that the run does not verify.
 
     Attributes:
         profile: of the tolerances that losses are parts of.
         reference: what a model is held against.
         samples: the images, with labels where those are known.
         load, threads: the run's own.
+        provider: that models are run on, of ONNX Runtime's.
     """
 
     config: Config
@@ -50,6 +53,7 @@ class Losses:
     samples: Sequence[Sample]
     load: Load
     threads: int
+    provider: str
 
     def criterion(self, calibration: Calibration, tell: Tell | None = None) -> Criterion:
         """Layers are kept by these losses."""
@@ -65,8 +69,8 @@ class Losses:
             "batch_size": config.compare.batch_size,
             "threads": self.threads,
         }
-        # Without a key it is not known which reference has answered.
-        known = reference.key is not None
+        # Without a key it is not known which reference has answered, nor with a GPU on which.
+        known = reference.key is not None and self.provider == CPU
         memory = config.exp_dir / "cache" / "sensitivity" if known else None
         return Criterion(sha256_json(facts), self.measure, memory, tell)
 
@@ -79,7 +83,7 @@ class Losses:
         config, reference = self.config, self.reference.reference
         task, samples = task_of(self.stage), self.samples[:FEW] if few else self.samples
         session = open_session(
-            model.SerializeToString(), "cpu", self.threads, config.session_options
+            model.SerializeToString(), self.provider, self.threads, config.session_options
         )
         recorder = task.recorder(reference, config.nms)
         answers: list[tuple[Batch, Batch]] = []

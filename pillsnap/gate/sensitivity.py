@@ -41,7 +41,7 @@ def analyse_cells(
     for cell in (result.cell for result in results):
         if cell.precision == "fp32" or cell.hard:
             continue
-        # Engine and provider change nothing: it is measured with ONNX Runtime on the CPU.
+        # In INT8 engine and provider change nothing: it is measured with ONNX Runtime on the CPU.
         alike = next((each for each in found if _file(each) == _file(cell)), None)
         if alike is None:
             found[cell] = _analyse(run, cell, tell)
@@ -49,8 +49,9 @@ def analyse_cells(
     return by_id
 
 
-def _file(cell: Cell) -> tuple[str, str, str]:
-    return cell.stage, cell.precision, cell.mode
+def _file(cell: Cell) -> tuple[str, ...]:
+    where = () if cell.precision == "int8" else (cell.engine, cell.provider)
+    return cell.stage, cell.precision, cell.mode, *where
 
 
 def _analyse(run: GateRun, cell: Cell, tell: Tell) -> dict[str, Any]:
@@ -147,7 +148,7 @@ class _Analysis:
             model = trials.lowering.model if whole else trials.lowering.build(nodes)
             data = model.SerializeToString()
             config = self.run.config
-            session = open_session(data, "cpu", self.run.threads, config.session_options)
+            session = open_session(data, losses.provider, self.run.threads, config.session_options)
             loss = losses.measure(model, False) if whole else trials.all(nodes)
             yield {
                 "layers": count,

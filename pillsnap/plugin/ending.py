@@ -111,8 +111,8 @@ def _judge(session: pytest.Session, state: State) -> Finished | Sequence[str]:
 def _tell(session: pytest.Session, text: str) -> None:
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
     if terminal is not None:
-        terminal.ensure_newline()
-        terminal.write_line(text, flush=True)
+        # A line of dots may be open.
+        terminal.write(f"\n{text}\n", flush=True)
 
 
 def _conclude(finished: Finished, exit_code: int, run: GateRun, config: pytest.Config) -> list[str]:

@@ -18,7 +18,8 @@ def sensitivity_lines(cell: Mapping[str, Any]) -> list[str]:
     found = cell["sensitivity"]
     if found is None:
         return []
-    lines = []
+    lines: list[str] = []
+    rows: list[tuple[str, ...]]
     if found["layers"]:
         costly = costliest(found)[:_ROWS]
         rows = [

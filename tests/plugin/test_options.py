@@ -20,6 +20,7 @@ from pillsnap.plugin.state import GATE_OPTIONS
 def choose(**options: Any) -> Selection:
     given: dict[str, Any] = dict.fromkeys(GATE_OPTIONS)
     flags = ["fresh_export", "gate_strict", "no_reference_cache", "diagnose", "fail_on_regression"]
+    flags += ["sensitivity", "compare_calibration"]
     return select(argparse.Namespace(**{**given, **dict.fromkeys(flags, False), **options}))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pillsnap.engines.onnxruntime.precision import element_types
 from pillsnap.export.quantize.calibration import Ranges
 from pillsnap.export.quantize.fp16 import half_nodes, to_fp16
-from pillsnap.export.quantize.graph import decode_nodes, tidied
+from pillsnap.export.quantize.graph import decode_nodes, has_weights, tidied
 from pillsnap.export.quantize.int8 import STATIC_OPS, quantize_static
 
 if TYPE_CHECKING:
@@ -22,12 +22,14 @@ class Lowering:
 
     Attributes:
         names: of the nodes that can be lowered, in the graph's order.
+        heavy: those of them that have weights.
         fixed: of those that stay float whatever is chosen.
         build: the model in which these nodes, and `fixed`, are float.
     """
 
     model: onnx.ModelProto
     names: tuple[str, ...]
+    heavy: frozenset[str]
     fixed: tuple[str, ...]
     build: Callable[[Collection[str]], onnx.ModelProto]
 
@@ -43,7 +45,7 @@ def to_int8_but(
     def build(kept: Collection[str]) -> onnx.ModelProto:
         return quantize_static(model, ranges, exclude={*fixed, *kept})
 
-    return Lowering(model, tuple(names), fixed, build)
+    return Lowering(model, tuple(names), _heavy(model), fixed, build)
 
 
 def to_fp16_but(model: onnx.ModelProto, exclude: Collection[str]) -> Lowering:
@@ -61,6 +63,12 @@ def to_fp16_but(model: onnx.ModelProto, exclude: Collection[str]) -> Lowering:
     return Lowering(
         model,
         tuple(node.name for node in floats if node.output[0] in half),
+        _heavy(clean),
         tuple(node.name for node in floats if node.output[0] not in half),
         build,
     )
+
+
+def _heavy(model: onnx.ModelProto) -> frozenset[str]:
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return frozenset(node.name for node in model.graph.node if has_weights(node, weights))

@@ -87,7 +87,7 @@ def find_sensitivity(
         most_layers: see group_nodes.
         most_sets: that are run on all images; when they are used up, the smallest set so far it is.
     """
-    groups = group_nodes(trials.lowering.names, most_layers)
+    groups = group_nodes(trials.lowering.names, most_layers, trials.lowering.heavy)
     search = _Search(trials, groups, most_sets)
     holds = search.holds(())
     whole = trials.all(())

@@ -36,9 +36,7 @@ class TradePoint(Part):
         description="Kept in float: of those of `kept` the costliest; the last point is float32"
     )
     size_bytes: Natural
-    latency_ms: Annotated[float, Field(ge=0)] = Field(
-        description="Median, one image at a time, ONNX Runtime on the CPU"
-    )
+    latency_ms: Annotated[float, Field(ge=0)] = Field(description="Median, one image at a time")
     loss: Loss
 
 
@@ -51,7 +49,7 @@ class Calibrated(Part):
 
 class Sensitivity(Part):
     """Measured on the images that INT8 is calibrated on, none of which is verified, with ONNX
-    Runtime on the CPU"""
+    Runtime; INT8 on the CPU, FP16 on the cell's provider"""
 
     images: Count = Field(description="That `layers` were measured on")
     all_images: Count = Field(description="That everything else was measured on")
