@@ -102,7 +102,7 @@ class Losses:
         nothing = "none of them can be read"
         if compared.columns is not None:
             figures = task.measure(
-                compared.columns, config, reference.strides, population=False, bound=False
+                compared.columns, config, reference.strides, population=not few, bound=False
             )
             nothing = figures.no_signal or ""
         if compared.columns is None or nothing:

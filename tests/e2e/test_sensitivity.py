@@ -14,6 +14,7 @@ from pillsnap.config.load import load_config
 from pillsnap.config.selection import Selection
 from pillsnap.core.errors import DataError
 from pillsnap.core.hashes import sha256_file
+from pillsnap.export import export_onnx
 from pillsnap.export.quantize.int8 import count_compute
 from pillsnap.export.quantize.trials import MARGIN
 from pillsnap.gate.losses import FEW
@@ -42,7 +43,7 @@ def test_both_precisions_of_a_classifier(small: DemoProject) -> None:
     options = ("--precision", "fp16", *INT8, "--compare-calibration", "--stage", "classification")
     done = small.run("pytest", "-m", "smoke", *options)
     assert done.returncode == 0, done.stdout + done.stderr
-    said = r"^sensitivity of classification in int8, 32 layers: 64 models on a few images.*; at most \d+ s"
+    said = r"^sensitivity of classification in int8, 32 layers: 64 models on a few.*; at most \d+ s"
     assert re.search(said, done.stdout, re.M)
     for precision in ("fp16", "int8"):
         found = sensitivity(small, f"classification-onnx-auto-{precision}-smoke")
@@ -70,16 +71,6 @@ def test_both_precisions_of_a_classifier(small: DemoProject) -> None:
     for text in ("costliest of 32 layers", "calibrated by", "percentile", "kept alone"):
         assert text in done.stdout, text
 
-    # Kept by the configuration, what was found is what is made.
-    name = found["layers"][5]["nodes"][0]
-    small.settings["export"]["quantize"].update(nodes_to_exclude=[name])
-    small.write_config()
-    done = small.run("pytest", "-m", "smoke", *INT8, "--stage", "classification")
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = sensitivity(small, "classification-onnx-auto-int8-smoke")
-    assert name in found["lists"]["nodes"].splitlines()
-    assert name not in [node for layer in found["layers"] for node in layer["nodes"]]
-
 
 def open_run(project: DemoProject) -> GateRun:
     config = load_config(project.config, {})
@@ -101,20 +92,19 @@ def test_no_judged_image_teaches_and_labels_are_known(small: DemoProject) -> Non
 def test_images_that_show_nothing_are_a_problem_of_their_own(
     small: DemoProject, tmp_path: Path
 ) -> None:
-    from PIL import Image
-
-    folder = tmp_path / "grey"
+    folder = tmp_path / "broken"
     folder.mkdir()
     for index in range(32):
-        Image.new("RGB", (96, 96), (index, index, index)).save(folder / f"{index}.png")
+        (folder / f"{index}.png").write_text(str(index))
     small.settings["data"]["calibration"] = {"single": str(folder)}
     small.write_config()
     run = open_run(small)
     (cell,) = (each for each in run.plan.cells() if each.mode == "smoke")
     conversion = run.sides.conversion(cell, run.sides.reference(cell))
     losses = conversion.losses(conversion.calibration())
-    with pytest.raises(DataError, match="do not show what lower precision costs"):
-        losses.measure(onnx.ModelProto(), True)
+    model = onnx.load(export_onnx(run.config, "classification").path)
+    with pytest.raises(DataError, match="none of them can be read"):
+        losses.measure(model, False)
 
 
 @pytest.mark.slow

@@ -112,6 +112,19 @@ def test_a_method_of_int8_needs_int8() -> None:
         choose(precision=["int8"], int8_method="fast")
 
 
+def test_sensitivity_is_of_files_that_are_made_here(model: Path) -> None:
+    chosen = choose(precision=["fp16", "int8"], sensitivity=True, compare_calibration=True)
+    assert chosen.sensitivity and chosen.compare_calibration
+    with pytest.raises(ConfigError, match="made here, and none is"):
+        choose(sensitivity=True)
+    named = {"stage": ["classification"], "candidate": [f"classification={model}"]}
+    with pytest.raises(ConfigError, match="made here, and none is"):
+        choose(precision=["int8"], sensitivity=True, **named)
+    for options in ({"precision": ["int8"]}, {"precision": ["fp16"], "sensitivity": True}):
+        with pytest.raises(ConfigError, match="adds a table"):
+            choose(compare_calibration=True, **options)
+
+
 @pytest.mark.parametrize("text", ["model.onnx", "pose=model.onnx", "=model.onnx", ""])
 def test_a_candidate_must_name_its_stage(text: str) -> None:
     with pytest.raises(ConfigError, match=r"(?s)STAGE=PATH.*detection, classification"):
