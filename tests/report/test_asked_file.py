@@ -30,7 +30,6 @@ QUANTIZED = {
     "calibration_sha256": "",
     "calibration_images": 0,
     "calibration_method": "minmax",
-    "calibration_method": "minmax",
 }
 
 
