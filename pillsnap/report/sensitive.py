@@ -6,8 +6,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pillsnap.config.figures import FIGURES
 from pillsnap.core.printable import printable
-from pillsnap.report.lines import WIDTH, wrap
+from pillsnap.report.lines import WIDTH, one_line, wrap
+
+_LABELS = {figure.name: figure.label for figure in FIGURES if figure.label}
 
 # Layers that the table has, and those of the kept that are named.
 _ROWS, _NAMED = 5, 8
@@ -41,7 +44,7 @@ def conclusions(cell: Mapping[str, Any]) -> Iterator[str]:
     """What is to be kept, what it comes to, or why it is not known."""
     found, precision = cell["sensitivity"], cell["precision"]
     if found["problem"] is not None:
-        yield f"which layers to keep in float is not known: {found['problem']}"
+        yield f"which layers to keep in float is not known: {one_line(found['problem'])}"
     if found["kept"] is None:
         return
     total, kept = len(found["layers"]), found["kept"]
@@ -68,8 +71,8 @@ def in_words(loss: Mapping[str, Any] | None) -> str:
     """Such as "0.31 (IoU p95)", a part of a tolerance and the figure that it is of."""
     if loss is None:
         return ""
-    figure = f" ({loss['figure']})" if loss["figure"] else ""
-    return f"{_number(loss['share']):.2g}{figure}"
+    figure = _LABELS.get(loss["figure"], loss["figure"])
+    return f"{_number(loss['share']):.2g}" + (f" ({figure})" if figure else "")
 
 
 def output_error(layer: Mapping[str, Any]) -> str:
