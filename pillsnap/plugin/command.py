@@ -20,6 +20,7 @@ _COMMANDS = {
     "report": ("pillsnap.report.show:main", "the table of a report"),
     "compare": ("pillsnap.report.against.command:main", "a report against an earlier one"),
     "infer": ("pillsnap.infer.__main__:run", "run the models over images"),
+    "pipeline": ("pillsnap.infer.pack:main", "a folder with the pipeline in one file"),
     "serve": ("pillsnap.serve.__main__:main", "the service: uvicorn, with its options"),
 }
 

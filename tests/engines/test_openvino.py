@@ -56,7 +56,7 @@ def test_what_it_computes_in_is_read_from_the_compiled_graph(network: Path) -> N
         "INFERENCE_PRECISION_HINT": "f32",
         "NUM_STREAMS": "1",
     }
-    assert compiled.shape == (None, 3, 4, 4)
+    assert compiled.inputs.shape == (None, 3, 4, 4)
 
 
 @pytest.mark.parametrize("hint", ["bf16", "f16"])
