@@ -156,6 +156,7 @@ class Export:
 @dataclass(frozen=True, config=STRICT)
 class PipelineSettings:
     mode: Literal["single", "combo"] = "single"
+    engine: Literal["onnx", "openvino"] = "onnx"
     crop_margin: Annotated[float, Field(ge=0.0, le=2.0)] = 0.05
 
 

@@ -35,5 +35,8 @@ def sha256_model(path: Path) -> str:
 def named_model(path: Path) -> Path:
     """The model that a path names: in a folder as best_openvino_model/ its only graph, else the
     path itself."""
-    graphs = list(path.glob(f"*{IR}")) if path.is_dir() else []
+    try:
+        graphs = list(path.glob(f"*{IR}")) if path.is_dir() else []
+    except (OSError, ValueError):  # a name that is too long, or holds a NUL
+        graphs = []
     return graphs[0] if len(graphs) == 1 else path

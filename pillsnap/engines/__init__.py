@@ -33,6 +33,7 @@ from pillsnap.engines.registry import (
 )
 
 __all__ = [
+    "EXPORTED",
     "Batch",
     "Engine",
     "Entry",
@@ -58,7 +59,9 @@ def _open_onnx(request: Request, file: FindFile) -> Engine:
     return open_candidate(request, file)
 
 
-def _use_onnx(file: ModelFile, provider: str, threads: int, config: Config) -> Engine:
+def _use_onnx(
+    file: ModelFile, precision: str, provider: str, threads: int, config: Config
+) -> Engine:
     from pillsnap.engines.onnxruntime.engine import open_for_use
 
     return open_for_use(file, provider, threads, config)
@@ -82,10 +85,12 @@ def _open_openvino(request: Request, file: FindFile) -> Engine:
     return open_candidate(request, file)
 
 
-def _use_openvino(file: ModelFile, provider: str, threads: int, config: Config) -> Engine:
+def _use_openvino(
+    file: ModelFile, precision: str, provider: str, threads: int, config: Config
+) -> Engine:
     from pillsnap.engines.openvino.engine import open_for_use
 
-    return open_for_use(file, provider, threads)
+    return open_for_use(file, precision, provider, threads)
 
 
 _ONNX = Entry(

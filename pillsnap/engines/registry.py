@@ -31,8 +31,8 @@ class Entry:
         providers: names that `--provider` takes for it. One alone goes without saying.
         gpu: of the providers, those whose models lie in the memory of an NVIDIA GPU.
         diagnosed: whether ONNX Runtime can stand for it where a breach is explained.
-        use: a file opened to be run after the gate, on a provider and with so many threads; None
-            where only the gate runs it.
+        use: a file of a precision opened to be run after the gate, on a provider and with so many
+            threads; None where only the gate runs it.
         reported: what reports may name a provider of it, as `info["providers"]` does.
     """
 
@@ -45,7 +45,7 @@ class Entry:
     providers: Sequence[str] = ("auto", "cpu")
     gpu: Sequence[str] = ()
     diagnosed: bool = False
-    use: Callable[[ModelFile, str, int, Config], Engine] | None = None
+    use: Callable[[ModelFile, str, str, int, Config], Engine] | None = None
     reported: Callable[[str], Sequence[str]] = lambda provider: (provider,)
 
     @property

@@ -63,8 +63,9 @@ def decide(
         compared: numbers that something must be greater than, anywhere.
     """
     # Exporters of torch leave out what does not pass before, by a comparison with a number.
-    if scores <= {None, 0.0}:
-        scores = {each for each in compared if each is not None and 0 <= each < 1}
+    if all(each is None or each <= 0 for each in scores):
+        found = {each for each in compared if each is not None and 0 <= each < 1}
+        scores = found - {0} or found  # shapes are compared with 0, too
     return Suppression(*(_one({_rounded(each) for each in found}) for found in (scores, overlaps)))
 
 

@@ -22,6 +22,7 @@ from pillsnap.export import Exported, describe_model, stage_of_model
 from pillsnap.export.forms import FORMS
 from pillsnap.export.onnxfile import PREFIX
 from pillsnap.export.provenance import expected_use, has_claims
+from pillsnap.export.quantize import describe_quantized
 from pillsnap.infer.choice import engine_of
 from pillsnap.infer.foreign import read_foreign
 from pillsnap.pipeline.codes import ClassCodes
@@ -54,10 +55,10 @@ class Opened:
         return not self.weights
 
 
-def model_stage(path: Path) -> str:
+def model_stage(path: Path, config: Config) -> str:
     """What a model is for, of which nothing is run: detection or classification; raises EngineError
     or CheckpointError where it is none, or for neither."""
-    if not find_entry(engine_of(path)).takes_exports:
+    if not find_entry(engine_of(path, config)).takes_exports:
         return checkpoint_stage(path)
     stage = stage_of_model(path)
     if stage == "neither":
@@ -127,7 +128,8 @@ def _open_export(
             where=path,
             expected=", ".join(entry.providers),
         )
-    return entry.use(described, provider, threads, config)
+    precision = (describe_quantized(described) or {}).get("precision", "fp32")
+    return entry.use(described, precision, provider, threads, config)
 
 
 def _run_checked(

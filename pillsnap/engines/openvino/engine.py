@@ -92,11 +92,7 @@ def compile_model(
     import openvino
 
     place = model if isinstance(model, Path) else where
-    device, hint = DEVICES[provider], HINTS[precision]
-    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": 1}
-    if device == "CPU" and threads:
-        options["INFERENCE_NUM_THREADS"] = threads
-    core = openvino.Core()
+    device, core = DEVICES[provider], openvino.Core()
     if device not in {name.partition(".")[0] for name in core.available_devices}:
         raise EngineError(
             f"OpenVINO has no device {device} here",
@@ -106,6 +102,10 @@ def compile_model(
         )
     try:
         read = read_model(core, model)
+        hint = _hint(core, device, precision, read)
+        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": 1}
+        if device == "CPU" and threads:
+            options["INFERENCE_NUM_THREADS"] = threads
         compiled = core.compile_model(read, device, options)
     except RuntimeError as error:
         raise EngineError(
@@ -124,6 +124,16 @@ def compile_model(
     return Compiled(compiled.create_infer_request(), inputs_of(read), names, device, kept, computed)
 
 
+def _hint(core: openvino.Core, device: str, precision: str, model: openvino.Model) -> str:
+    """What a device is told of a precision. One without half precision would make bfloat16 of it,
+    but takes weights in half precision into float32."""
+    if precision != "fp16" or "FP16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
+        return HINTS[precision]
+    weights = (each for each in model.get_ops() if each.get_type_name() == "Constant")
+    half = any(each.get_output_element_type(0).get_type_name() == "f16" for each in weights)
+    return HINTS["fp32" if half else precision]
+
+
 def require_as_asked(
     devices: Sequence[str], computed: Computed, device: str, precision: str, where: Path | None
 ) -> None:
@@ -133,7 +143,7 @@ def require_as_asked(
     Args:
         devices: that it runs on; one of several of a kind has a number (GPU.1).
     """
-    lowered = {kind: count for kind, count in computed.by_type.items() if kind in _below(precision)}
+    lowered = computed.lowered_to(_below(precision))
     if [name.partition(".")[0] for name in devices] == [device] and not lowered:
         return
     raise EngineError(
@@ -210,9 +220,7 @@ def open_candidate(request: Request, file: FindFile) -> OpenvinoEngine:
     return OpenvinoEngine(compiled, OpenvinoAlone(model.path, *how))
 
 
-def open_for_use(
-    file: ModelFile, provider: str, threads: int, precision: str = "fp32"
-) -> OpenvinoEngine:
+def open_for_use(file: ModelFile, precision: str, provider: str, threads: int) -> OpenvinoEngine:
     """A file that runs after the gate; errors are compile_model's."""
     how = (provider, threads, precision)
     return OpenvinoEngine(compile_model(read_source(file), *how, where=file.path))
