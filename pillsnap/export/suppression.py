@@ -64,8 +64,8 @@ def decide(
     """
     # Exporters of torch leave out what does not pass before, by a comparison with a number.
     if all(each is None or each <= 0 for each in scores):
-        found = {each for each in compared if each is not None and 0 <= each < 1}
-        scores = found - {0} or found  # shapes are compared with 0, too
+        scores = {each for each in compared if each is not None and 0 <= each < 1}
+        scores = scores - {0.0} or scores  # shapes are compared with 0, too
     return Suppression(*(_one({_rounded(each) for each in found}) for found in (scores, overlaps)))
 
 

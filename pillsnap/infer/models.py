@@ -15,7 +15,7 @@ from pillsnap.core.logrecords import open_log
 from pillsnap.core.modelfiles import IR
 from pillsnap.core.printable import printable
 from pillsnap.data.maps import read_class_map, read_edi_map, without_code
-from pillsnap.engines import Batch, Engine, Entry, entries, find_entry
+from pillsnap.engines import Batch, Entry, entries, find_entry
 from pillsnap.engines.torch.checkpoints import build_model, checkpoint_paths, stage_transform
 from pillsnap.engines.torch.safe_load import checkpoint_stage
 from pillsnap.export import Exported, describe_model, stage_of_model
@@ -91,11 +91,13 @@ def open_model(
     if not entry.takes_exports:
         _require_content(path, sha256, sha256 and sha256_file(path))
         return _open_torch(config, stage, path, provider, threads)
-    entry.require()
+    _require_opens(entry, path, provider)
     described = describe_model(path, stage)
     _require_content(path, sha256, described.sha256)
     require_same_settings(config, stage, described)
-    opened = _open_export(entry, described, provider, threads, config)
+    precision = (describe_quantized(described) or {}).get("precision", "fp32")
+    assert entry.use is not None
+    opened = entry.use(described, precision, provider, threads, config)
     own = has_claims(described)
     foreign = None if own else read_foreign(config, stage, described, opened)
     return Opened(
@@ -111,11 +113,9 @@ def open_model(
     )
 
 
-def _open_export(
-    entry: Entry, described: Exported, provider: str, threads: int, config: Config
-) -> Engine:
-    """A file on an engine, as that runs it after the gate; EngineError where it does not."""
-    path = described.path
+def _require_opens(entry: Entry, path: Path, provider: str) -> None:
+    """Refuse, by an EngineError, a file or a provider that an engine does not run after the gate;
+    by what it raises, an engine that is not here."""
     if entry.use is None or (path.suffix == IR and IR not in entry.suffixes):
         raise EngineError(
             f"engine {entry.name} does not run this file",
@@ -128,8 +128,7 @@ def _open_export(
             where=path,
             expected=", ".join(entry.providers),
         )
-    precision = (describe_quantized(described) or {}).get("precision", "fp32")
-    return entry.use(described, precision, provider, threads, config)
+    entry.require()
 
 
 def _run_checked(
