@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pillsnap.config.settings import Config
-from pillsnap.core.alternatives import ONNXRUNTIME, OPENVINO, ULTRALYTICS
+from pillsnap.core.alternatives import NNCF, ONNXRUNTIME, OPENVINO, ULTRALYTICS
 from pillsnap.core.modelfiles import IR
 from pillsnap.engines.openvino.devices import DEVICES, name_device
 from pillsnap.engines.protocol import (
@@ -112,7 +112,7 @@ register(
         "openvino",
         _open_openvino,
         require=OPENVINO.require,
-        packages={"openvino": OPENVINO.distributions},
+        packages={"openvino": OPENVINO.distributions, "nncf": NNCF.distributions},
         suffixes=(EXPORTED, IR),
         providers=tuple(DEVICES),
         use=_use_openvino,

@@ -4,6 +4,7 @@ beside it says, as `yolo export format=openvino` writes them."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,9 @@ from pillsnap.core.modelfiles import model_files
 from pillsnap.core.placeholders import read_placeholder
 from pillsnap.core.regularfiles import open_regular
 from pillsnap.engines.openvino.reading import read_ir, read_model, why
-from pillsnap.export.onnxfile import Exported
+from pillsnap.export.onnxfile import Exported, params_million
 from pillsnap.export.safety import require_size
-from pillsnap.export.stages import Shape, Signature, require_stage, stage_in
+from pillsnap.export.stages import PREFIX, Shape, Signature, require_stage, stage_in
 from pillsnap.export.suppression import Suppression, decide
 
 if TYPE_CHECKING:
@@ -32,19 +33,28 @@ _LONGEST = 1 << 20
 def describe_ir(path: Path, stage: str) -> Exported:
     """Read what an .xml is, whoever wrote it; EngineError where it or its .bin is missing, damaged,
     or not a model of that stage, EngineMissing without OpenVINO."""
-    model, sha256, entries = _read(path)
+    model, _, entries = read = _read(path)
     require_stage(_signature(model, entries), stage, path)
+    return _exported(path, *read)
+
+
+def read_ir_file(path: Path, checkpoint: Path | None = None, *, reused: bool = False) -> Exported:
+    """The same, whatever it is for."""
+    return replace(_exported(path, *_read(path)), checkpoint=checkpoint, reused=reused)
+
+
+def _exported(path: Path, model: openvino.Model, sha256: str, entries: dict[str, str]) -> Exported:
     sizes = (node.data.size for node in model.get_ops() if node.get_type_name() == "Constant")
     return Exported(
         path=path.resolve(),
         sha256=sha256,
         opset=0,
         dynamic_axes=_shape(model.input(0))[:1] == (None,),
-        params_million=round(sum(sizes) / 1e6, 6),
-        version_tag="",
-        exported_at_utc="",
-        git_sha="",
-        checkpoint_sha256="",
+        params_million=params_million(entries) or round(sum(sizes) / 1e6, 6),
+        version_tag=entries.get(PREFIX + "version_tag", ""),
+        exported_at_utc=entries.get(PREFIX + "exported_at_utc", ""),
+        git_sha=entries.get(PREFIX + "git_sha", ""),
+        checkpoint_sha256=entries.get(PREFIX + "checkpoint_sha256", ""),
         checkpoint=None,
         metadata=entries,
         reused=False,
@@ -76,7 +86,17 @@ def _read(path: Path) -> tuple[openvino.Model, str, dict[str, str]]:
             got=why(error) if standing is None else standing.kind,
             hint="copy or export them again" if standing is None else standing.hint,
         ) from error
-    return model, content.sha256, _metadata(path.with_name(_METADATA))
+    # Beside one of pillsnap's own lie others.
+    return model, content.sha256, _own(model) or _metadata(path.with_name(_METADATA))
+
+
+def _own(model: openvino.Model) -> dict[str, str]:
+    """What pillsnap has written into a graph."""
+    place = [PREFIX.rstrip(".")]
+    found = model.get_rt_info(place).value if model.has_rt_info(place) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {f"{PREFIX}{key}": str(getattr(value, "value", value)) for key, value in found.items()}
 
 
 def _metadata(path: Path) -> dict[str, str]:

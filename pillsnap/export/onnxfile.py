@@ -123,7 +123,7 @@ def exported(
         sha256=sha256,
         opset=opset_of(model),
         dynamic_axes=_shape(inputs_of(model)[0])[:1] == (None,),
-        params_million=_params_million(metadata) or _weights_million(model),
+        params_million=params_million(metadata) or _weights_million(model),
         version_tag=metadata.get(PREFIX + "version_tag", ""),
         exported_at_utc=metadata.get(PREFIX + "exported_at_utc", ""),
         git_sha=metadata.get(PREFIX + "git_sha", ""),
@@ -158,7 +158,7 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
     return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
 
 
-def _params_million(metadata: Mapping[str, str]) -> float | None:
+def params_million(metadata: Mapping[str, str]) -> float | None:
     """What metadata say; None where they say nothing, or no such number."""
     try:
         found = float(metadata.get(PREFIX + "params_million", ""))

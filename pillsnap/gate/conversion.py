@@ -19,10 +19,17 @@ from pillsnap.config.tolerances import Tolerances
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.hashes import sha256_file, sha256_json
 from pillsnap.data.datasets import Sample
+from pillsnap.engines import find_entry
 from pillsnap.engines.onnxruntime.engine import OnnxEngine
 from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.export.onnxfile import Exported
-from pillsnap.export.quantize import Calibration, Criterion, choose_calibration, quantize_once
+from pillsnap.export.quantize import (
+    Calibration,
+    Criterion,
+    choose_calibration,
+    quantize_once,
+    require_opened,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -40,7 +47,7 @@ class Conversion:
     Attributes:
         config: the whole configuration.
         cell: names stage, precision and, for what is verified, mode.
-        method: of INT8: static, dynamic or auto.
+        method: of INT8: static, dynamic, auto or nncf.
         reference: what an INT8 file of method auto is held against while it is searched for.
         verified: paths of the images that the cell verifies.
         load, threads, run_dir: the run's own.
@@ -56,8 +63,10 @@ class Conversion:
     run_dir: Path
 
     def __call__(self, source: Exported) -> Exported:
-        """The converted file; errors are quantize_once's and choose_images'."""
+        """The converted file; errors are require_opened's, quantize_once's and choose_images'."""
         cell, settings = self.cell, self.config.export.quantize
+        if cell.precision == "int8":
+            require_opened(self.method, find_entry(cell.engine))
         calibrated = cell.precision == "int8" and self.method != "dynamic"
         calibration = self._calibration() if calibrated else None
         criterion = None

@@ -10,7 +10,12 @@ from pillsnap.core.errors import ConfigError
 from pillsnap.engines import Entry
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import describe_onnx
-from pillsnap.export.quantize import choose_calibration, describe_quantized, quantize_once
+from pillsnap.export.quantize import (
+    choose_calibration,
+    describe_quantized,
+    quantize_once,
+    require_opened,
+)
 
 
 def quantize_model(config: Config, stage: str, path: Path, engine: Entry) -> Path:
@@ -42,7 +47,8 @@ def quantize_model(config: Config, stage: str, path: Path, engine: Entry) -> Pat
             hint="run pillsnap gate --precision int8, and give its file as --model",
         )
     calibration = None
-    if settings.int8_method == "static":  # nothing is verified here
+    require_opened(settings.int8_method, engine)
+    if settings.int8_method != "dynamic":  # nothing is verified here
         calibration = choose_calibration(
             config, task_of(stage).source, stage_transform(config, stage), ()
         )

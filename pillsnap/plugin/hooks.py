@@ -27,10 +27,14 @@ from pillsnap.plugin.warnfilters import drop_errors, warnings_stay_warnings
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pillsnap", "export gate (each of the first four repeats)")
     add = group.addoption
-    add("--engine", action="append", help="candidate engine: onnx (default), tensorrt, torch")
+    add(
+        "--engine",
+        action="append",
+        help="of candidates: onnx (default), tensorrt, openvino, torch",
+    )
     add("--provider", action="append", help="auto (default; may fall back), cpu, cuda, tensorrt")
     add("--precision", action="append", help="fp32 (default), fp16, int8")
-    add("--int8-method", help="how int8 files are made: static, dynamic, auto")
+    add("--int8-method", help="how int8 files are made: static, dynamic, auto, nncf")
     add("--stage", action="append", help="detection, classification (default: both)")
     # A path outside the project needs "=": pytest looks for its ini file beside separate paths.
     add("--config", metavar="PATH", help="--config=PATH, config file (also: PILLSNAP_CONFIG)")

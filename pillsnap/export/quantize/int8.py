@@ -52,8 +52,8 @@ def quantize_static(
     Raises:
         ExportError: a name is of no node, or ONNX Runtime cannot quantise the model.
     """
-    excluded = _checked(model, exclude)
-    chosen = None if only is None else sorted(_checked(model, only))
+    excluded = checked(model, exclude)
+    chosen = None if only is None else sorted(checked(model, only))
     with quantising(f"the {stage_of(model)} model"):
         return _with_qdq(model, ranges, excluded, chosen)
 
@@ -70,7 +70,7 @@ def quantize_dynamic(
     import onnx
     from onnxruntime import quantization
 
-    excluded = _checked(model, exclude)
+    excluded = checked(model, exclude)
     source = tidied(model)
     with (
         quantising(f"the {stage_of(model)} model"),
@@ -89,8 +89,8 @@ def quantize_dynamic(
         return _cleaned(onnx.load(path), model)
 
 
-def _checked(model: onnx.ModelProto, names: Collection[str] | None) -> frozenset[str]:
-    """Names of nodes, the head's for None."""
+def checked(model: onnx.ModelProto, names: Collection[str] | None) -> frozenset[str]:
+    """Names of nodes that stay float, the head's for None; ExportError for one of no node."""
     if names is None:
         return frozenset(head_nodes(model))
     strangers = set(names) - {node.name for node in model.graph.node}
