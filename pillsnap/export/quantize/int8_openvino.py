@@ -55,7 +55,7 @@ def quantize_openvino(
     import openvino
 
     excluded = checked(model, exclude)
-    with quantising(f"the {stage_of(model)} model", "NNCF"), _no_telemetry():
+    with quantising(f"the {stage_of(model)} model", "NNCF"), no_telemetry():
         import nncf
 
         source = read_model(openvino.Core(), model.SerializeToString())
@@ -78,7 +78,7 @@ def quantize_openvino(
 
 
 @contextmanager
-def _no_telemetry() -> Iterator[None]:
+def no_telemetry() -> Iterator[None]:
     """NNCF tells its makers of every call where it finds the package that does."""
     name = "openvino_telemetry"
     known = sys.modules.get(name)
