@@ -33,6 +33,8 @@ from pillsnap.infer.models import Opened, make_pipeline, model_stage, open_model
 from pillsnap.infer.outputs import json_line, name_drawn, open_results, require_format, save_drawn
 from pillsnap.infer.progress import Tally
 from pillsnap.pipeline.twostage import STAGES_OF
+from pillsnap.report.index import ReportIndex
+from pillsnap.report.standing import find_standing
 
 log = open_log("pillsnap.infer")
 
@@ -168,7 +170,18 @@ def _open_stage(
     provider = entry.only_provider or arguments.provider
     if arguments.quantize is not None:
         path = quantize_model(config, stage, path, entry)
-    return open_model(config, stage, path, provider=provider, threads=threads, engine=entry.name)
+    opened = open_model(config, stage, path, provider=provider, threads=threads, engine=entry.name)
+    _warn_of_breach(config, stage, opened)
+    return opened
+
+
+def _warn_of_breach(config: Config, stage: str, opened: Opened) -> None:
+    """Say so where reports judged this very file and do not come to a pass where it runs now."""
+    facts, reports = opened.version, ReportIndex(config.out_dir / "reports")
+    judged = reports.judgements(facts["sha256"])
+    standing = find_standing(judged, stage, facts["provider"], config.runtime)
+    if judged and not standing.approved:
+        log.warning("the gate does not stand behind the %s model: %s", stage, standing.reason)
 
 
 def run(argv: Sequence[str] | None = None) -> int:

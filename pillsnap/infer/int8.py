@@ -7,6 +7,7 @@ from pathlib import Path
 from pillsnap.compare.tasks import task_of
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError
+from pillsnap.core.modelfiles import IR
 from pillsnap.engines import Entry
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import describe_onnx
@@ -25,7 +26,7 @@ def quantize_model(config: Config, stage: str, path: Path, engine: Entry) -> Pat
         ConfigError: nothing that can be converted, or a method that only the gate can search by.
         PillsnapError: as quantize_once and choose_images.
     """
-    if not engine.takes_exports:
+    if not engine.takes_exports or path.suffix == IR:
         raise ConfigError(
             "only ONNX files are quantised", where="--quantize", got=path, hint="give an .onnx"
         )

@@ -13,6 +13,7 @@ from pillsnap.core.errors import PillsnapError
 from pillsnap.gate.ledger import Ledger
 from pillsnap.plugin.collecting import FIXTURE, holds_gate_items
 from pillsnap.plugin.ending import ending
+from pillsnap.plugin.exitguard import noticed_exit
 from pillsnap.plugin.item import GateItem
 from pillsnap.plugin.options import named_modes
 from pillsnap.plugin.reporter import Reporter
@@ -210,6 +211,8 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     if state is not None and not is_worker(config) and not config.option.collectonly:
         state.running = True
         begin(state, config.option.markexpr)
+        with noticed_exit(config):
+            return (yield)
     return (yield)
 
 

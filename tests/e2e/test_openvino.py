@@ -59,7 +59,10 @@ def save_ir(model: onnx.ModelProto, folder: Path) -> Path:
 
 
 def test_a_folder_that_others_exported_is_judged_and_served(
-    project: DemoProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    project: DemoProject,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The detector as ultralytics writes it; the classifier with a fault inside."""
     project.settings["export"]["input_shape"]["detection"] = [1, 3, 256, 256]
@@ -103,6 +106,11 @@ def test_a_folder_that_others_exported_is_judged_and_served(
         for box, right in zip(detected, wanted, strict=True):
             np.testing.assert_allclose(box["xyxy"], right["xyxy"], atol=0.02)
             assert box["pill"]["code"] == right["pill"]["code"]
+
+    capsys.readouterr()
+    assert main(["--config", str(project.config), "--model", str(faulty), "--inputs", scene]) == 0
+    assert "the gate does not stand behind the classification model" in caplog.text
+    assert "classification-openvino-auto-fp32-smoke, breach" in caplog.text
 
     serve = replace(SMALL, allow_unverified=True)
     paths = {"DETECTION_MODEL_PATH": str(detector), "CLASSIFICATION_MODEL_PATH": str(faulty)}
