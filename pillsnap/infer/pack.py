@@ -47,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except MissingCheckpoint:
             continue
         models[stage] = _approved(config, stage, path)
-    packed = {stage: _copy(model, arguments.out) for stage, model in models.items()}
+    if not models:
+        raise MissingCheckpoint("there is no model to ship", hint="name one: --model, --detector")
+    packed = {stage: _copy(stage, model, arguments.out) for stage, model in models.items()}
     print(write_standalone(config, packed, arguments.out))
     return 0
 
@@ -74,9 +76,10 @@ def _approved(config: Config, stage: str, path: Path) -> Exported:
     )
 
 
-def _copy(model: Exported, folder: Path) -> Exported:
-    """The model in the folder, of the bytes that were described."""
-    path = folder.resolve() / model.path.name
+def _copy(stage: str, model: Exported, folder: Path) -> Exported:
+    """The model in the folder, of the bytes that were described; both may be best.onnx."""
+    name = model.path.name
+    path = folder.resolve() / (name if name.startswith(stage) else f"{stage}-{name}")
     if path != model.path:
         content = model.content()
         write_atomic(path, content if isinstance(content, bytes) else read_bytes(content))

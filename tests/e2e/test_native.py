@@ -157,7 +157,8 @@ def test_what_the_gate_has_passed_is_served_and_packed(
     project, files = natives.project, (natives.detector(nms=True), natives.classifier())
     monkeypatch.setenv("DETECTION_MODEL_PATH", str(files[0]))
     monkeypatch.setenv("CLASSIFICATION_MODEL_PATH", str(files[1]))
-    packing = ["--out", str(tmp_path), "--config", str(project.config)]
+    ship = tmp_path / "ship"
+    packing = ["--out", str(ship), "--config", str(project.config)]
     with pytest.raises(
         PillsnapError, match="does not stand behind this detection model"
     ) as refused:
@@ -172,7 +173,11 @@ def test_what_the_gate_has_passed_is_served_and_packed(
     ]
     own = natives.own(capsys)
     assert pack(packing) == 0
-    assert_same(natives.shipped(tmp_path), own)
+    assert_same(natives.shipped(ship), own)
+    assert sorted(path.name for path in ship.glob("*.onnx")) == [
+        "classification-probabilities.onnx",
+        f"detection-{files[0].name}",
+    ]
     config = replace(natives.config, serve=SMALL)
     environ = {"DETECTION_MODEL_PATH": str(files[0]), "CLASSIFICATION_MODEL_PATH": str(files[1])}
     with client(create_app(config, environ)) as service:
