@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 MOST_ENTRIES, MOST_LINES = 17, 250
 
 HEAVY = {"torch", "timm", "ultralytics", "onnx", "onnxruntime", "pycocotools", "jsonschema"}
-HEAVY |= {"jinja2", "markupsafe"}
+HEAVY |= {"fsspec", "jinja2", "markupsafe"}
 HEAVY |= {"prometheus_client", "scipy", "starlette", "uvicorn"}
 
 # The modules that train the demo's checkpoints, which the gate never imports.

@@ -57,6 +57,7 @@ class Data:
     class_map: Path | None = None
     edi_map: Path | None = None
     calibration: CalibrationData = CalibrationData()
+    remote_cache_gib: Annotated[float, Field(ge=0.001, le=1e6)] = 100.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -227,7 +228,8 @@ def config_sha256(config: Config) -> str:
     cannot."""
     compare = replace(config.compare, shard_size=1, reference_cache_gib=0.0, runs_kept=1)
     export = replace(config.export, compare=compare, reports_kept=1)
-    judged = replace(config, export=export, serve=Serve())
+    data = replace(config.data, remote_cache_gib=1.0)
+    judged = replace(config, data=data, export=export, serve=Serve())
     content = asdict(replace(judged, pipeline=PipelineSettings(), source=Path()))
     folder = config.source.absolute().parent
 

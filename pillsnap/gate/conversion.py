@@ -100,7 +100,7 @@ class Conversion:
         tolerances = Tolerances(
             **{name: None if limit is None else MARGIN * limit for name, limit in profile.items()}
         )
-        samples = [Sample(str(path), Path(), None) for path in calibration.paths]
+        samples = [Sample(path.name, path.parent, None) for path in calibration.paths]
         reference, nms, task = self.reference.reference, self.config.nms, task_of(self.cell.stage)
         recorder = task.recorder(reference, nms)
 

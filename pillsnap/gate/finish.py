@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -105,8 +105,13 @@ def finish(
     tag: str,
     checkout: Checkout,
     stopped: bool = False,
+    cluster: Mapping[str, Any] | None = None,
 ) -> Finished:
-    """Judge every cell, decide the exit code and publish the report, also of a run that failed."""
+    """Judge every cell, decide the exit code and publish the report, also of a run that failed.
+
+    Args:
+        cluster: what is to be said of the nodes that shards ran on; None of this machine.
+    """
     results = ledger.results()
     unmeasured = ledger.unmeasured() if asked else []
     complete = not ledger.missing and pytest_code not in (INTERRUPTED, INTERNAL_ERROR)
@@ -126,6 +131,7 @@ def finish(
         unmeasured=[cell.id for cell in unmeasured],
         budgets=run.selection.budgets,
         data={stage: run.plan.data_sha256(stage) for stage in sorted(stages)},
+        cluster=cluster,
     )
     back = look_back(run, build_report(results, run.config, facts))
     regressed = back is not None and back.regressed and run.selection.fail_on_regression

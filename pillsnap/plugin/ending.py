@@ -89,6 +89,7 @@ def _judge(session: pytest.Session, state: State) -> Finished | Sequence[str]:
         tag=state.tag,
         checkout=state.checkout,
         stopped=bool(session.shouldfail),
+        cluster=None if state.cluster is None else state.cluster.as_dict(),
     )
     for result, cell in zip(finished.results, finished.report["cells"], strict=True):
         # An item that failed for itself has its line already.

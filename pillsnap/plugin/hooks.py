@@ -11,6 +11,7 @@ import pytest
 from pillsnap.config.cells import MODES
 from pillsnap.core.errors import PillsnapError
 from pillsnap.gate.ledger import Ledger
+from pillsnap.plugin.clustering import on_cluster
 from pillsnap.plugin.collecting import FIXTURE, holds_gate_items
 from pillsnap.plugin.ending import ending
 from pillsnap.plugin.exitguard import noticed_exit
@@ -67,6 +68,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--no-html", action="store_true", help="write no page beside the report")
     add("--save-reference", metavar="DIR", help="write a golden bundle: inputs, outputs, manifest")
     add("--reference", metavar="DIR", help="verify --candidate against a golden bundle alone")
+    add("--ray", metavar="ADDRESS", help="run shards on this Ray cluster; local: this machine")
     add("--threads", type=int, metavar="N", help="threads per process (default: cores / workers)")
 
 
@@ -168,7 +170,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def gate_item(request: pytest.FixtureRequest) -> GateItem:
     """One shard of one cell, parametrised by the options and the configuration."""
     state = request.config.stash[STATE]
-    return GateItem(request.param, state.run, request.node)
+    return GateItem(request.param, state.cluster or state.run, request.node)
 
 
 @pytest.hookimpl(trylast=True)  # after -m has chosen the mode
@@ -211,7 +213,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     if state is not None and not is_worker(config) and not config.option.collectonly:
         state.running = True
         begin(state, config.option.markexpr)
-        with noticed_exit(config):
+        with on_cluster(session, state), noticed_exit(config):
             return (yield)
     return (yield)
 
