@@ -13,10 +13,9 @@ from pillsnap.engines.layouts.records import (
     Expected,
     Layout,
     Outputs,
-    Size,
     each_output,
 )
-from pillsnap.engines.protocol import Batch
+from pillsnap.pipeline.layouts import CONVENTIONS, READERS
 
 # Boxes in 0..1 may reach over the edge of the image; those in pixels reach far beyond this.
 _NORMALISED = 2.0
@@ -60,10 +59,6 @@ def _rows_of_boxes(outputs: Sequence[Array], expected: Expected) -> bool:
     return _are_parts(rows[:, 4]) and _are_classes(rows[:, 5], expected.classes)
 
 
-def _float32(outputs: Sequence[Array], _: Size) -> Batch:
-    return outputs[0].astype(np.float32, copy=False)
-
-
 def _raw(*, transposed: bool, objectness: bool, normalised: bool, corners: bool) -> Layout:
     """One convention of ultralytics' `output0`.
 
@@ -94,42 +89,22 @@ def _raw(*, transposed: bool, objectness: bool, normalised: bool, corners: bool)
         ordered = bool((boxes[:, 2:] >= boxes[:, :2]).all())
         return (small, ordered) == (normalised, corners) and _are_parts(rows[:, 4:])
 
-    def read(outputs: Sequence[Array], size: Size) -> Batch:
-        rows = rows_of(outputs).astype(np.float32)
-        boxes, parts = rows[..., :4], rows[..., scores:]
-        if normalised:
-            height, width = size
-            boxes = boxes * np.array([width, height, width, height], np.float32)
-        if not corners:
-            centre, half = boxes[..., :2], boxes[..., 2:] * np.float32(0.5)
-            boxes = np.concatenate([centre - half, centre + half], axis=-1)
-        if objectness:
-            parts = parts * rows[..., 4:5]
-        index = parts.argmax(axis=-1)[..., None]
-        best = np.take_along_axis(parts, index, axis=-1)
-        found: Batch = np.concatenate([boxes, best, index.astype(np.float32)], axis=-1)
-        return found
-
-    flags = {
-        "transposed": transposed,
-        "objectness": objectness,
-        "normalised": normalised,
-        "corners": corners,
-    }
-    given = [name for name, is_so in flags.items() if is_so]
+    flags = (transposed, objectness, normalised, corners)
+    given = [name for name, is_so in zip(CONVENTIONS, flags, strict=True) if is_so]
     columns = f"{scores}+classes"
     words = f"[N,boxes,{columns}]" if transposed else f"[N,{columns},boxes]"
     boxes = "corners" if corners else "centre and size"
     words += f", {boxes} {'in 0..1' if normalised else 'in pixels'}"
+    name = "-".join(["output0", *given])
     return Layout(
-        "-".join(["output0", *given]),
+        name,
         DETECTION,
         words,
         "outputs",
         each_output(fits),
         means,
-        read,
-        None if given else "".join(f"[-{name}]" for name in flags),
+        READERS[name],
+        None if given else "".join(f"[-{each}]" for each in CONVENTIONS),
     )
 
 
@@ -148,28 +123,6 @@ def _find_parts(outputs: Outputs, _: Expected) -> list[tuple[str, ...]]:
 
 def _ones(*names: list[str]) -> bool:
     return all(len(each) == 1 for each in names)
-
-
-def _read_parts(outputs: Sequence[Array], _: Size) -> Batch:
-    count, boxes, scores, classes = outputs
-    rows = np.concatenate(
-        [part.astype(np.float32) for part in (boxes, scores[..., None], classes[..., None])],
-        axis=-1,
-    )
-    rows[np.arange(rows.shape[1]) >= count.reshape(-1, 1)] = 0
-    return rows
-
-
-def _best_classes(outputs: Sequence[Array], size: Size) -> Batch:
-    """The same without the rows that repeat a box under a class of a lower score."""
-    found = _float32(outputs, size).copy()
-    for rows in found:
-        order = np.argsort(-rows[:, 4], kind="stable")
-        _, first = np.unique(rows[order, :4], axis=0, return_index=True)
-        others = np.ones(len(rows), bool)
-        others[order[first]] = False
-        rows[others] = 0
-    return found
 
 
 def _find_few(*, suppressed: bool) -> Callable[[Outputs, Expected], list[tuple[str, ...]]]:
@@ -192,7 +145,7 @@ LAYOUTS = (
         "outputs",
         each_output(_all_rows),
         _rows_of_boxes,
-        _float32,
+        READERS["detections"],
     ),
     *(
         _raw(transposed=rows, objectness=factor, normalised=parts, corners=corners)
@@ -205,7 +158,7 @@ LAYOUTS = (
         "boxes",
         _find_few(suppressed=True),
         _rows_of_boxes,
-        _float32,
+        READERS["nms"],
     ),
     Layout(
         "end-to-end",
@@ -214,7 +167,7 @@ LAYOUTS = (
         "one-to-one",
         _find_few(suppressed=False),
         _rows_of_boxes,
-        _best_classes,
+        READERS["end-to-end"],
     ),
     Layout(
         "efficient-nms",
@@ -223,6 +176,6 @@ LAYOUTS = (
         "boxes",
         _find_parts,
         lambda outputs, expected: _are_classes(outputs[3], expected.classes),
-        _read_parts,
+        READERS["efficient-nms"],
     ),
 )
