@@ -621,6 +621,7 @@ def test_the_environment_names_versions_and_hardware(config: Config) -> None:
         "onnx",
         "onnxruntime",
         "openvino",
+        "nncf",
         "numpy",
         "pillow",
         "opencv",
