@@ -12,6 +12,7 @@ from pillsnap.config.cells import Cell, Shard
 from pillsnap.core.errors import PillsnapError, first_line
 from pillsnap.core.files import write_atomic
 from pillsnap.core.hardware import gpu_name
+from pillsnap.core.modelfiles import model_files
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import entries
 from pillsnap.engines.torch.checkpoints import checkpoint_paths
@@ -78,7 +79,7 @@ class Supplies:
             source = exported.float32
             offer: Offer | PillsnapError = Offer(
                 exported,
-                pack([exported.path, *beside], self._put),
+                pack([*model_files(exported.path), *beside], self._put),
                 None if source is None else pack([source], self._put),
             )
         except PillsnapError as error:
