@@ -11,13 +11,13 @@ from typing import Any
 from pillsnap.compare.accuracy import expected_accuracy, measure_accuracy, shortfall
 from pillsnap.compare.exactness import NOT_EXACT
 from pillsnap.compare.figures import Figures
-from pillsnap.compare.figures.performance import performance_figures
 from pillsnap.compare.float32_speed import with_float32_speed
+from pillsnap.compare.node_speeds import over_budget, speeds_by_kind
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.records import Records
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.tasks import task_of
-from pillsnap.compare.verdict import Verdict, find_over_budget, judge, profile_for
+from pillsnap.compare.verdict import Verdict, judge, profile_for
 from pillsnap.config.cells import Cell, Shard
 from pillsnap.core.errors import DataError, PillsnapError
 from pillsnap.core.hashes import sha256_json
@@ -114,16 +114,12 @@ class Ledger:
         outcomes = (first, *outcomes[1:])
         unreadable = sum(len(outcome.unreadable) for outcome in outcomes)
         selection = self._run.selection
-        performance = performance_figures(
-            [outcome.timing for outcome in outcomes if outcome.timing],
-            outcomes[0].candidate.get("size_bytes"),
-            contended=self._run.contended,
-        )
+        speeds = speeds_by_kind(outcomes, contended=self._run.contended)
         verdict = judge(
             figures,
             profiles,
             profile,
-            over_budget=graph_breaches(outcomes) + find_over_budget(performance, selection.budgets),
+            over_budget=graph_breaches(outcomes) + over_budget(speeds, selection.budgets),
             batch_drift=next((each.batching["drift"] for each in outcomes if each.batching), None),
             gate_strict=selection.gate_strict and not unreadable,
             classes_required=self._run.config.compare.min_classes_required,
@@ -154,8 +150,9 @@ class Ledger:
             _fingerprint(records, task.labels),
             figures.metrics,
             figures.worst,
-            performance,
+            next(iter(speeds.values())),
             accuracy=accuracy,
+            speeds={str(kind): found for kind, found in speeds.items() if len(speeds) > 1},
         )
 
     def _measure(self, cell: Cell, outcomes: Sequence[Outcome]) -> tuple[Records, Figures]:
