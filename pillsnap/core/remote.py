@@ -143,9 +143,10 @@ class RemotePath(PosixPath):
         of it."""
         path = self.at(self.url, self.origin)
         try:
-            info = self._known()
-            path._copy = self._fetch(info)
-            path._info = {**info, "size": path._copy.stat().st_size}
+            path._info = info = self._known()
+            if not is_folder(info):
+                path._copy = self._fetch(info)
+                path._info = {**info, "size": path._copy.stat().st_size}
         except FileNotFoundError:
             path._info = {}
         return path

@@ -15,6 +15,7 @@ from pillsnap.core.placeholders import read_placeholder
 from pillsnap.core.printable import printable
 from pillsnap.core.remote import RemotePath
 from pillsnap.core.textfiles import read_text
+from pillsnap.core.urls import is_url
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib"),
@@ -111,6 +112,14 @@ def manifest_rows(
             if not all(cells):
                 expected = "an " + " and a ".join(wanted)
                 raise DataError("a broken row", where=place, got=",".join(row), expected=expected)
+            if is_url(cells[0]):
+                raise DataError(
+                    "a manifest names images by paths, not by URLs",
+                    where=place,
+                    got=cells[0],
+                    expected="a path from the manifest's folder",
+                    hint="put the manifest beside the images, and its URL into the config file",
+                )
             image_id = PurePosixPath(cells[0]).as_posix()
             if image_id in seen:
                 raise DataError(

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -229,11 +230,15 @@ def test_many_are_fetched_ahead_and_in_order(memory: Any, origin: Origin, tmp_pa
     memory.rm("/", recursive=True)
     assert [path.read_bytes() for path in found[:100]] == [b"%d" % index for index in range(100)]
     assert not found[100].exists() and found[99].is_file() and found[99].stat().st_size == 2
+    (folder,) = fetched([RemotePath.at("memory:///", origin)])
+    assert folder.is_dir()
     assert list(fetched(iter([tmp_path]))) == [tmp_path]
     assert list(fetched([])) == []
 
 
-def test_a_package_that_is_missing_is_named(origin: Origin) -> None:
+def test_a_package_that_is_missing_is_named(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(RemoteError) as caught:
         RemotePath.at("sftp://host/x", origin).exists()
     assert str(caught.value).splitlines() == [
@@ -245,6 +250,9 @@ def test_a_package_that_is_missing_is_named(origin: Origin) -> None:
     with pytest.raises(RemoteError, match="Protocol not known: nowhere") as caught:
         RemotePath.at("nowhere://x", origin).exists()
     assert PLACE in str(caught.value)
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(RemoteError, match="pip install fsspec"):
+        RemotePath.at("memory://x", origin).exists()
 
 
 def test_a_file_that_may_not_be_read_is_no_file_that_is_missing(

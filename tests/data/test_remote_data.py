@@ -183,6 +183,12 @@ def test_what_is_wrong_with_remote_data_names_the_url(memory: Any, tmp_path: Pat
     with pytest.raises(DataError, match="no such folder of images") as caught:
         read_dataset(load(tmp_path, {"val": {"single": "gone"}}, "memory://up/"), SINGLES)
     assert "where:    memory://up/gone\n  got:      nothing" in str(caught.value)
+    memory.pipe("/up/urls.csv", b"image_path,mapping_code\ns3://bucket/1.png,K-1\n")
+    with pytest.raises(DataError, match="by paths, not by URLs") as caught:
+        read_dataset(
+            load(tmp_path, {**data, "val": {"single": "urls.csv"}}, "memory://up/"), SINGLES
+        )
+    assert "where:    memory://up/urls.csv:2\n  got:      s3://bucket/1.png" in str(caught.value)
     with pytest.raises(RemoteError, match="what opens sftp:// is not installed") as caught:
         read_dataset(load(tmp_path, {"val": SINGLE}, "sftp://host/"), SINGLES)
     assert f"where:    {tmp_path}/config.yaml:7: data.val.single" in str(caught.value)

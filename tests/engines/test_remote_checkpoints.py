@@ -65,6 +65,9 @@ def test_what_is_wrong_with_a_remote_checkpoint_names_the_url(memory: Any, tmp_p
     with pytest.raises(CheckpointError, match="a text file") as wrong:
         build_classification_model(config, find_best_checkpoint(config, "classification"))
     assert "where:    memory://models/last.pt\n" in str(wrong.value)
+    config = load(tmp_path, "memory://models")
+    with pytest.raises(CheckpointError, match="a folder, or a page of a web server"):
+        build_classification_model(config, find_best_checkpoint(config, "classification"))
     with pytest.raises(RemoteError, match="what opens sftp://") as lacking:
         find_best_checkpoint(load(tmp_path, "sftp://host/best.pt"), "classification")
     assert f"where:    {tmp_path}/config.yaml:2: classification.checkpoint" in str(lacking.value)
