@@ -184,10 +184,9 @@ def test_what_is_wrong_with_remote_data_names_the_url(memory: Any, tmp_path: Pat
         read_dataset(load(tmp_path, {"val": {"single": "gone"}}, "memory://up/"), SINGLES)
     assert "where:    memory://up/gone\n  got:      nothing" in str(caught.value)
     memory.pipe("/up/urls.csv", b"image_path,mapping_code\ns3://bucket/1.png,K-1\n")
+    data = {"val": {"single": "urls.csv"}, "class_map": "map.json"}
     with pytest.raises(DataError, match="by paths, not by URLs") as caught:
-        read_dataset(
-            load(tmp_path, {**data, "val": {"single": "urls.csv"}}, "memory://up/"), SINGLES
-        )
+        read_dataset(load(tmp_path, data, "memory://up/"), SINGLES)
     assert "where:    memory://up/urls.csv:2\n  got:      s3://bucket/1.png" in str(caught.value)
     with pytest.raises(RemoteError, match="what opens sftp:// is not installed") as caught:
         read_dataset(load(tmp_path, {"val": SINGLE}, "sftp://host/"), SINGLES)
