@@ -20,6 +20,7 @@ from pillsnap.gate import journal
 from pillsnap.gate.cluster.controller import ClusterRun
 from pillsnap.gate.cluster.nodes import Node
 from pillsnap.gate.cluster.pool import Pool
+from pillsnap.gate.cluster.worker import describe_machine
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
 from tests.gate.cluster.inline_pool import Fate, InlinePool
@@ -178,6 +179,35 @@ def test_where_no_node_can_serve_a_cell_its_shards_fail_at_once(
         assert failure is not None and failure[0] == "unmeasured"
         assert "a: 1 CPU, no GPU; b: 1 CPU, no GPU" in failure[1]
     assert pool_of(cluster).started == []
+
+
+def test_what_nodes_run_that_the_driver_does_not_is_reported(
+    run: GateRun, shards: list[Shard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = {**describe_machine(), "python": "3.11.0", "code": "f" * 64}
+    monkeypatch.setattr("pillsnap.gate.cluster.census.describe_machine", lambda: driver)
+    cluster = on(run, nodes=TWO[:1])
+    cluster.begin(shards[:1])
+    cluster.run(shards[0])
+    python, code = cluster.as_dict()["nodes"][0]["differences"]
+    assert python.startswith("Python 3.") and python.endswith("(driver 3.11.0)")
+    assert code.endswith("(driver ffffffffffff)")
+
+
+def test_what_fails_on_the_driver_fails_one_item(run: GateRun, shards: list[Shard]) -> None:
+    cluster = on(run)
+    job = cluster._supplies.job
+
+    def fail(shard: Shard) -> Any:
+        if shard is shards[0]:
+            raise ZeroDivisionError
+        return job(shard)
+
+    cluster._supplies.job = fail  # type: ignore[method-assign]
+    cluster.begin(shards[:3])
+    with pytest.raises(ZeroDivisionError):
+        cluster.run(shards[0])
+    assert [cluster.run(shard).failure for shard in shards[1:3]] == [None, None]
 
 
 def test_a_node_that_joins_is_used(run: GateRun, shards: list[Shard]) -> None:
