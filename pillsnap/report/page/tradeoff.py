@@ -65,7 +65,7 @@ def view_tradeoff(cell: Mapping[str, Any]) -> Tradeoff | None:
             for each in found["calibrations"]
         ],
         _charts(found),
-        [(_TOOLS[name], text) for name, text in (found["lists"] or {}).items()],
+        [(_TOOLS[name], text) for name, text in (found["lists"] or {}).items() if text],
         found["images"],
     )
 
