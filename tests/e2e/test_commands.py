@@ -76,10 +76,10 @@ def transposed(source: Path, target: Path) -> None:
     half[[0, 2], 2], half[[1, 3], 3], half[4, 4] = (-1, 1), (-1, 1), 1
     graph.initializer.append(numpy_helper.from_array(half, "to_centres"))
     graph.node.append(
-        helper.make_node("MatMul", [graph.output[0].name, "to_centres"], ["output0"], name="last")
+        helper.make_node("MatMul", [graph.output[0].name, "to_centres"], ["centres"], name="last")
     )
     del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info("output0", TensorProto.FLOAT, ["N", "b", 5]))
+    graph.output.append(helper.make_tensor_value_info("centres", TensorProto.FLOAT, ["N", "b", 5]))
     del model.metadata_props[:]
     onnx.save(model, target)
 
