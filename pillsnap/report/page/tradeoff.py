@@ -16,7 +16,7 @@ _TOOLS = {
     "torch": "Modules of torch",
     "onnxruntime": "ONNX Runtime: quantize_static, or float16.convert_float_to_float16",
     "nncf": "NNCF: nncf.quantize",
-    "trtexec": "TensorRT: trtexec (not tried: there is none here)",
+    "trtexec": "TensorRT: trtexec (by its syntax; nothing has run it)",
 }
 
 
