@@ -23,7 +23,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engines", "data"),
     ("compare",),
     ("export",),
-    ("diagnose", "infer", "report"),
+    ("diagnose", "report"),
+    ("infer",),
     ("gate", "serve"),
     ("proof",),
     ("plugin",),
@@ -34,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 MOST_ENTRIES, MOST_LINES = 17, 250
 
 HEAVY = {"torch", "timm", "ultralytics", "onnx", "onnxruntime", "pycocotools", "jsonschema"}
-HEAVY |= {"jinja2", "markupsafe"}
+HEAVY |= {"fsspec", "jinja2", "markupsafe", "ray"}
 HEAVY |= {"prometheus_client", "scipy", "starlette", "uvicorn"}
 
 # The modules that train the demo's checkpoints, which the gate never imports.

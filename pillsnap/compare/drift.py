@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pillsnap.compare.exactness import ROUNDING
@@ -29,13 +29,19 @@ def limit_of(figure: Figure, tolerances: Tolerances, metrics: Metrics) -> float 
     return own
 
 
+def judged_metrics(figure: Figure, metrics: Metrics) -> Sequence[Metrics]:
+    """Where a figure's values are: those of each stride, or the cell's own. Boxes that are of
+    queries have no strides, and are judged together."""
+    return (figure.per_stride and metrics.get("per_stride")) or [metrics]
+
+
 def held(metrics: Metrics, tolerances: Tolerances) -> Iterator[tuple[Figure, float, float, str]]:
     """Every judged figure, what of its value is held against its limit, the limit, and where."""
     for figure in FIGURES:
-        for values in metrics.get("per_stride", ()) if figure.per_stride else (metrics,):
+        for values in judged_metrics(figure, metrics):
             value, limit = values.get(figure.name), limit_of(figure, tolerances, values)
             if value is not None and limit is not None:
-                where = f"stride {values['stride']}" if figure.per_stride else ""
+                where = f"stride {values['stride']}" if values is not metrics else ""
                 yield figure, figure.held(value), limit, where
 
 

@@ -15,7 +15,7 @@ class Selection:
 
     Attributes:
         named: of the stages, those that an option names: they must be measured.
-        int8_method: static, dynamic or auto; None leaves it to the configuration.
+        int8_method: static, dynamic, auto or nncf; None leaves it to the configuration.
         layouts: of the candidates, by stage, where their files do not tell.
         budgets: the most that a figure of speed or memory may be, by its name.
         gate_strict: the sample must also certify the tolerances.

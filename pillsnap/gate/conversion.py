@@ -16,8 +16,14 @@ from pillsnap.config.settings import Config
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.hashes import sha256_file
 from pillsnap.core.logrecords import open_log
+from pillsnap.engines import find_entry
 from pillsnap.export.onnxfile import Exported
-from pillsnap.export.quantize import Calibration, choose_calibration, quantize_once
+from pillsnap.export.quantize import (
+    Calibration,
+    choose_calibration,
+    quantize_once,
+    require_opened,
+)
 from pillsnap.gate.losses import CPU, Labelled, Losses
 
 log = open_log(__name__)
@@ -30,7 +36,7 @@ class Conversion:
     Attributes:
         config: the whole configuration.
         cell: names stage, precision and, for what is verified, mode.
-        method: of INT8: static, dynamic or auto.
+        method: of INT8: static, dynamic, auto or nncf.
         reference: what an INT8 file of method auto is held against while it is searched for.
         verified: paths of the images that the cell verifies.
         labelled: what is known of images that it does not.
@@ -48,9 +54,11 @@ class Conversion:
     run_dir: Path
 
     def __call__(self, source: Exported) -> Exported:
-        """The converted file; errors are quantize_once's and choose_images'."""
+        """The converted file; errors are require_opened's, quantize_once's and choose_images'."""
         cell, settings = self.cell, self.config.export.quantize
         int8 = cell.precision == "int8"
+        if int8:
+            require_opened(self.method, find_entry(cell.engine))
         calibration = self.calibration() if int8 and self.method != "dynamic" else None
         criterion = None
         if calibration is not None and self.method == "auto":

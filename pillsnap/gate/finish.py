@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -104,11 +104,15 @@ def finish(
     tag: str,
     checkout: Checkout,
     stopped: bool = False,
+    cluster: Mapping[str, Any] | None = None,
     tell: Tell = log.info,
 ) -> Finished:
     """Judge every cell, decide the exit code and publish the report, also of a run that failed.
 
     What takes long is said by `tell` before it starts.
+
+    Args:
+        cluster: what is to be said of the nodes that shards ran on; None of this machine.
     """
     results = ledger.results()
     unmeasured = ledger.unmeasured() if asked else []
@@ -129,6 +133,7 @@ def finish(
         unmeasured=[cell.id for cell in unmeasured],
         budgets=run.selection.budgets,
         data={stage: run.plan.data_sha256(stage) for stage in sorted(stages)},
+        cluster=cluster,
     )
     back = look_back(run, build_report(results, run.config, facts))
     regressed = back is not None and back.regressed and run.selection.fail_on_regression

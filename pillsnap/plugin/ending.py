@@ -90,6 +90,7 @@ def _judge(session: pytest.Session, state: State) -> Finished | Sequence[str]:
         tag=state.tag,
         checkout=state.checkout,
         stopped=bool(session.shouldfail),
+        cluster=None if state.cluster is None else state.cluster.as_dict(),
         tell=partial(_tell, session),
     )
     for result, cell in zip(finished.results, finished.report["cells"], strict=True):

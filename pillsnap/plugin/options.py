@@ -14,10 +14,10 @@ from pillsnap.compare.tasks import task_names
 from pillsnap.config.cells import MODES, PRECISIONS
 from pillsnap.config.selection import Selection
 from pillsnap.core.errors import ConfigError
-from pillsnap.core.textfiles import is_file
 from pillsnap.engines import engine_names, entries, find_entry, provider_names
 from pillsnap.engines.layouts import read_layouts
 from pillsnap.export.quantize import METHODS
+from pillsnap.plugin.candidates import read_candidates, require_engines
 
 
 def asks_for_gate(marker_expression: str) -> bool:
@@ -52,7 +52,7 @@ def select(given: argparse.Namespace) -> Selection:
     default = Selection()
     method, reference, save_reference = given.int8_method, given.reference, given.save_reference
     _choices("--int8-method", [] if method is None else [method], METHODS)
-    named = _candidates(given.candidate or ())
+    named = read_candidates(given.candidate or ())
     # A bundle has no checkpoint to export: its stages are those of the candidates.
     every = task_names()
     usual = every if reference is None else tuple(s for s in every if s in named)
@@ -102,14 +102,8 @@ def select(given: argparse.Namespace) -> Selection:
                 expected=f"{engine.only_provider}, or no --provider",
                 hint=f"use --engine {able} --provider {other[0]}",
             )
+    require_engines(chosen.candidates, used)
     for stage in chosen.candidates:
-        if not any(engine.takes_exports for engine in used):
-            raise ConfigError(
-                f"engine {used[0].name} compares the checkpoint with itself and takes no candidate",
-                where="--candidate",
-                got=f"{stage}={chosen.candidates[stage]}",
-                hint="use --engine onnx, or leave the candidate out",
-            )
         if stage not in chosen.stages:
             raise ConfigError(
                 f"--stage leaves out the candidate of {stage}",
@@ -167,37 +161,6 @@ def _choices(
                 f"{option} has no such choice", where=option, got=value, expected=", ".join(choices)
             )
     return tuple(dict.fromkeys(values)) if values else None
-
-
-def _candidates(texts: Sequence[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for text in texts:
-        stage, equals, name = text.partition("=")
-        path = Path(name).expanduser()
-        if not equals or stage not in task_names():
-            raise ConfigError(
-                "--candidate takes STAGE=PATH",
-                where="--candidate",
-                got=text,
-                expected=f"STAGE one of {', '.join(task_names())}, PATH an .onnx file",
-            )
-        if not is_file(path):
-            raise ConfigError(
-                "there is no such candidate",
-                where="--candidate",
-                got=text,
-                expected="an .onnx file",
-            )
-        if stage in found:
-            raise ConfigError(
-                f"there are two candidates of {stage}",
-                where="--candidate",
-                got=text,
-                expected="one file for a stage",
-                hint="verify the other in a run of its own",
-            )
-        found[stage] = path.resolve()
-    return found
 
 
 def _against(text: str | None, fails: bool) -> Path | None:

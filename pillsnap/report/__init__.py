@@ -18,7 +18,7 @@ from pillsnap.config.settings import Config, config_sha256
 from pillsnap.config.tolerances import Profiles
 from pillsnap.core.files import write_atomic
 from pillsnap.core.printable import printable_json
-from pillsnap.report.facts import RunFacts, describe_environment
+from pillsnap.report.facts import RunFacts, describe_cluster, describe_environment
 from pillsnap.report.policy import count_data, notes, sample_policy, with_class_names
 
 __all__ = ["SCHEMA_PATH", "RunFacts", "build_report", "publish_report"]
@@ -55,6 +55,7 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
             "breaches": [f"{result.cell.id}: {result.verdict.reason}" for result in breached],
             **facts.release.as_dict(),
         },
+        "cluster": describe_cluster(facts.cluster, results),
         "against": None if facts.against is None else dict(facts.against),
         "environment": describe_environment(facts.threads, config.runtime),
         "provenance": {

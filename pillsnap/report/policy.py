@@ -76,7 +76,10 @@ def notes(
     if result.unreadable:
         yield f"{len(result.unreadable)} images could not be read: see cells[].unreadable"
     if result.performance is not None and result.performance["contended"] and budgets:
-        yield "--perf-budget was not judged: several workers shared the machine (run without -n)"
+        yield (
+            "--perf-budget was not judged: several workers shared the machine (run without -n, on "
+            "a cluster with --threads as many as a node has CPUs)"
+        )
     if outcome is not None:
         if outcome.candidate.get("foreign"):
             yield (

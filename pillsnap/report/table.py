@@ -10,6 +10,7 @@ from typing import Any
 from pillsnap.compare.verdict import BUDGET, Breach, concerns_outputs
 from pillsnap.core.printable import listed, printable
 from pillsnap.report.against.changes import Comparison
+from pillsnap.report.clusters import cluster_lines
 from pillsnap.report.findings import diagnosis_lines
 from pillsnap.report.lines import one_line, wrap
 from pillsnap.report.rows import cell_row
@@ -53,6 +54,8 @@ def render(
     stages = [stage for stage in report["stages"].values() if stage is not None]
     for warning in report["environment"]["problems"]:
         lines += wrap(f"warning: {warning}")
+    for text in cluster_lines(report.get("cluster")):
+        lines += wrap(text)
     for note in dict.fromkeys(note for stage in stages for note in stage["compare"]["notes"]):
         lines += wrap(f"note: {note}")
     for note in _of_checkout(report["provenance"]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,16 @@ from onnx import TensorProto, helper
 
 from pillsnap.config.settings import Classification, Config, Detection, Export, InputShape, Paths
 from pillsnap.core.errors import EngineError, PillsnapError
+from pillsnap.core.hashes import sha256_file
+from pillsnap.engines.layouts import LAYOUTS
 from pillsnap.engines.onnxruntime.feeding import input_shape
 from pillsnap.engines.onnxruntime.sessions import Session, open_session
 from pillsnap.export import describe_onnx
-from pillsnap.infer.models import open_model
+from pillsnap.infer.models import make_pipeline, open_model
+from pillsnap.pipeline.layouts import READERS
+from pillsnap.pipeline.nms import take_boxes
 from pillsnap.pipeline.softmax import softmax
+from tests.small_models import Experiment
 
 FLOAT = TensorProto.FLOAT
 CONFIG = Config(
@@ -107,16 +114,99 @@ def test_probabilities_are_not_taken_for_logits(tmp_path: Path) -> None:
     np.testing.assert_allclose(softmax(answer(path, "classification")), parts, rtol=1e-6)
 
 
-def test_boxes_that_went_through_an_nms_inside_are_refused(tmp_path: Path) -> None:
-    path = save_constant(tmp_path / "m.onnx", np.array([[BOX]]), [1, "boxes", 6])
+def with_nms(path: Path) -> Path:
+    """The same with an NMS among its operators."""
     model = onnx.load(path)
     model.graph.node.append(helper.make_node("NonMaxSuppression", ["boxes", "scores"], ["kept"]))
     for name, shape in (("boxes", [1, 1, 4]), ("scores", [1, 1, 1])):
         zeros = np.zeros(shape, np.float32)
         model.graph.initializer.append(onnx.numpy_helper.from_array(zeros, name))
     onnx.save(model, path)
-    with pytest.raises(EngineError, match=r"(?s)leaves out boxes by itself.*layout nms.*nms=None"):
-        answer(path, "detection")
+    return path
+
+
+def one_to_one(path: Path) -> Path:
+    """The same as ultralytics marks a head that needs no NMS."""
+    model = onnx.load(path)
+    helper.set_model_props(model, {"end2end": "True"})
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("made", "scores"), [(with_nms, [0.9, 0.8, 0.1]), (one_to_one, [0.9, 0.8])]
+)
+def test_final_boxes_go_through_no_nms_again(
+    tmp_path: Path, made: Callable[[Path], Path], scores: list[float]
+) -> None:
+    """After an NMS inside all of them; of a one-to-one head those above the threshold."""
+    near = [[4.0, 4.0, 20.0, 20.5, 0.8, 1.0], [4.0, 4.0, 20.5, 20.0, 0.1, 1.0]]
+    rows = np.array([[BOX, *near, [0.0] * 6]])
+    path = made(save_constant(tmp_path / "m.onnx", rows, [1, "boxes", 6]))
+    opened = open_model(CONFIG, "detection", path, provider="cpu", threads=1, engine="onnx")
+    pipeline = make_pipeline(CONFIG, {"detection": opened}, 1)
+    (result,) = pipeline.run([np.zeros((32, 32, 3), np.uint8)], "boxes")
+    assert [box["confidence"] for box in result["boxes"]] == pytest.approx(scores)
+    assert not result["truncated"]
+
+
+def test_as_many_final_boxes_as_rows_may_not_be_all() -> None:
+    rows = np.array([BOX, [*BOX[:4], 0.5, 1.0]], np.float32)
+    for given, truncated in ((rows, True), (np.vstack([rows, np.zeros(6, np.float32)]), False)):
+        kept, cut = take_boxes(given, above=0.0)
+        assert (kept.tolist(), cut) == ([0, 1], truncated)
+
+
+def test_the_shipped_pipeline_has_a_reader_for_every_layout() -> None:
+    assert {each.name: each.read for each in LAYOUTS} == READERS
+
+
+def test_a_file_is_read_as_the_report_that_passed_it_has_read_it(
+    tmp_path: Path, experiment: Experiment
+) -> None:
+    """Two outputs could be the logits."""
+    config = experiment(backbone="test_resnet", classes=5)
+    path = save_constant(tmp_path / "m.onnx", np.arange(5.0)[None], ["n", "c"])
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("Neg", ["output"], ["second"]))
+    model.graph.output.append(helper.make_tensor_value_info("second", FLOAT, ["n", "c"]))
+    onnx.save(model, path)
+
+    def answer() -> list[float]:
+        opened = open_model(
+            config, "classification", path, provider="cpu", threads=1, engine="onnx"
+        )
+        found: list[float] = opened.run(np.zeros((1, 3, 64, 64), np.float32))[0].tolist()
+        return found
+
+    with pytest.raises(PillsnapError, match="of more than one layout"):
+        answer()
+    reports = config.out_dir / "reports"
+    reports.mkdir(parents=True)
+    report = {
+        "provenance": {
+            "started_at_utc": "2025-01-01T00:00:00Z",
+            "models_sha256": {"cell": sha256_file(path)},
+            "config_sha256": "",
+            "checkpoints_sha256": {},
+            "data_fingerprint": {},
+        },
+        "gate": {"complete": True},
+        "cells": [
+            {
+                "id": "cell",
+                "stage": "classification",
+                "precision": "fp32",
+                "verdict": "equivalent",
+                "breaches": [],
+                "quantized": None,
+                "execution": {"providers": ["CPUExecutionProvider"]},
+                "layout": {"name": "logits", "outputs": ["second"]},
+            }
+        ],
+    }
+    (reports / "report.json").write_text(json.dumps(report))
+    assert answer() == [0, -1, -2, -3, -4]
 
 
 @pytest.mark.parametrize(

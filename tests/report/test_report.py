@@ -415,7 +415,7 @@ def test_a_report_has_every_key_of_the_contract(config: Config) -> None:
         "environment",
         "provenance",
     }
-    assert report.keys() == keys | {"non_finite", "against"}
+    assert report.keys() == keys | {"non_finite", "against", "cluster"}
     assert report["non_finite"] == {}
     # The top level is the classifier's.
     assert {key: report[key] for key in Repeated.model_fields} == report["stages"]["classification"]
@@ -621,6 +621,7 @@ def test_the_environment_names_versions_and_hardware(config: Config) -> None:
         "onnx",
         "onnxruntime",
         "openvino",
+        "nncf",
         "numpy",
         "pillow",
         "opencv",

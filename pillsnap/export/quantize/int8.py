@@ -55,7 +55,7 @@ def quantize_static(
     Raises:
         ExportError: a name is of no node, or ONNX Runtime cannot quantise the model.
     """
-    excluded = _checked(model, exclude)
+    excluded = checked(model, exclude)
     with quantising(f"the {stage_of(model)} model"):
         return _with_qdq(model, ranges, excluded)
 
@@ -72,7 +72,7 @@ def quantize_dynamic(
     import onnx
     from onnxruntime import quantization
 
-    excluded = _checked(model, exclude)
+    excluded = checked(model, exclude)
     source = tidied(model)
     with (
         quantising(f"the {stage_of(model)} model"),
@@ -91,8 +91,8 @@ def quantize_dynamic(
         return _cleaned(onnx.load(path), model)
 
 
-def _checked(model: onnx.ModelProto, names: Collection[str] | None) -> frozenset[str]:
-    """Names of nodes, the head's for None."""
+def checked(model: onnx.ModelProto, names: Collection[str] | None) -> frozenset[str]:
+    """Names of nodes that stay float, the head's for None; ExportError for one of no node."""
     if names is None:
         return frozenset(head_nodes(model))
     require_nodes(model, names)

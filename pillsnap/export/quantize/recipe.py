@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pillsnap.config.settings import CalibrationMethod, Int8Method
-from pillsnap.core.errors import EngineError
+from pillsnap.core.errors import ConfigError, EngineError
 from pillsnap.core.hashes import canonical_json, sha256_file, sha256_json
-from pillsnap.engines import package_versions
+from pillsnap.core.modelfiles import IR
+from pillsnap.engines import EXPORTED, Entry, package_versions
 from pillsnap.engines.onnxruntime import precision, sessions
 from pillsnap.export.onnxfile import PREFIX, Exported
 
 METHODS: tuple[str, ...] = get_args(Int8Method)
+
+NNCF = "nncf"
+"""The method that makes a graph of OpenVINO's own."""
 
 
 def describe_quantized(exported: Exported) -> dict[str, Any] | None:
@@ -30,7 +34,7 @@ def describe_quantized(exported: Exported) -> dict[str, Any] | None:
         return {
             "precision": found["precision"],
             "method": found["method"],
-            "size_bytes": exported.path.stat().st_size,
+            "size_bytes": exported.size_bytes(),
             "nodes_low": int(found["nodes_low"]),
             "nodes_float": len(float_nodes),
             "float_nodes": float_nodes,
@@ -84,8 +88,17 @@ class Recipe:
             "calibration_sha256": self.calibration_sha256,
             "calibration_method": self.calibration_method,
             "criterion": self.criterion,
-            "quantize_versions": canonical_json(package_versions("numpy", "onnx", "onnxruntime")),
+            "quantize_versions": canonical_json(package_versions("numpy", "onnx", *self._by())),
         }
+
+    @property
+    def suffix(self) -> str:
+        """Of the file."""
+        return IR if self.method == NNCF else EXPORTED
+
+    def _by(self) -> tuple[str, ...]:
+        """Packages that convert."""
+        return ("nncf", "openvino") if self.method == NNCF else ("onnxruntime",)
 
     def key(self) -> str:
         """SHA-256 of all that can change the file."""
@@ -98,3 +111,14 @@ class Recipe:
             "sources": [sha256_file(file) for file in sources],
         }
         return sha256_json(content)
+
+
+def require_opened(method: str, engine: Entry) -> None:
+    """Refuse, by a ConfigError, a method of INT8 whose files an engine does not open."""
+    if method == NNCF and IR not in engine.suffixes:
+        raise ConfigError(
+            f"method nncf makes graphs of OpenVINO, which engine {engine.name} does not open",
+            where="--int8-method, or export.quantize.int8_method",
+            got=method,
+            hint="use --engine openvino, or another method",
+        )

@@ -47,6 +47,8 @@ def speed_changes(
             yield _of_one(cell, "speed, memory, size", before, after)
         return
     other = [name for name in _MACHINE if machines[0].get(name) != machines[1].get(name)]
+    if before.get("kind") != after.get("kind"):  # older reports are of one machine
+        other.append("kind of node")
     why = f"another machine: {', '.join(other)}" if other else ""
     if not why and (before["contended"] or after["contended"]):
         why = "workers shared the machine"

@@ -58,7 +58,7 @@ class Quantized(Part):
     """How the file of lower precision was made; null for float32 and for files made elsewhere"""
 
     precision: Literal["fp16", "int8"]
-    method: Literal["", "static", "dynamic", "auto"]
+    method: Literal["", "static", "dynamic", "auto", "nncf"]
     size_bytes: Natural
     nodes_low: Count = Field(
         description="Nodes with weights, or of matrix products, that run in fewer bits"

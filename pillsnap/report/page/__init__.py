@@ -8,6 +8,7 @@ from typing import Any
 from pillsnap.core.files import write_atomic
 from pillsnap.core.printable import printable
 from pillsnap.report.against.changes import Comparison, shown_value
+from pillsnap.report.clusters import cluster_lines
 from pillsnap.report.evidence import Evidence
 from pillsnap.report.lines import one_line
 from pillsnap.report.page import charts
@@ -55,5 +56,6 @@ def render_page(report: dict[str, Any], evidence: Evidence) -> str:
         plot=charts,
         back=None if against is None else Comparison.from_dict(against),
         value=shown_value,
+        cluster=list(cluster_lines(report.get("cluster"))),
         stages=[stage for stage in report["stages"].values() if stage is not None],
     )
