@@ -12,6 +12,7 @@ from pillsnap.core.logrecords import open_log
 from pillsnap.export.quantize import Tell
 from pillsnap.gate.diagnosing import diagnose_cells
 from pillsnap.gate.run import GateRun
+from pillsnap.gate.sensitivity import analyse_cells
 from pillsnap.report import RunFacts
 
 log = open_log(__name__)
@@ -29,8 +30,6 @@ def look_further(
     what = "search for layers to keep in float"
     try:
         if run.selection.sensitivity:
-            from pillsnap.gate.sensitivity import analyse_cells
-
             facts = replace(facts, sensitivities=analyse_cells(run, results, tell))
         what = "diagnosis"
         facts = replace(facts, diagnoses=diagnose_cells(run, results))

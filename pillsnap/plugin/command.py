@@ -11,7 +11,7 @@ from pillsnap.core.errors import PillsnapError
 from pillsnap.core.packages import package_version
 
 # Name -> (module:function of argv, what it does). Each is imported when it is called.
-_COMMANDS = {
+COMMANDS = {
     "init": (
         "pillsnap.gate.init:main",
         "write a config.yaml for the models and data that are there",
@@ -37,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     version = f"pillsnap {package_version('pillsnap')}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (_, help_) in _COMMANDS.items():
+    for name, (_, help_) in COMMANDS.items():
         commands.add_parser(name, help=help_, add_help=False)
     command = parser.parse_args(given[:1]).command
-    place, _ = _COMMANDS[command]
+    place, _ = COMMANDS[command]
     module, _, function = place.partition(":")
     try:
         code: int = getattr(import_module(module), function)(given[1:])

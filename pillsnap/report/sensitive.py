@@ -51,13 +51,13 @@ def conclusions(cell: Mapping[str, Any]) -> Iterator[str]:
     if kept:
         more = f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else ""
         yield f"keep in float {len(kept)} of {total} layers: {', '.join(kept[:_NAMED])}{more}"
-        text = f"with them {in_words(found['loss'])}, without {in_words(found['whole'])}"
+        text = f"{in_words(found['loss'])} with them, {in_words(found['whole'])} without"
     else:
         yield f"no layer need be kept in float in {precision}"
-        text = f"with all lowered {in_words(found['whole'])}"
+        text = f"{in_words(found['whole'])} with all lowered"
     yield (
-        f"{text} of a tolerance, on {found['all_images']} images that are not verified (to hold, "
-        f"at most {found['margin']:g}); lists for other tools: the page, or "
+        f"part of a tolerance that is lost: {text}, on {found['all_images']} images that are not "
+        f"verified (to hold, at most {found['margin']:g}); lists for other tools: the page, or "
         "cells[].sensitivity.lists"
     )
 

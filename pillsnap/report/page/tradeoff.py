@@ -16,7 +16,7 @@ _TOOLS = {
     "torch": "Modules of torch",
     "onnxruntime": "ONNX Runtime: quantize_static, or float16.convert_float_to_float16",
     "nncf": "NNCF: nncf.quantize",
-    "trtexec": "TensorRT: trtexec (not tried: there is none here)",
+    "trtexec": "TensorRT: trtexec (by its syntax; nothing has run it)",
 }
 
 
@@ -65,7 +65,7 @@ def view_tradeoff(cell: Mapping[str, Any]) -> Tradeoff | None:
             for each in found["calibrations"]
         ],
         _charts(found),
-        [(_TOOLS[name], text) for name, text in (found["lists"] or {}).items()],
+        [(_TOOLS[name], text) for name, text in (found["lists"] or {}).items() if text],
         found["images"],
     )
 

@@ -33,7 +33,8 @@ _WORDS = {
     "within_tolerance": "The candidate drifts from the reference, and every figure holds its "
     "tolerance.",
     "breach": "The candidate does not answer as the reference does: {} outside the tolerances.",
-    "inconclusive": "Nothing can be said of {}: not measured, or a reference without signal.",
+    "inconclusive": "Nothing can be said of {}: not measured whole, or its reference proves "
+    "nothing.",
 }
 
 
