@@ -34,7 +34,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # How much may stand at the top of pillsnap/ (py.typed aside), and in one file.
 MOST_ENTRIES, MOST_LINES = 17, 250
 
-HEAVY = {"torch", "timm", "ultralytics", "onnx", "onnxruntime", "pycocotools", "jsonschema"}
+HEAVY = {
+    "torch",
+    "timm",
+    "ultralytics",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "pycocotools",
+    "jsonschema",
+}
 HEAVY |= {"fsspec", "jinja2", "markupsafe"}
 HEAVY |= {"prometheus_client", "scipy", "starlette", "uvicorn"}
 

@@ -150,6 +150,18 @@ def test_final_boxes_go_through_no_nms_again(
     assert not result["truncated"]
 
 
+@pytest.mark.parametrize(
+    ("name", "provider", "words"),
+    [
+        ("best.xml", "cpu", r"(?s)engine onnx does not run this file.*openvino"),
+        ("best.onnx", "npu", r"(?s)engine onnx does not run on provider npu.*auto, cpu, cuda"),
+    ],
+)
+def test_what_an_engine_does_not_run_is_refused(name: str, provider: str, words: str) -> None:
+    with pytest.raises(EngineError, match=words):
+        open_model(CONFIG, "detection", Path(name), provider=provider, threads=1, engine="onnx")
+
+
 def test_as_many_final_boxes_as_rows_may_not_be_all() -> None:
     rows = np.array([BOX, [*BOX[:4], 0.5, 1.0]], np.float32)
     for given, truncated in ((rows, True), (np.vstack([rows, np.zeros(6, np.float32)]), False)):
