@@ -37,10 +37,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pillsnap.gate.cluster.scheduling import ATTEMPTS, WINDOW, Scheduler
 from projects import machine
 
 from pillsnap.data.datasets import Sample
+from pillsnap.gate.cluster.scheduling import ATTEMPTS, WINDOW, Scheduler
 
 RECORD_BYTES = 385
 """Of a classified photo on its way to the driver: 304 of its record and 81 of the outcome, on the

@@ -22,6 +22,9 @@ from pillsnap.pipeline.nms import nms
 from pillsnap.pipeline.preprocess import unletterbox
 from pillsnap.pipeline.transforms import Geometry
 
+# More boxes than any image has.
+_ANY = 2**62
+
 
 class DetectionRecorder:
     """Columns per sample:
@@ -41,10 +44,11 @@ class DetectionRecorder:
 
     def __init__(self, strides: Sequence[int], shape: tuple[int, int], params: Nms) -> None:
         height, width = shape
-        self._strides = strides
-        cells = np.array([(height // stride) * (width // stride) for stride in strides], np.int64)
-        self._ends = np.cumsum(cells)
-        self._starts = self._ends - cells
+        self._strides: Sequence[int | None] = strides or (None,)
+        cells = [(height // stride) * (width // stride) for stride in strides]
+        # Without strides boxes are of queries, all of one kind, and in any number.
+        self._ends = np.cumsum(np.array(cells or [_ANY], np.int64))
+        self._starts = np.concatenate([np.zeros(1, np.int64), self._ends[:-1]])
         # Scores within noise of 0 change their order in healthy exports, and so which boxes stay.
         self._nms = replace(params, conf_threshold=max(params.conf_threshold, noise.SCORE))
 
@@ -73,31 +77,38 @@ class DetectionRecorder:
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch
     ) -> Columns:
-        if ref.shape[1] != self._ends[-1]:
+        if self._ends[-1] not in (ref.shape[1], _ANY):
             raise PillsnapError(
                 "the detector's boxes do not fit its strides",
                 got=f"{ref.shape[1]} boxes",
                 expected=f"{self._ends[-1]}, one per cell of strides {list(self._strides)}",
                 hint="set export.input_shape.detection to multiples of the largest stride",
             )
-        with np.errstate(invalid="ignore", over="ignore"):
-            box_err = np.abs(cand[..., :4] - ref[..., :4]).max(axis=-1)
-            score_err = np.abs(cand[..., 4] - ref[..., 4])
-        flips = cand[..., 5] != ref[..., 5]
         kept = [keep_indices(rows, self._nms) for rows in ref]
         ref_boxes = restore(ref, kept, geometries)
         cand_boxes = restore(cand, [keep_indices(rows, self._nms) for rows in cand], geometries)
         matches = [match_boxes(a, b) for a, b in zip(ref_boxes, cand_boxes, strict=True)]
+        found: dict[str, Any] = {
+            **self._raw_columns(ref, cand),
+            "ref_strides": np.stack([self._count(indices) for indices in kept]),
+            "ref_finite": np.isfinite(ref[..., :6]).all(axis=(1, 2)),
+            "cand_finite": np.isfinite(cand).all(axis=(1, 2)),
+            **box_columns(samples, geometries, ref_boxes, cand_boxes, matches),
+        }
+        return found
+
+    def _raw_columns(self, ref: Batch, cand: Batch) -> Columns:
+        """Those of every anchor."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            box_err = np.abs(cand[..., :4] - ref[..., :4]).max(axis=-1)
+            score_err = np.abs(cand[..., 4] - ref[..., 4])
+        flips: Any = cand[..., 5] != ref[..., 5]
         return {
             "box_err_px": self._by_stride(box_err),
             "score_err": self._by_stride(score_err),
             # Nearer ties of the reference flip in healthy exports too.
             "class_flips": (flips & (ref[..., 6] > noise.SCORE)).sum(axis=1).astype(np.int64),
             "class_flip_gap": self._by_stride(np.where(flips, ref[..., 6], 0)),
-            "ref_strides": np.stack([self._count(indices) for indices in kept]),
-            "ref_finite": np.isfinite(ref[..., :6]).all(axis=(1, 2)),
-            "cand_finite": np.isfinite(cand).all(axis=(1, 2)),
-            **box_columns(samples, geometries, ref_boxes, cand_boxes, matches),
         }
 
     def _by_stride(self, errors: Batch) -> Batch:

@@ -48,7 +48,8 @@ def match_boxes(reference: Rows, candidate: Rows) -> Matches:
     Greedy pairing by falling IoU would split neighbours: where a box overlaps its own by 0.6 and
     the next one's by 0.7, it takes the latter and leaves two boxes alone. Sets that tie in both
     are equally good, and which of them comes out may differ when the sides are swapped; the total
-    and the number of pairs do not. Rows without a partner are the caller's to count.
+    and the number of pairs do not. Sides of less than a pixel count as one. Rows without a partner
+    are the caller's to count.
 
     Args:
         reference: float32 [M, 6].
@@ -59,7 +60,7 @@ def match_boxes(reference: Rows, candidate: Rows) -> Matches:
         ImportError: boxes compete for one partner, and scipy, which settles that, is missing.
     """
     reference, candidate = to_rows(reference), to_rows(candidate)
-    ious = box_iou(reference[:, :4], candidate[:, :4])
+    ious = box_iou(_thick(reference[:, :4]), _thick(candidate[:, :4]))
     rows, columns = np.nonzero(ious >= MATCH_IOU)
     overlaps = ious[rows, columns]
     same = reference[rows, 5] == candidate[columns, 5]
@@ -106,6 +107,16 @@ def _assign(
     taken = np.zeros(gain.shape, dtype=bool)
     taken[linear_sum_assignment(gain, maximize=True)] = True
     return np.sort(np.concatenate([chosen, contested[taken[row, column]]]))
+
+
+def _thick(boxes: NDArray[Any]) -> NDArray[np.float64]:
+    """Boxes [K,4] with sides of a pixel at least. What lies in the border of the letterbox alone is
+    cut to a line at the photo's edge, and without an area would be like nothing, not even itself.
+    Inverted boxes stay so."""
+    boxes = np.asarray(boxes, np.float64)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    more = np.where(sides >= 0, np.maximum(1 - sides, 0), 0) / 2
+    return np.concatenate([boxes[:, :2] - more, boxes[:, 2:] + more], axis=1)
 
 
 def box_iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:

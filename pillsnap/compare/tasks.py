@@ -21,6 +21,7 @@ from pillsnap.compare.figures.detection import detection_figures
 from pillsnap.compare.final_boxes import FinalBoxRecorder
 from pillsnap.compare.matching import box_distance, match_boxes
 from pillsnap.compare.probabilities import ProbabilityRecorder
+from pillsnap.compare.queries import FinalQueryRecorder, QueryRecorder
 from pillsnap.compare.records import Columns
 from pillsnap.config.figures import Figure, figures_of
 from pillsnap.config.settings import Config, Nms, Shape
@@ -153,7 +154,8 @@ def read_samples(config: Config, stage: str) -> list[Sample]:
 
 
 def _record_boxes(reference: Reference, nms: Nms) -> Recorder:
-    return DetectionRecorder(reference.strides, reference.transform.input_size, nms)
+    of = DetectionRecorder if reference.strides else QueryRecorder
+    return of(reference.strides, reference.transform.input_size, nms)
 
 
 def _record_final_boxes(reference: Reference, nms: Nms) -> Recorder:
@@ -161,8 +163,8 @@ def _record_final_boxes(reference: Reference, nms: Nms) -> Recorder:
 
 
 def _record_one_to_one(reference: Reference, nms: Nms) -> Recorder:
-    size = reference.transform.input_size
-    return FinalBoxRecorder(reference.strides, size, nms, above_threshold=True)
+    of = FinalBoxRecorder if reference.strides else FinalQueryRecorder
+    return of(reference.strides, reference.transform.input_size, nms, above_threshold=True)
 
 
 def _measure_boxes(

@@ -29,6 +29,7 @@ EntryName = Annotated[str, Field(min_length=1)]
 Builder = Annotated[str, Field(pattern=r"^[\w.]+:\w+$", examples=["package.module:function"])]
 Exporter = Literal["torchscript", "dynamo"]
 Int8Method = Literal["static", "dynamic", "auto", "nncf"]
+CalibrationMethod = Literal["minmax", "entropy", "percentile"]
 Part = Annotated[float, Field(ge=0.0, le=1.0)]
 Deviation = Annotated[float, Field(ge=1e-6, le=1.0)]
 Side = Annotated[int, Field(ge=1, le=16384)]
@@ -138,7 +139,9 @@ class Compare:
 class Quantize:
     int8_method: Int8Method = "static"
     calibration_images: Count = 100
+    calibration_method: CalibrationMethod = "minmax"
     nodes_to_exclude: tuple[str, ...] | None = None
+    fp16_nodes_to_exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -11,7 +11,7 @@ from pillsnap.core.alternatives import ONNXRUNTIME
 from pillsnap.core.errors import ExportError, first_line
 from pillsnap.engines.onnxruntime.sessions import open_in_memory
 from pillsnap.export.exporters import Traced
-from pillsnap.export.forms import FORMS
+from pillsnap.export.forms import FORMS, same_shape
 from pillsnap.export.reading import opset_of
 
 
@@ -63,11 +63,13 @@ def prove(traced: Traced, config: Config, stage: str, checkpoint: Path) -> None:
             output = session.run(None, {session.get_inputs()[0].name: image})[0]
         except Exception as error:  # as above
             raise _not_dynamic(shape, wanted, first_line(error), checkpoint) from error
-        if output.shape != wanted:
+        if not same_shape(output.shape, wanted):
             raise _not_dynamic(shape, wanted, f"output {list(output.shape)}", checkpoint)
 
 
-def _not_dynamic(shape: Shape, wanted: tuple[int, ...], got: str, checkpoint: Path) -> ExportError:
+def _not_dynamic(
+    shape: Shape, wanted: tuple[int | None, ...], got: str, checkpoint: Path
+) -> ExportError:
     return ExportError(
         f"the exported model does not work for an input of {list(shape)}",
         where=checkpoint,

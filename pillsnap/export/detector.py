@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from pillsnap.config.settings import Config
 from pillsnap.engines.torch.checkpoints import build_detection_model, count_params
+from pillsnap.engines.torch.raw_boxes import decoded, has_queries
 from pillsnap.engines.torch.yolo import architecture
 from pillsnap.export.dynamo import export_dynamo
 from pillsnap.export.exporters import Traced, exporting
 
 if TYPE_CHECKING:
     import onnx
+    import torch
 
 
 def trace_detector(config: Config, checkpoint: Path) -> Traced:
@@ -28,7 +30,11 @@ def trace_detector(config: Config, checkpoint: Path) -> Traced:
     params_million = count_params(loaded.module)
     network: Any = loaded.module.model
     export = config.export
-    write = _by_dynamo if export.exporter == "dynamo" else _by_ultralytics
+    if export.exporter == "dynamo":
+        write = _by_dynamo
+    else:
+        # Of queries ultralytics writes a choice, by their scores.
+        write = _by_torch if has_queries(network.model[-1]) else _by_ultralytics
     with exporting(checkpoint, export.opset, export.exporter):
         model = write(network, config)
         del model.metadata_props[:]
@@ -62,8 +68,45 @@ def _by_ultralytics(network: Any, config: Config) -> onnx.ModelProto:
         return onnx.load(exporter.Exporter(overrides=options)(model=network))
 
 
+def _by_torch(network: Any, config: Config) -> onnx.ModelProto:
+    """The same by torch's own exporter."""
+    import onnx
+    import torch
+
+    free = _free_axes(config)
+    with tempfile.TemporaryDirectory(prefix="pillsnap-") as folder, torch.inference_mode():
+        file = Path(folder, "detector.onnx")
+        torch.onnx.export(
+            _boxes_of(network),
+            (torch.zeros(config.export.input_shape.detection),),
+            file,
+            dynamo=False,
+            opset_version=config.export.opset,
+            input_names=["images"],
+            output_names=["output0"],
+            dynamic_axes={"images": free, "output0": {0: "batch", 2: "boxes"}} if free else None,
+        )
+        return onnx.load(file)
+
+
 def _by_dynamo(network: Any, config: Config) -> onnx.ModelProto:
     """The same by torch's dynamo exporter, which ultralytics does not offer."""
+    return export_dynamo(
+        _boxes_of(network),
+        config.export.input_shape.detection,
+        opset=config.export.opset,
+        input_name="images",
+        output_name="output0",
+        free=_free_axes(config),
+    )
+
+
+def _free_axes(config: Config) -> dict[int, str]:
+    return {0: "batch", 2: "height", 3: "width"} if config.export.dynamic_axes else {}
+
+
+def _boxes_of(network: Any) -> torch.nn.Module:
+    """A network as the function that is exported, see decoded."""
     import torch
 
     class Boxes(torch.nn.Module):
@@ -72,18 +115,9 @@ def _by_dynamo(network: Any, config: Config) -> onnx.ModelProto:
             self.network = network
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            boxes: torch.Tensor = self.network(images)[0]
-            return boxes
+            return decoded(self.network, images)
 
-    free = {0: "batch", 2: "height", 3: "width"} if config.export.dynamic_axes else {}
-    return export_dynamo(
-        Boxes().eval(),
-        config.export.input_shape.detection,
-        opset=config.export.opset,
-        input_name="images",
-        output_name="output0",
-        free=free,
-    )
+    return Boxes().eval()
 
 
 def _append_decoding(model: onnx.ModelProto, opset: int) -> None:

@@ -12,6 +12,9 @@ from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config, Shape
 from pillsnap.core.hashes import canonical_json, sha256_file
 
+# Of detectors with queries in place of cells.
+_QUERY_STRIDE = 32
+
 
 @dataclass(frozen=True)
 class Form:
@@ -22,7 +25,8 @@ class Form:
         rank: number of its axes.
         columns: size of the last axis, made by arithmetic that ends the graph; None where it is the
             number of classes.
-        shape: what an input [N,3,H,W] gives, by number of classes and strides.
+        shape: what an input [N,3,H,W] gives, by number of classes and strides; None for an axis
+            that they do not tell.
         trials: other inputs than the configured one that a file with free axes must take.
         means: whether values can be what the columns are said to be, by number of classes.
         claims: metadata beside preprocessing, checkpoint and classes that can do harm: a detector
@@ -33,7 +37,7 @@ class Form:
     words: str
     rank: int
     columns: int | None
-    shape: Callable[[Shape, int, Sequence[int]], tuple[int, ...]]
+    shape: Callable[[Shape, int, Sequence[int]], tuple[int | None, ...]]
     trials: Callable[[Shape, Sequence[int]], list[Shape]]
     means: Callable[[NDArray[np.float32], int], bool]
     claims: Callable[[Config], dict[str, str]]
@@ -49,13 +53,22 @@ class Form:
         return f"[{count}, {classes}]" if self.columns is None else f"[{count}, boxes, 6]"
 
 
-def _boxes(shape: Shape, classes: int, strides: Sequence[int]) -> tuple[int, ...]:
+def _boxes(shape: Shape, classes: int, strides: Sequence[int]) -> tuple[int | None, ...]:
     batch, _, height, width = shape
-    return batch, sum((height // stride) * (width // stride) for stride in strides), 6
+    cells = sum((height // stride) * (width // stride) for stride in strides)
+    return batch, cells or None, 6  # of queries there may be any number
+
+
+def same_shape(found: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    """Whether a shape is that of Form.shape."""
+    return len(found) == len(wanted) and all(
+        size in (None, each) for each, size in zip(found, wanted, strict=True)
+    )
 
 
 def _other_sizes(shape: Shape, strides: Sequence[int]) -> list[Shape]:
-    short, long = 2 * max(strides), 3 * max(strides)
+    step = max(strides, default=_QUERY_STRIDE)
+    short, long = 2 * step, 3 * step
     _, channels, height, width = shape
     return [(1, channels, height, width), (2, channels, short, long), (3, channels, long, short)]
 

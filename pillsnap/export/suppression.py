@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 # As many as float32 has of numbers below 1.
 _DIGITS = 7
 
+# What hands on a number as it is.
+_PASSED = ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+
 _OPERATORS = ("NonMaxSuppression", "EfficientNMS_TRT", "BatchedNMS_TRT", "BatchedNMSDynamic_TRT")
 
 
@@ -78,19 +81,25 @@ def _one(values: set[float | None]) -> float | None:
 
 
 def _constants(model: onnx.ModelProto) -> dict[str, float]:
-    """Numbers of the graph by the name of the tensor that holds one alone."""
-    from onnx import numpy_helper
+    """Numbers of the graph by the name of the tensor that holds one alone, as it is or cast: a
+    graph in half precision holds the thresholds of its NMS so."""
+    from onnx import helper, numpy_helper
 
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    tensors |= {
-        node.output[0]: each.t
-        for node in model.graph.node
-        if node.op_type == "Constant"
-        for each in node.attribute
-        if each.name == "value"
-    }
-    return {
+    found: dict[str, float] = {}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            (given,) = node.attribute
+            if given.name == "value":
+                tensors[node.output[0]] = given.t
+            elif given.name == "value_float":
+                found[node.output[0]] = helper.get_attribute_value(given)
+    found |= {
         name: round(float(np.ravel(numpy_helper.to_array(tensor))[0]), _DIGITS)
         for name, tensor in tensors.items()
         if not tensor.external_data and np.prod(tensor.dims) == 1
     }
+    for node in model.graph.node:  # which stand in their order
+        if node.op_type in _PASSED and node.input[0] in found:
+            found[node.output[0]] = found[node.input[0]]
+    return found

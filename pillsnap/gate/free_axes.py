@@ -16,7 +16,7 @@ from pillsnap.compare.loading import Prepared
 from pillsnap.core.errors import EngineError, WrongCandidate, first_line
 from pillsnap.engines.protocol import Batch, RunsAtOtherSizes
 from pillsnap.engines.timing import Stopwatch
-from pillsnap.export.forms import FORMS
+from pillsnap.export.forms import FORMS, same_shape
 
 Declared = tuple[int | str | None, ...]
 
@@ -118,10 +118,7 @@ def _run(
         output = candidate.engine.run(batch)
     except EngineError as error:
         raise _refusal(candidate, batch, axes, first_line(error.__cause__ or error, 600)) from error
-    fits = len(output.shape) == len(shape) and all(
-        size in (None, found) for size, found in zip(shape, output.shape, strict=True)
-    )
-    if not fits:
+    if not same_shape(output.shape, shape):
         got = f"an output of {list(output.shape)} in place of {list(shape)}"
         raise _refusal(candidate, batch, axes, got)
     if finite and not np.isfinite(output).all():

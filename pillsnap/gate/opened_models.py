@@ -23,6 +23,7 @@ from pillsnap.export import Exported
 from pillsnap.gate.bundle import Bundle
 from pillsnap.gate.candidates import choose_file, open_candidate
 from pillsnap.gate.conversion import Conversion
+from pillsnap.gate.losses import Labelled
 
 FindModel = Callable[[Cell], Exported]
 
@@ -42,6 +43,7 @@ class Sides:
         bundle: answers in place of a reference; None opens the trained model.
         verified: paths of the images that a cell verifies, hard ones included.
         find_model: gives the file of a cell in place of Sides.model.
+        labelled: see Plan.labelled.
     """
 
     config: Config
@@ -51,6 +53,7 @@ class Sides:
     load: Load
     bundle: Bundle | None
     verified: Callable[[Cell], Iterable[Path]]
+    labelled: Labelled
     find_model: FindModel | None = None
 
     def __post_init__(self) -> None:
@@ -109,7 +112,7 @@ class Sides:
             named=self.selection.candidates.get(cell.stage),
             fresh=self.selection.fresh_export,
             run_dir=self.run_dir,
-            convert=self._conversion(cell, reference),
+            convert=self.conversion(cell, reference),
         )
 
     def close(self) -> None:
@@ -129,7 +132,8 @@ class Sides:
     def _request(self, cell: Cell) -> Request:
         return Request(self.config, cell, self.threads, self._cache)
 
-    def _conversion(self, cell: Cell, reference: CachedReference) -> Conversion:
+    def conversion(self, cell: Cell, reference: CachedReference) -> Conversion:
+        """How a cell's file of lower precision is made."""
         population = replace(cell, hard=False)
         return Conversion(
             self.config,
@@ -137,6 +141,7 @@ class Sides:
             self.selection.int8_method or self.config.export.quantize.int8_method,
             reference,
             lambda: self.verified(population),
+            self.labelled,
             self.load,
             self.threads,
             self.run_dir,

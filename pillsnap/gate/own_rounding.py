@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from pillsnap.compare.drift import is_exact, limit_of
+from pillsnap.compare.drift import is_exact, judged_metrics, limit_of
 from pillsnap.compare.exactness import PartError, exactness_metrics
 from pillsnap.compare.figures import Metrics, take
 from pillsnap.compare.outcome import Outcome
@@ -107,7 +107,7 @@ class _Look:
             column = self._recorder.drift.get(name, name)
             if column not in columns or getattr(tolerances, figure.limited_by) is not None:
                 continue
-            held = metrics["per_stride"] if figure.per_stride else [metrics]
+            held = judged_metrics(figure, metrics)
             limits = [limit_of(figure, tolerances, values) for values in held]
             over = columns[column].reshape(len(excess), -1) / np.array(limits, np.float64)
             excess = np.fmax(excess, over.max(axis=1))

@@ -137,6 +137,17 @@ class Plan:
         """The samples of a shard whose cell is not of hard ones; raises DataError."""
         return self.part(self.samples(shard.cell), shard)
 
+    def labelled(
+        self, paths: Sequence[Path], stage: str, class_names: Sequence[str]
+    ) -> list[Sample]:
+        """Samples of images, with the labels of those that are validation images; DataError as of
+        `data` and in_classes."""
+        wanted = set(paths)
+        data = [sample for sample in self.data(stage) if sample.path in wanted]
+        known, _ = self.in_classes(data, stage, class_names)
+        by_path = {sample.path: sample for sample in known}
+        return [by_path.get(path, Sample(path.name, path.parent, None)) for path in paths]
+
     def part(self, samples: Sequence[Sample], shard: Shard) -> Sequence[Sample]:
         """Of the samples of a shard's cell, those of the shard."""
         start, end = shard.bounds(len(samples), self.shard_size)

@@ -82,6 +82,7 @@ class GateRun:
             bundle=bundle,
             verified=self.plan.files,
             find_model=self.find_model,
+            labelled=self.plan.labelled,
         )
 
     def run(self, shard: Shard) -> Outcome:

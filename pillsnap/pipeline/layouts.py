@@ -45,12 +45,8 @@ def read_raw(
     """
     rows = (outputs[0] if transposed else outputs[0].swapaxes(1, 2)).astype(np.float32)
     boxes, parts = rows[..., :4], rows[..., 5 if objectness else 4 :]
-    if normalised:
-        height, width = size
-        boxes = boxes * np.array([width, height, width, height], np.float32)
-    if not corners:
-        centre, half = boxes[..., :2], boxes[..., 2:] * np.float32(0.5)
-        boxes = np.concatenate([centre - half, centre + half], axis=-1)
+    boxes = _in_pixels(boxes, size) if normalised else boxes
+    boxes = boxes if corners else _corners_of(boxes)
     if objectness:
         parts = parts * rows[..., 4:5]
     index = parts.argmax(axis=-1)[..., None]
@@ -71,6 +67,13 @@ def read_best_classes(
         others[order[first]] = False
         rows[others] = 0
     return found
+
+
+def read_queries(outputs: Sequence[NDArray[Any]], size: tuple[int, int]) -> NDArray[np.float32]:
+    """The same of rows whose boxes are centre and size, as parts of the image."""
+    rows = read_rows(outputs, size)
+    boxes = _corners_of(_in_pixels(rows[..., :4], size))
+    return read_best_classes([np.concatenate([boxes, rows[..., 4:]], axis=-1)], size)
 
 
 def read_counted(outputs: Sequence[NDArray[Any]], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -99,6 +102,17 @@ def read_logarithms(outputs: Sequence[NDArray[Any]], size: tuple[int, int]) -> N
     return found
 
 
+def _in_pixels(boxes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    height, width = size
+    return boxes * np.array([width, height, width, height], np.float32)
+
+
+def _corners_of(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of boxes [...,4] as centre and size."""
+    centre, half = boxes[..., :2], boxes[..., 2:] * np.float32(0.5)
+    return np.concatenate([centre - half, centre + half], axis=-1)
+
+
 def _raw_readers() -> dict[str, Callable[..., NDArray[np.float32]]]:
     found: dict[str, Callable[..., NDArray[np.float32]]] = {}
     for flags in product((False, True), repeat=len(CONVENTIONS)):
@@ -113,6 +127,7 @@ READERS: Mapping[str, Callable[..., NDArray[np.float32]]] = {
     **_raw_readers(),
     "nms": read_rows,
     "end-to-end": read_best_classes,
+    "queries": read_queries,
     "efficient-nms": read_counted,
     "logits": read_flat,
     "probabilities": read_logarithms,

@@ -56,6 +56,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="ask the reference again even where its answers are known",
     )
     add("--diagnose", action="store_true", help="diagnose every cell, not only breaches")
+    add("--sensitivity", action="store_true", help="which layers to keep in float, fp16 and int8")
+    add("--compare-calibration", action="store_true", help="with it: minmax, entropy, percentile")
     add(
         "--perf-budget",
         action="append",

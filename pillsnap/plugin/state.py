@@ -48,6 +48,8 @@ GATE_OPTIONS = (
     "resume",
     "no_reference_cache",
     "diagnose",
+    "sensitivity",
+    "compare_calibration",
     "against",
     "fail_on_regression",
     "save_reference",

@@ -140,6 +140,7 @@ def _cell(result: CellResult, profiles: Profiles, facts: RunFacts) -> dict[str, 
         "samples": result.measured,
         "seconds": round(result.seconds, 3),
         "diagnosis": facts.diagnoses.get(result.cell.id),
+        "sensitivity": facts.sensitivities.get(result.cell.id),
     }
 
 

@@ -77,6 +77,7 @@ class RunFacts:
         release: which files the run approves, and what becomes of latest_.
         diagnoses: by cell id, of the cells that were diagnosed.
         cluster: the nodes that shards ran on, and the runs that were lost; None of one machine.
+        sensitivities: by cell id, which layers to keep in float.
         against: Comparison.as_dict with the earlier report that --against names, if it does.
     """
 
@@ -95,6 +96,7 @@ class RunFacts:
     release: Release = field(default_factory=Release)
     diagnoses: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     cluster: Mapping[str, Any] | None = None
+    sensitivities: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     against: Mapping[str, Any] | None = None
 
 

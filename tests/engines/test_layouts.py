@@ -232,4 +232,4 @@ def test_a_probability_of_zero_has_a_logarithm() -> None:
 
 def test_names_are_unique() -> None:
     names = [(layout.stage, layout.name) for layout in LAYOUTS]
-    assert len(names) == len(set(names)) == 23
+    assert len(names) == len(set(names)) == 24

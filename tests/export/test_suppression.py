@@ -27,10 +27,15 @@ def greater(number: str) -> onnx.NodeProto:
     return helper.make_node("Greater", ["scores", number], [f"above {number}"])
 
 
+def cast(number: str) -> onnx.NodeProto:
+    return helper.make_node("Cast", [number], [f"{number} cast"], to=TensorProto.FLOAT)
+
+
 @pytest.mark.parametrize(
     ("nodes", "conf", "iou"),
     [
         ([suppressing("iou", "conf")], 0.25, 0.7),
+        ([cast("iou"), greater("conf"), suppressing("iou cast")], 0.25, 0.7),  # in half precision
         ([greater("conf"), suppressing("iou")], 0.25, 0.7),
         ([greater("conf"), suppressing("iou"), suppressing("iou", "zero")], 0.25, 0.7),
         # What nothing says, or what says two things, is not known.

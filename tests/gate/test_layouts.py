@@ -3,9 +3,8 @@ faults of a catalogue breach in each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,22 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pillsnap.compare import compare_batches
-from pillsnap.compare.exactness import exactness_metrics
-from pillsnap.compare.loading import Prepared, load_batches
+from pillsnap.compare.loading import Prepared
 from pillsnap.compare.result import CellResult
-from pillsnap.compare.tasks import read_samples, task_of
-from pillsnap.compare.verdict import Verdict, judge
 from pillsnap.config.cells import CLASSIFICATION, DETECTION, Cell
-from pillsnap.config.figures import EXACTNESS
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config, Nms, Postprocess
 from pillsnap.core.errors import CheckpointError, WrongCandidate
 from pillsnap.data.datasets import Sample
-from pillsnap.engines import Batch, Request
 from pillsnap.engines.torch.engine import open_reference
-from pillsnap.export import describe_onnx, export_onnx
-from pillsnap.gate.candidates import open_candidate
+from pillsnap.export import export_onnx
 from pillsnap.gate.ledger import judge_mode
 from pillsnap.gate.run import GateRun
 from pillsnap.pipeline.transforms import Geometry
 from pillsnap.proof.onnx_edits import add_constant, change, change_all, insert_after
 from pillsnap.proof.roles import layers
 from pillsnap.report.policy import notes
+from tests.gate.bench import Bench
 from tests.gate.native import export_natively
 from tests.small_models import Experiment
 
@@ -49,65 +42,6 @@ def small(config: Config) -> Config:
     compare = replace(config.compare, sample_count=4, batch_size=4)
     shape = replace(config.export.input_shape, detection=(1, 3, 256, 256))
     return replace(config, export=replace(config.export, compare=compare, input_shape=shape))
-
-
-@dataclass
-class Bench:
-    """One stage's reference and four photos; candidates are held to it without a run."""
-
-    config: Config
-    stage: str
-    given: Prepared | None = None
-    one_to_one: bool = False
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.cell = Cell(self.stage, "onnx", "cpu", "fp32", "smoke")
-        self.request = Request(self.config, self.cell, threads=1, one_to_one=self.one_to_one)
-        self.reference = open_reference(self.request)
-        self.batch = self.given or self._photos()
-        self.answer = self.reference.engine.run(self.batch.array)
-
-    def _photos(self) -> Prepared:
-        samples = [s for s in read_samples(self.config, self.stage) if s.boxes != ()][:4]
-        (batch,) = load_batches(samples, self.reference.transform, len(samples))
-        return batch
-
-    @cached_property
-    def exact(self) -> Any:
-        assert self.reference.exact is not None
-        return self.reference.exact(self.batch.array)
-
-    def judge(
-        self, file: Path, layout: str | None = None, profile: str = "strict"
-    ) -> tuple[Verdict, Mapping[str, Any]]:
-        """The verdict of figures alone, and the layout."""
-        cell = replace(self.cell, precision="fp32" if profile == "strict" else profile)
-        candidate = open_candidate(
-            replace(self.request, cell=cell),
-            lambda: describe_onnx(file, self.stage),
-            self.reference,
-            layout,
-        )
-        task, found = task_of(self.stage), candidate.info["layout"]
-        recorder = task.recorder_for(self.reference, self.config.nms, found)
-        outputs: list[Batch] = []
-        compared = compare_batches(
-            [self.batch],
-            lambda _: self.answer,
-            candidate,
-            recorder,
-            lambda batch, ref, cand: outputs.append(cand),
-        )
-        assert compared.columns is not None
-        strides = self.reference.strides
-        figures = task.measure(compared.columns, self.config, strides, population=True, bound=False)
-        errors = recorder.errors(self.exact, self.answer, outputs[0])
-        names = [figure.name for figure in task.figures if figure.limited_by == EXACTNESS]
-        per_stride = figures.metrics.get("per_stride", ())
-        figures.metrics.update(exactness_metrics(errors, names, per_stride))
-        self.metrics = figures.metrics
-        return judge(figures, self.config.compare.tolerances, profile), found
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,8 @@ def test_layers_of_the_list_are_there_and_take_no_source() -> None:
     for name in (
         "ultralytics.nn.modules.block.TorchVision",
         "ultralytics.nn.distill_model.DistillationModel",
-        "ultralytics.nn.tasks.WorldModel",
+        "ultralytics.nn.text_model.CLIP",
+        "ultralytics.nn.tasks.YOLOEModel",
         "ultralytics.nn.tasks.Ensemble",
         "torch.hub.load_state_dict_from_url",
     ):

@@ -20,7 +20,7 @@ from pillsnap.engines.torch.backbones import data_config
 from pillsnap.engines.torch.safe_load import LoadedModel
 from pillsnap.engines.torch.tensorfile import SUFFIX
 from pillsnap.engines.torch.timm_models import load_classifier
-from pillsnap.engines.torch.yolo import load_detector, require_size
+from pillsnap.engines.torch.yolo import QUERY_STRIDE, load_detector, require_size
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def build_detection_model(config: Config, ckpt: Path) -> LoadedModel:
     """The detector in `ckpt`; see LoadedModel; errors are load_detector's and require_size's."""
     loaded = load_detector(config.detection, ckpt)
     _, _, height, width = config.export.input_shape.detection
-    require_size(height, width, max(loaded.strides))
+    require_size(height, width, max(loaded.strides, default=QUERY_STRIDE))
     require_agreement(config, DETECTION, loaded.origin.said, letterbox_transform(config), ckpt)
     return loaded
 

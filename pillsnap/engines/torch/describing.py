@@ -18,6 +18,7 @@ from pillsnap.engines.torch.backbones import (
     trained_architecture,
 )
 from pillsnap.engines.torch.network import class_names
+from pillsnap.engines.torch.raw_boxes import has_queries
 from pillsnap.engines.torch.safe_load import read_content, require_checkpoint
 from pillsnap.engines.torch.statedict import Wanted, find_weights
 from pillsnap.engines.torch.tensorfile import opens_as_safetensors, read_safetensors
@@ -37,6 +38,7 @@ from pillsnap.engines.torch.trainer import (
     training_arguments,
 )
 from pillsnap.engines.torch.yolo import (
+    QUERY_STRIDE,
     architecture,
     quiet_ultralytics,
     read_pickled,
@@ -87,7 +89,7 @@ def describe_detector(path: Path) -> Told:
         return Told(None, next(map(len, head), None), listed, said.size, said)
     model, _, origin = read_pickled(Detection(), path)
     head = require_detection_head(model, path)
-    stride = int(max(head.stride))
+    stride = QUERY_STRIDE if has_queries(head) else int(max(head.stride))
     size = origin.said.size
     if size is not None:  # as its trainer rounds it up
         size = (-(-size[0] // stride) * stride, -(-size[1] // stride) * stride)

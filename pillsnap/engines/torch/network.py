@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pillsnap.core.errors import CheckpointError
 from pillsnap.core.printable import printable
 from pillsnap.engines.torch.leftovers import COUNTERS
+from pillsnap.engines.torch.raw_boxes import has_queries
 from pillsnap.engines.torch.torchfile.objects import StandIn
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ _OPERATIONS = 20_000
 _VALUES = 2**28
 
 _MAX_STRIDE = 1024
+
+# RT-DETRs have 300.
+_MOST_QUERIES = 10_000
 
 _PLAIN = (str, int, float)
 
@@ -75,12 +79,16 @@ def require_known_layers(model: torch.nn.Module, path: Path) -> None:
 
 
 def require_head(head: Any, path: Path) -> None:
-    """Refuse classes or strides of a Detect layer that no detector has, by a CheckpointError."""
+    """Refuse classes, strides or queries of a head that no detector has, by a CheckpointError."""
     import torch
 
     classes, stride = getattr(head, "nc", None), getattr(head, "stride", None)
     if type(classes) is not int or classes < 1:
         raise _odd(path, "its number of classes", classes, "a whole number")
+    if has_queries(head):
+        if type(head.num_queries) is not int or not 1 <= head.num_queries <= _MOST_QUERIES:
+            raise _odd(path, "its number of queries", head.num_queries, "a whole number")
+        return
     strides = stride.tolist() if isinstance(stride, torch.Tensor) and stride.ndim == 1 else []
     if not strides or not all(
         isinstance(value, float) and value.is_integer() and 1 <= value <= _MAX_STRIDE
@@ -113,7 +121,7 @@ def try_network(module: torch.nn.Module, strides: tuple[int, ...], path: Path) -
 
     Args:
         module: [1,3,H,W] -> [1,boxes,7].
-        strides: of its heads, which say how many boxes there must be.
+        strides: of its heads, which say how many boxes there must be; () where none do.
 
     Raises:
         CheckpointError: it does not run, not in reasonable bounds, or gives something else.
@@ -132,7 +140,7 @@ def try_network(module: torch.nn.Module, strides: tuple[int, ...], path: Path) -
     except Exception as error:  # whatever layers that do not fit together raise
         raise broken_network(path, error) from error
     cells = sum(math.ceil(_TRIAL / stride) ** 2 for stride in strides)
-    if found != (1, cells, 7):
+    if found != ((1, cells, 7) if strides else (1, *found[1:2], 7)):
         raise broken_network(path, f"output {list(found)} in place of [1, {cells}, 7]")
 
 

@@ -1,4 +1,4 @@
-"""A YOLO model as a function of images to raw boxes, before NMS."""
+"""A detector of ultralytics as a function of images to raw boxes, before NMS."""
 
 from __future__ import annotations
 
@@ -9,6 +9,28 @@ from pillsnap.core.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
+
+
+def has_queries(head: Any) -> bool:
+    """Whether a head's boxes are of queries, as of an RT-DETR, and not one a cell."""
+    return hasattr(head, "num_queries")
+
+
+def decoded(model: Any, images: torch.Tensor) -> torch.Tensor:
+    """What a model in evaluation mode makes of [N,3,H,W]: [N,4+classes,boxes], boxes as centre and
+    size in input pixels, scores of 0 to 1; of a box for every cell, or for every query."""
+    import torch
+
+    output: tuple[Any, ...] = model(images)
+    if not has_queries(model.model[-1]):
+        found: torch.Tensor = output[0]
+        return found
+    # What the last layer of the decoder says; ultralytics from 8.4 on gives a choice of it first.
+    boxes, scores = (each[-1] for each in output[1][:2])
+    height, width = images.shape[2], images.shape[3]
+    x, y = boxes[..., 0::2] * width, boxes[..., 1::2] * height
+    rows = torch.cat((torch.stack((x, y), -1).flatten(-2), scores.sigmoid()), -1)
+    return rows.transpose(1, 2)
 
 
 def raw_boxes(model: Any) -> torch.nn.Module:
@@ -31,10 +53,9 @@ def raw_boxes(model: Any) -> torch.nn.Module:
             self.model = model
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            # [N,4+classes,boxes], boxes as centre and size in input pixels.
-            output = self.model(images)[0]
+            output = decoded(self.model, images)
             centre, half = output[:, 0:2], output[:, 2:4] * 0.5
-            scores = output[:, 4:]
+            scores: Any = output[:, 4:]
             best, index = scores.amax(1, keepdim=True), scores.argmax(1, keepdim=True)
             if scores.shape[1] > 1:
                 first, second = scores.topk(2, dim=1).values.split(1, dim=1)
@@ -47,10 +68,21 @@ def raw_boxes(model: Any) -> torch.nn.Module:
     return RawBoxes().eval()
 
 
+def forget_shapes(head: Any) -> None:
+    """Take out of a head what its last pass left there of the shapes of its input."""
+    import torch
+
+    head.anchors = head.strides = head.valid_mask = torch.empty(0)
+    head.shapes = []
+
+
 def take_one_to_one(boxes: Any, path: Path) -> None:
     """Have what raw_boxes made give the boxes of the one-to-one head, all of them; CheckpointError
-    for a model without. The heads are alike, and only their weights and what follows differ."""
+    for a model without. The heads are alike, and only their weights and what follows differ; one
+    of queries is of this kind itself."""
     head = boxes.model.model[-1]
+    if has_queries(head):
+        return
     if getattr(head, "one2one_cv2", None) is None:
         raise CheckpointError(
             "the detector has no one-to-one head, and the candidate gives the boxes of one",

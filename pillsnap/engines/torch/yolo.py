@@ -25,14 +25,23 @@ from pillsnap.engines.torch.network import (
     require_network,
     try_network,
 )
-from pillsnap.engines.torch.raw_boxes import raw_boxes
+from pillsnap.engines.torch.raw_boxes import forget_shapes, has_queries, raw_boxes
 from pillsnap.engines.torch.safe_load import LoadedModel, Origin, require_checkpoint, require_finite
 from pillsnap.engines.torch.statedict import wrong_entry
 from pillsnap.engines.torch.tensorfile import opens_as_safetensors
 from pillsnap.engines.torch.torchfile.objects import StandIn
 from pillsnap.engines.torch.torchfile.reading import read_checkpoint
 from pillsnap.engines.torch.trainer import detector_facts, recorded_map
+from pillsnap.engines.torch.vocabulary import drop_text_encoder, require_vocabulary
 from pillsnap.engines.torch.yolo_weights import plain_name, read_detector_weights
+
+# The models of ultralytics that detect boxes, and their last layers. Subclasses of Detect do other
+# tasks, or want prompts beside the image.
+_MODELS = ("DetectionModel", "RTDETRDetectionModel", "WorldModel")
+_HEADS = ("Detect", "RTDETRDecoder", "WorldDetect", "v10Detect")
+
+QUERY_STRIDE = 32
+"""Pixels per cell of the coarsest layer of an RT-DETR, whose head has no strides."""
 
 
 def quiet_ultralytics() -> None:
@@ -57,7 +66,8 @@ def quiet_ultralytics() -> None:
 
 
 def load_detector(settings: Detection, path: Path) -> LoadedModel:
-    """Load a YOLO detection model as trained: not fused, with its one-to-many head.
+    """Load a detection model of ultralytics as trained: a YOLO, not fused, with its one-to-many
+    head; a YOLO-World with its vocabulary; or an RT-DETR.
 
     Args:
         settings: the architecture and the class count that the checkpoint must have.
@@ -76,11 +86,10 @@ def load_detector(settings: Detection, path: Path) -> LoadedModel:
     head = require_detection_head(model, path)
     _require_settings(settings, model, head, path)
     require_finite(model, path)
-    strides = tuple(int(stride) for stride in head.stride.tolist())
+    strides = () if has_queries(head) else tuple(int(stride) for stride in head.stride.tolist())
     module = raw_boxes(model)
     try_network(module, strides, path)
-    # What the trial left in them has a shape and no values.
-    head.anchors = head.strides = head.stride.new_empty(0)
+    forget_shapes(head)
     return LoadedModel(module, strides, class_names(model, path), recorded, origin)
 
 
@@ -100,9 +109,11 @@ def read_pickled(settings: Detection, path: Path) -> tuple[Any, float | None, Or
         "is named out of the checkpoint where you trust it",
     )
     model, entry, entries = _model_of(content, settings.checkpoint_entry, path)
+    drop_text_encoder(model)
     require_network(model, path)
     require_known_layers(model, path)
     require_head(require_detection_head(model, path), path)
+    require_vocabulary(model, path)
     try:
         origin = Origin(entry, entries, detector_facts(content))
         return model.float().eval(), recorded_map(content), origin
@@ -123,7 +134,8 @@ def _model_of(content: object, chosen: str | None, path: Path) -> tuple[Any, str
             expected="the float model",
         )
     found = {k: entries[k] for k in ("ema", "model", "") if entries.get(k) is not None}
-    models = [key for key, entry in found.items() if type(entry) is layers.DetectionModel]
+    kinds = tuple(getattr(layers, name, None) for name in _MODELS)
+    models = [key for key, entry in found.items() if type(entry) in kinds]
     if chosen is not None and models and chosen not in models:
         raise wrong_entry(
             chosen, [key for key in models if key], "detection.checkpoint_entry", path
@@ -170,13 +182,14 @@ def architecture(model: Any) -> str:
 
 
 def require_detection_head(model: Any, path: Path) -> Any:
-    """The model's last layer, when it is a plain Detect with its one-to-many branch; else, for
-    another task or a branch that fusing took away, a CheckpointError."""
+    """The model's last layer, when it detects boxes by its one-to-many branch or by queries; else,
+    for another task or a branch that fusing took away, a CheckpointError."""
     heads: Any = import_module("ultralytics.nn.modules.head")
     head: Any = model.model[-1]
-    # Subclasses of Detect do other tasks, or want prompts beside the image.
-    if type(head) not in (heads.Detect, heads.v10Detect):
+    if type(head) not in tuple(getattr(heads, name, None) for name in _HEADS):
         raise _other_task(path, f"last layer {type(head).__name__}")
+    if has_queries(head):
+        return head
     if getattr(head, "cv2", None) is None or getattr(head, "cv3", None) is None:
         raise CheckpointError(
             "the checkpoint was fused: its one-to-many head, which feeds the NMS, is gone",
@@ -192,7 +205,7 @@ def _other_task(path: Path, got: str) -> CheckpointError:
         "the checkpoint is not a YOLO detection model",
         where=path,
         got=got,
-        expected="task detect, last layer Detect",
+        expected=f"task detect, last layer {', '.join(_HEADS[:-1])} or {_HEADS[-1]}",
         hint="train with task=detect, or give the detector's checkpoint",
     )
 

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pillsnap.config.settings import Config
+from pillsnap.config.settings import CalibrationMethod, Config
 from pillsnap.core.errors import ConfigError, EngineError
 from pillsnap.core.files import file_lock, write_atomic
 from pillsnap.core.hashes import sha256_file
@@ -54,7 +54,7 @@ def quantize_once(
         method: of int8: static, dynamic, auto, which leaves float what must be to pass, or nncf.
         calibration: images for all methods but dynamic.
         criterion: for auto.
-        exclude: of int8, names of nodes that stay float; see quantize_static.
+        exclude: names of nodes that stay float; see quantize_static and to_fp16.
         marker: a file of this run and recipe: processes that share it agree on `reused`.
 
     Raises:
@@ -63,7 +63,15 @@ def quantize_once(
         ExportError: the model cannot be converted, or is not what it should be afterwards.
         PillsnapError: an image cannot be read, or the folder cannot be written.
     """
-    recipe = _recipe(source, precision, method, calibration, criterion, exclude)
+    recipe = make_recipe(
+        source,
+        precision,
+        method,
+        calibration,
+        criterion,
+        exclude,
+        config.export.quantize.calibration_method,
+    )
     key = recipe.key()
     folder = config.out_dir
     label = "-".join(part for part in (stage, precision, recipe.method) if part)
@@ -87,23 +95,26 @@ def quantize_once(
         return found
 
 
-def _recipe(
+def make_recipe(
     source: Exported,
     precision: str,
     method: str,
     calibration: Calibration | None,
     criterion: Criterion | None,
     exclude: Collection[str] | None,
+    calibration_method: CalibrationMethod,
 ) -> Recipe:
+    """The recipe of a conversion; arguments and ConfigError are quantize_once's."""
     if precision == "fp16":
-        return Recipe(source, precision, "", "", None, "")
+        return Recipe(source, precision, "", "", exclude or (), "")
     if method == "dynamic":
         return Recipe(source, precision, method, "", exclude, "")
     if calibration is None or (method == "auto" and criterion is None):
-        missing = "images to calibrate on" if calibration is None else "a criterion to pass"
+        missing = "images to calibrate on" if calibration is None else "a criterion to hold"
         raise ConfigError(f"INT8 method {method} needs {missing}", where="--int8-method")
     name = criterion.name if criterion is not None and method == "auto" else ""
-    return Recipe(source, precision, method, calibration.sha256, exclude, name)
+    digest = calibration.sha256
+    return Recipe(source, precision, method, digest, exclude, name, calibration_method)
 
 
 def _strides(source: Exported) -> tuple[int, ...]:

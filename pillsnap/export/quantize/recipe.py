@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from pillsnap.config.settings import Int8Method
+from pillsnap.config.settings import CalibrationMethod, Int8Method
 from pillsnap.core.errors import ConfigError, EngineError
 from pillsnap.core.hashes import canonical_json, sha256_file, sha256_json
 from pillsnap.core.modelfiles import IR
@@ -42,6 +42,8 @@ def describe_quantized(exported: Exported) -> dict[str, Any] | None:
             "source_sha256": found["source_sha256"],
             "calibration_sha256": found["calibration_sha256"],
             "calibration_images": int(found["calibration_images"]),
+            # Files of earlier versions do not say.
+            "calibration_method": found.get("calibration_method", "minmax"),
         }
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise EngineError(
@@ -59,8 +61,9 @@ class Recipe:
         source: the float32 file.
         method: of int8; "" for fp16.
         calibration_sha256: of the list of images to calibrate on; "" without.
-        exclude: names of nodes to leave float; None for a detector's head.
-        criterion: what method auto must pass, in words or as a hash; "" for the others.
+        exclude: names of nodes to leave float; None for a detector's head, of int8.
+        criterion: what method auto must hold, in words or as a hash; "" for the others.
+        calibration_method: how ranges are found on those images.
     """
 
     source: Exported
@@ -69,6 +72,7 @@ class Recipe:
     calibration_sha256: str
     exclude: Collection[str] | None
     criterion: str
+    calibration_method: CalibrationMethod = "minmax"
 
     def stem(self) -> str:
         """Name of the file without suffix: the source's, then what was made of it."""
@@ -82,6 +86,7 @@ class Recipe:
             "method": self.method,
             "source_sha256": self.source.sha256,
             "calibration_sha256": self.calibration_sha256,
+            "calibration_method": self.calibration_method,
             "criterion": self.criterion,
             "quantize_versions": canonical_json(package_versions("numpy", "onnx", *self._by())),
         }

@@ -47,7 +47,7 @@ def read_cells(content: Mapping[str, Any], path: Path) -> dict[tuple[str, str], 
         task = task_of(str(stage))
         strides, reference = cell.get("strides"), cell.get("reference")
         fit = isinstance(strides, list) and all(_is_whole(stride, 1) for stride in strides)
-        require(f"{at}.strides", strides, fit and (strides or not task.scenes), "strides")
+        require(f"{at}.strides", strides, fit, "strides")
         require(f"{at}.reference", reference, _is_reference(reference), "an object of facts")
         found[stage, mode] = {
             **cell,

@@ -15,6 +15,7 @@ from pillsnap.report.models.diagnosis import Diagnosis
 from pillsnap.report.models.execution import Batching, Execution, Layout, Performance
 from pillsnap.report.models.figures import METRICS, Exactness
 from pillsnap.report.models.graphs import Graph
+from pillsnap.report.models.sensitivity import Sensitivity
 from pillsnap.report.models.values import Count, Natural, Numbers, Part, Rate, StageName, one_of
 
 Nothing = Annotated[dict[str, Any], Field(max_length=0)]
@@ -68,6 +69,7 @@ class Quantized(Part):
     source_sha256: str
     calibration_sha256: str
     calibration_images: Count
+    calibration_method: Literal["minmax", "entropy", "percentile"]
 
 
 class Accuracy(Part):
@@ -120,6 +122,9 @@ class Cell(Part):
     )
     diagnosis: Diagnosis | None = Field(
         description="Where and why the candidate differs; null where the cell was not diagnosed"
+    )
+    sensitivity: Sensitivity | None = Field(
+        description="Which layers to keep in float; null where --sensitivity did not ask"
     )
     # Made elsewhere: by the file's own metadata, by an engine.
     quantized: SkipValidation[Quantized | None]

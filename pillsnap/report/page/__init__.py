@@ -12,6 +12,7 @@ from pillsnap.report.evidence import Evidence
 from pillsnap.report.lines import one_line
 from pillsnap.report.page import charts
 from pillsnap.report.page.view import verdict_in_words, view_cells
+from pillsnap.report.table import skipped_alike, why_missing
 
 
 def page_beside(report: Path) -> Path:
@@ -49,6 +50,8 @@ def render_page(report: dict[str, Any], evidence: Evidence) -> str:
         report=report,
         words=verdict_in_words(report),
         views=view_cells(report, evidence),
+        why_missing=why_missing(report["gate"]),
+        skipped=skipped_alike(report["gate"]),
         plot=charts,
         back=None if against is None else Comparison.from_dict(against),
         value=shown_value,

@@ -2,8 +2,8 @@
 the state of one: tensors, layers and plain values, nothing that changes its code.
 
 Left out is what takes a path, an address or weights by name (TorchVision, DistillationModel, the
-text models), and what other tasks need. Objects are made without constructors; what runs later is
-the forward of these classes.
+text models; no forward of a YOLO-World asks for one), and what other tasks need. Objects are made
+without constructors; what runs later is the forward of these classes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ LAYERS = {
     "torch.nn.modules.dropout": "Dropout Dropout2d",
     "torch.nn.modules.flatten": "Flatten Unflatten",
     "torch.nn.modules.instancenorm": "InstanceNorm2d",
+    "torch.nn.modules.sparse": "Embedding",
     "torch.nn.modules.linear": "Identity Linear NonDynamicallyQuantizableLinear",
     "torch.nn.modules.normalization": "GroupNorm LayerNorm",
     "torch.nn.modules.padding": "ConstantPad2d ReflectionPad2d ReplicationPad2d ZeroPad2d",
@@ -38,15 +39,17 @@ LAYERS = {
     "torch.nn.modules.upsampling": "Upsample UpsamplingBilinear2d UpsamplingNearest2d",
     "ultralytics.nn.modules.activation": "AGLU",
     "ultralytics.nn.modules.block": "A2C2f AAttn ABlock AConv ADown Attention Bottleneck "
-    "BottleneckCSP C1 C2 C2PSA C2f C2fCIB C2fPSA C3 C3Ghost C3TR C3f C3k C3k2 C3x CBFuse CBLinear "
-    "CIB DFL ELAN1 GhostBottleneck HGBlock HGStem PSA PSABlock RepBottleneck RepC3 RepCSP "
-    "RepNCSPELAN4 RepVGGDW ResNetBlock ResNetLayer SCDown SPP SPPELAN SPPF",
+    "BottleneckCSP BNContrastiveHead C1 C2 C2PSA C2f C2fAttn C2fCIB C2fPSA C3 C3Ghost C3TR C3f C3k "
+    "C3k2 C3x CBFuse CBLinear CIB ContrastiveHead DFL ELAN1 GhostBottleneck HGBlock HGStem "
+    "ImagePoolingAttn MaxSigmoidAttnBlock PSA PSABlock RepBottleneck RepC3 RepCSP RepNCSPELAN4 "
+    "RepVGGDW ResNetBlock ResNetLayer SCDown SPP SPPELAN SPPF",
     "ultralytics.nn.modules.conv": "CBAM ChannelAttention Concat Conv Conv2 ConvTranspose DWConv "
     "DWConvTranspose2d Focus GhostConv Index LightConv RepConv SpatialAttention",
-    "ultralytics.nn.modules.head": "Detect v10Detect",
-    "ultralytics.nn.modules.transformer": "AIFI LayerNorm2d MLPBlock TransformerBlock "
+    "ultralytics.nn.modules.head": "Detect RTDETRDecoder WorldDetect v10Detect",
+    "ultralytics.nn.modules.transformer": "AIFI DeformableTransformerDecoder "
+    "DeformableTransformerDecoderLayer LayerNorm2d MLP MLPBlock MSDeformAttn TransformerBlock "
     "TransformerEncoderLayer TransformerLayer",
-    "ultralytics.nn.tasks": "DetectionModel",
+    "ultralytics.nn.tasks": "DetectionModel RTDETRDetectionModel WorldModel",
 }
 
 # What older versions called them; before 8.0.101 all layers were of one module.

@@ -1,0 +1,108 @@
+"""Detectors of several families with random weights, as settled as those of a training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pillsnap.compare.loading import load_batches
+from pillsnap.compare.tasks import read_samples
+from pillsnap.config.cells import DETECTION
+from pillsnap.config.settings import Config, Nms, Postprocess
+from pillsnap.engines import Batch
+from pillsnap.engines.torch.raw_boxes import raw_boxes
+from pillsnap.engines.torch.yolo import quiet_ultralytics
+from pillsnap.pipeline.transforms import LetterboxTransform
+from pillsnap.proof.healthy import settle_batchnorm
+
+CLASSES = 3
+
+
+def make_family(config: Config, folder: Path, name: str, side: int) -> Config:
+    """A detector of three classes, saved there; the configuration for it, whose threshold no score
+    comes near: else half precision would move some over it."""
+    quiet_ultralytics()
+    import torch
+    from ultralytics.nn import tasks
+
+    torch.manual_seed(0)
+    kinds = {"rtdetr": tasks.RTDETRDetectionModel, "world": tasks.WorldModel}
+    build = next((each for part, each in kinds.items() if part in name), tasks.DetectionModel)
+    model: Any = build(f"{name}.yaml", nc=CLASSES, verbose=False)
+    if "world" in name:  # as an encoder of texts gives them
+        model.txt_feats = torch.nn.functional.normalize(model.txt_feats, dim=-1)
+    photos = _photos(config, side)
+    settle_batchnorm(model, np.split(photos, 2))
+    if "rtdetr" in name:
+        _settle_queries(model.model[-1])
+    elif "world" not in name:
+        _settle_heads(model, photos)
+    model.names = {index: f"pill{index}" for index in range(CLASSES)}
+    checkpoint = folder / name / "checkpoints" / "detection_best.pt"
+    checkpoint.parent.mkdir(parents=True)
+    torch.save({"model": model, "train_args": {}}, checkpoint)
+    with torch.inference_mode():
+        scores = raw_boxes(model)(torch.from_numpy(photos))[..., 4]
+    conf = _widest_gap(scores.flatten().numpy())
+    shapes = replace(config.export.input_shape, detection=(1, 3, side, side))
+    nms = Postprocess(Nms(conf_threshold=conf, iou_threshold=0.7, max_detections=300))
+    return replace(
+        config,
+        paths=replace(config.paths, exp_dir=checkpoint.parents[1]),
+        detection=replace(config.detection, model=name, num_classes=CLASSES, checkpoint=None),
+        export=replace(config.export, input_shape=shapes, postprocess=nms),
+    )
+
+
+def _photos(config: Config, side: int) -> Batch:
+    samples = [sample for sample in read_samples(config, DETECTION) if sample.boxes != ()][:8]
+    (batch,) = load_batches(samples, LetterboxTransform(side, side), len(samples))
+    return batch.array
+
+
+def _settle_heads(model: Any, photos: Batch) -> None:
+    """Boxes of some four cells that do not turn inside out, a few of them with a high score; those
+    of a one-to-one head are larger."""
+    import torch
+
+    head = model.model[-1]
+    one_to_one = [*(getattr(head, "one2one_cv2", None) or ())]
+    scores = [*head.cv3, *(getattr(head, "one2one_cv3", None) or ())]
+    boxes, cells = [*head.cv2, *one_to_one], torch.eye(head.reg_max)[2 % head.reg_max]
+    answers: dict[Any, Any] = {}
+    hooks = [
+        layers[-1].register_forward_hook(lambda layer, _, found: answers.update({layer: found}))
+        for layers in (*scores, *boxes)
+    ]
+    with torch.no_grad():
+        model(torch.from_numpy(photos))
+        for layers in (*scores, *boxes):
+            last, found = layers[-1], answers[layers[-1]]
+            if layers in scores:
+                spread, centre = 1.5, torch.tensor([-4.0, -5.0, -6.0])
+            elif head.reg_max == 1:
+                spread, centre = 0.1, torch.full((4,), 2.3 if layers in one_to_one else 2.0)
+            else:  # of a distribution over distances
+                spread, centre = 0.5, cells.mul(6.0).repeat(4)
+            last.weight.mul_(spread / found.std())
+            last.bias.copy_(centre - (found.mean((0, 2, 3)) - last.bias) * spread / found.std())
+    for hook in hooks:
+        hook.remove()
+
+
+def _settle_queries(head: Any) -> None:
+    """Boxes that move away from where their queries stand, as those of a fresh head do not."""
+    import torch
+
+    for layers in (head.enc_bbox_head, *head.dec_bbox_head):
+        torch.nn.init.normal_(layers.layers[-1].weight, 0.0, 0.02)
+
+
+def _widest_gap(scores: Batch) -> float:
+    """Of the better scores, the middle between two that are farthest apart."""
+    known = np.sort(scores)[-len(scores) // 16 : -len(scores) // 64]
+    place = int(np.argmax(np.diff(known)))
+    return round(float(known[place : place + 2].mean()), 4)
