@@ -8,6 +8,9 @@ from pathlib import Path
 from pillsnap.core.errors import PillsnapError, first_line
 from pillsnap.core.regularfiles import open_regular
 
+EXPORTED = ".onnx"
+"""Suffix of what pillsnap exports, converts and verifies."""
+
 IR = ".xml"
 """Suffix of OpenVINO's graphs, whose weights lie beside them in a .bin."""
 
@@ -33,10 +36,10 @@ def sha256_model(path: Path) -> str:
 
 
 def named_model(path: Path) -> Path:
-    """The model that a path names: in a folder as best_openvino_model/ its only graph, else the
-    path itself."""
+    """The model that a path names: in a folder as best_openvino_model/ its only one, else the path
+    itself."""
     try:
-        graphs = list(path.glob(f"*{IR}")) if path.is_dir() else []
+        found = [*path.glob(f"*{IR}"), *path.glob(f"*{EXPORTED}")] if path.is_dir() else []
     except (OSError, ValueError):  # a name that is too long, or holds a NUL
-        graphs = []
-    return graphs[0] if len(graphs) == 1 else path
+        found = []
+    return found[0] if len(found) == 1 and found[0].suffix == IR else path

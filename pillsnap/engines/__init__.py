@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pillsnap.config.settings import Config
 from pillsnap.core.alternatives import NNCF, ONNXRUNTIME, OPENVINO, ULTRALYTICS
-from pillsnap.core.modelfiles import IR
+from pillsnap.core.modelfiles import EXPORTED, IR
 from pillsnap.engines.openvino.devices import DEVICES, name_device
 from pillsnap.engines.protocol import (
     Batch,
@@ -20,7 +20,6 @@ from pillsnap.engines.protocol import (
     Transform,
 )
 from pillsnap.engines.registry import (
-    EXPORTED,
     Entry,
     engine_names,
     entries,

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError
+from pillsnap.core.modelfiles import EXPORTED
 from pillsnap.core.packages import PACKAGES, installed
 from pillsnap.engines.protocol import Engine, FindFile, ModelFile, Reference, Request
-
-EXPORTED = ".onnx"
-"""Suffix of what pillsnap exports, converts and verifies."""
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError
 from pillsnap.engines import Engine
-from pillsnap.engines.layouts.records import Reading, TakesLayouts
+from pillsnap.engines.layouts import layouts_of
+from pillsnap.engines.layouts.records import Outputs, Reading, TakesLayouts
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import Exported
-from pillsnap.export.native import find_reading
+from pillsnap.export.native import find_reading, noise
 from pillsnap.report.index import ReportIndex
 from pillsnap.report.standing import PASSING
 
@@ -38,14 +39,12 @@ def read_foreign(config: Config, stage: str, described: Exported, engine: Engine
     """
     if not isinstance(engine, TakesLayouts):
         raise EngineError("this engine runs files of pillsnap's own alone", where=described.path)
-    reading, _ = find_reading(
-        described,
-        stage,
-        engine.outputs,
-        classes=getattr(config, stage).num_classes,
-        size=stage_transform(config, stage).input_size,
-        asked=_judged_layout(config, described),
-    )
+    size = stage_transform(config, stage).input_size
+    outputs = engine.outputs(noise(size))
+    reading = _judged(config, stage, described, outputs)
+    if reading is None:
+        classes = getattr(config, stage).num_classes
+        reading, _ = find_reading(described, stage, lambda _: outputs, classes=classes, size=size)
     engine.read_by(reading)
     return Foreign(reading, _final_above(config, reading))
 
@@ -58,12 +57,15 @@ def _final_above(config: Config, reading: Reading) -> float | None:
     return config.nms.conf_threshold if reading.layout.compared == "one-to-one" else None
 
 
-def _judged_layout(config: Config, described: Exported) -> str | None:
-    """The layout by which the newest report that passed a file has read it, as --layout has it."""
+def _judged(config: Config, stage: str, described: Exported, outputs: Outputs) -> Reading | None:
+    """How the newest report that passed a file has read these outputs; None without one."""
     reports = ReportIndex(config.out_dir / "reports")
-    judged = [
-        each
-        for each in reports.judgements(described.sha256)
-        if each.verdict in PASSING and each.layout is not None
-    ]
-    return max(judged, key=lambda each: each.started).layout if judged else None
+    judged = reports.judgements(described.sha256)
+    for each in sorted(judged, key=lambda each: each.started, reverse=True):
+        if each.verdict in PASSING and each.layout is not None:
+            name, *names = each.layout
+            layout = next((known for known in layouts_of(stage) if known.name == name), None)
+            # Engines may name the outputs of a file otherwise.
+            if layout is not None and outputs.keys() >= {*names}:
+                return Reading(layout, tuple(names))
+    return None

@@ -17,7 +17,7 @@ from pillsnap.config.load import find_config, load_config, read_environment
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError, MissingCheckpoint
 from pillsnap.core.files import write_atomic
-from pillsnap.engines.registry import EXPORTED
+from pillsnap.core.modelfiles import EXPORTED
 from pillsnap.export import Exported, describe_onnx
 from pillsnap.export.reading import read_bytes
 from pillsnap.infer.choice import choose_model

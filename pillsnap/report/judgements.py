@@ -29,7 +29,7 @@ class Judgement:
         path: where the file was; None: not known.
         level: runtime.graph_optimization_level; None: not known.
         optimizers: names of ONNX Runtime's that were off, sorted.
-        layout: how a file of another exporter was read, as `--layout` takes it: NAME:OUTPUT.
+        layout: how a file of another exporter was read: the layout's name, then the outputs'.
     """
 
     report: str
@@ -47,7 +47,7 @@ class Judgement:
     path: str | None
     level: str | None
     optimizers: tuple[str, ...]
-    layout: str | None
+    layout: tuple[str, ...] | None
 
 
 # What reading another thing as a report raises.
@@ -101,5 +101,5 @@ def judgements_of(report: Mapping[str, Any], name: str) -> list[Judgement]:
     return found
 
 
-def _layout(found: Mapping[str, Any] | None) -> str | None:
-    return None if found is None else f"{found['name']}:{found['outputs'][-1]}"
+def _layout(found: Mapping[str, Any] | None) -> tuple[str, ...] | None:
+    return None if found is None else (found["name"], *found["outputs"])

@@ -124,7 +124,9 @@ def assert_same(found: list[Result], own: list[Result]) -> None:
             )
 
 
-@pytest.mark.parametrize("options", [{}, {"nms": True, "conf": 0.25, "iou": 0.7}, {"quantize": 16}])
+@pytest.mark.parametrize(
+    "options", [{"batch": 3}, {"nms": True, "conf": 0.25, "iou": 0.7}, {"quantize": 16}]
+)
 def test_infer_and_the_shipped_pipeline_run_it(
     natives: Natives, capsys: pytest.CaptureFixture[str], tmp_path: Path, options: dict[str, Any]
 ) -> None:

@@ -125,6 +125,23 @@ def test_a_folder_that_others_exported_is_judged_and_served(
     assert answer.status_code == 200
 
 
+def test_int8_by_nncf_holds_its_profile(project: DemoProject) -> None:
+    """On the engine that it is for; the other says so."""
+    project.settings["export"]["compare"].update(sample_count=8, batch_size=8)
+    project.settings["export"]["quantize"]["calibration_images"] = 8
+    project.write_config()
+    options = ("--precision", "int8", "--int8-method", "nncf", "--engine", "onnx")
+    done = project.run(*GATE, "--stage", "classification", *options)
+    assert done.returncode == 1
+    cells = {cell["engine"]: cell for cell in project.report()["cells"]}
+    assert cells["openvino"]["verdict"] == "within_tolerance"
+    assert cells["openvino"]["execution"]["precision"]["compute_nodes_by_type"] == {"int8": 16}
+    assert cells["openvino"]["quantized"]["method"] == "nncf"
+    assert "int8 nncf: 16 nodes in int8, 0 in float32" in done.stdout
+    assert cells["onnx"]["reason"].startswith("method nncf makes graphs of OpenVINO")
+    assert len(list(project.out_dir.glob("classification-*-int8-nncf.xml"))) == 1
+
+
 def test_without_the_library_the_command_is_named(project: DemoProject) -> None:
     project.hide_module("openvino")
     done = project.run(*GATE, "--stage", "classification")

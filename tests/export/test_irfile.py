@@ -34,6 +34,7 @@ def save_ir(folder: Path, nodes: list[onnx.NodeProto], output: str, **numbers: f
     onnx.save(model, source)
     path = folder / "best.xml"
     openvino.save_model(openvino.Core().read_model(str(source)), str(path), compress_to_fp16=False)
+    source.unlink()
     return path
 
 

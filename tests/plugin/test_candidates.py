@@ -22,9 +22,11 @@ def test_a_folder_stands_for_the_graph_of_openvino_in_it(tmp_path: Path) -> None
     graph.with_suffix(".bin").touch()
     assert read_candidates([text]) == {"detection": graph}
     assert read_candidates([f"detection={graph}"]) == {"detection": graph}
-    (folder / "other.xml").touch()
-    with pytest.raises(ConfigError, match="no such candidate"):  # which of both?
-        read_candidates([text])
+    for name in ("other.xml", "other.onnx"):
+        (folder / name).touch()
+        with pytest.raises(ConfigError, match="no such candidate"):  # which of both?
+            read_candidates([text])
+        (folder / name).unlink()
 
 
 def test_a_graph_of_openvino_is_refused_by_name_where_an_engine_does_not_open_it() -> None:
