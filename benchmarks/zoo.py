@@ -304,10 +304,14 @@ def random_classifier(demo: Config, folder: Path, backbone: str, size: int) -> C
 
 def random_detector(demo: Config, folder: Path, name: str) -> Config:
     import torch
-    from ultralytics.nn.tasks import DetectionModel
+    from ultralytics.nn import tasks
 
     torch.manual_seed(0)
-    model = DetectionModel(f"{name}.yaml", nc=CLASSES, verbose=False)
+    kinds = {"rtdetr": tasks.RTDETRDetectionModel, "world": tasks.WorldModel}
+    build = next((each for part, each in kinds.items() if part in name), tasks.DetectionModel)
+    model = build(f"{name}.yaml", nc=CLASSES, verbose=False)
+    if "world" in name:  # as an encoder of texts gives them
+        model.txt_feats = torch.nn.functional.normalize(model.txt_feats, dim=-1)
     settle_batchnorm(model, scene_batches(LetterboxTransform(SIZE, SIZE), 2))
     checkpoint = folder / "checkpoints" / "detection_best.pt"
     checkpoint.parent.mkdir()

@@ -21,8 +21,11 @@ from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
 from pillsnap.pipeline.transforms import Geometry
 
-# Part of the queries of an image that may be other ones.
-_SPARED = 0.01
+# Part of the queries of an image that may be other ones, and how many at most.
+_SPARED, _MOST_SPARED = 0.01, 3
+
+# A pairing takes the cube of their number; thousands are of cells, in whose order they come.
+_MOST_PAIRED = 1000
 
 # Distances are cut off here, in the noise of boxes and scores: they are summed up.
 _FARTHEST = 1e9
@@ -71,7 +74,7 @@ def _in_noise(rows: NDArray[Any]) -> NDArray[np.float64]:
 def _farthest(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
     """The few pairs [N,Q] of each image that are farthest apart."""
     apart = _apart(one, other)
-    count = int(apart.shape[1] * _SPARED)
+    count = min(int(apart.shape[1] * _SPARED), _MOST_SPARED)
     found = np.zeros(apart.shape, bool)
     if count:
         np.put_along_axis(found, np.argsort(apart, axis=1)[:, -count:], True, axis=1)
@@ -82,7 +85,7 @@ def _in_order_of(ref: Batch, other: NDArray[Any]) -> NDArray[Any]:
     """Rows [N,Q,6+] of each image where the rows [N,Q,7] are that they are nearest to."""
     found = other.copy()
     for index, moved in enumerate(_apart(ref, other) > 1):
-        if moved.any():
+        if 0 < moved.sum() <= _MOST_PAIRED:
             theirs = other[index, moved]
             found[index, moved] = theirs[_nearest(ref[index, moved], theirs)]
     return found

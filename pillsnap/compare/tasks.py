@@ -188,7 +188,7 @@ DETECTION_TASK = Task(
     name=SCENES.stage,
     source=SCENES,
     figures=figures_of(SCENES.stage),
-    model=lambda config: (config.detection.model, config.detection.num_classes),
+    model=lambda config: (config.detection.network, config.detection.num_classes),
     input_shape=lambda config: config.export.input_shape.detection,
     # A detector may well know one class alone.
     min_classes=lambda config: min(config.compare.min_classes, config.detection.num_classes),

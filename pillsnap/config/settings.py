@@ -26,6 +26,7 @@ Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "ham
 CropMode = Literal["center", "squash", "border"]
 GlobalPool = Literal["avg", "max", "avgmax", "catavgmax", "token", "map"]
 EntryName = Annotated[str, Field(min_length=1)]
+Head = Literal["one_to_many", "one_to_one"]
 Builder = Annotated[str, Field(pattern=r"^[\w.]+:\w+$", examples=["package.module:function"])]
 Exporter = Literal["torchscript", "dynamo"]
 Int8Method = Literal["static", "dynamic", "auto", "nncf"]
@@ -67,6 +68,13 @@ class Detection:
     num_classes: Annotated[int, Field(ge=1, le=100_000)] = 1
     checkpoint: Path | None = None
     checkpoint_entry: EntryName | None = None
+    head: Head = "one_to_many"
+    builder: Builder | None = None
+
+    @property
+    def network(self) -> str:
+        """What it is called in reports and metadata."""
+        return self.builder or self.model
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -80,11 +80,13 @@ class Reference:
     """The trained model, and what must be known of it to compare anything with it.
 
     Attributes:
+        strides: of a detector, pixels per cell of each head, in the order of its boxes; () where
+            these are in no cells.
         key: SHA-256 of all that its answer to an image depends on, the image and its batch aside;
             None for one whose answers are not to be remembered.
         exact: the same model in float64: float32 [N,3,H,W] to the engine's outputs in float64;
             None for one that cannot be run so.
-        class_names: of a detector, in order; empty where they are not known.
+        class_names: in order; empty where they are not known.
     """
 
     engine: Engine

@@ -28,22 +28,27 @@ def trace_detector(config: Config, checkpoint: Path) -> Traced:
     """
     loaded = build_detection_model(config, checkpoint)
     params_million = count_params(loaded.module)
-    network: Any = loaded.module.model
+    boxes: Any = loaded.module
     export = config.export
     if export.exporter == "dynamo":
         write = _by_dynamo
     else:
-        # Of queries ultralytics writes a choice, by their scores.
-        write = _by_torch if has_queries(network.model[-1]) else _by_ultralytics
+        write = _by_ultralytics if _writes_all(boxes) else _by_torch
     with exporting(checkpoint, export.opset, export.exporter):
-        model = write(network, config)
+        model = write(boxes, config)
         del model.metadata_props[:]
         _append_decoding(model, export.opset)
-    name = architecture(network) or config.detection.model
+    name = architecture(boxes.model) or config.detection.network
     return Traced(model, params_million, name, loaded.strides, loaded.origin.entry)
 
 
-def _by_ultralytics(network: Any, config: Config) -> onnx.ModelProto:
+def _writes_all(boxes: Any) -> bool:
+    """Whether ultralytics' exporter writes all boxes of a network: of queries it makes a choice, by
+    their scores, and of what a builder builds it knows nothing."""
+    return boxes.decode is decoded and not has_queries(boxes.model.model[-1])
+
+
+def _by_ultralytics(boxes: Any, config: Config) -> onnx.ModelProto:
     """`output0` [N,4+classes,boxes] by ultralytics' own exporter, from a model in memory whose path
     is a temporary folder, since it writes beside the .pt."""
     import onnx
@@ -61,6 +66,7 @@ def _by_ultralytics(network: Any, config: Config) -> onnx.ModelProto:
         # None keeps the one-to-many head without NMS; False would choose the one-to-one head.
         "nms": None,
     }
+    network = boxes.model
     with tempfile.TemporaryDirectory(prefix="pillsnap-") as folder:
         network.pt_path = str(Path(folder, "detector.pt"))
         network.task = "detect"
@@ -68,7 +74,7 @@ def _by_ultralytics(network: Any, config: Config) -> onnx.ModelProto:
         return onnx.load(exporter.Exporter(overrides=options)(model=network))
 
 
-def _by_torch(network: Any, config: Config) -> onnx.ModelProto:
+def _by_torch(boxes: Any, config: Config) -> onnx.ModelProto:
     """The same by torch's own exporter."""
     import onnx
     import torch
@@ -77,7 +83,7 @@ def _by_torch(network: Any, config: Config) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(prefix="pillsnap-") as folder, torch.inference_mode():
         file = Path(folder, "detector.onnx")
         torch.onnx.export(
-            _boxes_of(network),
+            _decoded(boxes),
             (torch.zeros(config.export.input_shape.detection),),
             file,
             dynamo=False,
@@ -89,10 +95,10 @@ def _by_torch(network: Any, config: Config) -> onnx.ModelProto:
         return onnx.load(file)
 
 
-def _by_dynamo(network: Any, config: Config) -> onnx.ModelProto:
+def _by_dynamo(boxes: Any, config: Config) -> onnx.ModelProto:
     """The same by torch's dynamo exporter, which ultralytics does not offer."""
     return export_dynamo(
-        _boxes_of(network),
+        _decoded(boxes),
         config.export.input_shape.detection,
         opset=config.export.opset,
         input_name="images",
@@ -105,17 +111,18 @@ def _free_axes(config: Config) -> dict[int, str]:
     return {0: "batch", 2: "height", 3: "width"} if config.export.dynamic_axes else {}
 
 
-def _boxes_of(network: Any) -> torch.nn.Module:
-    """A network as the function that is exported, see decoded."""
+def _decoded(boxes: Any) -> torch.nn.Module:
+    """What rows_of made as the function that is exported, without the rows."""
     import torch
 
     class Boxes(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.network = network
+            self.network = boxes.model
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return decoded(self.network, images)
+            found: torch.Tensor = boxes.decode(self.network, images)
+            return found
 
     return Boxes().eval()
 

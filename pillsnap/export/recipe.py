@@ -65,7 +65,7 @@ def read_recipe(config: Config, stage: str, checkpoint: Path) -> Recipe:
         "opset": str(export.opset),
         "exporter": export.exporter,
         "dynamic_axes": canonical_json(export.dynamic_axes),
-        "versions": canonical_json(_versions(stage)),
+        "versions": canonical_json(_versions(config, stage)),
     }
     key = sha256_json(
         {"facts": facts, "model": model_settings(config, stage), "sources": _sources()}
@@ -73,9 +73,9 @@ def read_recipe(config: Config, stage: str, checkpoint: Path) -> Recipe:
     return Recipe(stage, checkpoint, facts, key)
 
 
-def _versions(stage: str) -> dict[str, str]:
+def _versions(config: Config, stage: str) -> dict[str, str]:
     """Versions of what writes the file, read without importing it."""
-    found = package_versions("onnx", "pillsnap", "torch", NETWORKS[stage].trainer)
+    found = package_versions("onnx", "pillsnap", "torch", NETWORKS[stage].trainer(config))
     return {name: version or "unknown" for name, version in found.items()}
 
 

@@ -97,6 +97,33 @@ def test_rows_of_pillsnap_s_own_form_stay_what_they_are(classes: int) -> None:
     np.testing.assert_array_equal(reading.read(outputs, SIZE), outputs["output0"])
 
 
+def queries(rows: np.ndarray) -> np.ndarray:
+    """As ultralytics writes those of an RT-DETR: centre and size in 0..1, score, class."""
+    found = detections(rows)
+    low, high = found[..., :2], found[..., 2:4]
+    size = np.array([SIZE[1], SIZE[0]] * 2, np.float32)
+    boxes = np.concatenate([(low + high) / 2, high - low], axis=-1) / size
+    return np.concatenate([boxes, found[..., 4:]], axis=-1).astype(np.float32)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_rows_of_queries_are_told_from_those_in_pixels(classes: int) -> None:
+    rows = rows_of(classes)
+    outputs = {"output0": queries(rows)}
+    reading = choose(outputs, expected(classes, None))
+    assert (reading.layout.name, reading.layout.compared) == ("queries", "one-to-one")
+    np.testing.assert_allclose(reading.read(outputs, SIZE), detections(rows), rtol=1e-4, atol=1e-3)
+    plain = choose({"output0": detections(rows)}, expected(classes, None))
+    assert plain.layout.name == "detections"
+    # A detector with cells, or a file with an NMS inside, gives no queries.
+    for other in (expected(classes), expected(classes, None, suppresses=True)):
+        try:
+            found = choose(outputs, other).layout.name
+        except WrongCandidate:
+            continue
+        assert found != "queries"
+
+
 FAULTS: dict[str, Any] = {
     "x and y swapped": lambda rows: rows[..., [1, 0, 3, 2, 4, 5, 6]],
     "corners in another order": lambda rows: rows[..., [0, 2, 1, 3, 4, 5, 6]],

@@ -49,7 +49,7 @@ def test_a_detector_that_is_refused(tmp_path: Path, name: str, make: Any, hint: 
     assert "state_dict" not in str(caught.value)  # which is none of what is taken
 
 
-def test_a_yolo_classifier_is_no_detector_and_no_backbone_of_timm(tmp_path: Path) -> None:
+def test_a_yolo_classifier_is_no_backbone_of_timm_nor_a_detector(tmp_path: Path) -> None:
     quiet_ultralytics()
     from ultralytics.nn.tasks import ClassificationModel
 
@@ -58,4 +58,7 @@ def test_a_yolo_classifier_is_no_detector_and_no_backbone_of_timm(tmp_path: Path
     with pytest.raises(CheckpointError) as caught:
         load_classifier(Classification("test_resnet", 3), path)
     assert "detector" not in str(caught.value)
-    assert "a YOLO classifier cannot be used here: train a timm backbone" in str(caught.value)
+    assert "set classification.backbone: yolo11n-cls" in str(caught.value)
+    with pytest.raises(CheckpointError, match="not a YOLO detection model") as caught:
+        load_detector(Detection("yolo11n", 3), path)
+    assert "a ClassificationModel, last layer Classify" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Detectors of several families with random weights, as settled as those of a training."""
+"""Models of several families with random weights, as settled as those of a training."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import numpy as np
 
 from pillsnap.compare.loading import load_batches
 from pillsnap.compare.tasks import read_samples
-from pillsnap.config.cells import DETECTION
-from pillsnap.config.settings import Config, Nms, Postprocess
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
+from pillsnap.config.settings import Classification, Config, Nms, Postprocess
+from pillsnap.data.maps import read_class_map
 from pillsnap.engines import Batch
+from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.engines.torch.raw_boxes import raw_boxes
 from pillsnap.engines.torch.yolo import quiet_ultralytics
 from pillsnap.pipeline.transforms import LetterboxTransform
@@ -55,6 +57,35 @@ def make_family(config: Config, folder: Path, name: str, side: int) -> Config:
         detection=replace(config.detection, model=name, num_classes=CLASSES, checkpoint=None),
         export=replace(config.export, input_shape=shapes, postprocess=nms),
     )
+
+
+def make_yolo_classifier(config: Config, folder: Path) -> Config:
+    """A classifier of ultralytics for the demo's classes, saved there; the configuration for it."""
+    quiet_ultralytics()
+    import torch
+    from ultralytics.data.augment import classify_transforms
+    from ultralytics.nn.tasks import ClassificationModel
+
+    torch.manual_seed(0)
+    classes = config.classification.num_classes
+    model: Any = ClassificationModel("yolo11n-cls.yaml", nc=classes, verbose=False)
+    moved = replace(
+        config,
+        paths=replace(config.paths, exp_dir=folder),
+        classification=Classification("yolo11n-cls", classes),
+    )
+    samples = read_samples(config, CLASSIFICATION)[:16]
+    batches = load_batches(samples, stage_transform(moved, CLASSIFICATION), 8)
+    settle_batchnorm(model, (batch.array for batch in batches))
+    torch.nn.init.normal_(model.model[-1].linear.weight, 0.0, 0.2)
+    assert config.data.class_map is not None
+    numbers = read_class_map(config.data.class_map, classes)
+    model.names = {number: name for name, number in numbers.items()}
+    model.transforms = classify_transforms(config.export.input_shape.classification[2])
+    checkpoint = folder / "checkpoints" / "classification_best.pt"
+    checkpoint.parent.mkdir(parents=True)
+    torch.save({"model": model, "train_args": {}}, checkpoint)
+    return moved
 
 
 def _photos(config: Config, side: int) -> Batch:

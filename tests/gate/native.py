@@ -8,24 +8,27 @@ from typing import Any
 
 import onnx
 
+from pillsnap.config.cells import DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.engines.torch.checkpoints import (
     build_classification_model,
-    build_detection_model,
+    build_model,
     find_best_checkpoint,
 )
 from pillsnap.export.exporters import exporting
 
 
-def export_natively(config: Config, folder: Path, **options: Any) -> onnx.ModelProto:
-    """`yolo export format=onnx` of a configuration's detector, with options of that."""
-    loaded = build_detection_model(config, find_best_checkpoint(config, "detection"))
+def export_natively(
+    config: Config, folder: Path, stage: str = DETECTION, **options: Any
+) -> onnx.ModelProto:
+    """`yolo export format=onnx` of a configuration's model, with options of that."""
+    loaded = build_model(config, stage, find_best_checkpoint(config, stage))
     network: Any = loaded.module.model
     network.pt_path = str(folder / "best.pt")
-    network.task = "detect"
+    network.task = "detect" if stage == DETECTION else "classify"
     network.args = None
     exporter: Any = import_module("ultralytics.engine.exporter")
-    height, width = config.export.input_shape.detection[2:]
+    height, width = config.input_shape(stage)[2:]
     given = {"format": "onnx", "imgsz": [height, width], "batch": 1, "simplify": False}
     given |= {"device": "cpu", "opset": 17}
     with exporting(folder, 17, "torchscript"):  # torch warns of it

@@ -1,8 +1,9 @@
-"""Detectors that are no plain YOLO: RT-DETR, whose boxes are of queries, and YOLO-World with its
-vocabulary."""
+"""Models that are no plain YOLO: RT-DETR, whose boxes are of queries, YOLO-World with its
+vocabulary, and the classifiers of ultralytics."""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,10 @@ from pathlib import Path
 import onnx
 import pytest
 
-from pillsnap.config.cells import DETECTION
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
-from pillsnap.core.errors import CheckpointError
+from pillsnap.core.errors import CheckpointError, WrongCandidate
 from pillsnap.engines.torch.checkpoints import find_best_checkpoint
 from pillsnap.export import export_onnx
 from pillsnap.gate.ledger import judge_mode
@@ -21,7 +22,7 @@ from pillsnap.gate.run import GateRun
 from pillsnap.proof.onnx_edits import change
 from pillsnap.proof.roles import layers
 from tests.gate.bench import Bench
-from tests.gate.families import make_family
+from tests.gate.families import make_family, make_yolo_classifier
 from tests.gate.native import export_natively
 
 MakeBench = Callable[..., Bench]
@@ -137,3 +138,55 @@ def test_a_yolo_world_without_a_vocabulary_is_refused(
     moved = replace(config, paths=replace(config.paths, exp_dir=tmp_path))
     with pytest.raises(CheckpointError, match="has no fixed vocabulary"):
         Bench(moved, DETECTION)
+
+
+@pytest.fixture(scope="module")
+def classifier(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Of random weights, that are right on every photo."""
+    folder = tmp_path_factory.mktemp("classifier")
+    export = replace(config.export, out_dir=folder / "export")
+    found = Bench(make_yolo_classifier(replace(config, export=export), folder), CLASSIFICATION)
+    labelled = zip(found.batch.samples, found.answer.argmax(axis=1), strict=True)
+    found.batch.samples = [replace(sample, label=int(label)) for sample, label in labelled]
+    return found
+
+
+def test_pillsnap_s_own_export_of_a_yolo_classifier_is_equivalent(
+    classifier: Bench, save: Callable[[onnx.ModelProto], Path]
+) -> None:
+    exported = export_onnx(classifier.config, CLASSIFICATION)
+    assert classifier.judge(exported.path)[0].name == "equivalent"
+    model = scaled(onnx.load(exported.path))
+    del model.metadata_props[:]
+    assert classifier.judge(save(model))[0].name == "breach"
+
+
+SLOW = [{"dynamic": True}, {"simplify": True}, {"opset": 13}, {"opset": 19}, {"quantize": 16}]
+
+
+@pytest.mark.parametrize("options", [{}, *(pytest.param(x, marks=pytest.mark.slow) for x in SLOW)])
+def test_ultralytics_export_of_a_classifier_is_equivalent(
+    classifier: Bench,
+    save: Callable[[onnx.ModelProto], Path],
+    tmp_path: Path,
+    options: dict[str, object],
+) -> None:
+    model = export_natively(classifier.config, tmp_path, CLASSIFICATION, **options)
+    profile = "fp16" if "quantize" in options else "strict"
+    verdict, layout = classifier.judge(save(model), profile=profile)
+    assert verdict.name == ("within_tolerance" if "quantize" in options else "equivalent")
+    assert layout["name"] == "probabilities"
+    if "quantize" not in options:
+        assert classifier.judge(save(scaled(model)))[0].name == "breach"
+
+
+def test_classes_in_another_order_than_the_checkpoint_has_are_refused(
+    classifier: Bench, save: Callable[[onnx.ModelProto], Path], tmp_path: Path
+) -> None:
+    model = export_natively(classifier.config, tmp_path, CLASSIFICATION)
+    names = next(entry for entry in model.metadata_props if entry.key == "names")
+    listed = ast.literal_eval(names.value)
+    listed[0], listed[1] = listed[1], listed[0]
+    names.value = str(listed)
+    with pytest.raises(WrongCandidate, match="classes are in another order"):
+        classifier.judge(save(model))

@@ -218,35 +218,36 @@ FAULTS: dict[str, Fault] = {
 
 @dataclass
 class Tally:
-    """Faults of files with an NMS inside: those that a user would notice, and those seen."""
+    """Faults of files with an NMS inside, whether they move a box, and whether they are seen."""
 
-    moved: int = 0
-    seen: int = 0
+    faults: list[tuple[bool, bool]] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
 def tally() -> Iterator[Tally]:
     found = Tally()
     yield found
-    print(f"with an NMS inside {found.seen} of {found.moved} faults that move a box are seen")
-    assert found.seen >= 0.9 * found.moved
+    for moved, words in ((True, "that move a box"), (False, "that move none")):
+        seen = [each for moves, each in found.faults if moves is moved]
+        print(f"with an NMS inside {sum(seen)} of {len(seen)} faults {words} are seen")
+        assert not moved or sum(seen) >= 0.9 * len(seen)
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
+# Random weights alone may breach in half precision.
+BROKEN = [case for case in CASES if case.values[0] == "demo" or "quantize" not in case.values[1]]
+
+
+@pytest.mark.parametrize(("name", "options"), BROKEN)
 def test_a_fault_in_a_detector_breaches(
     family: Callable[[str], Family], tally: Tally, name: str, options: dict[str, Any]
 ) -> None:
     of, half = family(name), "quantize" in options
-    if half and not of.trained:
-        pytest.skip("random weights alone may breach in half precision")
     for fault in [*FAULTS][: 4 if of.config.detection.num_classes == 1 else 5]:
         verdict = of.judge(FAULTS[fault](of.export(options)), options)
         if half:  # whose profile judges no raw outputs: as in a file of pillsnap's own
             assert verdict in ("breach", of.own_half_with(fault)), fault
         elif options.get("nms"):
-            moved = of.moves(fault)
-            tally.moved += moved
-            tally.seen += moved and verdict == "breach"
+            tally.faults.append((of.moves(fault), verdict == "breach"))
         else:
             assert verdict == "breach", fault
 

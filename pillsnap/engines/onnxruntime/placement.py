@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,13 +55,18 @@ class Placement:
         }
 
 
-def read_placement(session: ort.InferenceSession, provider: str) -> Placement:
-    """Where the nodes of a session, made with session.record_ep_graph_assignment_info, went."""
+def read_placement(
+    session: ort.InferenceSession, provider: str, dead: Collection[str] = ()
+) -> Placement:
+    """Where the nodes of a session, made with session.record_ep_graph_assignment_info, went, but
+    for those of these names, which never run."""
     compute: Counter[str] = Counter()
     elsewhere: Counter[str] = Counter()
     misplaced = []
     for part in session.get_provider_graph_assignment_info():
         for node in part.get_nodes():
+            if node.name in dead:
+                continue
             if node.op_type in COMPUTE:
                 compute[part.ep_name] += 1
                 if part.ep_name != provider:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pillsnap.engines.onnxruntime.branches import Conditions, bodies, constant_conditions
 from pillsnap.engines.onnxruntime.placement import COMPUTE
 from pillsnap.engines.onnxruntime.providers import TENSORRT, Options
 
@@ -74,10 +76,11 @@ def compute_types(
     """
     from onnx import TensorProto, inliner
 
+    conditions = constant_conditions(model.graph)
     bare = _without_weights(model)
     bare = inliner.inline_local_functions(bare) if bare.functions else bare
     types = element_types(bare)
-    nodes = _nodes(bare.graph)
+    nodes = _nodes(bare.graph, conditions)
     quantised = _quantised(nodes)
     dequantized: dict[str, int] = {}
     for node in nodes:
@@ -137,42 +140,39 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return bare
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph, and the bodies of its nodes (If, Loop, Scan)."""
+def _graphs(
+    graph: onnx.GraphProto, conditions: Conditions = MappingProxyType({})
+) -> Iterator[onnx.GraphProto]:
+    """A graph, and the bodies of its nodes that may run."""
     yield graph
     for node in graph.node:
-        for body in _bodies(node):
-            yield from _graphs(body)
+        for body in bodies(node, conditions):
+            yield from _graphs(body, conditions)
 
 
-def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        yield from (attribute.g, *attribute.graphs)
-
-
-def captured(node: onnx.NodeProto) -> Iterator[str]:
-    """Names that the bodies of a node (If, Loop, Scan) use; those from outside are among them."""
-    for body in _bodies(node):
+def captured(node: onnx.NodeProto, conditions: Conditions = MappingProxyType({})) -> Iterator[str]:
+    """Names that the bodies of a node use; those from outside are among them."""
+    for body in bodies(node, conditions):
         for inner in body.node:
             yield from inner.input
-            yield from captured(inner)
+            yield from captured(inner, conditions)
         yield from (value.name for value in body.output)
 
 
-def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes that an output of the graph depends on, those of their bodies among them, in
-    order."""
+def _nodes(graph: onnx.GraphProto, conditions: Conditions) -> list[onnx.NodeProto]:
+    """The nodes that an output of the graph depends on, those of their bodies that may run among
+    them, in order."""
     needed = {value.name for value in graph.output}
     used = []
     for node in reversed(graph.node):
         if not needed.isdisjoint(node.output):
             used.append(node)
-            needed.update((*node.input, *captured(node)))
+            needed.update((*node.input, *captured(node, conditions)))
     found = []
     for node in reversed(used):
         found.append(node)
-        for body in _bodies(node):
-            found += [other for inner in _graphs(body) for other in inner.node]
+        for body in bodies(node, conditions):
+            found += [other for inner in _graphs(body, conditions) for other in inner.node]
     return found
 
 

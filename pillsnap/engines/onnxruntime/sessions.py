@@ -14,6 +14,7 @@ from pillsnap.config.runtime import Runtime
 from pillsnap.core.alternatives import ONNXRUNTIME
 from pillsnap.core.errors import EngineError, first_line
 from pillsnap.engines.layouts.records import Reading
+from pillsnap.engines.onnxruntime.branches import never_run
 from pillsnap.engines.onnxruntime.feeding import run_session
 from pillsnap.engines.onnxruntime.libraries import preload
 from pillsnap.engines.onnxruntime.placement import Placement, read_placement, require_all_compute
@@ -128,7 +129,8 @@ def open_session(
     session.disable_fallback()
     check_provider(provider, session.get_providers())
     options = check_options(requested, session.get_provider_options())
-    placement = read_placement(session, NAMES.get(provider, session.get_providers()[0]))
+    computing = NAMES.get(provider, session.get_providers()[0])
+    placement = read_placement(session, computing, never_run(model))
     if provider in NAMES:
         require_all_compute(placement)
     return Session(session, options, placement)

@@ -93,12 +93,14 @@ def _of_classifier(config: Config, said: Facts, transform: Any) -> Iterator[Diff
         told, own = getattr(said, name), getattr(transform, name)
         if told is not None and max(abs(a - b) for a, b in zip(told, own, strict=True)) > _ROUNDED:
             setting = f"classification.{name}"
-            yield Difference(f"args.{name}", setting, _text(told), _text(own), refused=True)
+            argument = f"{said.place}.{name}"
+            yield Difference(argument, setting, _text(told), _text(own), refused=True)
     for name in ("interpolation", "crop_pct"):
         told, own = getattr(said, name), getattr(transform, name)
         if told not in (None, own):
-            yield Difference(f"args.{name}", f"classification.{name}", _text(told), _text(own))
-    yield from _of_size(config, CLASSIFICATION, "args.img_size", said.size)
+            argument = f"{said.place}.{name}"
+            yield Difference(argument, f"classification.{name}", _text(told), _text(own))
+    yield from _of_size(config, CLASSIFICATION, f"{said.place}.img_size", said.size)
 
 
 def _of_detector(config: Config, said: Facts, _: Any) -> Iterator[Difference]:

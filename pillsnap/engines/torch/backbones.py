@@ -1,8 +1,9 @@
-"""timm's backbones by name: which there are, how they are fed, and networks without weights."""
+"""Backbones by name, timm's and ultralytics': which there are, how they are fed, and networks."""
 
 from __future__ import annotations
 
 import difflib
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
     import torch
 
 _WHERE = "config: classification.backbone"
+
+# What ultralytics' trainer feeds its classifiers, but for the size.
+_OF_ULTRALYTICS = {
+    "mean": (0.0, 0.0, 0.0),
+    "std": (1.0, 1.0, 1.0),
+    "interpolation": "bilinear",
+    "crop_pct": 1.0,
+    "crop_mode": "center",
+    "input_size": (3, 224, 224),
+}
+
+
+def is_yolo(name: str) -> bool:
+    """Whether a backbone is a classifier of ultralytics, as yolo11n-cls, and none of timm."""
+    return re.fullmatch(r"yolo(v?\d+)[a-z]?-cls(-.+)?", name.lower()) is not None
 
 
 def require_backbone(name: str) -> None:
@@ -57,8 +73,10 @@ def require_backbone(name: str) -> None:
 
 
 def data_config(name: str) -> dict[str, Any]:
-    """What timm's evaluation of a backbone takes: mean, std, interpolation, crop_pct and so on.
-    Errors are require_backbone's."""
+    """What the evaluation of a backbone takes, timm's or ultralytics': mean, std, interpolation,
+    crop_pct and so on. Errors are require_backbone's."""
+    if is_yolo(name):
+        return dict(_OF_ULTRALYTICS)
     require_backbone(name)
     from timm.data import resolve_data_config
 

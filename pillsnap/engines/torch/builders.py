@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.config.settings import Classification, Config
+from pillsnap.config.settings import Classification, Config, Detection
 from pillsnap.core.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ def is_built(config: Config, stage: str) -> bool:
     return getattr(getattr(config, stage, None), "builder", None) is not None
 
 
-def build_network(settings: Classification) -> torch.nn.Module:
-    """What classification.builder builds, called with num_classes; a CheckpointError says why it
+def build_network(settings: Classification | Detection) -> torch.nn.Module:
+    """What the builder of a stage builds, called with num_classes; a CheckpointError says why it
     built no torch.nn.Module."""
     import torch
 
@@ -39,10 +39,10 @@ def build_network(settings: Classification) -> torch.nn.Module:
     return network
 
 
-def _refusal(settings: Classification, got: str) -> CheckpointError:
+def _refusal(settings: Classification | Detection, got: str) -> CheckpointError:
     return CheckpointError(
         "the builder builds no network",
-        where=f"config: classification.builder: {settings.builder}",
+        where=f"config: {type(settings).__name__.lower()}.builder: {settings.builder}",
         got=got,
         expected="package.module:function, which takes num_classes and returns a torch.nn.Module",
         hint="it must be installed, or lie in the folder where the command starts, under a name "

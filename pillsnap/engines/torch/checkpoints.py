@@ -16,7 +16,8 @@ from pillsnap.core.fetching import fetched
 from pillsnap.core.filesystems import RemoteError
 from pillsnap.engines.protocol import Transform
 from pillsnap.engines.torch.agreement import require_agreement
-from pillsnap.engines.torch.backbones import data_config
+from pillsnap.engines.torch.backbones import data_config, is_yolo
+from pillsnap.engines.torch.built_detector import load_built_detector
 from pillsnap.engines.torch.safe_load import LoadedModel
 from pillsnap.engines.torch.tensorfile import SUFFIX
 from pillsnap.engines.torch.timm_models import load_classifier
@@ -36,14 +37,14 @@ class Network:
     Attributes:
         build: the model in a checkpoint.
         transform: its preprocessing.
-        trainer: package that trains it, and whose code is run.
+        trainer: package that trained the one that is configured, and whose code is run.
         unwrap: the network as exporters see it; a detector is wrapped in what makes rows of its
             answer.
     """
 
     build: Callable[[Config, Path], LoadedModel]
     transform: Callable[[Config], Transform]
-    trainer: str
+    trainer: Callable[[Config], str]
     unwrap: Callable[[Any], torch.nn.Module]
 
 
@@ -104,10 +105,14 @@ def find_best_checkpoint(config: Config, stage: str) -> Path:
 
 
 def build_detection_model(config: Config, ckpt: Path) -> LoadedModel:
-    """The detector in `ckpt`; see LoadedModel; errors are load_detector's and require_size's."""
-    loaded = load_detector(config.detection, ckpt)
-    _, _, height, width = config.export.input_shape.detection
-    require_size(height, width, max(loaded.strides, default=QUERY_STRIDE))
+    """The detector in `ckpt`; see LoadedModel; errors are load_detector's, load_built_detector's
+    and require_size's."""
+    shape, own = config.export.input_shape.detection, config.detection.builder is not None
+    if own:
+        loaded = load_built_detector(config.detection, ckpt, shape)
+    else:
+        loaded = load_detector(config.detection, ckpt)
+    require_size(*shape[2:], max(loaded.strides, default=1 if own else QUERY_STRIDE))
     require_agreement(config, DETECTION, loaded.origin.said, letterbox_transform(config), ckpt)
     return loaded
 
@@ -193,9 +198,15 @@ def letterbox_transform(config: Config) -> LetterboxTransform:
 
 NETWORKS = {
     DETECTION: Network(
-        build_detection_model, letterbox_transform, "ultralytics", lambda module: module.model
+        build_detection_model,
+        letterbox_transform,
+        lambda config: "ultralytics",
+        lambda module: module.model,
     ),
     CLASSIFICATION: Network(
-        build_classification_model, resolve_classify_transform, "timm", lambda module: module
+        build_classification_model,
+        resolve_classify_transform,
+        lambda config: "ultralytics" if is_yolo(config.classification.backbone) else "timm",
+        lambda module: module,
     ),
 }

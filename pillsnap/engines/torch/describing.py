@@ -14,12 +14,13 @@ from pillsnap.core.errors import CheckpointError
 from pillsnap.engines.torch.backbones import (
     create_backbone,
     data_config,
+    is_yolo,
     require_backbone,
     trained_architecture,
 )
 from pillsnap.engines.torch.network import class_names
 from pillsnap.engines.torch.raw_boxes import has_queries
-from pillsnap.engines.torch.safe_load import read_content, require_checkpoint
+from pillsnap.engines.torch.safe_load import holds_yolo_classifier, read_content, require_checkpoint
 from pillsnap.engines.torch.statedict import Wanted, find_weights
 from pillsnap.engines.torch.tensorfile import opens_as_safetensors, read_safetensors
 from pillsnap.engines.torch.timm_models import (
@@ -44,6 +45,7 @@ from pillsnap.engines.torch.yolo import (
     read_pickled,
     require_detection_head,
 )
+from pillsnap.engines.torch.yolo_classifier import count_classes, read_yolo_classifier
 
 if TYPE_CHECKING:
     import torch
@@ -108,6 +110,8 @@ def describe_classifier(path: Path, backbone: str | None = None) -> Told:
             weights are not of.
     """
     refuse_detector(path)
+    if holds_yolo_classifier(path):
+        return _describe_yolo(path)
     content = read_content(path, {}, SAVE_WEIGHTS)
     name = backbone or trained_architecture(content)
     said, told = classifier_facts(content), training_arguments(content)
@@ -143,6 +147,16 @@ def describe_classifier(path: Path, backbone: str | None = None) -> Told:
         found |= {key: own[key] for key in found if found[key] is None and not told.get(key)}
         size = size or own["input_size"][1:]
     return Told(name, classes, size=size, preprocessing=found)
+
+
+def _describe_yolo(path: Path) -> Told:
+    model, _, origin = read_yolo_classifier(None, path)
+    said, name = origin.said, architecture(model)
+    found = {key: getattr(said, key) for key in ("mean", "std", "interpolation", "crop_pct")}
+    own = data_config(name) if is_yolo(name) else {}
+    found |= {key: own[key] for key in found if found[key] is None and own}
+    names = class_names(model, path)
+    return Told(name or None, count_classes(model), names, said.size, said, found)
 
 
 def _tensors(content: object, path: Path) -> dict[str, torch.Tensor]:

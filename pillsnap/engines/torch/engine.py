@@ -156,7 +156,7 @@ def _open(request: Request, wanted_device: str, setting: str) -> Reference:
 def _key(request: Request, checkpoint: str, transform: Transform, device: str) -> str:
     """SHA-256 of everything that the reference's answers depend on, down to their last bits."""
     config, stage = request.config, request.cell.stage
-    trainer = NETWORKS[stage].trainer
+    trainer = NETWORKS[stage].trainer(config)
     # Whatever reads checkpoints and builds networks, and what feeds them.
     files = sorted(Path(__file__).parent.rglob("*.py"))
     files += [Path(str(module.__file__)) for module in (images, preprocess, transforms)]

@@ -1,4 +1,4 @@
-"""A detection network as it came out of a pickle: its structure and that it runs, checked once."""
+"""A network of ultralytics as it came out of a pickle: its structure, and that it runs."""
 
 from __future__ import annotations
 
@@ -116,12 +116,16 @@ def class_names(model: Any, path: Path) -> tuple[str, ...]:
     return tuple(found[index] for index in range(len(found)))
 
 
-def try_network(module: torch.nn.Module, strides: tuple[int, ...], path: Path) -> None:
+def cells_of(strides: tuple[int, ...]) -> int | None:
+    """How many boxes heads of these strides have in try_network; None for none."""
+    return sum(math.ceil(_TRIAL / stride) ** 2 for stride in strides) or None
+
+
+def try_network(module: torch.nn.Module, wanted: tuple[int | None, ...], path: Path) -> None:
     """Run a network on shapes alone, without memory or arithmetic.
 
     Args:
-        module: [1,3,H,W] -> [1,boxes,7].
-        strides: of its heads, which say how many boxes there must be; () where none do.
+        wanted: the shape of its output for [1,3,H,W]; None is any number.
 
     Raises:
         CheckpointError: it does not run, not in reasonable bounds, or gives something else.
@@ -139,9 +143,9 @@ def try_network(module: torch.nn.Module, strides: tuple[int, ...], path: Path) -
         found = tuple(output.shape)
     except Exception as error:  # whatever layers that do not fit together raise
         raise broken_network(path, error) from error
-    cells = sum(math.ceil(_TRIAL / stride) ** 2 for stride in strides)
-    if found != ((1, cells, 7) if strides else (1, *found[1:2], 7)):
-        raise broken_network(path, f"output {list(found)} in place of [1, {cells}, 7]")
+    fits = (size in (None, each) for size, each in zip(wanted, found, strict=False))
+    if len(found) != len(wanted) or not all(fits):
+        raise broken_network(path, f"output {list(found)} in place of {list(wanted)}")
 
 
 def last_layer(model: object) -> str:
@@ -175,12 +179,12 @@ def _require_tree(model: torch.nn.Module, path: Path) -> None:
         name, layer, depth = todo.pop()
         if isinstance(layer, StandIn):
             raise CheckpointError(
-                "the detector has a layer that is not known here",
+                "the network has a layer that is not known here",
                 where=path,
                 got=printable(f"{name}: {layer.name}", 200),
                 expected="layers of this version of ultralytics and of torch.nn",
-                hint="train with task=detect and ultralytics' own layers; the gate cannot verify "
-                "a detector of other ones, nor of layers that only a later ultralytics has",
+                hint="train with ultralytics' own layers; the gate cannot verify a network of "
+                "other ones, nor of layers that only a later ultralytics has",
             )
         held = vars(layer)
         if "_modules" not in held:
@@ -227,7 +231,7 @@ def _bounds() -> Any:
 
 def _odd(path: Path, what: str, got: object, expected: str) -> CheckpointError:
     return CheckpointError(
-        f"the detector's checkpoint is not as ultralytics writes it: {what}",
+        f"the checkpoint is not as ultralytics writes it: {what}",
         where=path,
         got=printable(got, 200),
         expected=expected,
@@ -238,7 +242,7 @@ def _odd(path: Path, what: str, got: object, expected: str) -> CheckpointError:
 def broken_network(path: Path, reason: object) -> CheckpointError:
     """The error of a network that does not run, for `reason`."""
     return CheckpointError(
-        "the detector's network does not run",
+        "the checkpoint's network does not run",
         where=path,
         got=printable(str(reason).strip() or type(reason).__name__, 200),
         hint="does it run where it was trained? save it anew with the ultralytics that did it",

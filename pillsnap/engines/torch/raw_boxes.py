@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,6 @@ def decoded(model: Any, images: torch.Tensor) -> torch.Tensor:
 
 def raw_boxes(model: Any) -> torch.nn.Module:
     """Wrap a model so that it gives [N,boxes,7] (see LoadedModel) in evaluation mode."""
-    import torch
-
     head = model.model[-1]
     try:
         head.end2end = False
@@ -46,16 +45,24 @@ def raw_boxes(model: Any) -> torch.nn.Module:
     # Otherwise anchors are cached by shape, and a checkpoint may bring those of its training.
     head.dynamic = True
     head.shape = None
+    return rows_of(model, decoded)
+
+
+def rows_of(model: torch.nn.Module, decode: Callable[[Any, Any], Any]) -> torch.nn.Module:
+    """A model as a function to [N,boxes,7], see LoadedModel, by what makes [N,4+classes,boxes] of
+    images with it; the module holds both, as `model` and `decode`."""
+    import torch
 
     class RawBoxes(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.model = model
+            self.decode = decode
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            output = decoded(self.model, images)
+            output = self.decode(self.model, images)
             centre, half = output[:, 0:2], output[:, 2:4] * 0.5
-            scores: Any = output[:, 4:]
+            scores = output[:, 4:]
             best, index = scores.amax(1, keepdim=True), scores.argmax(1, keepdim=True)
             if scores.shape[1] > 1:
                 first, second = scores.topk(2, dim=1).values.split(1, dim=1)
@@ -80,15 +87,16 @@ def take_one_to_one(boxes: Any, path: Path) -> None:
     """Have what raw_boxes made give the boxes of the one-to-one head, all of them; CheckpointError
     for a model without. The heads are alike, and only their weights and what follows differ; one
     of queries is of this kind itself."""
-    head = boxes.model.model[-1]
+    head: Any = boxes.model.model[-1] if boxes.decode is decoded else None
     if has_queries(head):
         return
     if getattr(head, "one2one_cv2", None) is None:
         raise CheckpointError(
-            "the detector has no one-to-one head, and the candidate gives the boxes of one",
+            "the detector has no one-to-one head, and boxes of one are asked for",
             where=path,
-            got=type(head).__name__,
+            got="a builder's network" if head is None else type(head).__name__,
             expected="a YOLO26 or YOLOv10, with an ultralytics that leaves both heads",
-            hint="is the candidate of another model? export this one again",
+            hint="is the candidate of another model? export this one again; or set "
+            "detection.head: one_to_many",
         )
     head.cv2, head.cv3 = head.one2one_cv2, head.one2one_cv3

@@ -62,8 +62,8 @@ class LoadedModel:
             pixels, the best class's score, its index, and its lead over the second best class
             (infinite where there is one class), before NMS.
         strides: pixels per cell of each detection head, in the order of the boxes; () for a
-            classifier.
-        class_names: names in the checkpoint by index; () for a classifier.
+            classifier, and where boxes are of queries or a builder says no strides.
+        class_names: names in the checkpoint by index; () where it has none.
         recorded: top-1 or, of a detector, mAP@0.5:0.95 that training measured, 0 to 1; None where
             the checkpoint does not say.
         origin: where in the checkpoint it comes from.
@@ -129,8 +129,7 @@ def checkpoint_stage(path: Path) -> str:
     """What a checkpoint is for: detection when it pickles an Ultralytics model or has the names of
     one's head, else classification.
 
-    Nothing is made of it. A YOLO classifier is a classification checkpoint, though of no use here.
-    Errors are require_checkpoint's.
+    Nothing is made of it. Errors are require_checkpoint's.
     """
     require_checkpoint(path)
     if opens_as_safetensors(path):
@@ -139,6 +138,11 @@ def checkpoint_stage(path: Path) -> str:
     names = pickled_names(path)
     pickled = any(name.startswith("ultralytics.") for name in names)
     return DETECTION if pickled and _YOLO_CLASSIFIER not in names else CLASSIFICATION
+
+
+def holds_yolo_classifier(path: Path) -> bool:
+    """Whether a checkpoint pickles a classifier of ultralytics; nothing is made of it."""
+    return not opens_as_safetensors(path) and _YOLO_CLASSIFIER in pickled_names(path)
 
 
 def require_finite(module: torch.nn.Module, path: Path) -> None:

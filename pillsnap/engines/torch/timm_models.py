@@ -1,5 +1,5 @@
 """Classifier checkpoints: a timm backbone, or what a builder builds, and the state dict that was
-trained for it."""
+trained for it; of ultralytics its own."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ from pillsnap.engines.torch.safe_load import (
     LoadedModel,
     Origin,
     checkpoint_stage,
+    holds_yolo_classifier,
     read_content,
     require_finite,
 )
 from pillsnap.engines.torch.statedict import KEYS, Wanted, Weights, find_weights
 from pillsnap.engines.torch.torchfile.objects import StandIn
 from pillsnap.engines.torch.trainer import classifier_facts, recorded_top1
+from pillsnap.engines.torch.yolo_classifier import load_yolo_classifier
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +60,8 @@ def load_classifier(settings: Classification, path: Path, size: int | None = Non
     import torch
 
     refuse_detector(path)
+    if settings.builder is None and holds_yolo_classifier(path):
+        return load_yolo_classifier(settings, path)
     if settings.builder is None:
         require_backbone(settings.backbone)
     content = read_content(path, {}, SAVE_WEIGHTS)
@@ -220,5 +224,5 @@ def _whole_model(content: object) -> str | None:
     entries = content.values() if isinstance(content, Mapping) else (content,)
     models = [entry for entry in entries if isinstance(entry, StandIn) and not entry.called]
     if any(model.name.startswith("ultralytics.") for model in models):
-        return "a YOLO classifier cannot be used here: train a timm backbone"
+        return "a YOLO classifier is its own network: leave classification.builder out"
     return "save model.state_dict() in place of the model" if models else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from pillsnap.config.settings import GlobalPool, Interpolation
-from pillsnap.engines.torch.torchfile.objects import entries_of
+from pillsnap.engines.torch.torchfile.objects import StandIn, entries_of
 
 Sides = tuple[float, float]
 Channels = tuple[float, float, float]
@@ -28,6 +28,7 @@ class Facts:
         size: height and width of the input in pixels.
         single_cls: whether a detector was taught all classes as one.
         data: a detector's data.yaml, as training was told it.
+        place: where in the checkpoint a classifier's stand.
     """
 
     pooling: GlobalPool | Literal[""] | None = None
@@ -38,6 +39,7 @@ class Facts:
     size: Sides | None = None
     single_cls: bool | None = None
     data: str | None = None
+    place: str = "args"
 
 
 def training_arguments(content: object) -> Mapping[str, Any]:
@@ -70,6 +72,40 @@ def detector_facts(content: object) -> Facts:
     )
 
 
+def transform_facts(content: object, transforms: object) -> Facts:
+    """Of the arguments of ultralytics' trainer, and of the transforms of torchvision by which it
+    fed a classifier, which its model holds."""
+    listed = entries_of(transforms).get("transforms")
+    steps = {
+        each.name.rpartition(".")[2]: entries_of(each)
+        for each in (listed if isinstance(listed, list | tuple) else ())
+        if isinstance(each, StandIn)
+    }
+    resize, normalize = steps.get("Resize", {}), steps.get("Normalize", {})
+    size = _sides(steps.get("CenterCrop", {}).get("size"))
+    resized, mode = _sides(resize.get("size")), resize.get("interpolation")
+    values = mode.state if isinstance(mode, StandIn) and isinstance(mode.state, tuple) else ()
+    return Facts(
+        mean=_channels(_listed(normalize.get("mean"))),
+        std=_channels(_listed(normalize.get("std"))),
+        interpolation=_one_of(next(iter(values), None), get_args(Interpolation)),
+        crop_pct=min(size) / min(resized) if size and resized and min(resized) else None,
+        size=size or detector_facts(content).size,
+        place="model.transforms",
+    )
+
+
+def _listed(values: object) -> object:
+    """A tensor of a few numbers as a list; anything else as it is."""
+    found: Any = values
+    return found.tolist() if getattr(found, "shape", None) in ((1,), (3,)) else values
+
+
+def recorded_accuracy(content: object) -> float | None:
+    """Top-1, 0 to 1, that ultralytics' trainer measured; None where it did not say."""
+    return _recorded(content, "metrics/accuracy_top1")
+
+
 def recorded_top1(content: object) -> float | None:
     """Top-1, 0 to 1, that timm's trainer measured: `metric`, where its arguments say that top-1 was
     what it went by. Else None: a loss or an accuracy of other trainers stand there as well."""
@@ -81,8 +117,11 @@ def recorded_top1(content: object) -> float | None:
 
 def recorded_map(content: object) -> float | None:
     """mAP@0.5:0.95, 0 to 1, that ultralytics' trainer measured; None where it did not say."""
-    measured = entries_of(entries_of(content).get("train_metrics"))
-    number = _any_number(measured.get("metrics/mAP50-95(B)"))
+    return _recorded(content, "metrics/mAP50-95(B)")
+
+
+def _recorded(content: object, name: str) -> float | None:
+    number = _any_number(entries_of(entries_of(content).get("train_metrics")).get(name))
     return None if number is None else _rate(number)
 
 

@@ -36,8 +36,8 @@ def require_vocabulary(model: Any, path: Path) -> None:
     raise CheckpointError(
         "the YOLO-World has no fixed vocabulary: without it the same image has other boxes",
         where=path,
-        got=f"text embeddings {shape} for {classes} classes, or of other lengths than 1",
-        expected="one embedding of a text for every class, as set_classes leaves them",
+        got=f"{type(model.model[-1]).__name__} of {classes} classes, text embeddings {shape}",
+        expected="for every class the embedding of a text, of length 1, as set_classes leaves them",
         hint="model.set_classes([...]), then model.save(...), where CLIP is installed",
     )
 

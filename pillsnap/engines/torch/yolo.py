@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from atexit import register
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,23 @@ from pillsnap.core.errors import CheckpointError
 from pillsnap.core.printable import printable
 from pillsnap.engines.torch.network import (
     broken_network,
+    cells_of,
     class_names,
-    last_layer,
     require_head,
-    require_known_layers,
-    require_network,
     try_network,
 )
-from pillsnap.engines.torch.raw_boxes import forget_shapes, has_queries, raw_boxes
+from pillsnap.engines.torch.pickled import DETECTORS
+from pillsnap.engines.torch.raw_boxes import (
+    forget_shapes,
+    has_queries,
+    raw_boxes,
+    take_one_to_one,
+)
 from pillsnap.engines.torch.safe_load import LoadedModel, Origin, require_checkpoint, require_finite
-from pillsnap.engines.torch.statedict import wrong_entry
 from pillsnap.engines.torch.tensorfile import opens_as_safetensors
-from pillsnap.engines.torch.torchfile.objects import StandIn
-from pillsnap.engines.torch.torchfile.reading import read_checkpoint
 from pillsnap.engines.torch.trainer import detector_facts, recorded_map
-from pillsnap.engines.torch.vocabulary import drop_text_encoder, require_vocabulary
+from pillsnap.engines.torch.vocabulary import require_vocabulary
 from pillsnap.engines.torch.yolo_weights import plain_name, read_detector_weights
-
-# The models of ultralytics that detect boxes, and their last layers. Subclasses of Detect do other
-# tasks, or want prompts beside the image.
-_MODELS = ("DetectionModel", "RTDETRDetectionModel", "WorldModel")
-_HEADS = ("Detect", "RTDETRDecoder", "WorldDetect", "v10Detect")
 
 QUERY_STRIDE = 32
 """Pixels per cell of the coarsest layer of an RT-DETR, whose head has no strides."""
@@ -88,71 +83,25 @@ def load_detector(settings: Detection, path: Path) -> LoadedModel:
     require_finite(model, path)
     strides = () if has_queries(head) else tuple(int(stride) for stride in head.stride.tolist())
     module = raw_boxes(model)
-    try_network(module, strides, path)
+    try_network(module, (1, cells_of(strides), 7), path)
     forget_shapes(head)
+    if settings.head == "one_to_one":
+        take_one_to_one(module, path)
     return LoadedModel(module, strides, class_names(model, path), recorded, origin)
 
 
 def read_pickled(settings: Detection, path: Path) -> tuple[Any, float | None, Origin]:
     """The ultralytics model in a .pt (its EMA if there is one, unless config chooses): float32,
-    evaluation mode; the mAP that training recorded; and where it stands.
-
-    Only layers of pillsnap's own list are made of it, without their constructors, whatever
-    ultralytics' settings say; the file is opened for reading only. Errors are load_detector's.
-    """
-    from pillsnap.engines.torch.torchfile.layers import network_layers
-
-    content = read_checkpoint(
-        path,
-        network_layers(),
-        "a detector of own layers cannot be verified: train one of ultralytics' own, or take what "
-        "is named out of the checkpoint where you trust it",
-    )
-    model, entry, entries = _model_of(content, settings.checkpoint_entry, path)
-    drop_text_encoder(model)
-    require_network(model, path)
-    require_known_layers(model, path)
-    require_head(require_detection_head(model, path), path)
-    require_vocabulary(model, path)
+    evaluation mode; the mAP that training recorded; and where it stands. Errors are
+    load_detector's."""
+    found = DETECTORS.read(settings.checkpoint_entry, path)
+    require_head(require_detection_head(found.model, path), path)
+    require_vocabulary(found.model, path)
     try:
-        origin = Origin(entry, entries, detector_facts(content))
-        return model.float().eval(), recorded_map(content), origin
+        origin = Origin(found.entry, found.entries, detector_facts(found.content))
+        return found.model.float().eval(), recorded_map(found.content), origin
     except Exception as error:  # whatever attributes of another kind raise
         raise broken_network(path, error) from error
-
-
-def _model_of(content: object, chosen: str | None, path: Path) -> tuple[Any, str, tuple[str, ...]]:
-    """The model in a checkpoint, under ema or model, or the whole of it; the entry, and all that
-    hold one."""
-    layers: Any = import_module("ultralytics.nn.tasks")
-    entries = content if isinstance(content, Mapping) else {"": content}
-    if entries.get("modelopt") is not None:
-        raise CheckpointError(
-            "quantisation-aware checkpoints are not supported",
-            where=path,
-            got="a checkpoint with modelopt ranges",
-            expected="the float model",
-        )
-    found = {k: entries[k] for k in ("ema", "model", "") if entries.get(k) is not None}
-    kinds = tuple(getattr(layers, name, None) for name in _MODELS)
-    models = [key for key, entry in found.items() if type(entry) in kinds]
-    if chosen is not None and models and chosen not in models:
-        raise wrong_entry(
-            chosen, [key for key in models if key], "detection.checkpoint_entry", path
-        )
-    if models:
-        entry = chosen or models[0]
-        return found[entry], entry, tuple(key for key in models if key)
-    other = next((entry for entry in found.values() if isinstance(entry, StandIn)), None)
-    if other is not None:
-        raise _other_task(path, printable(f"a {other.name}, last layer {last_layer(other)}", 200))
-    raise CheckpointError(
-        "the checkpoint holds no Ultralytics model",
-        where=path,
-        got="keys " + ", ".join(printable(key, 40) for key in list(entries)[:8]),
-        expected="the .pt that ultralytics training saves, with the model under ema or model",
-        hint="give the whole .pt that training saved; or is this the classifier's checkpoint?",
-    )
 
 
 def require_size(height: int, width: int, stride: int) -> None:
@@ -184,10 +133,7 @@ def architecture(model: Any) -> str:
 def require_detection_head(model: Any, path: Path) -> Any:
     """The model's last layer, when it detects boxes by its one-to-many branch or by queries; else,
     for another task or a branch that fusing took away, a CheckpointError."""
-    heads: Any = import_module("ultralytics.nn.modules.head")
-    head: Any = model.model[-1]
-    if type(head) not in tuple(getattr(heads, name, None) for name in _HEADS):
-        raise _other_task(path, f"last layer {type(head).__name__}")
+    head = DETECTORS.require_head(model, path)
     if has_queries(head):
         return head
     if getattr(head, "cv2", None) is None or getattr(head, "cv3", None) is None:
@@ -198,16 +144,6 @@ def require_detection_head(model: Any, path: Path) -> Any:
             hint="use the unfused checkpoint",
         )
     return head
-
-
-def _other_task(path: Path, got: str) -> CheckpointError:
-    return CheckpointError(
-        "the checkpoint is not a YOLO detection model",
-        where=path,
-        got=got,
-        expected=f"task detect, last layer {', '.join(_HEADS[:-1])} or {_HEADS[-1]}",
-        hint="train with task=detect, or give the detector's checkpoint",
-    )
 
 
 def _require_settings(settings: Detection, model: Any, head: Any, path: Path) -> None:

@@ -13,7 +13,7 @@ from pillsnap.config.settings import Interpolation
 from pillsnap.core.errors import DataError
 from pillsnap.data.listing import folder_rows, manifest_rows
 from pillsnap.data.maps import number_folders, read_class_map
-from pillsnap.engines.torch.backbones import data_config
+from pillsnap.engines.torch.backbones import data_config, is_yolo
 from pillsnap.engines.torch.describing import Told, describe_classifier
 from pillsnap.gate.init.draft import Draft
 from pillsnap.gate.init.lines import line, path_from, require_images, to_yaml
@@ -21,7 +21,7 @@ from pillsnap.gate.init.lines import line, path_from, require_images, to_yaml
 # Photos in coverage, at least: a rate below 1 % takes 300 that do not flip.
 _COVERED = 300
 
-# What there is to choose from, by key; timm's own for the backbone is put first.
+# What there is to choose from, by key; what is its trainer's for the backbone is put first.
 _CHOICES = {
     "mean": ("[0.485, 0.456, 0.406]", "[0.5, 0.5, 0.5]", "[0, 0, 0]"),
     "std": ("[0.229, 0.224, 0.225]", "[0.5, 0.5, 0.5]", "[1, 1, 1]"),
@@ -44,7 +44,8 @@ def add_classifier(
         if not own:
             return ", ".join(others)
         left = (other for other in others if other.split(" for ")[0] != first)
-        return ", ".join([f"{first} (timm's for {told.architecture})", *left])
+        whose = "ultralytics'" if is_yolo(str(told.architecture)) else "timm's"
+        return ", ".join([f"{first} ({whose} for {told.architecture})", *left])
 
     square = told.size and int(told.size[0]) if told.size and len({*told.size}) == 1 else None
     shape = square and (1, 3, square, square)

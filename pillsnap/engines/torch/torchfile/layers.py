@@ -1,4 +1,4 @@
-"""The layers that a detection network consists of, torch's and ultralytics': classes by name, and
+"""The layers that a network of ultralytics consists of, torch's and its own: classes by name, and
 the state of one: tensors, layers and plain values, nothing that changes its code.
 
 Left out is what takes a path, an address or weights by name (TorchVision, DistillationModel, the
@@ -45,11 +45,11 @@ LAYERS = {
     "RepVGGDW ResNetBlock ResNetLayer SCDown SPP SPPELAN SPPF",
     "ultralytics.nn.modules.conv": "CBAM ChannelAttention Concat Conv Conv2 ConvTranspose DWConv "
     "DWConvTranspose2d Focus GhostConv Index LightConv RepConv SpatialAttention",
-    "ultralytics.nn.modules.head": "Detect RTDETRDecoder WorldDetect v10Detect",
+    "ultralytics.nn.modules.head": "Classify Detect RTDETRDecoder WorldDetect v10Detect",
     "ultralytics.nn.modules.transformer": "AIFI DeformableTransformerDecoder "
     "DeformableTransformerDecoderLayer LayerNorm2d MLP MLPBlock MSDeformAttn TransformerBlock "
     "TransformerEncoderLayer TransformerLayer",
-    "ultralytics.nn.tasks": "DetectionModel RTDETRDetectionModel WorldModel",
+    "ultralytics.nn.tasks": "ClassificationModel DetectionModel RTDETRDetectionModel WorldModel",
 }
 
 # What older versions called them; before 8.0.101 all layers were of one module.

@@ -86,7 +86,7 @@ class CheckpointMaker:
             self.refused[f"{target.name}(…)"] = None
             return StandIn(target.name)
         if isinstance(target, StandIn):
-            return StandIn(target.name)
+            return StandIn(target.name, state=arguments)
         raise TypeError("a call of what is no global")
 
     def make(self, target: object, arguments: Any) -> object:

@@ -19,7 +19,7 @@ class StandIn:
 
     Attributes:
         name: dotted, of the class.
-        state: what the pickle would have filled it with, None without.
+        state: what the pickle would have filled it with, or called it with; None without.
         called: whether it may be pickled as a call, which a layer of a network never is.
     """
 
