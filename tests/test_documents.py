@@ -31,10 +31,14 @@ RUN = {
 NOT_RUN = {
     "git clone <this repository>": "installs 5.5 GB; `make gate` is what CI of a clone begins with",
     "make gate  ": "installs 5.5 GB, and runs this test",
+    "pip install 'pillsnap[ray]'": "tests/plugin/test_ray.py runs it on this machine",
+    "pip install 'pillsnap[headless,gpu,ray]'": "of every node of a cluster",
+    "pillsnap gate -m full --provider cuda --provider cpu --ray": "wants a cluster with a GPU",
+    "pillsnap pipeline --out ship/": "tests/e2e/test_native.py packs a detector alone",
     "uv venv -p 3.11": "installs two environments more; done before a release",
 }
 # What a command of the gate stands for, made here.
-FILES = ("model.onnx", "best.onnx", "mine.yaml", "REPORT", "DIR")
+FILES = ("model.onnx", "best.onnx", "best_openvino_model", "mine.yaml", "REPORT", "DIR")
 
 
 def anchors(document: Path) -> set[str]:
@@ -95,13 +99,16 @@ def test_every_command_asks_for_what_is_there(
         assert words[1] in COMMANDS
     else:
         for name in FILES:
-            (tmp_path / name).touch()
-            command = re.sub(rf"(?<=[= ]){re.escape(name)}\b", str(tmp_path / name), command)
+            path = tmp_path / name
+            path.mkdir() if name.endswith("_model") else path.touch()
+            command = re.sub(rf"(?<=[= ]){re.escape(name)}\b", str(path), command)
+        for suffix in (".xml", ".bin"):
+            (tmp_path / "best_openvino_model" / f"best{suffix}").touch()
         words = shlex.split(command)[2 if words[0] == "pillsnap" else 1 :]
         given, unknown = pytestconfig._parser.parse_known_and_unknown_args(words)
         assert not unknown
         select(given)
-        marks = {*MODES, "proof"} if given.markexpr else set[str]()
+        marks = {*MODES, "proof", "slow or not slow"} if given.markexpr else set[str]()
         assert named_modes(given.markexpr or "smoke") <= {*MODES} and (
             not given.markexpr or given.markexpr in marks
         )
