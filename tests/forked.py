@@ -71,7 +71,8 @@ class Forks:
 
 
 def _of_python() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
+    """What Python and the loader of libraries read when a process starts, and never again."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("PYTHON", "LD_"))}
 
 
 def _serve(modules: Sequence[str]) -> None:
