@@ -25,7 +25,7 @@ NEEDS = {
     "tensorrt": "a GPU",
     "cuda": "a GPU",
     "ray": "nodes: tests/plugin/test_ray.py",
-    "best_openvino_model": "a folder of ultralytics' export: tests/engines/test_openvino.py",
+    "best_openvino_model": "a folder of ultralytics' export: tests/plugin/test_candidates.py",
     "proof": "a quarter of an hour: tests/proof",
 }
 # Options by which a run of few images, or on a busy machine, may well fail.
