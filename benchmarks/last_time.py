@@ -7,7 +7,7 @@ Then runs of which something is worse, against the last of those: one thread in 
 NMS at another threshold, a weight times 1.003, files in half precision.
 
     rounds, false_alarms    runs of the same thing, and by round the figures that were named
-    named                   by what was made worse, the figures that were named
+    named                   by what was made worse, the figures that were named, and the settings
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def main() -> int:
 
 def measure(project: Project, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     alarms: list[list[str]] = []
-    last, _ = run(project, arguments.threads)
+    last, *_ = run(project, arguments.threads)
     for _ in range(arguments.rounds):
-        last, worse = run(project, arguments.threads, f"--against={last}")
+        last, worse, _ = run(project, arguments.threads, f"--against={last}")
         alarms.append(worse)
         print(json.dumps({"round": len(alarms), "worse": worse}), file=sys.stderr, flush=True)
     against = f"--against={last}"
@@ -56,25 +56,31 @@ def measure(project: Project, arguments: argparse.Namespace, folder: Path) -> di
         "a weight times 1.003": (project, arguments.threads, scaled(files, folder)),
         "half precision": (project, arguments.threads, halved(files, folder)),
     }
-    named = {
-        name: run(of, threads, against, *candidates)[1]
-        for name, (of, threads, candidates) in variants.items()
-    }
+    named = {}
+    for name, (of, threads, candidates) in variants.items():
+        _, worse, settings = run(of, threads, against, *candidates)
+        named[name] = worse + settings
     return {"rounds": arguments.rounds, "false_alarms": alarms, "named": named}
 
 
-def run(project: Project, threads: int, *options: str) -> tuple[Path, list[str]]:
-    """The report of a run, and the figures that got worse."""
+def run(project: Project, threads: int, *options: str) -> tuple[Path, list[str], list[str]]:
+    """The report of a run, the figures that got worse, and the settings that are others."""
     report = run_gate(project, "smoke", "--no-html", "--threads", str(threads), *options).report
     reports = project.config.out_dir / "reports"
     path = next(reports.glob(f"*-{report['provenance']['run'].rpartition('-')[2]}.json"))
-    changes = (report["against"] or {"changes": []})["changes"]
+    against = report["against"] or {"changes": [], "settings": []}
     stages = {cell["id"]: cell["stage"] for cell in report["cells"]}
-    return path, [
+    worse = [
         f"{stages.get(each['cell'], each['cell'])} {each['figure']}"
-        for each in changes
+        for each in against["changes"]
         if each["outcome"] == "worse"
     ]
+    settings = [
+        f"{each['name']} {each['old']} -> {each['new']}"
+        for each in against["settings"]
+        if each["old"] != each["new"] and "sha256" not in each["name"]
+    ]
+    return path, worse, settings
 
 
 def with_threshold(project: Project, folder: Path) -> Project:

@@ -12,7 +12,7 @@ DOCUMENTS = tuple(
     path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
 )
 
-_PROGRAMS = "pip|pillsnap|pytest|python|make|git|uv|curl|bash|for"
+_PROGRAMS = "pip|pillsnap|pytest|python|make|git|uv|curl|bash|ray|for"
 _SHELL = re.compile(rf"(?:{_PROGRAMS}) \S")
 _FENCED = re.compile(r"(?ms)^```(\w*)\n(.*?)^```$")
 # Not a folder such as pipeline/, an option of a table, or a key of the report.

@@ -105,6 +105,7 @@ def finish(
     checkout: Checkout,
     stopped: bool = False,
     cluster: Mapping[str, Any] | None = None,
+    load: float | None = None,
     tell: Tell = log.info,
 ) -> Finished:
     """Judge every cell, decide the exit code and publish the report, also of a run that failed.
@@ -123,6 +124,7 @@ def finish(
     facts = RunFacts(
         run=run.run_dir.name,
         started=started,
+        load=load,
         command=command,
         checkout=checkout,
         threads=run.threads,

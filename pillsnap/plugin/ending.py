@@ -87,6 +87,7 @@ def _judge(session: pytest.Session, state: State) -> Finished | Sequence[str]:
         asked=state.asked,
         command=command,
         started=state.started,
+        load=state.load,
         tag=state.tag,
         checkout=state.checkout,
         stopped=bool(session.shouldfail),

@@ -14,7 +14,7 @@ import pytest
 
 from pillsnap.config.load import find_config, load_config
 from pillsnap.core.checkout import NO_GIT, Checkout, describe_checkout
-from pillsnap.core.cpus import usable_cpus
+from pillsnap.core.cpus import machine_load, usable_cpus
 from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.core.hashes import prepare_version_tag, utc_now
 from pillsnap.core.logrecords import open_log
@@ -64,6 +64,7 @@ class State:
 
     Attributes:
         asked: the user asked for the gate by -m or an option, so its items run alone.
+        load: of the machine when the run began, see machine_load.
         ledger: kept on the controller alone.
         running: the session runs items; others, such as --fixtures, only show something.
         checkout: what the configuration's folder held when the run began.
@@ -75,6 +76,7 @@ class State:
     asked: bool
     tag: str
     started: datetime = field(default_factory=utc_now)
+    load: float | None = field(default_factory=machine_load)
     ledger: Ledger | None = None
     running: bool = False
     checkout: Checkout = field(default_factory=lambda: Checkout(NO_GIT))

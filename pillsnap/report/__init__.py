@@ -57,7 +57,10 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
         },
         "cluster": describe_cluster(facts.cluster, results),
         "against": None if facts.against is None else dict(facts.against),
-        "environment": describe_environment(facts.threads, config.runtime),
+        "environment": {
+            **describe_environment(facts.threads, config.runtime),
+            "load": facts.load,
+        },
         "provenance": {
             "run": facts.run,
             "started_at_utc": f"{facts.started:%Y-%m-%dT%H:%M:%SZ}",

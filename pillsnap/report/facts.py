@@ -78,6 +78,7 @@ class RunFacts:
         diagnoses: by cell id, of the cells that were diagnosed.
         cluster: the nodes that shards ran on, and the runs that were lost; None of one machine.
         sensitivities: by cell id, which layers to keep in float.
+        load: of the machine when the run began, see machine_load.
         against: Comparison.as_dict with the earlier report that --against names, if it does.
     """
 
@@ -97,6 +98,7 @@ class RunFacts:
     diagnoses: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     cluster: Mapping[str, Any] | None = None
     sensitivities: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    load: float | None = None
     against: Mapping[str, Any] | None = None
 
 

@@ -21,7 +21,13 @@ from tests.e2e.demo_project import DemoProject
 pytestmark = pytest.mark.slow
 
 # By a word of the command, what it needs that is not here.
-NEEDS = {"tensorrt": "a GPU", "cuda": "a GPU", "proof": "a quarter of an hour: tests/proof"}
+NEEDS = {
+    "tensorrt": "a GPU",
+    "cuda": "a GPU",
+    "ray": "nodes: tests/plugin/test_ray.py",
+    "best_openvino_model": "a folder of ultralytics' export: tests/plugin/test_candidates.py",
+    "proof": "a quarter of an hour: tests/proof",
+}
 # Options by which a run of few images, or on a busy machine, may well fail.
 MAY_FAIL = {"--gate-strict", "--perf-budget"}
 PILLSNAP = "import sys; from pillsnap.plugin.command import main; sys.exit(main())"

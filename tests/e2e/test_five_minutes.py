@@ -152,6 +152,10 @@ def test_what_has_passed_is_run(run: Run, gated: Path) -> None:
     results = (gated / "results.csv").read_text().splitlines()
     assert len({line.partition(",")[0] for line in results}) == 1 + 3  # with the head
     assert len([*(gated / "drawn").rglob("*.*")]) == 3
+    for stage, name in (("detection", "best"), ("classification", "pills")):
+        shutil.copy(gated / f"exp/export/latest_{stage}.onnx", gated / f"{name}.onnx")
+    run(*shlex.split(block("docs/service.md", "pillsnap pipeline --out ship/")))
+    assert (gated / "ship/pillsnap_pipeline.py").exists()
     lines = run("pillsnap", "infer", "--inputs", "val/K-000*/000.png").stdout.splitlines()
     answers = [json.loads(line) for line in lines]
     assert len(answers) == 24

@@ -688,6 +688,7 @@ def test_published_file_says_what_it_is(
         "source_sha256": project.source.sha256,
         "calibration_sha256": project.calibration().sha256 if images else "",
         "calibration_images": images,
+        "calibration_method": "minmax" if images else None,
     }
     assert json.loads(json.dumps(told)) == told
     assert describe_quantized(project.source) is None

@@ -591,13 +591,15 @@ def test_the_environment_is_that_of_the_configured_gpu(
 
 
 def test_the_environment_names_versions_and_hardware(config: Config) -> None:
-    environment = build_report([], config, facts(threads=3))["environment"]
+    environment = build_report([], config, facts(threads=3, load=0.5))["environment"]
+    assert environment["load"] == 0.5
     assert environment.keys() == {
         "python",
         "platform",
         "cpu",
         "cores",
         "threads",
+        "load",
         "gpu",
         "driver",
         "cuda",

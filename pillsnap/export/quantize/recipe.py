@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -42,8 +42,7 @@ def describe_quantized(exported: Exported) -> dict[str, Any] | None:
             "source_sha256": found["source_sha256"],
             "calibration_sha256": found["calibration_sha256"],
             "calibration_images": int(found["calibration_images"]),
-            # Files of earlier versions do not say.
-            "calibration_method": found.get("calibration_method", "minmax"),
+            "calibration_method": _calibrated_by(found),
         }
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise EngineError(
@@ -51,6 +50,13 @@ def describe_quantized(exported: Exported) -> dict[str, Any] | None:
             where=exported.path,
             got=repr(error),
         ) from error
+
+
+def _calibrated_by(found: Mapping[str, str]) -> str | None:
+    """How ranges were found; None where none were, or NNCF has its own way."""
+    if found["calibration_images"] == "0" or found["method"] == NNCF:
+        return None
+    return found.get("calibration_method", "minmax")  # files of earlier versions do not say
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,10 @@ GROWTH = {
 # Median and 95th percentile of a time, how many there are, and what must be equal.
 _TIMES = (("latency", "single_runs", None), ("batch_latency", "batch_runs", "batch_size"))
 
+# Processes for each CPU, before a run, above which times are not the model's alone. Own tests that
+# are just over leave about 1.
+BUSY = 1.5
+
 # Of what is measured on another of these, nothing is the model's.
 _MACHINE = ("cpu", "cores", "gpu")
 
@@ -52,6 +56,12 @@ def speed_changes(
     why = f"another machine: {', '.join(other)}" if other else ""
     if not why and (before["contended"] or after["contended"]):
         why = "workers shared the machine"
+    for when, machine in zip(("old", "new"), machines, strict=True):
+        # Reports of earlier versions do not say.
+        if not why and (machine.get("load") or 0.0) > BUSY:
+            why = (
+                f"the machine was busy before the {when} run: {machine['load']:.2g} processes a CPU"
+            )
     for name, runs, equal in _TIMES:
         median, slow = f"{name}_p50_ms", f"{name}_p95_ms"
         values = before[median], after[median]

@@ -69,7 +69,9 @@ class Quantized(Part):
     source_sha256: str
     calibration_sha256: str
     calibration_images: Count
-    calibration_method: Literal["minmax", "entropy", "percentile"]
+    calibration_method: Literal["minmax", "entropy", "percentile"] | None = Field(
+        description="How ranges were found on them; null where none were, or NNCF has its own way"
+    )
 
 
 class Accuracy(Part):
