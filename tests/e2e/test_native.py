@@ -26,6 +26,7 @@ from pillsnap.infer.pack import main as pack
 from pillsnap.infer.standalone import FILE_NAME, publish_standalone, write_standalone
 from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.twostage import Result
+from pillsnap.plugin.command import main as run
 from pillsnap.serve.service import create_app
 from tests.e2e.demo_project import DemoProject
 from tests.gate.native import export_natively
@@ -174,11 +175,17 @@ def test_what_the_gate_has_passed_is_served_and_packed(
         "probabilities",
     ]
     own = natives.own(capsys)
-    assert pack(packing) == 0
+    # As docs/service.md has it.
+    for name, file in zip(("best.onnx", "pills.onnx"), files, strict=True):
+        (tmp_path / name).write_bytes(file.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PILLSNAP_CONFIG", str(project.config))
+    command = "pillsnap pipeline --out ship/ --detector best.onnx --model pills.onnx"
+    assert run(command.split()[1:]) == 0
     assert_same(natives.shipped(ship), own)
     assert sorted(path.name for path in ship.glob("*.onnx")) == [
-        "classification-probabilities.onnx",
-        f"detection-{files[0].name}",
+        "classification-pills.onnx",
+        "detection-best.onnx",
     ]
     config = replace(natives.config, serve=SMALL)
     environ = {"DETECTION_MODEL_PATH": str(files[0]), "CLASSIFICATION_MODEL_PATH": str(files[1])}
