@@ -7,13 +7,17 @@ RUN    := $(VENV)/bin/python -m
 export YOLO_OFFLINE := true
 export YOLO_AUTOINSTALL := false
 
-.PHONY: gate test bench lint typecheck format clean
+.PHONY: gate test test-ray bench lint typecheck format clean
 
 gate: $(VENV)/.ready
 	$(RUN) pytest -m smoke -q
 
 test: $(VENV)/.ready
 	$(RUN) pytest -n 2 -q
+
+# With a Ray cluster of two nodes.
+test-ray: $(VENV)/.ready
+	$(RUN) pytest -q -m ray tests/plugin/test_ray.py
 
 # One JSON line each; half an hour on two cores. Ratios hold, seconds are this machine's.
 BENCH := $(VENV)/bin/python benchmarks
@@ -27,6 +31,7 @@ bench: $(VENV)/.ready
 	$(BENCH)/peers.py --project full --n 128
 	$(BENCH)/full_size.py
 	$(BENCH)/service.py
+	$(BENCH)/ray_scaling.py
 
 lint: $(VENV)/.ready
 	$(RUN) ruff check .

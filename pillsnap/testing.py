@@ -11,7 +11,10 @@ cell, when all of its shards have reported.
 
 from __future__ import annotations
 
+from pillsnap.plugin.forgotten import require_plugin
 from pillsnap.plugin.item import GateItem
+
+require_plugin()
 
 __all__ = ["test_equivalence"]
 

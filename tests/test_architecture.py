@@ -23,7 +23,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engines", "data"),
     ("compare",),
     ("export",),
-    ("diagnose", "infer", "report"),
+    ("diagnose", "report"),
+    ("infer",),
     ("gate", "serve"),
     ("proof",),
     ("plugin",),
@@ -33,8 +34,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # How much may stand at the top of pillsnap/ (py.typed aside), and in one file.
 MOST_ENTRIES, MOST_LINES = 17, 250
 
-HEAVY = {"torch", "timm", "ultralytics", "onnx", "onnxruntime", "pycocotools", "jsonschema"}
-HEAVY |= {"jinja2", "markupsafe"}
+HEAVY = {"torch", "timm", "ultralytics", "onnx", "onnxruntime", "openvino", "nncf", "pycocotools"}
+HEAVY |= {"fsspec", "jinja2", "jsonschema", "markupsafe", "ray"}
 HEAVY |= {"prometheus_client", "scipy", "starlette", "uvicorn"}
 
 # The modules that train the demo's checkpoints, which the gate never imports.

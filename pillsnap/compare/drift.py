@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pillsnap.compare.exactness import ROUNDING
@@ -26,6 +27,32 @@ def limit_of(figure: Figure, tolerances: Tolerances, metrics: Metrics) -> float 
     if own is None and figure.part and tolerances.exactness is not None:
         return noise_of(figure, metrics)
     return own
+
+
+def judged_metrics(figure: Figure, metrics: Metrics) -> Sequence[Metrics]:
+    """Where a figure's values are: those of each stride, or the cell's own. Boxes that are of
+    queries have no strides, and are judged together."""
+    return (figure.per_stride and metrics.get("per_stride")) or [metrics]
+
+
+def held(metrics: Metrics, tolerances: Tolerances) -> Iterator[tuple[Figure, float, float, str]]:
+    """Every judged figure, what of its value is held against its limit, the limit, and where."""
+    for figure in FIGURES:
+        for values in judged_metrics(figure, metrics):
+            value, limit = values.get(figure.name), limit_of(figure, tolerances, values)
+            if value is not None and limit is not None:
+                where = f"stride {values['stride']}" if values is not metrics else ""
+                yield figure, figure.held(value), limit, where
+
+
+def tolerance_shares(metrics: Metrics, tolerances: Tolerances) -> dict[str, float]:
+    """How much of its tolerance each judged figure takes up, 1 being all of it; of strides the
+    largest, of a gain 0, infinite where nothing is allowed or an output is not finite."""
+    shares: dict[str, float] = {}
+    for figure, value, limit, _ in held(metrics, tolerances):
+        share = max(0.0, value) / limit if limit else math.inf if value > 0 else 0.0
+        shares[figure.name] = max(share, shares.get(figure.name, 0.0))
+    return shares | {"non_finite": math.inf} if metrics["non_finite"] else shares
 
 
 def is_exact(metrics: Metrics) -> bool:

@@ -21,8 +21,9 @@ def _compared(result: CellResult, source: CellResult | None) -> CellResult:
         return result
     rates = [each["images_per_s"] for each in (mine, source.performance)]
     contended = mine["contended"] or source.performance["contended"]
+    elsewhere = mine["kind"] != source.performance["kind"]
     same = {each.candidate.get("sha256") for each in source.outcomes} == {made["source_sha256"]}
-    if contended or not same or None in rates:
+    if contended or elsewhere or not same or None in rates:
         return result
     found = {"speedup_over_fp32": rates[0] / rates[1], "fp32_compared": "batches"}
     return replace(result, performance={**mine, **found})

@@ -35,6 +35,8 @@ class Outcome:
             `reference_remembered`, whether those are an earlier run's, `alone`, the candidate with
             one image (Alone.as_dict), and `float32_alone`, the same of the float32 file that it was
             made from; null where they were not measured.
+        host: of a run on a cluster, where this ran: `node`, `kind` of its processor or GPU, and
+            whether other processes may have `contended` for it; None on this machine.
         seconds: wall time, opening the models included.
     """
 
@@ -55,6 +57,7 @@ class Outcome:
     graph: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     timing: dict[str, Any] = field(default_factory=dict)
+    host: dict[str, Any] | None = None
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:

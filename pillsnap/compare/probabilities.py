@@ -13,7 +13,7 @@ from pillsnap.compare.exactness import Exact, PartError, measure_errors
 from pillsnap.compare.records import Columns
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
-from pillsnap.engines.layouts.classifiers import LEAST_PROBABILITY
+from pillsnap.pipeline.layouts import LEAST_PROBABILITY
 from pillsnap.pipeline.transforms import Geometry
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ class RecordsError(PillsnapError):
     """A shard's file is missing, or is not what its worker wrote."""
 
 
-def write_records(path: Path, columns: Columns) -> str:
+def write_records(
+    path: Path, columns: Columns, write: Callable[[Path, bytes], None] = write_atomic
+) -> str:
     """Write a shard's columns; returns the file's SHA-256.
 
     Raises:
@@ -47,7 +49,7 @@ def write_records(path: Path, columns: Columns) -> str:
         parts.append(data)
         offset += len(data)
     content = b"".join([json.dumps(index).encode(), b"\n", *parts])
-    write_atomic(path, content)
+    write(path, content)
     return hashlib.sha256(content).hexdigest()
 
 

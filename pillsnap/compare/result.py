@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ class CellResult:
         outcomes: of its shards, in order.
         accuracy: how good the reference is; None where there are no figures.
         performance: speed and memory of the candidate; None where there are no figures.
+        speeds: performance by kind of node, where several kinds of a cluster have timed it.
         measured: samples that both engines answered for; 0 where there are no figures.
         data: what its samples were drawn from; None where that is not here.
         fingerprint: SHA-256 over ids, files and labels of those samples, in order.
@@ -38,6 +40,7 @@ class CellResult:
     metrics: Metrics = field(default_factory=dict)
     worst: tuple[str, ...] = ()
     performance: Metrics | None = None
+    speeds: Mapping[str, Metrics] = field(default_factory=dict)
     data: Dataset | None = None
     accuracy: Accuracy | None = None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pillsnap.compare.certify import Certified, certify, certify_bound, in_words
-from pillsnap.compare.drift import drifted, gains, is_exact, limit_of
+from pillsnap.compare.drift import drifted, gains, held, is_exact, limit_of
 from pillsnap.compare.figures import Figures, Metrics
 from pillsnap.compare.limits import exceeds
 from pillsnap.config.figures import EXACTNESS, FIGURES, Figure
@@ -223,13 +223,9 @@ def find_breaches(metrics: Metrics, tolerances: Tolerances) -> tuple[Breach, ...
     """Every figure of `metrics` that lies outside `tolerances`. A candidate that is not finite
     breaches whatever the profile says."""
     found = [Breach("non_finite", metrics["non_finite"], 0)] if metrics["non_finite"] else []
-    for figure in FIGURES:
-        # Boxes that are of queries have no strides, and are judged together.
-        for values in (figure.per_stride and metrics.get("per_stride")) or (metrics,):
-            value, limit = values.get(figure.name), limit_of(figure, tolerances, values)
-            if value is None or limit is None:
-                continue
-            if exceeds(held := figure.held(value), limit):
-                where = f"stride {values['stride']}" if values is not metrics else ""
-                found.append(Breach(figure.name, held, limit, where))
+    found += [
+        Breach(figure.name, value, limit, where)
+        for figure, value, limit, where in held(metrics, tolerances)
+        if exceeds(value, limit)
+    ]
     return tuple(found)

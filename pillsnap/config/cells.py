@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 Stage = Literal["detection", "classification"]
 Mode = Literal["smoke", "coverage", "full"]
-Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
+Provider = Literal["auto", "cpu", "cuda", "tensorrt", "gpu", "npu"]
 Precision = Literal["fp32", "fp16", "int8"]
 
 STAGES: tuple[str, ...] = get_args(Stage)

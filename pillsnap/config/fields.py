@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import fields
@@ -12,6 +13,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml  # type: ignore[import-untyped]
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from pillsnap.core.localcopies import Origin
+from pillsnap.core.remote import RemotePath
+from pillsnap.core.urls import is_url
+
 # No "1" for 1, no true for 1, no key that there is not.
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -19,6 +24,9 @@ Count = Annotated[int, Field(ge=1)]
 
 # A value that is still to be written, as `pillsnap init` leaves it.
 FILL = "FILL"
+
+# Keys whose files may lie elsewhere.
+_ONLY_READ = re.compile(r"data\.|(detection|classification)\.checkpoint$")
 
 # As long as names are that a run makes below a folder.
 _BELOW = "x" * 100
@@ -79,7 +87,22 @@ def keys_of(cls: Any) -> list[str]:
     return [item.name for item in fields(cls) if not item.metadata.get("internal")]
 
 
-def is_too_long(path: Path) -> bool:
+def path_of(text: str, key: str, folder: Path, place: str) -> Path:
+    """A path below `folder`, or of a URL; ValueError says why it is none.
+
+    Args:
+        place: where the key stands.
+    """
+    if is_url(text):
+        if _ONLY_READ.match(key) is None:
+            raise ValueError("only data and checkpoints may be URLs: what a run writes lies here")
+        return RemotePath.at(text, Origin(place))
+    if _is_too_long(folder / text):
+        raise ValueError("the path is too long: shorten it")
+    return folder / text
+
+
+def _is_too_long(path: Path) -> bool:
     """Whether the system refuses a path for its length, or those of what a run writes below it."""
     try:
         (path / _BELOW).lstat()

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pillsnap.config.cells import STAGES
 from pillsnap.config.dotenv import read_env_file, read_value
 from pillsnap.config.parse import parse_yaml, variable_names
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError
+from pillsnap.core.remote import RemotePath
 from pillsnap.core.textfiles import is_file
 
 # Of .env, beside what the config file names as ${NAME}.
@@ -54,7 +56,7 @@ def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     """Read and validate a config file, with read_environment's variables; raises ConfigError that
     names all there is: unreadable file, unknown key, wrong type or bad value."""
     env = read_environment(path, environ)
-    config = replace(parse_yaml(Config, path, env), source=path)
+    config = _with_copies(replace(parse_yaml(Config, path, env), source=path))
     opset = env.get("OPSET")
     if opset:
         config = replace(config, export=replace(config.export, opset=_opset(opset)))
@@ -75,6 +77,24 @@ def read_environment(config: Path, environ: Mapping[str, str] | None = None) -> 
     around = os.environ if environ is None else environ
     taken = {name: read_value(name, around[name]) for name in used & around.keys()}
     return {**beside, **around, **taken}
+
+
+def _with_copies(config: Config) -> Config:
+    """A config whose remote paths know where their copies are kept."""
+    folder = config.exp_dir / "cache" / "remote"
+    limit = int(config.data.remote_cache_gib * 2**30)
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, RemotePath):
+            return RemotePath.at(value.url, replace(value.origin, folder=folder, limit=limit))
+        if not is_dataclass(value) or isinstance(value, type):
+            return value
+        old = {item.name: getattr(value, item.name) for item in fields(value)}
+        new = {name: made for name in old if (made := kept(old[name])) is not old[name]}
+        return replace(value, **new) if new else value
+
+    found: Config = kept(config)
+    return found
 
 
 def _opset(text: str) -> int:

@@ -21,8 +21,8 @@ from pillsnap.config.fields import (
     choices_behind,
     describe,
     is_optional,
-    is_too_long,
     keys_of,
+    path_of,
     without_null,
 )
 from pillsnap.core.errors import ConfigError
@@ -43,7 +43,7 @@ def parse_yaml(cls: type[T], path: Path, environ: Mapping[str, str]) -> T:
     It says what is accepted: bool, int, float, str, Path, Literal, X | None, tuples of one type and
     nested dataclasses. A section that gives some of its keys keeps the field's default for the
     others. `~`, `${NAME}` and `${NAME:-default}` expand (the default also stands in for an empty
-    variable, as in a shell); relative paths start at the file's folder.
+    variable, as in a shell); relative paths start at the file's folder, but for URLs.
 
     Raises:
         ConfigError: all problems of the file, each with its line, key, value and choices.
@@ -244,7 +244,7 @@ class _Reader:
                 return self.refuse(node, key, describe(hint), hint=why)
         if without_null(hint) is str:
             return text
-        if is_too_long(self.folder / text):
-            why = "the path is too long: shorten it"
-            return self.refuse(node, key, describe(hint), hint=why)
-        return self.folder / text
+        try:
+            return path_of(text, key, self.folder, f"{self.path}:{node.start_mark.line + 1}: {key}")
+        except ValueError as error:
+            return self.refuse(node, key, describe(hint), hint=str(error))

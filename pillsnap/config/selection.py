@@ -15,11 +15,13 @@ class Selection:
 
     Attributes:
         named: of the stages, those that an option names: they must be measured.
-        int8_method: static, dynamic or auto; None leaves it to the configuration.
+        int8_method: static, dynamic, auto or nncf; None leaves it to the configuration.
         layouts: of the candidates, by stage, where their files do not tell.
         budgets: the most that a figure of speed or memory may be, by its name.
         gate_strict: the sample must also certify the tolerances.
         reference_cache: whether what the reference answered may be remembered.
+        sensitivity: find the layers to keep in float, of cells in lower precision; as `diagnose`.
+        compare_calibration: with it, also what other ways to calibrate INT8 lose.
         diagnose: diagnose every cell, not only those that breach; changes nothing of the others, so
             it is not part of what identifies a run.
         save_reference: folder that inputs and reference outputs are written to, as a bundle.
@@ -41,6 +43,8 @@ class Selection:
     gate_strict: bool = False
     reference_cache: bool = True
     diagnose: bool = field(default=False, repr=False)
+    sensitivity: bool = field(default=False, repr=False)
+    compare_calibration: bool = field(default=False, repr=False)
     against: Path | None = field(default=None, repr=False)
     fail_on_regression: bool = field(default=False, repr=False)
     save_reference: Path | None = None

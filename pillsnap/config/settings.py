@@ -29,7 +29,8 @@ EntryName = Annotated[str, Field(min_length=1)]
 Head = Literal["one_to_many", "one_to_one"]
 Builder = Annotated[str, Field(pattern=r"^[\w.]+:\w+$", examples=["package.module:function"])]
 Exporter = Literal["torchscript", "dynamo"]
-Int8Method = Literal["static", "dynamic", "auto"]
+Int8Method = Literal["static", "dynamic", "auto", "nncf"]
+CalibrationMethod = Literal["minmax", "entropy", "percentile"]
 Part = Annotated[float, Field(ge=0.0, le=1.0)]
 Deviation = Annotated[float, Field(ge=1e-6, le=1.0)]
 Side = Annotated[int, Field(ge=1, le=16384)]
@@ -58,6 +59,7 @@ class Data:
     class_map: Path | None = None
     edi_map: Path | None = None
     calibration: CalibrationData = CalibrationData()
+    remote_cache_gib: Annotated[float, Field(ge=0.001, le=1e6)] = 100.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -145,7 +147,9 @@ class Compare:
 class Quantize:
     int8_method: Int8Method = "static"
     calibration_images: Count = 100
+    calibration_method: CalibrationMethod = "minmax"
     nodes_to_exclude: tuple[str, ...] | None = None
+    fp16_nodes_to_exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -164,6 +168,7 @@ class Export:
 @dataclass(frozen=True, config=STRICT)
 class PipelineSettings:
     mode: Literal["single", "combo"] = "single"
+    engine: Literal["onnx", "openvino"] = "onnx"
     crop_margin: Annotated[float, Field(ge=0.0, le=2.0)] = 0.05
 
 
@@ -234,7 +239,8 @@ def config_sha256(config: Config) -> str:
     cannot."""
     compare = replace(config.compare, shard_size=1, reference_cache_gib=0.0, runs_kept=1)
     export = replace(config.export, compare=compare, reports_kept=1)
-    judged = replace(config, export=export, serve=Serve())
+    data = replace(config.data, remote_cache_gib=1.0)
+    judged = replace(config, data=data, export=export, serve=Serve())
     content = asdict(replace(judged, pipeline=PipelineSettings(), source=Path()))
     folder = config.source.absolute().parent
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
 # Extras of what every run needs.
-_EXTRAS = ("cpu", "detection", "gpu", "headless", "openvino", "torch")
+_EXTRAS = ("cpu", "detection", "gpu", "headless", "nncf", "openvino", "torch")
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ ULTRALYTICS = Alternatives(
 )
 # Not of several, but as optional.
 OPENVINO = Alternatives("openvino", ("openvino",), "pip install 'pillsnap[openvino]'")
+NNCF = Alternatives("nncf", ("nncf",), "pip install 'pillsnap[nncf]'")
 TORCH = Alternatives(
     "torch",
     ("torch",),

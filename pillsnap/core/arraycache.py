@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.core.arrayfiles import read_npy
+from pillsnap.core.boundedfolder import BoundedFolder
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.files import file_lock, replace_atomic
 from pillsnap.core.logrecords import open_log
@@ -29,8 +30,6 @@ log = open_log(__name__)
 Array = NDArray[Any]
 
 _DIGEST = hashlib.sha256().digest_size
-_SUFFIX = ".npy"
-_KEPT = 0.9
 
 
 class ArrayCache:
@@ -42,8 +41,7 @@ class ArrayCache:
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
-        self._folder = folder
-        self._limit = limit
+        self._entries = BoundedFolder(folder, ".npy", limit)
 
     def get_or_compute(
         self,
@@ -58,7 +56,7 @@ class ArrayCache:
         Args:
             fits: whether a remembered array can be what `compute` gives.
         """
-        path = self._folder / key[:2] / f"{key}{_SUFFIX}"
+        path = self._entries.place_of(key)
         found = _read(path, fits)
         if found is not None:
             return found
@@ -79,52 +77,16 @@ class ArrayCache:
         np.save(buffer, array, allow_pickle=False)
         data = buffer.getbuffer()
         size = _DIGEST + len(data)
-        if size > self._limit:
+        if size > self._entries.limit:
             return
         try:
-            self._make_room(size)
+            self._entries.make_room(size)
             # Not synced to the disk: after a power cut the hash tells, and nothing is lost.
             with replace_atomic(path, sync=False) as temp, temp.open("wb") as file:
                 file.write(hashlib.sha256(data).digest())
                 file.write(data)
         except PillsnapError as error:
             log.warning("the reference cache cannot be written: %s", error)
-
-    def _make_room(self, size: int) -> None:
-        """Reserve bytes for an entry; when the bound is passed, what was used longest ago goes.
-
-        The total stands in a file, as every process writes. A process that is killed between this
-        and its entry leaves the total too high, which the next look at the folder mends.
-        """
-        note = self._folder / ".size"
-        with file_lock(self._folder / ".size.lock"):
-            try:
-                total = int(note.read_text())
-            except (OSError, ValueError):
-                total = self._limit  # not known: look
-            if total + size > self._limit:
-                total = self._evict(self._limit - size)
-            with replace_atomic(note, sync=False) as temp:
-                temp.write_text(str(total + size))
-
-    def _evict(self, room: int) -> int:
-        """Remove entries until they take `room` bytes at most, or a tenth less where that is too
-        much now, so that not every write has to; returns the bytes that are left."""
-        entries = []
-        for path in self._folder.glob(f"*/*{_SUFFIX}"):
-            with suppress(OSError):  # another process removed it
-                status = path.stat()
-                entries.append((status.st_mtime_ns, status.st_size, path))
-        total = sum(size for _, size, _ in entries)
-        if total <= room:
-            return total
-        for _, size, path in sorted(entries):
-            if total <= _KEPT * room:
-                break
-            with suppress(OSError):
-                path.unlink()
-            total -= size
-        return total
 
 
 def _read(path: Path, fits: Callable[[Array], bool]) -> Array | None:

@@ -1,4 +1,5 @@
-"""How many CPUs a process may use: its affinity, and the quota of the container that it is in."""
+"""How many CPUs a process may use: its affinity, and the quota of the container that it is in; and
+how busy the machine is."""
 
 from __future__ import annotations
 
@@ -22,6 +23,15 @@ def usable_cpus(proc: Path = Path("/proc/self")) -> int:
     linux = hasattr(os, "sched_getaffinity")  # the pipeline as one file may run elsewhere
     cpus = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
     return max(1, min([cpus, *quotas]))
+
+
+def machine_load() -> float | None:
+    """Processes that ran or waited over the last minute, for each CPU of the machine, whoever's
+    they are; None where the system does not tell."""
+    try:
+        return round(os.getloadavg()[0] / (os.cpu_count() or 1), 2)
+    except OSError:
+        return None
 
 
 def _groups(proc: Path) -> Iterator[Path]:

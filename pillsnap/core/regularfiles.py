@@ -12,10 +12,11 @@ from pathlib import Path
 def open_regular(path: Path) -> io.BufferedReader:
     """Open a regular file to read it: OSError as of open, and for a folder, pipe, socket or device;
     ValueError for a name with a NUL."""
+    name = os.fspath(path)  # of a remote path once: it is asked for then
     # Looked at before it is opened, which devices feel, and again after: it may be another by then.
-    _require_regular(path.stat().st_mode, path)
+    _require_regular(os.stat(name).st_mode, path)  # noqa: PTH116
     # Without O_NONBLOCK opening a pipe would wait already.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _require_regular(os.fstat(descriptor).st_mode, path)
     except OSError:

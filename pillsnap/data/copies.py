@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Hashable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from pillsnap.core.errors import PillsnapError
+from pillsnap.core.filesystems import RemoteError
 from pillsnap.core.hashes import sha256_file
 from pillsnap.core.regularfiles import open_regular
+from pillsnap.core.remote import RemotePath
 
 # Photos without compression are all of one size, and this tells most of them apart.
 _PIECE_BYTES = 4096
@@ -25,7 +26,7 @@ class SeenFiles:
 
     def is_copy(self, path: Path, group: Hashable = None) -> bool:
         """Whether a file of the group with the same bytes was looked at before; no for one that
-        cannot be read."""
+        cannot be read. RemoteError where it cannot be known."""
         found = self._seen.setdefault(group, {})
         try:
             for describe, finer in pairwise(_LEVELS):
@@ -37,6 +38,8 @@ class SeenFiles:
                     found[key] = {finer(found[key]): found[key]}
                 found = found[key]
             return found.setdefault(sha256_file(path), path) is not path
+        except RemoteError:
+            raise
         except (OSError, ValueError, PillsnapError):
             return False
 
@@ -47,8 +50,11 @@ def _size(path: Path) -> int:
 
 def _piece(path: Path) -> bytes:
     """Of its middle: the beginnings of photos are alike."""
+    start = max(0, _size(path) - _PIECE_BYTES) // 2
+    if isinstance(path, RemotePath):
+        return path.read_range(start, _PIECE_BYTES)
     with open_regular(path) as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _PIECE_BYTES) // 2)
+        file.seek(start)
         return file.read(_PIECE_BYTES)
 
 

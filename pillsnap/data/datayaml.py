@@ -12,6 +12,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from pillsnap.core.errors import DataError
+from pillsnap.core.remote import RemotePath, split_root
 from pillsnap.core.textfiles import read_text
 from pillsnap.data.listing import IMAGE_SUFFIXES, list_images
 
@@ -22,11 +23,13 @@ class DataYaml:
 
     Attributes:
         names: of the classes, in order; () where it gives none.
+        root: of all paths.
         folder: that all images lie below.
-        pairs: path of each image below it, and of its label file below the root of all paths.
+        pairs: path of each image below it, and of its label file below `root`.
     """
 
     names: tuple[str, ...]
+    root: Path
     folder: Path
     pairs: list[tuple[str, str]]
 
@@ -44,11 +47,12 @@ def read_data_yaml(path: Path, left_out: Counter[str]) -> DataYaml:
         DataError: the file or what it names cannot be read.
     """
     content = _mapping(path)
+    root, beside = split_root(path.absolute().parent)
     images = [image for place in _places(path, content) for image in _images(place, left_out)]
-    above = {image.rpartition("/")[0] for image in images} or {str(path.absolute().parent)}
+    above = {image.rpartition("/")[0] for image in images} or {beside}
     folder = os.path.commonpath(above)
     pairs = [(os.path.relpath(image, folder), _label_of(image)) for image in images]
-    return DataYaml(_names(path, content.get("names")), Path(folder), pairs)
+    return DataYaml(_names(path, content.get("names")), root, root / folder, pairs)
 
 
 def _mapping(path: Path) -> Mapping[Any, Any]:
@@ -73,9 +77,8 @@ def _places(path: Path, content: Mapping[Any, Any]) -> list[Path]:
             got=val,
             expected="a folder, a .txt file of images, or a list of both",
         )
-    tried = [
-        base / root for base in (path.absolute().parent, Path.cwd(), Path("datasets").absolute())
-    ]
+    here = [] if isinstance(path, RemotePath) else [Path.cwd(), Path("datasets").absolute()]
+    tried = [base / root for base in (path.absolute().parent, *here)]
     for base in dict.fromkeys(tried):
         # Roboflow writes ../valid/images where it means valid/images.
         for cut in ("", "../"):
@@ -87,21 +90,27 @@ def _places(path: Path, content: Mapping[Any, Any]) -> list[Path]:
         where=f"{path}: val",
         got=", ".join(given),
         expected="found below " + ", ".join(map(str, dict.fromkeys(tried))),
-        hint="write an absolute `path` into the data.yaml; nothing is downloaded",
+        hint="write `path` as it leads from the data.yaml's folder"
+        if isinstance(path, RemotePath)
+        else "write an absolute `path` into the data.yaml; nothing is downloaded",
     )
 
 
 def _images(place: Path, left_out: Counter[str]) -> Iterator[str]:
-    """Absolute paths of the images in a folder or text file."""
+    """Paths of the images in a folder or text file, below the root of all paths."""
+    _, inside = split_root(place)
     if place.is_dir():
-        yield from (f"{place}/{name}" for name in list_images(place, left_out))
+        yield from (f"{inside}/{name}" for name in list_images(place, left_out))
         return
     for line in read_text(place, DataError).splitlines():
         name = line.strip()
         if name.lower().endswith(IMAGE_SUFFIXES):
-            # ultralytics takes ./ from the list's folder, and other paths from the working folder.
-            below = [place.parent / name, Path(name).absolute()]
-            yield os.path.normpath(next((each for each in below if each.exists()), below[0]))
+            below = [place.parent / name]
+            if not isinstance(place, RemotePath):
+                # ultralytics takes ./ from the list's folder, others from the working folder.
+                below.append(Path(name).absolute())
+                below = [each for each in below if each.exists()] or below
+            yield os.path.normpath(split_root(below[0])[1])
 
 
 def _label_of(image: str) -> str:

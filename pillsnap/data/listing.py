@@ -7,13 +7,15 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from pillsnap.core.errors import DataError
 from pillsnap.core.placeholders import read_placeholder
 from pillsnap.core.printable import printable
+from pillsnap.core.remote import RemotePath
 from pillsnap.core.textfiles import read_text
+from pillsnap.core.urls import is_url
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib"),
@@ -41,7 +43,8 @@ def list_images(folder: Path, left_out: Counter[str] | None = None) -> Iterator[
             if standing
             else "mend data.val or data.calibration in the config file",
         )
-    return _walk(folder, "", frozenset(), Counter() if left_out is None else left_out)
+    names = folder.names() if isinstance(folder, RemotePath) else _walk(folder, "", frozenset())
+    return _images(names, Counter() if left_out is None else left_out)
 
 
 def folder_rows(folder: Path, left_out: Counter[str]) -> Iterator[tuple[str, str, str]]:
@@ -109,6 +112,14 @@ def manifest_rows(
             if not all(cells):
                 expected = "an " + " and a ".join(wanted)
                 raise DataError("a broken row", where=place, got=",".join(row), expected=expected)
+            if is_url(cells[0]):
+                raise DataError(
+                    "a manifest names images by paths, not by URLs",
+                    where=place,
+                    got=cells[0],
+                    expected="a path from the manifest's folder",
+                    hint="put the manifest beside the images, and its URL into the config file",
+                )
             image_id = PurePosixPath(cells[0]).as_posix()
             if image_id in seen:
                 raise DataError(
@@ -120,10 +131,22 @@ def manifest_rows(
         raise DataError("this is not CSV", where=f"{path}:{reader.line_num}", got=problem) from None
 
 
-def _walk(
-    folder: Path, prefix: str, above: frozenset[tuple[int, int]], left_out: Counter[str]
-) -> Iterator[str]:
-    """Links to folders are followed, as data sets are often made of them."""
+def _images(names: Iterable[str], left_out: Counter[str]) -> Iterator[str]:
+    """Of the files of a folder those that are images."""
+    for path in names:
+        if path.startswith(".") or "/." in path:
+            continue
+        name = path.rpartition("/")[2].lower()
+        if name.endswith(IMAGE_SUFFIXES):
+            yield path
+        elif not name.endswith(_COMPANIONS):
+            left_out[printable(PurePosixPath(name).suffix, 12) or "no suffix"] += 1
+
+
+def _walk(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    """Paths of all files below a folder.
+
+    Links to folders are followed, as data sets are often made of them."""
     try:
         status = folder.stat()
         entries = list(os.scandir(folder))
@@ -136,11 +159,6 @@ def _walk(
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            below = f"{prefix}{entry.name}/"
-            yield from _walk(folder / entry.name, below, above | {here}, left_out)
-            continue
-        name = entry.name.lower()
-        if name.endswith(IMAGE_SUFFIXES):
+            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", above | {here})
+        else:
             yield prefix + entry.name
-        elif not name.endswith(_COMPANIONS):
-            left_out[printable(PurePosixPath(name).suffix, 12) or "no suffix"] += 1

@@ -10,6 +10,7 @@ from pillsnap.config.cells import DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.config.validation import Combo
 from pillsnap.core.errors import DataError
+from pillsnap.core.fetching import fetched
 from pillsnap.data.categories import Categories
 from pillsnap.data.cocolabels import read_coco_boxes
 from pillsnap.data.datasets import Dataset, Sample, Source
@@ -41,7 +42,7 @@ def _scenes(config: Config) -> Dataset | None:
 def _add_data_yaml(found: Dataset, combo: Combo, num_classes: int) -> None:
     data = read_data_yaml(combo.images, found.left_out)
     classes = len(data.names) or num_classes
-    _add_yolo(found, data.pairs, combo, data.folder, Path(data.folder.anchor), classes)
+    _add_yolo(found, data.pairs, combo, data.folder, data.root, classes)
     if data.names and not combo.single_cls:
         used = frozenset[int]().union(*(sample.classes for sample in found.samples))
         found.categories = Categories(combo.images, data.names, ("",) * classes, used, "names")
@@ -57,9 +58,9 @@ def _add_yolo(
 ) -> None:
     """Add images by their paths below `images`, with the boxes of the label files at the paths
     below `labels`."""
-    names, label_id = Spellings(), ""
-    for image_id, label_id in pairs:
-        path = labels / names.find(labels, label_id)
+    names, pairs = Spellings(), list(pairs)
+    files = fetched(labels / names.find(labels, label_id) for _, label_id in pairs)
+    for (image_id, _), path in zip(pairs, files, strict=True):
         if path.is_file():
             file = read_yolo_boxes(path, num_classes, single_cls=combo.single_cls)
         else:
@@ -72,7 +73,7 @@ def _add_yolo(
         raise DataError(
             "not one image has a label file",
             where=labels,
-            expected=f"{label_id} and the like",
+            expected=f"{pairs[-1][1]} and the like",
             hint="mend data.val.combo; give a folder of images alone if no boxes are known",
         )
 

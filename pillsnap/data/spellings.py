@@ -7,6 +7,8 @@ import unicodedata
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+from pillsnap.core.filesystems import RemoteError
+from pillsnap.core.remote import RemotePath
 from pillsnap.core.textfiles import is_file
 
 
@@ -27,10 +29,10 @@ class Spellings:
 
         Backslashes, which Windows writes between folders, are taken so where that leads to a file.
         """
-        if "\\" in name and not is_file(folder / name):
+        if "\\" in name and not self._is_file(folder, name):
             found = self.find(folder, PurePosixPath(name.replace("\\", "/")).as_posix())
-            return found if is_file(folder / found) else name
-        if name.isascii() or is_file(folder / name):
+            return found if self._is_file(folder, found) else name
+        if name.isascii() or self._is_file(folder, name):
             return name
         parts: list[str] = []
         for part in PurePosixPath(name).parts:
@@ -38,9 +40,18 @@ class Spellings:
             parts.append(self._names(here).get(compose(part), part))
         return PurePosixPath(*parts).as_posix()
 
+    def _is_file(self, folder: Path, name: str) -> bool:
+        path = folder / name
+        if isinstance(path, RemotePath):  # which would be asked for one by one
+            return self._names(path.parent).get(path.name) == path.name
+        return is_file(path)
+
     def _names(self, folder: Path) -> dict[str, str]:
         if folder not in self._listed:
             self._listed[folder] = {}
-            with suppress(OSError):
-                self._listed[folder] = {compose(path.name): path.name for path in folder.iterdir()}
+            # Not every bucket or web server lists what it hands out.
+            with suppress(OSError, RemoteError):
+                names = [path.name for path in folder.iterdir()]
+                self._listed[folder] = {compose(name): name for name in names}
+                self._listed[folder] |= {name: name for name in names}
         return self._listed[folder]

@@ -18,7 +18,7 @@ from pillsnap.engines import Batch, Transform
 from pillsnap.engines.onnxruntime.providers import CPU, select_onnx_providers
 from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.engines.torch.checkpoints import NETWORKS, build_model, find_best_checkpoint
-from pillsnap.pipeline.batches import in_fixed_batches
+from pillsnap.pipeline.batches import fixed_batch_size, in_fixed_batches
 from pillsnap.pipeline.preprocess import Pixels, Tensor, preprocess
 
 if TYPE_CHECKING:
@@ -140,4 +140,4 @@ def _open_network(
 ) -> Callable[[Batch], Batch]:
     """What `open_session` opens, as a side's network; one of a fixed batch size is filled up."""
     session = open_session(model, provider, threads, runtime, precision)
-    return in_fixed_batches(session.ort, session.run)
+    return in_fixed_batches(fixed_batch_size(session.ort), session.run)

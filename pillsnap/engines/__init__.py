@@ -6,7 +6,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pillsnap.core.alternatives import ONNXRUNTIME, OPENVINO, ULTRALYTICS
+from pillsnap.config.settings import Config
+from pillsnap.core.alternatives import NNCF, ONNXRUNTIME, OPENVINO, ULTRALYTICS
+from pillsnap.core.modelfiles import EXPORTED, IR
+from pillsnap.engines.openvino.devices import DEVICES, name_device
 from pillsnap.engines.protocol import (
     Batch,
     Engine,
@@ -29,6 +32,7 @@ from pillsnap.engines.registry import (
 )
 
 __all__ = [
+    "EXPORTED",
     "Batch",
     "Engine",
     "Entry",
@@ -54,6 +58,20 @@ def _open_onnx(request: Request, file: FindFile) -> Engine:
     return open_candidate(request, file)
 
 
+def _use_onnx(
+    file: ModelFile, precision: str, provider: str, threads: int, config: Config
+) -> Engine:
+    from pillsnap.engines.onnxruntime.engine import open_for_use
+
+    return open_for_use(file, provider, threads, config)
+
+
+def _name_onnx(provider: str) -> list[str]:
+    from pillsnap.engines.onnxruntime.providers import NAMES, select_onnx_providers
+
+    return [NAMES[provider]] if provider in NAMES else select_onnx_providers(provider)
+
+
 def _open_torch(request: Request, _: FindFile) -> Engine:
     from pillsnap.engines.torch.engine import open_candidate
 
@@ -66,6 +84,14 @@ def _open_openvino(request: Request, file: FindFile) -> Engine:
     return open_candidate(request, file)
 
 
+def _use_openvino(
+    file: ModelFile, precision: str, provider: str, threads: int, config: Config
+) -> Engine:
+    from pillsnap.engines.openvino.engine import open_for_use
+
+    return open_for_use(file, precision, provider, threads)
+
+
 _ONNX = Entry(
     "onnx",
     _open_onnx,
@@ -74,6 +100,8 @@ _ONNX = Entry(
     providers=("auto", "cpu", "cuda", "tensorrt"),
     gpu=("auto", "cuda", "tensorrt"),
     diagnosed=True,
+    use=_use_onnx,
+    reported=_name_onnx,
 )
 register(_ONNX)
 # ONNX Runtime with another provider.
@@ -83,8 +111,11 @@ register(
         "openvino",
         _open_openvino,
         require=OPENVINO.require,
-        packages={"openvino": OPENVINO.distributions},
-        providers=("auto", "cpu", "gpu", "npu"),
+        packages={"openvino": OPENVINO.distributions, "nncf": NNCF.distributions},
+        suffixes=(EXPORTED, IR),
+        providers=tuple(DEVICES),
+        use=_use_openvino,
+        reported=lambda provider: (name_device(DEVICES[provider]),),
     )
 )
 register(
@@ -99,5 +130,6 @@ register(
         suffixes=(".pt", ".pth", ".tar", ".ckpt", ".bin", ".safetensors"),
         providers=("auto", "cpu", "cuda"),
         gpu=("cuda",),
+        reported=lambda provider: ("torch",),
     )
 )

@@ -37,6 +37,9 @@ class ModelFile(Protocol):
     @property
     def path(self) -> Path: ...
 
+    @property
+    def sha256(self) -> str: ...
+
     def content(self) -> bytes | Path:
         """What to load: the bytes that were looked at; the path where weights lie beside it."""
 

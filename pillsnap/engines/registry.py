@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError
+from pillsnap.core.modelfiles import EXPORTED
 from pillsnap.core.packages import PACKAGES, installed
-from pillsnap.engines.protocol import Engine, FindFile, Reference, Request
-
-EXPORTED = ".onnx"
-"""Suffix of what pillsnap exports, converts and verifies."""
+from pillsnap.engines.protocol import Engine, FindFile, ModelFile, Reference, Request
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,9 @@ class Entry:
         providers: names that `--provider` takes for it. One alone goes without saying.
         gpu: of the providers, those whose models lie in the memory of an NVIDIA GPU.
         diagnosed: whether ONNX Runtime can stand for it where a breach is explained.
+        use: a file of a precision opened to be run after the gate, on a provider and with so many
+            threads; None where only the gate runs it.
+        reported: what reports may name a provider of it, as `info["providers"]` does.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Entry:
     providers: Sequence[str] = ("auto", "cpu")
     gpu: Sequence[str] = ()
     diagnosed: bool = False
+    use: Callable[[ModelFile, str, str, int, Config], Engine] | None = None
+    reported: Callable[[str], Sequence[str]] = lambda provider: (provider,)
 
     @property
     def takes_exports(self) -> bool:

@@ -6,20 +6,34 @@ from pathlib import Path
 
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
+from pillsnap.core.modelfiles import IR
+from pillsnap.export.irfile import describe_ir, stage_of_ir
 from pillsnap.export.onnxfile import Exported, describe_onnx, stage_of
 from pillsnap.export.publish import export_onnx
 from pillsnap.export.reading import read_onnx, read_with_weights
 
 __all__ = [
     "Exported",
+    "describe_model",
     "describe_onnx",
     "export_classification_onnx",
     "export_detection_onnx",
     "export_onnx",
     "read_onnx",
     "read_with_weights",
-    "stage_of",
+    "stage_of_model",
 ]
+
+
+def describe_model(path: Path, stage: str) -> Exported:
+    """Read what a model's file, .onnx or of OpenVINO, is, whoever wrote it; errors are
+    describe_onnx's and describe_ir's."""
+    return (describe_ir if path.suffix == IR else describe_onnx)(path, stage)
+
+
+def stage_of_model(path: Path) -> str:
+    """detection, classification or neither, see stage_in; errors are as describe_model's."""
+    return stage_of_ir(path) if path.suffix == IR else stage_of(read_onnx(path))
 
 
 def export_detection_onnx(

@@ -40,5 +40,10 @@ def find_reading(
         suppresses=exported.suppression is not None,
         one_to_one=exported.metadata.get("end2end") == "True",
     )
-    outputs = run(np.random.default_rng(0).random((1, 3, *size), np.float32))
+    outputs = run(noise(size))
     return choose_layout(stage, outputs, expected, asked, exported.path), outputs
+
+
+def noise(size: Size) -> Batch:
+    """An image [1,3,H,W] that a file is run on to see what it answers."""
+    return np.random.default_rng(0).random((1, 3, *size), np.float32)

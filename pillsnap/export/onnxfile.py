@@ -1,4 +1,4 @@
-"""What an .onnx file is: our metadata where it has some, its graph where it has none."""
+"""What a model's file is: our metadata where it has some, its graph where it has none."""
 
 from __future__ import annotations
 
@@ -9,33 +9,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import sha256_file
-from pillsnap.export.forms import FORMS
+from pillsnap.core.modelfiles import IR, model_files
 from pillsnap.export.reading import inputs_of, opset_of, read_bytes, read_hashed
 from pillsnap.export.runtimes import least_runtime
 from pillsnap.export.safety import external_files
+from pillsnap.export.stages import PREFIX, Signature, require_stage, stage_in
 from pillsnap.export.suppression import Suppression, find_suppression
 
 if TYPE_CHECKING:
     import onnx
 
-PREFIX = "pillsnap."
-
-# The stage by what ultralytics' exports call their task.
-ULTRALYTICS_TASKS = {"detect": DETECTION, "classify": CLASSIFICATION}
+__all__ = ["PREFIX", "Exported", "describe_onnx", "exported", "stage_of"]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An ONNX file and where it came from.
+    """A model's file, .onnx or of OpenVINO, and where it came from.
 
     A file that pillsnap did not export has "" for what only metadata could tell.
 
     Attributes:
         path: the file itself, not a link to it.
-        opset: of the file's standard operators.
+        opset: of the file's standard operators; 0 of a file without, as of OpenVINO.
         dynamic_axes: whether the batch size is free.
         params_million: parameters of the trained model; of a foreign file, its weights.
         version_tag: <UTC>-<sha7|nogit>.
@@ -72,7 +69,7 @@ class Exported:
         """What a runtime is to load: the bytes that were described, so that what runs is what was
         hashed; the path of a model whose weights lie beside it. EngineError where the file is
         another by now, or gone."""
-        if self.weights:
+        if self.weights or self.path.suffix == IR:
             return self.path
         data = read_bytes(self.path)
         if hashlib.sha256(data).hexdigest() != self.sha256:
@@ -82,16 +79,16 @@ class Exported:
     def size_bytes(self) -> int:
         """Size of the model in bytes, with the files beside it that hold weights."""
         beside = (self.path.parent / name for name in self.weights)
-        return sum(file.stat().st_size for file in {self.path, *beside})
+        return sum(file.stat().st_size for file in {*model_files(self.path), *beside})
 
     def summary(self) -> dict[str, Any]:
         """What a report says of the file, as plain builtins."""
         return {
             "path": str(self.path),
             "sha256": self.sha256,
-            "opset": self.opset,
+            "opset": self.opset or None,
             "ir_version": self.ir_version or None,
-            "min_onnxruntime": least_runtime(self.opset, self.ir_version),
+            "min_onnxruntime": least_runtime(self.opset, self.ir_version) if self.opset else None,
             "dynamic_axes": self.dynamic_axes,
             "params_million": self.params_million,
             "version_tag": self.version_tag,
@@ -107,7 +104,7 @@ def describe_onnx(path: Path, stage: str) -> Exported:
     """Read what an .onnx file, or what a link leads to, is, whoever wrote it; EngineError where it
     is missing, damaged, or not a model of that stage."""
     model, sha256 = read_hashed(path)
-    _require_stage(model, stage, path)
+    require_stage(_signature(model), stage, path)
     return exported(path, sha256, model)
 
 
@@ -126,7 +123,7 @@ def exported(
         sha256=sha256,
         opset=opset_of(model),
         dynamic_axes=_shape(inputs_of(model)[0])[:1] == (None,),
-        params_million=_params_million(metadata) or _weights_million(model),
+        params_million=params_million(metadata) or _weights_million(model),
         version_tag=metadata.get(PREFIX + "version_tag", ""),
         exported_at_utc=metadata.get(PREFIX + "exported_at_utc", ""),
         git_sha=metadata.get(PREFIX + "git_sha", ""),
@@ -144,48 +141,15 @@ def exported(
 
 
 def stage_of(model: onnx.ModelProto) -> str:
-    """detection, classification or neither: by metadata, else by the first output that can be one
-    of a detector, [N,boxes,columns] in any order, or of a classifier, [N,classes]."""
-    return next(iter(_possible_stages(model)), "neither")
+    """detection, classification or neither, see stage_in."""
+    return stage_in(_signature(model))
 
 
-def _possible_stages(model: onnx.ModelProto) -> list[str]:
-    """What a model may be for, by the shapes of its input and outputs, and by its metadata where
-    they say so; the likeliest first."""
-    if len(_shape(inputs_of(model)[0])) != 4:
-        return []
-    by_rank = {form.rank: stage for stage, form in FORMS.items()}
-    shapes = [_shape(output) for output in model.graph.output]
-    # A classifier may end in a convolution: [N,classes,1,1].
-    ranks = [2 if shape[2:] == (1, 1) else len(shape) for shape in shapes]
-    possible = list(dict.fromkeys(by_rank[rank] for rank in ranks if rank in by_rank))
-    entries = {entry.key: entry.value for entry in model.metadata_props}
-    told = entries.get(PREFIX + "stage")
-    if told is None and entries.get("author") == "Ultralytics" and "task" in entries:
-        told = ULTRALYTICS_TASKS.get(entries["task"], entries["task"])
-    return possible if told is None else [stage for stage in possible if stage == told]
-
-
-def _require_stage(model: onnx.ModelProto, stage: str, path: Path) -> None:
-    """Raises EngineError for a model of the other stage, or of neither."""
-    if stage in _possible_stages(model):
-        return
-    found, outputs = stage_of(model), model.graph.output
-    what = f"this is not a model for {stage}"
-    hint = f"give an .onnx that pillsnap exported for {stage}"
-    if found in FORMS:
-        what = f"this model is for {found}, not for {stage}"
-        hint = f"give it as --candidate {found}={path}"
-    shapes = (
-        f"{each.name} [{','.join('?' if size is None else str(size) for size in _shape(each))}]"
-        for each in outputs
-    )
-    raise EngineError(
-        what,
-        where=path,
-        got=f"output {', '.join(shapes)}",
-        expected=f"one image input [N,3,H,W] and an output {FORMS[stage].words}",
-        hint=hint,
+def _signature(model: onnx.ModelProto) -> Signature:
+    return Signature(
+        _shape(inputs_of(model)[0]),
+        {output.name: _shape(output) for output in model.graph.output},
+        {entry.key: entry.value for entry in model.metadata_props},
     )
 
 
@@ -194,7 +158,7 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
     return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
 
 
-def _params_million(metadata: Mapping[str, str]) -> float | None:
+def params_million(metadata: Mapping[str, str]) -> float | None:
     """What metadata say; None where they say nothing, or no such number."""
     try:
         found = float(metadata.get(PREFIX + "params_million", ""))

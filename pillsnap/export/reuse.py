@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pillsnap.core.errors import EngineError
+from pillsnap.core.errors import EngineError, PillsnapError
 from pillsnap.core.files import write_atomic
 from pillsnap.core.hashes import canonical_json, sha256_file
+from pillsnap.core.modelfiles import IR, model_files, sha256_model
+from pillsnap.export.irfile import read_ir_file
 from pillsnap.export.onnxfile import PREFIX, Exported, exported
 from pillsnap.export.properties import read_properties
 from pillsnap.export.reading import graph_sha256, read_hashed
@@ -50,9 +52,14 @@ class Wanted:
         if not isinstance(content, dict) or content.get(self.entry) != self.key:
             return None
         path = Path(str(content.get("path")))
-        if not path.is_file() or sha256_file(path) != content.get("sha256"):
+        try:
+            if sha256_model(path) != content.get("sha256"):
+                return None
+        except PillsnapError:
             return None
         reused = content.get("reused") is True
+        if path.suffix == IR:
+            return read_ir_file(path, self.checkpoint, reused=reused)
         model, sha256 = read_hashed(path)
         return exported(path, sha256, model, self.checkpoint, reused=reused)
 
@@ -60,6 +67,10 @@ class Wanted:
         """The last whole file by name that was made from the same."""
         files = (path for path in folder.iterdir() if name.fullmatch(path.name))
         for path in sorted(files, reverse=True):
+            if path.suffix == IR:
+                if (found := self._whole_ir(path)) is not None:
+                    return found
+                continue
             try:
                 # Most are of other recipes: only what may be it is read whole.
                 if read_properties(path).get(PREFIX + self.entry) != self.key:
@@ -71,3 +82,13 @@ class Wanted:
             if found.metadata.get(PREFIX + "graph_sha256") == graph_sha256(model):
                 return exported(path, sha256, model, self.checkpoint, reused=True)
         return None
+
+    def _whole_ir(self, path: Path) -> Exported | None:
+        """A graph of OpenVINO that was made from the same, with the weights it was written with."""
+        try:
+            found = read_ir_file(path, self.checkpoint, reused=True)
+            weights = sha256_file(model_files(path)[1])
+        except PillsnapError:
+            return None
+        told = (found.metadata.get(PREFIX + each) for each in (self.entry, "graph_sha256"))
+        return found if tuple(told) == (self.key, weights) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,8 @@ def find_suppression(model: onnx.ModelProto) -> Suppression | None:
     if not nodes:
         return None
     constants = _constants(model)
-    scores, overlaps = set(), set()
+    scores: set[float | None] = set()
+    overlaps: set[float | None] = set()
     for node in nodes:
         given = {
             each.name: round(helper.get_attribute_value(each), _DIGITS)
@@ -50,11 +52,28 @@ def find_suppression(model: onnx.ModelProto) -> Suppression | None:
         inputs = [constants.get(name) for name in node.input]
         overlaps.add(given.get("iou_threshold", (inputs[3:4] or [None])[0]))
         scores.add(given.get("score_threshold", (inputs[4:5] or [None])[0]))
+    compared = (n.input[1] for n in model.graph.node if n.op_type == "Greater")
+    return decide(overlaps, scores, (constants.get(name) for name in compared))
+
+
+def decide(
+    overlaps: set[float | None], scores: set[float | None], compared: Iterable[float | None]
+) -> Suppression:
+    """What the operators of a graph come to.
+
+    Args:
+        overlaps, scores: the thresholds of every NMS.
+        compared: numbers that something must be greater than, anywhere.
+    """
     # Exporters of torch leave out what does not pass before, by a comparison with a number.
-    if scores <= {None, 0.0}:
-        compared = (n.input[1] for n in model.graph.node if n.op_type == "Greater")
-        scores = {constants[name] for name in compared if 0 <= constants.get(name, -1) < 1}
-    return Suppression(_one(scores), _one(overlaps))
+    if all(each is None or each <= 0 for each in scores):
+        scores = {each for each in compared if each is not None and 0 <= each < 1}
+        scores = scores - {0.0} or scores  # shapes are compared with 0, too
+    return Suppression(*(_one({_rounded(each) for each in found}) for found in (scores, overlaps)))
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, _DIGITS)
 
 
 def _one(values: set[float | None]) -> float | None:

@@ -11,7 +11,7 @@ from pillsnap.core.errors import EngineError, WrongCandidate
 from pillsnap.engines import ModelFile, Reference, Request, find_entry
 from pillsnap.engines.precision import types_in_words
 from pillsnap.engines.timing import Stopwatch
-from pillsnap.export import Exported, describe_onnx, export_onnx
+from pillsnap.export import Exported, describe_model, export_onnx
 from pillsnap.export.provenance import has_claims, require_fit
 from pillsnap.export.quantize import describe_quantized
 from pillsnap.export.ultralytics import require_named_fit
@@ -101,11 +101,11 @@ def choose_file(
     Raises:
         WrongCandidate: a named file was made for something else, see require_fit and
             require_named_fit.
-        PillsnapError: as describe_onnx, export_onnx and `convert`.
+        PillsnapError: as describe_model, export_onnx and `convert`.
     """
     config, stage = request.config, request.cell.stage
     if named is not None:
-        found = describe_onnx(named, stage)
+        found = describe_model(named, stage)
         known = reference.engine.info
         checkpoint, entry = known.get("checkpoint_sha256"), known.get("checkpoint_entry")
         require_fit(found, config, stage, checkpoint, reference.transform, entry)

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pillsnap.compare import compare_batches
 from pillsnap.compare.loading import Load
 from pillsnap.compare.reference import CachedReference
 from pillsnap.compare.tasks import task_of
-from pillsnap.compare.verdict import find_breaches
+from pillsnap.compare.verdict import profile_for
 from pillsnap.config.cells import Cell
 from pillsnap.config.settings import Config
-from pillsnap.config.tolerances import Tolerances
 from pillsnap.core.errors import PillsnapError
-from pillsnap.core.hashes import sha256_file, sha256_json
-from pillsnap.data.datasets import Sample
-from pillsnap.engines.onnxruntime.engine import OnnxEngine
-from pillsnap.engines.onnxruntime.sessions import open_session
+from pillsnap.core.hashes import sha256_file
+from pillsnap.core.logrecords import open_log
+from pillsnap.engines import find_entry
 from pillsnap.export.onnxfile import Exported
-from pillsnap.export.quantize import Calibration, Criterion, choose_calibration, quantize_once
+from pillsnap.export.quantize import (
+    Calibration,
+    choose_calibration,
+    quantize_once,
+    require_opened,
+)
+from pillsnap.gate.losses import CPU, Labelled, Losses
 
-if TYPE_CHECKING:
-    import onnx
-
-
-# Part of a tolerance that method auto must hold on the images it was calibrated on, so that others
-# hold the whole of it: the demo's detector held an iou_delta_p95 of 0.08 there, of 0.084 elsewhere.
-MARGIN = 0.5
+log = open_log(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,9 +36,10 @@ class Conversion:
     Attributes:
         config: the whole configuration.
         cell: names stage, precision and, for what is verified, mode.
-        method: of INT8: static, dynamic or auto.
+        method: of INT8: static, dynamic, auto or nncf.
         reference: what an INT8 file of method auto is held against while it is searched for.
         verified: paths of the images that the cell verifies.
+        labelled: what is known of images that it does not.
         load, threads, run_dir: the run's own.
     """
 
@@ -51,18 +48,25 @@ class Conversion:
     method: str
     reference: CachedReference
     verified: Callable[[], Iterable[Path]]
+    labelled: Labelled
     load: Load
     threads: int
     run_dir: Path
 
     def __call__(self, source: Exported) -> Exported:
-        """The converted file; errors are quantize_once's and choose_images'."""
+        """The converted file; errors are require_opened's, quantize_once's and choose_images'."""
         cell, settings = self.cell, self.config.export.quantize
-        calibrated = cell.precision == "int8" and self.method != "dynamic"
-        calibration = self._calibration() if calibrated else None
+        int8 = cell.precision == "int8"
+        if int8:
+            require_opened(self.method, find_entry(cell.engine))
+        calibration = self.calibration() if int8 and self.method != "dynamic" else None
         criterion = None
         if calibration is not None and self.method == "auto":
-            criterion = self._criterion(calibration)
+
+            def tell(effort: str) -> None:
+                log.info("int8 method auto, %s, %s", cell.stage, effort)
+
+            criterion = self.losses(calibration).criterion(calibration, tell)
         name = "-".join((cell.stage, cell.precision, self.method, cell.mode))
         return quantize_once(
             self.config,
@@ -72,11 +76,12 @@ class Conversion:
             method=self.method,
             calibration=calibration,
             criterion=criterion,
-            exclude=settings.nodes_to_exclude,
+            exclude=settings.nodes_to_exclude if int8 else settings.fp16_nodes_to_exclude,
             marker=self.run_dir / f"convert-{name}.json",
         )
 
-    def _calibration(self) -> Calibration:
+    def calibration(self) -> Calibration:
+        """Images that the cell does not verify: verified ones must not teach."""
         verified = set()
         for path in self.verified():
             with suppress(PillsnapError):  # it will be named when it is verified
@@ -84,38 +89,19 @@ class Conversion:
         transform = self.reference.reference.transform
         return choose_calibration(self.config, task_of(self.cell.stage).source, transform, verified)
 
-    def _criterion(self, calibration: Calibration) -> Criterion:
-        """Well inside the profile of INT8 on the calibration images: verified ones must not
-        teach."""
-        profile = asdict(self.config.compare.tolerances.int8)
-        tolerances = Tolerances(
-            **{name: None if limit is None else MARGIN * limit for name, limit in profile.items()}
+    def losses(self, calibration: Calibration) -> Losses:
+        """What models of the cell lose on the calibration images, in parts of its profile."""
+        stage, precision = self.cell.stage, self.cell.precision
+        reference = self.reference.reference
+        # The CPU answers FP16 in float32 but for the weights. INT8 is INT8 there.
+        here = precision == "fp16" and self.cell.engine == "onnx"
+        return Losses(
+            self.config,
+            stage,
+            profile_for(precision, self.config.compare.tolerances),
+            self.reference,
+            self.labelled(calibration.paths, stage, reference.class_names),
+            self.load,
+            self.threads,
+            self.cell.provider if here else CPU,
         )
-        samples = [Sample(str(path), Path(), None) for path in calibration.paths]
-        reference, nms, task = self.reference.reference, self.config.nms, task_of(self.cell.stage)
-        recorder = task.recorder(reference, nms)
-
-        def passes(model: onnx.ModelProto) -> bool:
-            session = open_session(
-                model.SerializeToString(), "cpu", self.threads, self.config.session_options
-            )
-            batches = self.load(samples, reference.transform, self.config.compare.batch_size)
-            compared = compare_batches(
-                batches, self.reference.outputs, OnnxEngine(session), recorder
-            )
-            if compared.columns is None:
-                return False
-            figures = task.measure(
-                compared.columns, self.config, reference.strides, population=False, bound=False
-            )
-            return not find_breaches(figures.metrics, tolerances)
-
-        facts = {
-            "tolerances": asdict(tolerances),
-            "calibration": calibration.sha256,
-            "reference": self.reference.reference.key,
-            "nms": asdict(nms),
-            "optimization": self.config.runtime.graph_optimization_level,
-            "disabled": self.config.runtime.disabled_optimizers,
-        }
-        return Criterion(sha256_json(facts), passes)

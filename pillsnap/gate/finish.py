@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,10 +13,11 @@ from pillsnap.config.settings import Config
 from pillsnap.core.checkout import Checkout
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.logrecords import open_log
+from pillsnap.export.quantize import Tell
 from pillsnap.gate.bundle import shard_name, write_manifest
-from pillsnap.gate.diagnosing import diagnose_cells
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.looking_back import look_back
+from pillsnap.gate.looking_further import look_further
 from pillsnap.gate.release import carry_out, decide_release
 from pillsnap.gate.run import GateRun
 from pillsnap.report import RunFacts, build_report, publish_report
@@ -105,8 +104,17 @@ def finish(
     tag: str,
     checkout: Checkout,
     stopped: bool = False,
+    cluster: Mapping[str, Any] | None = None,
+    load: float | None = None,
+    tell: Tell = log.info,
 ) -> Finished:
-    """Judge every cell, decide the exit code and publish the report, also of a run that failed."""
+    """Judge every cell, decide the exit code and publish the report, also of a run that failed.
+
+    What takes long is said by `tell` before it starts.
+
+    Args:
+        cluster: what is to be said of the nodes that shards ran on; None of this machine.
+    """
     results = ledger.results()
     unmeasured = ledger.unmeasured() if asked else []
     complete = not ledger.missing and pytest_code not in (INTERRUPTED, INTERNAL_ERROR)
@@ -116,6 +124,7 @@ def finish(
     facts = RunFacts(
         run=run.run_dir.name,
         started=started,
+        load=load,
         command=command,
         checkout=checkout,
         threads=run.threads,
@@ -126,6 +135,7 @@ def finish(
         unmeasured=[cell.id for cell in unmeasured],
         budgets=run.selection.budgets,
         data={stage: run.plan.data_sha256(stage) for stage in sorted(stages)},
+        cluster=cluster,
     )
     back = look_back(run, build_report(results, run.config, facts))
     regressed = back is not None and back.regressed and run.selection.fail_on_regression
@@ -162,30 +172,14 @@ def finish(
     prune_reports(run.config.out_dir, run.config.export.reports_kept, f"{name}.json")
     # From here on verdicts, report and exit code stand, whatever a diagnosis runs into. A run that
     # was broken off is not kept waiting for one.
-    diagnoses = _diagnose(run, results) if complete else {}
-    if diagnoses:
-        report = build_report(results, run.config, replace(facts, diagnoses=diagnoses))
+    further = look_further(run, results, facts, tell) if complete else facts
+    if further != facts:
+        report = build_report(results, run.config, further)
         try:
             publish_report(report, run.config, name)
         except PillsnapError as error:
-            log.warning("the report stays without its diagnosis: %s", error)
+            log.warning("the report stays without diagnosis and sensitivity: %s", error)
     return Finished(results, report, code, name, path, warnings=warnings)
-
-
-def _diagnose(run: GateRun, results: Sequence[CellResult]) -> dict[str, dict[str, Any]]:
-    """What diagnose_cells finds; nothing where it is interrupted or terminated."""
-    usual = signal.getsignal(signal.SIGTERM)
-    heard = usual == signal.SIG_DFL and threading.current_thread() is threading.main_thread()
-    if heard:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return diagnose_cells(run, results)
-    except KeyboardInterrupt:
-        log.warning("the diagnosis was broken off: report and exit code stand without it")
-        return {}
-    finally:
-        if heard:
-            signal.signal(signal.SIGTERM, usual)
 
 
 def _publish_bundle(run: GateRun, results: Sequence[CellResult]) -> None:

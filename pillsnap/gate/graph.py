@@ -19,6 +19,7 @@ from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.files import file_lock, write_atomic
+from pillsnap.core.modelfiles import IR
 from pillsnap.diagnose import problem_of
 from pillsnap.engines.precision import is_lower
 from pillsnap.export import describe_onnx, read_onnx, read_with_weights
@@ -80,6 +81,8 @@ def graph_breaches(outcomes: Sequence[Outcome]) -> tuple[Breach, ...]:
 
 def _unfit(selection: Selection, cell: Cell, info: Mapping[str, Any]) -> str | None:
     """Why a candidate's graph is not that of an export in float32 in any case."""
+    if Path(info["path"]).suffix == IR:
+        return "a graph of OpenVINO has other operators by intent"
     if selection.reference is not None:
         return "a golden bundle stands for the checkpoint, which a fresh export would be made from"
     if cell.precision != "fp32":

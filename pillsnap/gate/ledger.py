@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.compare.accuracy import expected_accuracy, measure_accuracy, shortfall
-from pillsnap.compare.exactness import NOT_EXACT, PartError, exactness_metrics
+from pillsnap.compare.exactness import NOT_EXACT
 from pillsnap.compare.figures import Figures
-from pillsnap.compare.figures.performance import performance_figures
 from pillsnap.compare.float32_speed import with_float32_speed
+from pillsnap.compare.node_speeds import over_budget, speeds_by_kind
 from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.records import Records
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.tasks import task_of
-from pillsnap.compare.verdict import Verdict, find_over_budget, judge, profile_for
+from pillsnap.compare.verdict import Verdict, judge, profile_for
 from pillsnap.config.cells import Cell, Shard
-from pillsnap.config.figures import EXACTNESS
 from pillsnap.core.errors import DataError, PillsnapError
 from pillsnap.core.hashes import sha256_json
 from pillsnap.data.datasets import Dataset
 from pillsnap.gate.graph import graph_breaches
+from pillsnap.gate.own_rounding import measure_exactness
 from pillsnap.gate.run import GateRun
 from pillsnap.gate.same_file import find_mixup
 
@@ -109,18 +109,17 @@ class Ledger:
         except PillsnapError as error:
             verdict = Verdict("inconclusive", reason=str(error))
             return CellResult(cell, verdict, profile, outcomes)
+        held = getattr(profiles, profile)
+        first = measure_exactness(self._run, cell, outcomes[0], records, figures.metrics, held)
+        outcomes = (first, *outcomes[1:])
         unreadable = sum(len(outcome.unreadable) for outcome in outcomes)
         selection = self._run.selection
-        performance = performance_figures(
-            [outcome.timing for outcome in outcomes if outcome.timing],
-            outcomes[0].candidate.get("size_bytes"),
-            contended=self._run.contended,
-        )
+        speeds = speeds_by_kind(outcomes, contended=self._run.contended)
         verdict = judge(
             figures,
             profiles,
             profile,
-            over_budget=graph_breaches(outcomes) + find_over_budget(performance, selection.budgets),
+            over_budget=graph_breaches(outcomes) + over_budget(speeds, selection.budgets),
             batch_drift=next((each.batching["drift"] for each in outcomes if each.batching), None),
             gate_strict=selection.gate_strict and not unreadable,
             classes_required=self._run.config.compare.min_classes_required,
@@ -133,9 +132,8 @@ class Ledger:
             count = sum(outcome.samples for outcome in outcomes)
             reason = f"{unreadable} of {count} images could not be read"
             verdict = Verdict("inconclusive", reason=reason)
-        judged = getattr(profiles, profile).exactness is not None
         for lacking in (
-            NOT_EXACT if judged and outcomes[0].exactness is None else None,
+            NOT_EXACT if held.exactness is not None and first.exactness is None else None,
             shortfall(accuracy, task.accuracy),
         ):
             if lacking is not None and not verdict.failed:
@@ -152,8 +150,9 @@ class Ledger:
             _fingerprint(records, task.labels),
             figures.metrics,
             figures.worst,
-            performance,
+            next(iter(speeds.values())),
             accuracy=accuracy,
+            speeds={str(kind): found for kind, found in speeds.items() if len(speeds) > 1},
         )
 
     def _measure(self, cell: Cell, outcomes: Sequence[Outcome]) -> tuple[Records, Figures]:
@@ -178,13 +177,6 @@ class Ledger:
             outcome.strides,
             population=not cell.hard,
             bound=known is not None,
-        )
-        figures.metrics.update(
-            exactness_metrics(
-                [PartError(**part) for part in (outcome.exactness or {}).get("parts", ())],
-                [figure.name for figure in task.figures if figure.limited_by == EXACTNESS],
-                figures.metrics.get("per_stride", ()),
-            )
         )
         if not cell.hard:
             figures.metrics.update(self._classes(cell))

@@ -19,9 +19,19 @@ from pillsnap.core.errors import WrongCandidate
 from pillsnap.engines import Request, find_entry
 from pillsnap.engines.timing import Stopwatch
 from pillsnap.engines.torch.engine import open_reference
+from pillsnap.export import Exported
 from pillsnap.gate.bundle import Bundle
 from pillsnap.gate.candidates import choose_file, open_candidate
 from pillsnap.gate.conversion import Conversion
+from pillsnap.gate.losses import Labelled
+
+FindModel = Callable[[Cell], Exported]
+
+
+def model_of(cell: Cell) -> Cell:
+    """What is the same for all cells of one opened candidate: which samples it answers changes
+    nothing, unless what is not verified calibrates it."""
+    return replace(cell, mode=cell.mode if cell.precision == "int8" else "", hard=False)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -32,6 +42,8 @@ class Sides:
         config, selection, threads, run_dir, load: the run's.
         bundle: answers in place of a reference; None opens the trained model.
         verified: paths of the images that a cell verifies, hard ones included.
+        find_model: gives the file of a cell in place of Sides.model.
+        labelled: see Plan.labelled.
     """
 
     config: Config
@@ -41,6 +53,8 @@ class Sides:
     load: Load
     bundle: Bundle | None
     verified: Callable[[Cell], Iterable[Path]]
+    labelled: Labelled
+    find_model: FindModel | None = None
 
     def __post_init__(self) -> None:
         limit = int(self.config.compare.reference_cache_gib * 2**30)
@@ -78,26 +92,28 @@ class Sides:
     def candidate(self, cell: Cell) -> Stopwatch:
         """The candidate of a cell. One at a time: consecutive shards are of one cell, and models
         are large."""
-        # Which samples it answers changes nothing, unless what is not verified calibrates it.
-        mode = cell.mode if cell.precision == "int8" else ""
-        model = replace(cell, mode=mode, hard=False)
+        model = model_of(cell)
         if self._candidate is None or self._candidate[0] != model:
             self._candidate = None
-            reference = self.reference(cell)
-            request = self._request(cell)
-            choose = partial(
-                choose_file,
-                request,
-                reference.reference,
-                named=self.selection.candidates.get(cell.stage),
-                fresh=self.selection.fresh_export,
-                run_dir=self.run_dir,
-                convert=self._conversion(cell, reference),
-            )
+            choose = partial(self.find_model or self.model, cell)
             layout = self.selection.layouts.get(cell.stage)
-            opened = open_candidate(request, choose, reference.reference, layout)
+            reference = self.reference(cell).reference
+            opened = open_candidate(self._request(cell), choose, reference, layout)
             self._candidate = (model, opened)
         return self._candidate[1]
+
+    def model(self, cell: Cell) -> Exported:
+        """The file of a cell: named, or exported and converted once a run; errors are
+        choose_file's."""
+        reference = self.reference(cell)
+        return choose_file(
+            self._request(cell),
+            reference.reference,
+            named=self.selection.candidates.get(cell.stage),
+            fresh=self.selection.fresh_export,
+            run_dir=self.run_dir,
+            convert=self.conversion(cell, reference),
+        )
 
     def close(self) -> None:
         """Let go of the models; what is asked for later is opened again."""
@@ -116,7 +132,8 @@ class Sides:
     def _request(self, cell: Cell) -> Request:
         return Request(self.config, cell, self.threads, self._cache)
 
-    def _conversion(self, cell: Cell, reference: CachedReference) -> Conversion:
+    def conversion(self, cell: Cell, reference: CachedReference) -> Conversion:
+        """How a cell's file of lower precision is made."""
         population = replace(cell, hard=False)
         return Conversion(
             self.config,
@@ -124,6 +141,7 @@ class Sides:
             self.selection.int8_method or self.config.export.quantize.int8_method,
             reference,
             lambda: self.verified(population),
+            self.labelled,
             self.load,
             self.threads,
             self.run_dir,

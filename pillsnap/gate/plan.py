@@ -15,6 +15,7 @@ from pillsnap.config.cells import MODES, Cell, Shard, expand_cells, split_cell, 
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import DataError
+from pillsnap.data.categories import Categories
 from pillsnap.data.datasets import Dataset, Sample, read_dataset
 from pillsnap.data.sampling import hard_pool, select
 from pillsnap.engines import find_entry
@@ -113,8 +114,7 @@ class Plan:
         Raises:
             DataError: categories and classes do not fit.
         """
-        # A bundle's boxes have them already.
-        categories = None if self.bundle is not None else self.dataset(stage).categories
+        categories = self.categories(stage)
         if categories is None:
             return samples, []
         _, count = task_of(stage).model(self._config)
@@ -125,6 +125,29 @@ class Plan:
             found.append(replace(sample, boxes=tuple(boxes)))
         return found, [note] if note is not None else []
 
+    def categories(self, stage: str) -> Categories | None:
+        """Dataset.categories of a stage; a bundle's boxes have their classes already."""
+        return None if self.bundle is not None else self.dataset(stage).categories
+
+    def hard_pool(self, stage: str) -> list[Sample]:
+        """What the hard samples of a stage are found among; raises DataError."""
+        return hard_pool(self.data(stage), self._config.compare)
+
+    def of_shard(self, shard: Shard) -> Sequence[Sample]:
+        """The samples of a shard whose cell is not of hard ones; raises DataError."""
+        return self.part(self.samples(shard.cell), shard)
+
+    def labelled(
+        self, paths: Sequence[Path], stage: str, class_names: Sequence[str]
+    ) -> list[Sample]:
+        """Samples of images, with the labels of those that are validation images; DataError as of
+        `data` and in_classes."""
+        wanted = set(paths)
+        data = [sample for sample in self.data(stage) if sample.path in wanted]
+        known, _ = self.in_classes(data, stage, class_names)
+        by_path = {sample.path: sample for sample in known}
+        return [by_path.get(path, Sample(path.name, path.parent, None)) for path in paths]
+
     def part(self, samples: Sequence[Sample], shard: Shard) -> Sequence[Sample]:
         """Of the samples of a shard's cell, those of the shard."""
         start, end = shard.bounds(len(samples), self.shard_size)
@@ -134,7 +157,7 @@ class Plan:
         """The images that a cell looks at, or may look at."""
         samples = self.samples(cell)
         if self._hard_cell(cell):  # which of the pool they are is not known yet
-            samples = samples + hard_pool(self.data(cell.stage), self._config.compare)
+            samples = samples + self.hard_pool(cell.stage)
         return [sample.path for sample in samples]
 
     def _count(self, cell: Cell) -> int:

@@ -70,11 +70,18 @@ def carry_out(config: Config, release: Release) -> list[str]:
             with file_lock(config.out_dir / ".latest.lock"):
                 for stage, path in release.latest.items():
                     point_latest(config.out_dir / f"latest_{stage}.onnx", path)
-                if not release.kept:
+                # It runs ONNX Runtime.
+                if not release.kept and find_entry(config.pipeline.engine).diagnosed:
                     publish_standalone(config)
         except Exception as error:  # also of the other stage's model, whatever it is
             log.warning("latest_ or pillsnap_pipeline.py could not be written: %s", error)
     return found
+
+
+def _serves(result: CellResult, engine: str) -> bool:
+    """Whether a cell's engine is this one, or ONNX Runtime as it is, under whichever name."""
+    own, wanted = find_entry(result.cell.engine), find_entry(engine)
+    return own is wanted or (own.diagnosed and wanted.diagnosed)
 
 
 def _has_file(result: CellResult) -> bool:
@@ -131,8 +138,9 @@ def _passed(
     }
     if len(files) != 1:
         return "no float32 export of it was judged"
-    if not any(find_entry(result.cell.engine).diagnosed for result in judged):
-        return "it was not judged on ONNX Runtime, which runs what this leads to"
+    if not any(_serves(result, config.pipeline.engine) for result in judged):
+        engine = config.pipeline.engine
+        return f"it was not judged on {engine}, which runs what this leads to (pipeline.engine)"
     ((path, checkpoint),) = files
     if not report["gate"]["complete"]:
         return "the run is incomplete"

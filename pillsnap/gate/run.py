@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,10 @@ from pillsnap.config.cells import Shard
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineMissing, MissingCheckpoint, PillsnapError, WrongCandidate
+from pillsnap.core.files import write_atomic
 from pillsnap.core.hashes import sha256_file
 from pillsnap.data.datasets import Sample
-from pillsnap.data.sampling import hard_pool, select_hard
+from pillsnap.data.sampling import select_hard
 from pillsnap.engines import Batch
 from pillsnap.engines.timing import Stopwatch
 from pillsnap.engines.torch.builders import is_built
@@ -33,7 +34,7 @@ from pillsnap.gate import journal
 from pillsnap.gate.bundle import ShardWriter
 from pillsnap.gate.first_batch import FirstBatch
 from pillsnap.gate.graph import check_graph
-from pillsnap.gate.opened_models import Sides
+from pillsnap.gate.opened_models import FindModel, Sides
 from pillsnap.gate.plan import Plan
 
 
@@ -47,6 +48,9 @@ class GateRun:
         contended: other processes of this run share the machine, so that times tell little.
         resume: take over what an earlier, unfinished part of this run has yielded.
         load: where batches come from, if not from the samples' files.
+        planned: what shards consist of, if the validation data are not read here.
+        find_model: gives the file of a cell, if none is exported here.
+        store: takes the path and the bytes of a shard's records; PillsnapError where it cannot.
     """
 
     config: Config
@@ -57,9 +61,12 @@ class GateRun:
     contended: bool = False
     resume: bool = False
     load: Load | None = None
+    planned: Plan | None = None
+    find_model: FindModel | None = None
+    store: Callable[[Path, bytes], None] = write_atomic
 
     def __post_init__(self) -> None:
-        self.plan = Plan(self.config, self.selection)
+        self.plan = self.planned or Plan(self.config, self.selection)
         bundle = self.plan.bundle
         from_files: Load = partial(load_batches, threads=self.threads)
         self._load = self.load or (from_files if bundle is None else bundle.load)
@@ -74,16 +81,20 @@ class GateRun:
             load=self._load,
             bundle=bundle,
             verified=self.plan.files,
+            find_model=self.find_model,
+            labelled=self.plan.labelled,
         )
 
     def run(self, shard: Shard) -> Outcome:
-        """Run one shard and write its records; a problem comes back as the outcome's failure."""
+        """Run one shard and keep what it yields, or take over what it has yielded before."""
+        outcome = self.recall(shard) if self.resume else None
+        return outcome or self.keep(shard, self.measure(shard))
+
+    def measure(self, shard: Shard) -> Outcome:
+        """Run one shard and store its records; a problem comes back as the outcome's failure."""
         started = time.perf_counter()
         self._running = {}
         try:
-            outcome = self._recall(shard) if self.resume else None
-            if outcome is not None:
-                return outcome
             outcome = self._run(shard)
         except (MissingCheckpoint, EngineMissing) as error:
             outcome = Outcome(shard.id, ("skipped", str(error)))
@@ -91,7 +102,16 @@ class GateRun:
             outcome = Outcome(shard.id, ("breach", str(error)), **self._running)
         except PillsnapError as error:
             outcome = Outcome(shard.id, ("unmeasured", str(error)), **self._running)
-        outcome = replace(outcome, seconds=time.perf_counter() - started)
+        return replace(outcome, seconds=time.perf_counter() - started)
+
+    def keep(self, shard: Shard, outcome: Outcome) -> Outcome:
+        """Complete what a shard yielded by what is found out of the model alone, once a run, and
+        note it in the journal."""
+        if shard.index == 1 and outcome.failure is None:
+            started = time.perf_counter()
+            graph = self._graph(shard, outcome.candidate)
+            seconds = outcome.seconds + time.perf_counter() - started
+            outcome = replace(outcome, graph=graph, seconds=seconds)
         if outcome.inputs is not None:
             journal.write_outcome(self.run_dir, shard.id, outcome.as_dict())
         return outcome
@@ -144,13 +164,12 @@ class GateRun:
             strides=list(reference.strides),
             exactness=first.exactness(exact),
             batching=first.batching,
-            graph=self._graph(shard, candidate) if shard.index == 1 else None,
             notes=list(dict.fromkeys(notes)),
             timing=self._timing(candidate, first),
         )
 
-    def _graph(self, shard: Shard, candidate: Stopwatch) -> dict[str, Any] | None:
-        return check_graph(self.config, self.selection, shard.cell, candidate.info, self.run_dir)
+    def _graph(self, shard: Shard, candidate: Mapping[str, Any]) -> dict[str, Any] | None:
+        return check_graph(self.config, self.selection, shard.cell, candidate, self.run_dir)
 
     def _timing(self, candidate: Stopwatch, first: FirstBatch) -> dict[str, Any]:
         found = first.timing(
@@ -163,9 +182,11 @@ class GateRun:
 
     def _of_shard(self, shard: Shard, remembered: CachedReference) -> Sequence[Sample]:
         cell = shard.cell
-        if cell.hard and cell.stage not in self._hard:
+        if not cell.hard:
+            return self.plan.of_shard(shard)
+        if cell.stage not in self._hard:
             compare = self.config.compare
-            pool = hard_pool(self.plan.data(cell.stage), compare)
+            pool = self.plan.hard_pool(cell.stage)
             top = remembered.top_probabilities(
                 pool,
                 self._load,
@@ -173,10 +194,9 @@ class GateRun:
                 first=(shard.index - 1) * len(pool) // shard.count,
             )
             self._hard[cell.stage] = select_hard(pool, top, compare)
-        samples = self._hard[cell.stage] if cell.hard else self.plan.samples(cell)
-        return self.plan.part(samples, shard)
+        return self.plan.part(self._hard[cell.stage], shard)
 
-    def _recall(self, shard: Shard) -> Outcome | None:
+    def recall(self, shard: Shard) -> Outcome | None:
         """What this shard yielded before the run was cut off, if all of it still stands.
 
         Hard samples are found anew: which they are takes the reference, which remembers them.
@@ -186,8 +206,8 @@ class GateRun:
         if content is None:
             return None
         outcome = Outcome(**content)
-        samples = self.plan.part(self.plan.samples(shard.cell), shard)
         try:
+            samples = self.plan.of_shard(shard)
             inputs = _inputs(samples, [sha256_file(sample.path) for sample in samples])
             same = outcome.file is not None and sha256_file(Path(outcome.file)) == outcome.sha256
         except PillsnapError:
@@ -198,7 +218,7 @@ class GateRun:
         if columns is None:
             return None, None
         path = self.run_dir / "records" / f"{shard.id}.records"
-        return str(path), write_records(path, columns)
+        return str(path), write_records(path, columns, self.store)
 
 
 def _inputs(samples: Sequence[Sample], contents: Sequence[str]) -> str:

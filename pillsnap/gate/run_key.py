@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pillsnap.config.settings import config_sha256
-from pillsnap.core.hashes import code_sha256, sha256_file, sha256_json
+from pillsnap.core.hashes import code_sha256, sha256_json
+from pillsnap.core.modelfiles import sha256_model
 from pillsnap.engines import package_versions
 from pillsnap.engines.torch.checkpoints import checkpoint_paths
 from pillsnap.gate.run import GateRun
@@ -27,7 +28,7 @@ def run_key(run: GateRun, markers: str) -> str:
             "selection": repr(selection),
             "markers": markers,
             "threads": run.threads,
-            "models": {k: sha256_file(v) for k, v in models.items() if v.is_file()},
+            "models": {k: sha256_model(v) for k, v in models.items() if v.is_file()},
             "versions": package_versions(),
             "code": code_sha256(),
         }

@@ -8,7 +8,7 @@ from typing import Any
 
 from pillsnap.compare.outcome import Outcome
 from pillsnap.core.errors import PillsnapError
-from pillsnap.core.hashes import sha256_file
+from pillsnap.core.modelfiles import sha256_model
 from pillsnap.core.printable import printable
 
 
@@ -30,7 +30,7 @@ def find_mixup(outcomes: Sequence[Outcome]) -> str | None:
         return f"the shards of this cell measured different files: {files}"
     for path, sha256 in measured:
         try:
-            now = sha256_file(Path(path))
+            now = sha256_model(Path(path))
         except PillsnapError as error:
             return f"the file that was measured is gone: {error}"
         if now != sha256:

@@ -15,14 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from pillsnap.config.cells import CLASSIFICATION, DETECTION, PROVIDERS
+from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.load import find_config, load_config, read_environment
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.core.logrecords import open_log
+from pillsnap.core.modelfiles import named_model
 from pillsnap.core.streams import print_line
 from pillsnap.core.workers import thread_count
-from pillsnap.engines import entries, find_entry
+from pillsnap.engines import entries, find_entry, provider_names
 from pillsnap.infer.answers import Answer, answer
 from pillsnap.infer.choice import choose_model, engine_of
 from pillsnap.infer.inputs import find_inputs
@@ -32,6 +33,8 @@ from pillsnap.infer.models import Opened, make_pipeline, model_stage, open_model
 from pillsnap.infer.outputs import json_line, name_drawn, open_results, require_format, save_drawn
 from pillsnap.infer.progress import Tally
 from pillsnap.pipeline.twostage import STAGES_OF
+from pillsnap.report.index import ReportIndex
+from pillsnap.report.standing import find_standing
 
 log = open_log("pillsnap.infer")
 
@@ -59,13 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="pillsnap infer", description=__doc__)
     add = parser.add_argument
-    # ONNX Runtime, under whichever name, and what runs checkpoints.
-    engines = [each.name for each in entries() if each.diagnosed or not each.takes_exports]
-    add("--engine", choices=engines, help="default: by the model's name")
+    engines = [each.name for each in entries() if each.use or not each.takes_exports]
+    add("--engine", choices=engines, help="default: by the model's name, and pipeline.engine")
     add(
         "--model",
         type=Path,
-        help=".onnx, or a checkpoint for torch; default: as the service chooses it",
+        help=".onnx, a folder of OpenVINO, or a checkpoint; default: as the service chooses it",
     )
     add("--inputs", required=True, nargs="+", help="images, or quoted globs with {a,b} and **")
     add("--batch", type=int, default=16, help="images, or crops, in one forward pass")
@@ -74,7 +76,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--output", type=Path, help="results.jsonl or .csv; default: JSON lines on the terminal")
     add("--save-images", type=Path, metavar="DIR", help="photos with boxes and codes drawn")
     add("--quantize", choices=("int8",), help="run the models in INT8, made where not there yet")
-    add("--provider", choices=PROVIDERS, default="auto")
+    add("--provider", choices=provider_names(), default="auto")
     add("--config", help="config file (environment: PILLSNAP_CONFIG)")
     add("--threads", type=int)
     arguments = parser.parse_args(argv)
@@ -83,6 +85,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     only = arguments.engine and find_entry(arguments.engine).only_provider
     if only and arguments.provider not in ("auto", only):
         parser.error(f"engine {arguments.engine} runs on provider {only}, not {arguments.provider}")
+    arguments.model = arguments.model and named_model(arguments.model)
+    arguments.detector = arguments.detector and named_model(arguments.detector)
     return arguments
 
 
@@ -147,7 +151,7 @@ def _open(
         stage: given[stage] or choose_model(config, stage, environ, arguments.engine).path
         for stage in STAGES_OF[mode]
     }
-    if mode == "single" and arguments.model and model_stage(arguments.model) == DETECTION:
+    if mode == "single" and arguments.model and model_stage(arguments.model, config) == DETECTION:
         log.warning(
             "%s is a detector, so mode single, which classifies, becomes boxes: they are found and "
             "not classified",
@@ -162,11 +166,22 @@ def _open(
 def _open_stage(
     arguments: argparse.Namespace, config: Config, stage: str, path: Path, threads: int
 ) -> Opened:
-    entry = find_entry(arguments.engine or engine_of(path))
+    entry = find_entry(arguments.engine or engine_of(path, config))
     provider = entry.only_provider or arguments.provider
     if arguments.quantize is not None:
         path = quantize_model(config, stage, path, entry)
-    return open_model(config, stage, path, provider=provider, threads=threads, engine=entry.name)
+    opened = open_model(config, stage, path, provider=provider, threads=threads, engine=entry.name)
+    _warn_of_breach(config, stage, opened)
+    return opened
+
+
+def _warn_of_breach(config: Config, stage: str, opened: Opened) -> None:
+    """Say so where reports judged this very file and do not come to a pass where it runs now."""
+    facts, reports = opened.version, ReportIndex(config.out_dir / "reports")
+    judged = reports.judgements(facts["sha256"])
+    standing = find_standing(judged, stage, facts["provider"], config.runtime)
+    if judged and not standing.approved:
+        log.warning("the gate does not stand behind the %s model: %s", stage, standing.reason)
 
 
 def run(argv: Sequence[str] | None = None) -> int:

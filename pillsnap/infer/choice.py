@@ -12,8 +12,9 @@ from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError, MissingCheckpoint
 from pillsnap.core.hashes import VERSION_TAG
 from pillsnap.core.logrecords import open_log
+from pillsnap.core.modelfiles import named_model
 from pillsnap.core.placeholders import read_placeholder
-from pillsnap.engines import entries, find_entry
+from pillsnap.engines import EXPORTED, entries, find_entry
 from pillsnap.engines.torch.checkpoints import checkpoint_paths, find_best_checkpoint
 
 log = open_log(__name__)
@@ -30,7 +31,7 @@ class Choice:
     """A stage's model.
 
     Attributes:
-        path: an .onnx file, or a checkpoint.
+        path: an .onnx file, a graph of OpenVINO, or a checkpoint.
         reason: why it is this one, without its folder: it may be shown to clients.
         passed: False for an export that was found by its name alone: no link says that the gate has
             passed it.
@@ -43,9 +44,12 @@ class Choice:
     warning: str = ""
 
 
-def engine_of(path: Path) -> str:
-    """The first engine that opens files of this suffix, else onnx."""
-    return next((each.name for each in entries() if path.suffix in each.suffixes), "onnx")
+def engine_of(path: Path, config: Config) -> str:
+    """The first engine that opens files of this suffix; of an export, pipeline.engine."""
+    usual = config.pipeline.engine
+    if path.suffix == EXPORTED:
+        return usual
+    return next((each.name for each in entries() if path.suffix in each.suffixes), usual)
 
 
 def choose_model(
@@ -88,7 +92,7 @@ def find_checkpoint(config: Config, stage: str, environ: Mapping[str, str]) -> C
     errors as find_model's."""
     for name in (VARIABLES[stage], "MODEL_PATH"):
         named = _from_variable(config, stage, name, environ)
-        if named is not None and not find_entry(engine_of(named.path)).takes_exports:
+        if named is not None and not find_entry(engine_of(named.path, config)).takes_exports:
             return named
     return Choice(find_best_checkpoint(config, stage), "the checkpoint, for engine torch")
 
@@ -100,7 +104,7 @@ def _from_variable(
     if not text:
         return None
     try:
-        path = config.source.absolute().parent / Path(text).expanduser()
+        path = named_model(config.source.absolute().parent / Path(text).expanduser())
         is_folder = path.is_dir()
     # A name that is too long, ~user of nobody, a NUL.
     except (OSError, RuntimeError, ValueError) as error:

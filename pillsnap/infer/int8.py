@@ -7,10 +7,16 @@ from pathlib import Path
 from pillsnap.compare.tasks import task_of
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import ConfigError
+from pillsnap.core.modelfiles import IR
 from pillsnap.engines import Entry
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import describe_onnx
-from pillsnap.export.quantize import choose_calibration, describe_quantized, quantize_once
+from pillsnap.export.quantize import (
+    choose_calibration,
+    describe_quantized,
+    quantize_once,
+    require_opened,
+)
 
 
 def quantize_model(config: Config, stage: str, path: Path, engine: Entry) -> Path:
@@ -20,7 +26,7 @@ def quantize_model(config: Config, stage: str, path: Path, engine: Entry) -> Pat
         ConfigError: nothing that can be converted, or a method that only the gate can search by.
         PillsnapError: as quantize_once and choose_images.
     """
-    if not engine.takes_exports:
+    if not engine.takes_exports or path.suffix == IR:
         raise ConfigError(
             "only ONNX files are quantised", where="--quantize", got=path, hint="give an .onnx"
         )
@@ -42,7 +48,8 @@ def quantize_model(config: Config, stage: str, path: Path, engine: Entry) -> Pat
             hint="run pillsnap gate --precision int8, and give its file as --model",
         )
     calibration = None
-    if settings.int8_method == "static":  # nothing is verified here
+    require_opened(settings.int8_method, engine)
+    if settings.int8_method != "dynamic":  # nothing is verified here
         calibration = choose_calibration(
             config, task_of(stage).source, stage_transform(config, stage), ()
         )

@@ -6,31 +6,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pillsnap.config.cells import CLASSIFICATION
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError
 from pillsnap.core.hashes import sha256_file
 from pillsnap.core.logrecords import open_log
+from pillsnap.core.modelfiles import IR
 from pillsnap.core.printable import printable
 from pillsnap.data.maps import read_class_map, read_edi_map, without_code
-from pillsnap.engines import Batch, find_entry
+from pillsnap.engines import Batch, Entry, entries, find_entry
 from pillsnap.engines.torch.checkpoints import build_model, checkpoint_paths, stage_transform
 from pillsnap.engines.torch.safe_load import checkpoint_stage
-from pillsnap.export import Exported, describe_onnx, read_onnx, stage_of
+from pillsnap.export import Exported, describe_model, stage_of_model
 from pillsnap.export.forms import FORMS
-from pillsnap.export.native import find_reading
 from pillsnap.export.onnxfile import PREFIX
 from pillsnap.export.provenance import expected_use, has_claims
+from pillsnap.export.quantize import describe_quantized
 from pillsnap.infer.choice import engine_of
-from pillsnap.pipeline.batches import in_fixed_batches
+from pillsnap.infer.foreign import read_foreign
 from pillsnap.pipeline.codes import ClassCodes
-from pillsnap.pipeline.nms import suppress_boxes
+from pillsnap.pipeline.nms import suppress_boxes, take_boxes
 from pillsnap.pipeline.twostage import Pipeline, Stage
-
-if TYPE_CHECKING:
-    from pillsnap.engines.onnxruntime.sessions import Session
 
 log = open_log(__name__)
 
@@ -44,11 +41,13 @@ class Opened:
         version: version tag (of a checkpoint its file's name), SHA-256, engine, and the provider
             that it really runs on: ONNX Runtime's name of it, or torch:<device>.
         weights: SHA-256 of the files beside it that hold weights, by name.
+        final_above: see Foreign; None of pillsnap's own files.
     """
 
     run: Callable[[Batch], Batch]
     version: dict[str, str]
     weights: Mapping[str, str] = field(default_factory=dict)
+    final_above: float | None = None
 
     @property
     def whole(self) -> bool:
@@ -56,14 +55,14 @@ class Opened:
         return not self.weights
 
 
-def model_stage(path: Path) -> str:
+def model_stage(path: Path, config: Config) -> str:
     """What a model is for, of which nothing is run: detection or classification; raises EngineError
     or CheckpointError where it is none, or for neither."""
-    if not find_entry(engine_of(path)).takes_exports:
+    if not find_entry(engine_of(path, config)).takes_exports:
         return checkpoint_stage(path)
-    stage = stage_of(read_onnx(path))
+    stage = stage_of_model(path)
     if stage == "neither":
-        describe_onnx(path, CLASSIFICATION)  # says what is wrong with it
+        describe_model(path, CLASSIFICATION)  # says what is wrong with it
     return stage
 
 
@@ -80,7 +79,7 @@ def open_model(
     """Load a stage's model and check that it was made for this configuration.
 
     Args:
-        provider: auto, cpu, cuda or tensorrt; torch takes cuda, else runs on the CPU.
+        provider: one of the engine's; torch takes cuda, else runs on the CPU.
         engine: its name; one that takes no exports takes checkpoints.
         sha256: of the only content that may be loaded; any by default.
 
@@ -88,48 +87,48 @@ def open_model(
         PillsnapError: not a model of this stage, made for another preprocessing or class map, or it
             cannot run as asked.
     """
-    if not find_entry(engine).takes_exports:
+    entry = find_entry(engine)
+    if not entry.takes_exports:
         _require_content(path, sha256, sha256 and sha256_file(path))
         return _open_torch(config, stage, path, provider, threads)
-    from pillsnap.engines.onnxruntime.sessions import open_session
-
-    described = describe_onnx(path, stage)
+    _require_opens(entry, path, provider)
+    described = describe_model(path, stage)
     _require_content(path, sha256, described.sha256)
     require_same_settings(config, stage, described)
-    content, options = described.content(), config.session_options
-    session = open_session(content, provider, threads, options, where=described.path)
-    foreign = not has_claims(described)
-    read = _reading(config, stage, described, session) if foreign else session.run
-    run = in_fixed_batches(session.ort, read)
+    precision = (describe_quantized(described) or {}).get("precision", "fp32")
+    assert entry.use is not None
+    opened = entry.use(described, precision, provider, threads, config)
+    own = has_claims(described)
+    foreign = None if own else read_foreign(config, stage, described, opened)
     return Opened(
-        partial(_run_checked, run, config, stage, path, foreign=foreign),
+        partial(_run_checked, opened.run, config, stage, path, foreign=not own),
         {
             "version": printable(described.version_tag or path.stem, 100),
             "sha256": described.sha256,
-            "engine": "onnx",
-            "provider": session.ort.get_providers()[0],
+            "engine": entry.name,
+            "provider": opened.info["providers"][0],
         },
         weights=described.weights,
+        final_above=None if foreign is None else foreign.final_above,
     )
 
 
-def _reading(
-    config: Config, stage: str, described: Exported, session: Session
-) -> Callable[[Batch], Batch]:
-    """What a file of another exporter gives, read by its layout; EngineError for one whose boxes
-    have been through an NMS of its own."""
-    size = stage_transform(config, stage).input_size
-    classes = getattr(config, stage).num_classes
-    reading, _ = find_reading(described, stage, session.probe, classes=classes, size=size)
-    if reading.layout.compared not in ("outputs", "probabilities"):
+def _require_opens(entry: Entry, path: Path, provider: str) -> None:
+    """Refuse, by an EngineError, a file or a provider that an engine does not run after the gate;
+    by what it raises, an engine that is not here."""
+    if entry.use is None or (path.suffix == IR and IR not in entry.suffixes):
         raise EngineError(
-            f"the {stage} model leaves out boxes by itself, where the pipeline does",
-            where=described.path,
-            got=f"layout {reading.layout.name}, {reading.layout.words}",
-            expected="boxes before NMS",
-            hint="export it with nms=None, or have pillsnap export the checkpoint",
+            f"engine {entry.name} does not run this file",
+            where=path,
+            expected=", ".join(each.name for each in entries() if path.suffix in each.suffixes),
         )
-    return partial(session.read, reading)
+    if provider not in entry.providers:
+        raise EngineError(
+            f"engine {entry.name} does not run on provider {provider}",
+            where=path,
+            expected=", ".join(entry.providers),
+        )
+    entry.require()
 
 
 def _run_checked(
@@ -177,10 +176,13 @@ def make_pipeline(config: Config, models: Mapping[str, Opened], batch_size: int)
         stage: Stage(model.run, stage_transform(config, stage), model.version)
         for stage, model in models.items()
     }
+    final = next((m.final_above for m in models.values() if m.final_above is not None), None)
     return Pipeline(
         stages=stages,
         codes=codes,
-        suppress=partial(suppress_boxes, **asdict(config.nms)),
+        suppress=partial(suppress_boxes, **asdict(config.nms))
+        if final is None
+        else partial(take_boxes, above=final),
         crop_margin=config.pipeline.crop_margin,
         batch_size=batch_size,
     )

@@ -13,9 +13,12 @@ from pillsnap.config.cells import STAGES
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError
 from pillsnap.core.files import write_atomic
+from pillsnap.engines.onnxruntime.engine import open_for_use
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import Exported, describe_onnx
+from pillsnap.export.provenance import has_claims
 from pillsnap.export.runtimes import least_runtime
+from pillsnap.infer.foreign import read_foreign
 from pillsnap.infer.models import read_codes, require_same_settings
 from pillsnap.infer.standalone_needs import NEEDED, numbers_of
 
@@ -30,13 +33,15 @@ _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("core/streams.py", None),
     ("pipeline/transforms.py", None),
     ("pipeline/preprocess.py", None),
-    ("pipeline/nms.py", ("Rows", "nms", "suppress_boxes", "to_rows")),
+    ("pipeline/nms.py", ("Rows", "nms", "suppress_boxes", "take_boxes", "to_rows")),
+    ("pipeline/layouts.py", None),
     ("pipeline/crops.py", None),
     ("pipeline/codes.py", None),
     ("pipeline/images.py", None),
     ("pipeline/softmax.py", None),
     ("pipeline/twostage.py", None),
     ("pipeline/batches.py", ("_MOST_IMAGES", "fixed_batch_size", "in_fixed_batches")),
+    ("engines/onnxruntime/feeding.py", ("_TYPES", "run_session", "_channels_last", "_why_not")),
     ("infer/standalone_main.py", None),
 )
 _ROOT = Path(__file__).parents[1]
@@ -60,20 +65,27 @@ def publish_standalone(config: Config) -> Path | None:
     """
     links = {stage: config.out_dir / f"latest_{stage}.onnx" for stage in STAGES}
     models = {stage: _released(link, stage) for stage, link in links.items() if link.is_file()}
-    if not models:
-        return None
+    return write_standalone(config, models, config.out_dir) if models else None
+
+
+def write_standalone(config: Config, models: Mapping[str, Exported], folder: Path) -> Path:
+    """Write pillsnap_pipeline.py for these models, by stage, into the folder where they lie; errors
+    are publish_standalone's."""
     for stage, model in models.items():
         require_same_settings(config, stage, model)
-    path = config.out_dir / FILE_NAME
+    path = folder / FILE_NAME
     write_atomic(path, assemble(freeze(config, models)).encode())
     return path
 
 
 def _released(link: Path, stage: str) -> Exported:
-    """The export behind a link; also behind a copy, which will be of another export one day."""
+    """The export behind a link; also behind a copy, which will be of another export one day. What
+    lies elsewhere is found by the link alone."""
     found = describe_onnx(link, stage)
     export = link.resolve().with_name(f"{stage}-{found.version_tag}.onnx")
-    return replace(found, path=export) if export.is_file() else found
+    if export.is_file():
+        return replace(found, path=export)
+    return found if found.path.parent == link.parent.resolve() else replace(found, path=link)
 
 
 def freeze(config: Config, models: Mapping[str, Exported]) -> dict[str, Any]:
@@ -101,8 +113,9 @@ def freeze(config: Config, models: Mapping[str, Exported]) -> dict[str, Any]:
             stage: {
                 "file": model.path.name,
                 "sha256": model.sha256,
-                "version": model.version_tag or model.path.stem,
+                "version": model.version_tag or model.path.resolve().stem,
                 "transform": asdict(stage_transform(config, stage)),
+                **_freeze_reading(config, stage, model),
             }
             for stage, model in models.items()
         },
@@ -111,6 +124,19 @@ def freeze(config: Config, models: Mapping[str, Exported]) -> dict[str, Any]:
         "mode": config.pipeline.mode,
         "codes": None if codes.codes is None else {str(i): c for i, c in codes.codes.items()},
         "edi": None if codes.edi is None else dict(codes.edi),
+    }
+
+
+def _freeze_reading(config: Config, stage: str, model: Exported) -> dict[str, Any]:
+    """Layout and outputs of a file of another exporter, see Foreign; None of pillsnap's own."""
+    if has_claims(model):
+        return {"layout": None, "outputs": None, "final_above": None}
+    opened = open_for_use(model, "cpu", 1, config)
+    found = read_foreign(config, stage, model, opened)
+    return {
+        "layout": found.reading.layout.name,
+        "outputs": list(found.reading.names),
+        "final_above": found.final_above,
     }
 
 

@@ -13,8 +13,9 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +24,20 @@ from pillsnap.core.cpus import usable_cpus
 from pillsnap.core.errors import EngineError, ImageError, PillsnapError
 from pillsnap.core.placeholders import find_placeholder
 from pillsnap.core.streams import print_line
-from pillsnap.pipeline.batches import in_fixed_batches
+from pillsnap.engines.onnxruntime.feeding import run_session
+from pillsnap.pipeline.batches import fixed_batch_size, in_fixed_batches
 from pillsnap.pipeline.codes import ClassCodes
 from pillsnap.pipeline.images import read_image
-from pillsnap.pipeline.nms import suppress_boxes
+from pillsnap.pipeline.layouts import READERS
+from pillsnap.pipeline.nms import suppress_boxes, take_boxes
 from pillsnap.pipeline.transforms import ClassifyTransform, LetterboxTransform
 from pillsnap.pipeline.twostage import CLASSIFICATION, DETECTION, STAGES_OF, Pipeline, Stage
 
-# What the assembler puts here: stages, each with file, sha256, version and transform; nms,
+if TYPE_CHECKING:
+    import onnxruntime
+
+# What the assembler puts here: stages, each with file, sha256, version, transform, and of files of
+# other exporters layout, outputs and final_above (see Foreign in infer/foreign.py); nms,
 # crop_margin, codes, edi and mode; the oldest onnxruntime that reads all of them, and how it is to
 # optimise them.
 FROZEN: dict[str, Any] = {}
@@ -57,26 +64,45 @@ def load(
     transforms: dict[str, Any] = {CLASSIFICATION: ClassifyTransform, DETECTION: LetterboxTransform}
     stages = {}
     for stage, facts in FROZEN["stages"].items():
-        run = _open_model(folder / facts["file"], facts["sha256"], providers, threads)
+        session = _open_session(folder / facts["file"], facts["sha256"], providers, threads)
+        run = in_fixed_batches(fixed_batch_size(session), _reading(session, facts))
         version = {"version": facts["version"], "sha256": facts["sha256"], "engine": "onnx"}
         transform = transforms[stage](**facts["transform"])
         stages[stage] = Stage(run, transform, {**version, "provider": providers[0]})
-    codes = FROZEN["codes"]
+    codes, above = FROZEN["codes"], FROZEN["stages"].get(DETECTION, {}).get("final_above")
     return Pipeline(
         stages=stages,
         codes=ClassCodes(
             None if codes is None else {int(index): code for index, code in codes.items()},
             FROZEN["edi"],
         ),
-        suppress=lambda rows: suppress_boxes(rows, **FROZEN["nms"]),
+        suppress=partial(suppress_boxes, **FROZEN["nms"])
+        if above is None
+        else partial(take_boxes, above=above),
         crop_margin=FROZEN["crop_margin"],
         batch_size=batch_size,
     )
 
 
-def _open_model(
-    path: Path, sha256: str, providers: Sequence[str], threads: int
+def _reading(
+    session: onnxruntime.InferenceSession, facts: dict[str, Any]
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """What a stage takes of a model for [N,3,H,W]."""
+    if facts["layout"] is None:
+        return lambda batch: run_session(session, batch)[0]
+    names = [output.name for output in session.get_outputs()]
+    read, wanted = READERS[facts["layout"]], [names.index(name) for name in facts["outputs"]]
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        outputs = run_session(session, batch)
+        return read([outputs[index] for index in wanted], (batch.shape[2], batch.shape[3]))
+
+    return run
+
+
+def _open_session(
+    path: Path, sha256: str, providers: Sequence[str], threads: int
+) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     try:
@@ -111,8 +137,7 @@ def _open_model(
             got=session.get_providers()[0],
             expected=providers[0],
         )
-    name = session.get_inputs()[0].name
-    return in_fixed_batches(session, lambda batch: session.run(None, {name: batch})[0])
+    return session
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,12 +25,16 @@ def fixed_batch_size(session: ort.InferenceSession) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def in_fixed_batches(
-    session: ort.InferenceSession, run: Callable[[Batch], Batch]
-) -> Callable[[Batch], Batch]:
+def filled_up(images: Batch, size: int | None) -> Batch:
+    """The images, each repeated where a file takes `size` at once, which is more."""
+    if size is None:
+        return images
+    return np.repeat(images, -(-size // len(images)), axis=0)[:size]
+
+
+def in_fixed_batches(size: int | None, run: Callable[[Batch], Batch]) -> Callable[[Batch], Batch]:
     """`run` of float32 [N,3,H,W] to [N,...], for a file with a fixed batch size fed as many as it
     takes, the last filled up; raises EngineError for a size that nobody can fill."""
-    size = fixed_batch_size(session)
     if size is None:
         return run
     if not 1 <= size <= _MOST_IMAGES:

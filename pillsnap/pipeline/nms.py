@@ -74,6 +74,20 @@ def suppress_boxes(
     return kept[:max_detections], len(kept) > max_detections
 
 
+def take_boxes(detections: Rows, *, above: float) -> tuple[NDArray[np.int64], bool]:
+    """What `suppress_boxes` gives, of rows that are final: those with a score above a threshold.
+    Where there are as many as rows, more may have been cut off inside the model."""
+    many = len(detections)
+    kept = nms(
+        detections,
+        conf_threshold=above,
+        iou_threshold=1.0,
+        max_detections=many,
+        class_agnostic=False,
+    )
+    return kept, 0 < many == len(kept)
+
+
 def to_rows(detections: NDArray[Any]) -> Rows:
     rows = np.asarray(detections, dtype=np.float32)
     if rows.ndim != 2 or rows.shape[1] != 6:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -14,7 +15,7 @@ from pillsnap.gate.finish import Finished, finish
 from pillsnap.gate.run import GateRun
 from pillsnap.plugin.collecting import PACKAGED_ITEM, finds_gate_items
 from pillsnap.plugin.handing_on import hand_on
-from pillsnap.plugin.options import repeat_command
+from pillsnap.plugin.repeating import repeat_command
 from pillsnap.plugin.state import State
 from pillsnap.plugin.verdicts import log_failure
 from pillsnap.plugin.warnfilters import warnings_stay_warnings
@@ -86,9 +87,12 @@ def _judge(session: pytest.Session, state: State) -> Finished | Sequence[str]:
         asked=state.asked,
         command=command,
         started=state.started,
+        load=state.load,
         tag=state.tag,
         checkout=state.checkout,
         stopped=bool(session.shouldfail),
+        cluster=None if state.cluster is None else state.cluster.as_dict(),
+        tell=partial(_tell, session),
     )
     for result, cell in zip(finished.results, finished.report["cells"], strict=True):
         # An item that failed for itself has its line already.
@@ -104,6 +108,13 @@ def _judge(session: pytest.Session, state: State) -> Finished | Sequence[str]:
         settings.exp_dir / "runs", settings.compare.runs_kept, settings.out_dir / "reports"
     )
     return finished
+
+
+def _tell(session: pytest.Session, text: str) -> None:
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:
+        # A line of dots may be open.
+        terminal.write(f"\n{text}\n", flush=True)
 
 
 def _conclude(finished: Finished, exit_code: int, run: GateRun, config: pytest.Config) -> list[str]:

@@ -11,8 +11,10 @@ import pytest
 from pillsnap.config.cells import MODES
 from pillsnap.core.errors import PillsnapError
 from pillsnap.gate.ledger import Ledger
+from pillsnap.plugin.clustering import on_cluster
 from pillsnap.plugin.collecting import FIXTURE, holds_gate_items
 from pillsnap.plugin.ending import ending
+from pillsnap.plugin.exitguard import noticed_exit
 from pillsnap.plugin.item import GateItem
 from pillsnap.plugin.options import named_modes
 from pillsnap.plugin.reporter import Reporter
@@ -27,10 +29,14 @@ from pillsnap.plugin.warnfilters import drop_errors, warnings_stay_warnings
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pillsnap", "export gate (each of the first four repeats)")
     add = group.addoption
-    add("--engine", action="append", help="candidate engine: onnx (default), tensorrt, torch")
+    add(
+        "--engine",
+        action="append",
+        help="of candidates: onnx (default), tensorrt, openvino, torch",
+    )
     add("--provider", action="append", help="auto (default; may fall back), cpu, cuda, tensorrt")
     add("--precision", action="append", help="fp32 (default), fp16, int8")
-    add("--int8-method", help="how int8 files are made: static, dynamic, auto")
+    add("--int8-method", help="how int8 files are made: static, dynamic, auto, nncf")
     add("--stage", action="append", help="detection, classification (default: both)")
     # A path outside the project needs "=": pytest looks for its ini file beside separate paths.
     add("--config", metavar="PATH", help="--config=PATH, config file (also: PILLSNAP_CONFIG)")
@@ -50,6 +56,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="ask the reference again even where its answers are known",
     )
     add("--diagnose", action="store_true", help="diagnose every cell, not only breaches")
+    add("--sensitivity", action="store_true", help="which layers to keep in float, fp16 and int8")
+    add("--compare-calibration", action="store_true", help="with it: minmax, entropy, percentile")
     add(
         "--perf-budget",
         action="append",
@@ -62,6 +70,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--no-html", action="store_true", help="write no page beside the report")
     add("--save-reference", metavar="DIR", help="write a golden bundle: inputs, outputs, manifest")
     add("--reference", metavar="DIR", help="verify --candidate against a golden bundle alone")
+    add("--ray", metavar="ADDRESS", help="run shards on this Ray cluster; local: this machine")
     add("--threads", type=int, metavar="N", help="threads per process (default: cores / workers)")
 
 
@@ -163,7 +172,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def gate_item(request: pytest.FixtureRequest) -> GateItem:
     """One shard of one cell, parametrised by the options and the configuration."""
     state = request.config.stash[STATE]
-    return GateItem(request.param, state.run, request.node)
+    return GateItem(request.param, state.cluster or state.run, request.node)
 
 
 @pytest.hookimpl(trylast=True)  # after -m has chosen the mode
@@ -206,6 +215,8 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     if state is not None and not is_worker(config) and not config.option.collectonly:
         state.running = True
         begin(state, config.option.markexpr)
+        with on_cluster(session, state), noticed_exit(config):
+            return (yield)
     return (yield)
 
 

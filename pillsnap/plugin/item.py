@@ -9,6 +9,7 @@ import pytest
 from pillsnap.compare.outcome import Outcome
 from pillsnap.config.cells import Shard
 from pillsnap.core.printable import printable
+from pillsnap.gate.cluster.controller import ClusterRun
 from pillsnap.gate.run import GateRun
 from pillsnap.plugin.state import PROPERTY
 from pillsnap.plugin.warnfilters import warnings_stay_warnings
@@ -19,13 +20,13 @@ class GateItem:
     """A shard bound to the test item that runs it."""
 
     shard: Shard
-    gate_run: GateRun
+    runner: GateRun | ClusterRun
     item: pytest.Item
 
     def run(self) -> Outcome:
         """Run the shard, hand the outcome to the controller; skip or fail when there is none."""
         with warnings_stay_warnings():
-            outcome = self.gate_run.run(self.shard)
+            outcome = self.runner.run(self.shard)
         # Appended, not recorded: record_property warns under --junitxml.
         self.item.user_properties.append((PROPERTY, outcome.as_json()))
         if outcome.failure is not None:

@@ -6,7 +6,6 @@ import argparse
 import ast
 import math
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from pillsnap.compare.tasks import task_names
 from pillsnap.config.cells import MODES, PRECISIONS
 from pillsnap.config.selection import Selection
 from pillsnap.core.errors import ConfigError
-from pillsnap.core.textfiles import is_file
 from pillsnap.engines import engine_names, entries, find_entry, provider_names
 from pillsnap.engines.layouts import read_layouts
 from pillsnap.export.quantize import METHODS
+from pillsnap.plugin.candidates import read_candidates, require_engines
 
 
 def asks_for_gate(marker_expression: str) -> bool:
@@ -53,7 +52,7 @@ def select(given: argparse.Namespace) -> Selection:
     default = Selection()
     method, reference, save_reference = given.int8_method, given.reference, given.save_reference
     _choices("--int8-method", [] if method is None else [method], METHODS)
-    named = _candidates(given.candidate or ())
+    named = read_candidates(given.candidate or ())
     # A bundle has no checkpoint to export: its stages are those of the candidates.
     every = task_names()
     usual = every if reference is None else tuple(s for s in every if s in named)
@@ -71,6 +70,8 @@ def select(given: argparse.Namespace) -> Selection:
         int8_method=method,
         budgets=_budgets(given.perf_budget or ()),
         diagnose=given.diagnose,
+        sensitivity=given.sensitivity,
+        compare_calibration=given.compare_calibration,
         against=_against(given.against, given.fail_on_regression),
         fail_on_regression=given.fail_on_regression,
         save_reference=None if save_reference is None else Path(save_reference).absolute(),
@@ -101,14 +102,8 @@ def select(given: argparse.Namespace) -> Selection:
                 expected=f"{engine.only_provider}, or no --provider",
                 hint=f"use --engine {able} --provider {other[0]}",
             )
+    require_engines(chosen.candidates, used)
     for stage in chosen.candidates:
-        if not any(engine.takes_exports for engine in used):
-            raise ConfigError(
-                f"engine {used[0].name} compares the checkpoint with itself and takes no candidate",
-                where="--candidate",
-                got=f"{stage}={chosen.candidates[stage]}",
-                hint="use --engine onnx, or leave the candidate out",
-            )
         if stage not in chosen.stages:
             raise ConfigError(
                 f"--stage leaves out the candidate of {stage}",
@@ -117,49 +112,34 @@ def select(given: argparse.Namespace) -> Selection:
                 expected=", ".join(chosen.stages),
                 hint=f"add --stage {stage}, or leave the candidate out",
             )
-    if method is not None and "int8" not in chosen.precisions:
-        raise ConfigError(
-            "--int8-method is about INT8 files, and none is asked for",
-            where="--int8-method",
-            got=method,
-            hint="add --precision int8, or leave it out",
-        )
+    _require_lower_precision(chosen)
     return chosen
 
 
-def repeat_command(
-    selection: Selection, markers: str, threads: int, config: Path, program: str = "pytest"
-) -> str:
-    """The command that repeats a run's cells, whatever workers they ran on."""
-    words = [*program.split(), "-m", markers]
-    # Stages that no option has named are those of the configuration.
-    stages = selection.stages if set(selection.stages) <= set(selection.named) else ()
-    # A provider that goes without saying is not said: saying another is refused.
-    unsaid = any(find_entry(name).only_provider for name in selection.engines)
-    for option, values in (
-        ("--stage", stages),
-        ("--engine", selection.engines),
-        ("--provider", () if unsaid else selection.providers),
-        ("--precision", selection.precisions),
-        ("--candidate", [f"{stage}={path}" for stage, path in selection.candidates.items()]),
-        ("--layout", [f"{stage}={name}" for stage, name in selection.layouts.items()]),
-        ("--perf-budget", [f"{name}={most:g}" for name, most in selection.budgets.items()]),
-    ):
-        for value in values:
-            words += [option, value]
-    if selection.reference is not None:
-        words.append(f"--reference={selection.reference}")
-    if selection.int8_method is not None:
-        words += ["--int8-method", selection.int8_method]
-    if selection.gate_strict:
-        words.append("--gate-strict")
-    if selection.against is not None:
-        words.append(f"--against={selection.against}")
-    if selection.fail_on_regression:
-        words.append("--fail-on-regression")
-    # With "=": pytest takes a separate path for a place to look for tests, and its own ini file.
-    words += ["--threads", str(threads), f"--config={config}"]
-    return shlex.join(words)
+def _require_lower_precision(chosen: Selection) -> None:
+    """Refuse options about files in lower precision where none is made."""
+    lower, made = set(chosen.precisions) - {"fp32"}, set(chosen.stages) - set(chosen.candidates)
+    if chosen.int8_method is not None and "int8" not in lower:
+        raise ConfigError(
+            "--int8-method is about INT8 files, and none is asked for",
+            where="--int8-method",
+            got=chosen.int8_method,
+            hint="add --precision int8, or leave it out",
+        )
+    if chosen.sensitivity and not (lower and made):
+        raise ConfigError(
+            "--sensitivity is about files of lower precision that are made here, and none is",
+            where="--sensitivity",
+            got=f"--precision {', '.join(chosen.precisions)}"
+            + "".join(f" --candidate {stage}=…" for stage in chosen.candidates),
+            hint="add --precision fp16 or int8 and leave --candidate out",
+        )
+    if chosen.compare_calibration and not (chosen.sensitivity and "int8" in lower):
+        raise ConfigError(
+            "--compare-calibration adds a table to the sensitivity in INT8, which is not asked for",
+            where="--compare-calibration",
+            hint="add --sensitivity --precision int8, or leave it out",
+        )
 
 
 def _matches(expression: ast.expr, mark: str | None) -> bool:
@@ -181,37 +161,6 @@ def _choices(
                 f"{option} has no such choice", where=option, got=value, expected=", ".join(choices)
             )
     return tuple(dict.fromkeys(values)) if values else None
-
-
-def _candidates(texts: Sequence[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for text in texts:
-        stage, equals, name = text.partition("=")
-        path = Path(name).expanduser()
-        if not equals or stage not in task_names():
-            raise ConfigError(
-                "--candidate takes STAGE=PATH",
-                where="--candidate",
-                got=text,
-                expected=f"STAGE one of {', '.join(task_names())}, PATH an .onnx file",
-            )
-        if not is_file(path):
-            raise ConfigError(
-                "there is no such candidate",
-                where="--candidate",
-                got=text,
-                expected="an .onnx file",
-            )
-        if stage in found:
-            raise ConfigError(
-                f"there are two candidates of {stage}",
-                where="--candidate",
-                got=text,
-                expected="one file for a stage",
-                hint="verify the other in a run of its own",
-            )
-        found[stage] = path.resolve()
-    return found
 
 
 def _against(text: str | None, fails: bool) -> Path | None:

@@ -14,16 +14,19 @@ import pytest
 
 from pillsnap.config.load import find_config, load_config
 from pillsnap.core.checkout import NO_GIT, Checkout, describe_checkout
+from pillsnap.core.cpus import machine_load, usable_cpus
 from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.core.hashes import prepare_version_tag, utc_now
 from pillsnap.core.logrecords import open_log
 from pillsnap.core.workers import thread_count
 from pillsnap.gate import journal
+from pillsnap.gate.cluster.controller import ClusterRun
 from pillsnap.gate.journal import RunLock, find_unfinished
 from pillsnap.gate.ledger import Ledger
 from pillsnap.gate.run import GateRun
 from pillsnap.gate.run_key import run_key
 from pillsnap.plugin.options import asks_for_gate, select
+from pillsnap.plugin.ray_option import require_ray
 
 log = open_log(__name__)
 
@@ -45,10 +48,13 @@ GATE_OPTIONS = (
     "resume",
     "no_reference_cache",
     "diagnose",
+    "sensitivity",
+    "compare_calibration",
     "against",
     "fail_on_regression",
     "save_reference",
     "reference",
+    "ray",
 )
 
 
@@ -58,20 +64,24 @@ class State:
 
     Attributes:
         asked: the user asked for the gate by -m or an option, so its items run alone.
+        load: of the machine when the run began, see machine_load.
         ledger: kept on the controller alone.
         running: the session runs items; others, such as --fixtures, only show something.
         checkout: what the configuration's folder held when the run began.
         lock: says to other runs that this one is going on; kept on the controller alone.
+        cluster: where shards are run while items are, with --ray, and what the report says of it.
     """
 
     run: GateRun
     asked: bool
     tag: str
     started: datetime = field(default_factory=utc_now)
+    load: float | None = field(default_factory=machine_load)
     ledger: Ledger | None = None
     running: bool = False
     checkout: Checkout = field(default_factory=lambda: Checkout(NO_GIT))
     lock: RunLock | None = None
+    cluster: ClusterRun | None = None
 
 
 STATE = pytest.StashKey[State]()
@@ -95,6 +105,7 @@ def make_state(config: pytest.Config) -> State | None:
             raise
         return None
     selection = select(option)
+    require_ray(option)
     settings = load_config(path)
     worker: dict[str, Any] | None = getattr(config, "workerinput", {}).get(PROPERTY)
     if worker is not None:
@@ -103,7 +114,9 @@ def make_state(config: pytest.Config) -> State | None:
         return State(run, asked, worker["tag"])
     tag = prepare_version_tag(path.parent)
     workers = getattr(option, "numprocesses", None) or 1
-    threads = thread_count(option.threads, workers, settings.runtime.cpu.intra_op_num_threads)
+    # Of a cluster each CPU is a worker's: so that nodes of any size are used, and digits the same.
+    sharing = workers if option.ray is None else usable_cpus()
+    threads = thread_count(option.threads, sharing, settings.runtime.cpu.intra_op_num_threads)
     run_dir = settings.exp_dir / "runs" / f"{tag}-{secrets.token_hex(3)}"
     new = partial(GateRun, settings, selection, threads=threads, contended=workers > 1)
     run = new(run_dir=run_dir)

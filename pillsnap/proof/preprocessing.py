@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -147,11 +148,11 @@ def _turn_photos(config: Config, folder: Path) -> Config:
         raise NotApplicable("the photos are not in one folder a class")
     for index, sample in enumerate(read_samples(config, CLASSIFICATION)):
         photo = sample.path
-        copy = folder / "photos" / photo.relative_to(source)
+        copy = folder / "photos" / sample.id
         copy.parent.mkdir(parents=True, exist_ok=True)
         if index % 4:
             copy.unlink(missing_ok=True)
-            copy.symlink_to(photo.resolve())
+            copy.symlink_to(os.path.realpath(photo))
             continue
         exif = Image.Exif()
         exif[_ORIENTATION] = _TURNED

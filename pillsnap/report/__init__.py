@@ -18,7 +18,7 @@ from pillsnap.config.settings import Config, config_sha256
 from pillsnap.config.tolerances import Profiles
 from pillsnap.core.files import write_atomic
 from pillsnap.core.printable import printable_json
-from pillsnap.report.facts import RunFacts, describe_environment
+from pillsnap.report.facts import RunFacts, describe_cluster, describe_environment
 from pillsnap.report.policy import count_data, notes, sample_policy, with_class_names
 
 __all__ = ["SCHEMA_PATH", "RunFacts", "build_report", "publish_report"]
@@ -55,8 +55,12 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
             "breaches": [f"{result.cell.id}: {result.verdict.reason}" for result in breached],
             **facts.release.as_dict(),
         },
+        "cluster": describe_cluster(facts.cluster, results),
         "against": None if facts.against is None else dict(facts.against),
-        "environment": describe_environment(facts.threads, config.runtime),
+        "environment": {
+            **describe_environment(facts.threads, config.runtime),
+            "load": facts.load,
+        },
         "provenance": {
             "run": facts.run,
             "started_at_utc": f"{facts.started:%Y-%m-%dT%H:%M:%SZ}",
@@ -139,6 +143,7 @@ def _cell(result: CellResult, profiles: Profiles, facts: RunFacts) -> dict[str, 
         "samples": result.measured,
         "seconds": round(result.seconds, 3),
         "diagnosis": facts.diagnoses.get(result.cell.id),
+        "sensitivity": facts.sensitivities.get(result.cell.id),
     }
 
 

@@ -55,12 +55,17 @@ class Evidence:
 
     def fastest(self, cell: Mapping[str, Any]) -> dict[str, float]:
         """The fastest tenth of the candidate's times in ms, `latency` of one image and
-        `batch_latency`; without those that are not there."""
+        `batch_latency`, on the kind of node that `performance` is of; without those that are not
+        there."""
+        kind = (cell["performance"] or {}).get("kind")
         single: list[float] = []
         runs: list[tuple[int, float]] = []
         try:
             for path in self._shards(cell, "outcomes", "json"):
-                timing = json.loads(read_bounded(path))["timing"]
+                outcome = json.loads(read_bounded(path))
+                if (outcome.get("host") or {}).get("kind") != kind:
+                    continue
+                timing = outcome["timing"]
                 single += (timing.get("alone") or {}).get("seconds", ())
                 runs += timing.get("runs", ())
             largest = max((images for images, _ in runs), default=0)

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pillsnap.compare.result import CellResult
 from pillsnap.compare.tasks import task_names
 from pillsnap.config.runtime import Runtime
 from pillsnap.core.alternatives import find_package_problems
@@ -75,6 +76,9 @@ class RunFacts:
         data: SHA-256 over names and labels of all validation data, by stage.
         release: which files the run approves, and what becomes of latest_.
         diagnoses: by cell id, of the cells that were diagnosed.
+        cluster: the nodes that shards ran on, and the runs that were lost; None of one machine.
+        sensitivities: by cell id, which layers to keep in float.
+        load: of the machine when the run began, see machine_load.
         against: Comparison.as_dict with the earlier report that --against names, if it does.
     """
 
@@ -92,7 +96,20 @@ class RunFacts:
     data: Mapping[str, str | None] = field(default_factory=dict)
     release: Release = field(default_factory=Release)
     diagnoses: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    cluster: Mapping[str, Any] | None = None
+    sensitivities: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    load: float | None = None
     against: Mapping[str, Any] | None = None
+
+
+def describe_cluster(
+    cluster: Mapping[str, Any] | None, results: Sequence[CellResult]
+) -> dict[str, Any] | None:
+    """The cluster, with the speeds of cells that several kinds of node have timed."""
+    if cluster is None:
+        return None
+    speeds = {result.cell.id: dict(result.speeds) for result in results if result.speeds}
+    return {**cluster, "speeds": speeds}
 
 
 def describe_environment(threads: int, runtime: Runtime) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Judgement:
         path: where the file was; None: not known.
         level: runtime.graph_optimization_level; None: not known.
         optimizers: names of ONNX Runtime's that were off, sorted.
+        layout: how a file of another exporter was read: the layout's name, then the outputs'.
     """
 
     report: str
@@ -46,6 +47,7 @@ class Judgement:
     path: str | None
     level: str | None
     optimizers: tuple[str, ...]
+    layout: tuple[str, ...] | None
 
 
 # What reading another thing as a report raises.
@@ -93,6 +95,11 @@ def judgements_of(report: Mapping[str, Any], name: str) -> list[Judgement]:
             path=paths.get(sha256),
             level=runtime.get("graph_optimization_level"),
             optimizers=tuple(sorted(runtime.get("disabled_optimizers", ()))),
+            layout=_layout(cell.get("layout")),
         )
         found.append(judgement)
     return found
+
+
+def _layout(found: Mapping[str, Any] | None) -> tuple[str, ...] | None:
+    return None if found is None else (found["name"], *found["outputs"])

@@ -76,7 +76,10 @@ def notes(
     if result.unreadable:
         yield f"{len(result.unreadable)} images could not be read: see cells[].unreadable"
     if result.performance is not None and result.performance["contended"] and budgets:
-        yield "--perf-budget was not judged: several workers shared the machine (run without -n)"
+        yield (
+            "--perf-budget was not judged: several workers shared the machine (run without -n, on "
+            "a cluster with --threads as many as a node has CPUs)"
+        )
     if outcome is not None:
         if outcome.candidate.get("foreign"):
             yield (
@@ -114,10 +117,11 @@ def _of_precision(result: CellResult) -> Iterator[str]:
     cell = result.cell
     proven = None if result.execution is None else result.execution["precision"]
     if cell.precision == "fp32" and proven is not None and is_lower(proven):
+        # What to try stands with a breach.
+        hint = "" if result.verdict.breaches else " (--precision judges it as what it is)"
         yield (
             f"{cell.stage}: the candidate is not in float32 and was judged as if it were: "
-            f"{proven['compute_nodes']} compute nodes, {types_in_words(proven)} (--precision "
-            "judges it as what it is)"
+            f"{proven['compute_nodes']} compute nodes, {types_in_words(proven)}{hint}"
         )
     problem = result.performance and result.performance["single_problem"]
     if problem:

@@ -16,6 +16,7 @@ from pillsnap.engines.precision import types_in_words
 from pillsnap.report.findings import diagnosis_lines
 from pillsnap.report.lines import WIDTH, wrap
 from pillsnap.report.remarks import remarks
+from pillsnap.report.sensitive import sensitivity_lines
 
 # From here on a file of lower precision is slower than float32; nearer to 1 is noise.
 SLOWER = 0.95
@@ -34,7 +35,7 @@ def cell_row(cell: dict[str, Any]) -> list[str]:
     lines = [*heads, *(line for text in _facts(cell) for line in wrap(text, indent=2))]
     if cell["verdict"] not in ("breach", "inconclusive"):  # theirs stand with the verdict
         lines += diagnosis_lines(cell)
-    return lines
+    return lines + sensitivity_lines(cell)
 
 
 def _facts(cell: dict[str, Any]) -> Iterator[str]:

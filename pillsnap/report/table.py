@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.compare.verdict import BUDGET, Breach, concerns_outputs
-from pillsnap.core.printable import printable
+from pillsnap.core.printable import listed, printable
 from pillsnap.report.against.changes import Comparison
+from pillsnap.report.clusters import cluster_lines
 from pillsnap.report.findings import diagnosis_lines
 from pillsnap.report.lines import one_line, wrap
 from pillsnap.report.rows import cell_row
@@ -43,8 +44,8 @@ def render(
                 lines += wrap(f"{verdict.upper()} {cell['id']}: {one_line(cell['reason'])}")
                 lines += explain(cell)
                 lines += diagnosis_lines(cell)
-    for shard, reason in gate["skipped"].items():
-        lines += wrap(f"SKIPPED {shard}: {one_line(reason)}")
+    for shards, reason in skipped_alike(gate):
+        lines += wrap(f"SKIPPED {shards}: {one_line(reason)}")
     for cell_id in gate["unmeasured"]:
         lines += wrap(f"NOT MEASURED {cell_id}: it was asked for (--stage names what is)")
     lines += _missing(gate)
@@ -53,6 +54,8 @@ def render(
     stages = [stage for stage in report["stages"].values() if stage is not None]
     for warning in report["environment"]["problems"]:
         lines += wrap(f"warning: {warning}")
+    for text in cluster_lines(report.get("cluster")):
+        lines += wrap(text)
     for note in dict.fromkeys(note for stage in stages for note in stage["compare"]["notes"]):
         lines += wrap(f"note: {note}")
     for note in _of_checkout(report["provenance"]):
@@ -75,12 +78,24 @@ def render(
 
 def _missing(gate: dict[str, Any]) -> list[str]:
     """Shards without an outcome, the first of them by name."""
-    shards, why = gate["missing"], "its worker never reported"
-    if gate["exit_code"] == _INTERRUPTED:
-        why = "interrupted before it ended"
+    shards, why = gate["missing"], why_missing(gate)
     lines = [line for shard in shards[:_LISTED] for line in wrap(f"MISSING {shard}: {why}")]
     more = len(shards) - _LISTED
     return lines + (wrap(f"MISSING {more} more: {why}") if more > 0 else [])
+
+
+def why_missing(gate: dict[str, Any]) -> str:
+    """What became of a shard that has no outcome."""
+    interrupted = gate["exit_code"] == _INTERRUPTED
+    return "interrupted before it ended" if interrupted else "its worker never reported"
+
+
+def skipped_alike(gate: dict[str, Any]) -> list[tuple[str, str]]:
+    """Shards that were skipped for one reason, the first by name, and that reason."""
+    by_reason: dict[str, list[str]] = {}
+    for shard, reason in gate["skipped"].items():
+        by_reason.setdefault(reason, []).append(shard)
+    return [(listed(shards, 1), reason) for reason, shards in by_reason.items()]
 
 
 def explain(cell: dict[str, Any]) -> list[str]:

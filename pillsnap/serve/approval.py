@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pillsnap.config.runtime import Runtime
 from pillsnap.core.logrecords import open_log
+from pillsnap.core.modelfiles import model_files
 from pillsnap.report.index import ReportIndex
 from pillsnap.report.standing import Standing, find_standing
 from pillsnap.serve.refusal import Refusal
@@ -32,7 +33,7 @@ def require_allowed(text: str, folders: Sequence[Path]) -> Path:
         path = (roots[0] / text).resolve()
         inside = any(path.is_relative_to(root) for root in roots)
         if inside and path.is_file():
-            if path.stat().st_size > MAX_BYTES:
+            if sum(each.stat().st_size for each in model_files(path)) > MAX_BYTES:
                 raise Refusal(422, f"the file has more than {MAX_BYTES} bytes, as no model has")
             return path
     # A loop of links, a name that is too long, or one that no file name can be.

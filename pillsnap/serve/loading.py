@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pillsnap.config.settings import Config
-from pillsnap.core.hashes import sha256_file
 from pillsnap.core.logrecords import open_log
+from pillsnap.core.modelfiles import sha256_model
 from pillsnap.core.printable import printable
-from pillsnap.engines.onnxruntime.providers import NAMES, select_onnx_providers
+from pillsnap.engines import find_entry
 from pillsnap.infer.choice import engine_of
 from pillsnap.infer.models import Opened, make_pipeline, model_stage
 from pillsnap.pipeline.twostage import Pipeline
@@ -102,7 +102,7 @@ class ModelManager:
             loaded = dict(self._loaded)
             for named, text in paths.items():
                 path = require_allowed(text, self._folders)
-                stage = model_stage(path)
+                stage = model_stage(path, self.config)
                 if named not in ("", stage):
                     raise Refusal(422, f"this model is for {stage}, not for {named}")
                 digest = None if allow_unverified else self._require_passed(stage, path)
@@ -133,7 +133,7 @@ class ModelManager:
 
     def _require_passed(self, stage: str, path: Path) -> str:
         """SHA-256 of a file; refuses one that nobody vouches for before it is loaded."""
-        digest, reasons = sha256_file(path), []
+        digest, reasons = sha256_model(path), []
         for provider in dict.fromkeys(self._providers(path)):
             standing = look_up(self._reports, stage, digest, provider, self.config.runtime)
             if standing.approved:
@@ -149,13 +149,10 @@ class ModelManager:
     def _providers(self, path: Path) -> list[str]:
         """What a file may run on: what models of its engine run on already, else what the
         configuration lets it ask for."""
-        engine = engine_of(path)
+        engine = engine_of(path, self.config)
         versions = [loaded.opened.version for loaded in self._loaded.values()]
         in_use = [facts["provider"] for facts in versions if facts["engine"] == engine]
-        if in_use or engine == "torch":
-            return in_use or ["torch"]
-        provider = self.config.serve.provider
-        return [NAMES[provider]] if provider in NAMES else select_onnx_providers(provider)
+        return in_use or [*find_entry(engine).reported(self.config.serve.provider)]
 
     def _begin(self, stage: str, start: Start) -> Loaded:
         path = start.choice.path

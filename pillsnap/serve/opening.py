@@ -68,7 +68,7 @@ def open_warm(config: Config, stage: str, path: Path, sha256: str | None) -> Ope
         path,
         provider=config.serve.provider,
         threads=thread_count(None, 1, config.runtime.cpu.intra_op_num_threads),
-        engine=engine_of(path),
+        engine=engine_of(path, config),
         sha256=sha256,
     )
     _, *sides = config.input_shape(stage)

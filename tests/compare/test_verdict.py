@@ -12,6 +12,7 @@ import pytest
 
 from pillsnap.compare import noise
 from pillsnap.compare.certify import Certified, in_words
+from pillsnap.compare.drift import tolerance_shares
 from pillsnap.compare.figures import Figures, Metrics
 from pillsnap.compare.hints import ALWAYS, likely_causes
 from pillsnap.compare.limits import exceeds
@@ -796,3 +797,19 @@ def test_a_file_that_was_changed_breaches_any_profile_and_without_signal() -> No
     both = (*changed, Breach("non_finite", 1, 0))
     assert likely_causes(both, classification())[0] == cause
     assert "overflow" in likely_causes(both, classification())[1]
+
+
+def test_a_share_above_one_is_what_breaches() -> None:
+    int8 = DEFAULT.int8
+    metrics = classification(top1_mismatch_rate=0.015, mse_mean=1.0)
+    assert tolerance_shares(metrics, int8) == {"top1_mismatch_rate": 0.5}
+    tight = replace(DEFAULT.strict, mse_mean=0.0)
+    found = tolerance_shares(classification(mse_mean=1e-9, top1_mismatch_rate=0.002), tight)
+    breached = find_breaches(classification(mse_mean=1e-9, top1_mismatch_rate=0.002), tight)
+    assert found["mse_mean"] == math.inf and found["top1_mismatch_rate"] == 2.0
+    assert {breach.figure for breach in breached} == {k for k, v in found.items() if v > 1}
+    # Of the strides the worst counts, of mAP a loss alone.
+    boxes = detection({8: (0.01, 0.0), 16: (0.2, 0.0)}, map_0_5_delta=0.5)
+    shares = tolerance_shares(boxes, DEFAULT.strict)
+    assert shares["raw_box_err_px"] == pytest.approx(0.2 / 0.05) and shares["map_0_5_delta"] == 0.0
+    assert tolerance_shares(classification(non_finite=1), int8)["non_finite"] == math.inf

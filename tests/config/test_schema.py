@@ -111,7 +111,7 @@ BAD = (
     "runtime: {cuda: {use_tf32: 1}}",
     "runtime: {tensorrt: {trt_fp16_enable: 1}}",
     "pipeline: {mode: both}",
-    "serve: {provider: gpu}",
+    "serve: {provider: vulkan}",
     "serve: {model_dirs: models}",
     "serve: {load_timeout_s: 0.5}",
 )

@@ -63,7 +63,7 @@ def test_pillsnap_requires_no_package_that_another_distribution_may_hold() -> No
     }
     # A clone has one of each.
     (whole,) = [each for each in requirements()["dev"] if each.name == "pillsnap"]
-    assert whole.extras == {"gpu", "headless", "openvino", "serve"}
+    assert whole.extras == {"gpu", "headless", "nncf", "ray", "serve"}
     # One series of versions: the bounds of a package are those of each of its distributions.
     bounds = {each.name: each.specifier for found in requirements().values() for each in found}
     assert bounds["onnxruntime"] == bounds["onnxruntime-gpu"]

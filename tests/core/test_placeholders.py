@@ -19,7 +19,7 @@ from pillsnap.data.maps import read_class_map
 from pillsnap.engines.torch.safe_load import require_checkpoint
 from pillsnap.export import describe_onnx
 from pillsnap.gate.bundle import Bundle
-from pillsnap.infer.standalone_main import _open_model
+from pillsnap.infer.standalone_main import _open_session
 from pillsnap.pipeline.images import read_image
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d' * 32}\nsize 1504930\n"
@@ -94,7 +94,7 @@ def of_a_bundle(path: Path) -> object:
 OPENED: dict[str, Callable[[Path], object]] = {
     "photo.png": read_image,
     "model.onnx": lambda path: describe_onnx(path, "classification"),
-    "shipped.onnx": lambda path: _open_model(path, "0" * 64, ["CPUExecutionProvider"], 1),
+    "shipped.onnx": lambda path: _open_session(path, "0" * 64, ["CPUExecutionProvider"], 1),
     "weights.bin": with_weights,
     "best.pt": require_checkpoint,
     "map.json": lambda path: read_class_map(path, 4),

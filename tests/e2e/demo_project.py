@@ -15,6 +15,7 @@ import yaml
 from pillsnap.config.load import load_config
 from pillsnap.demo.dataset import install
 from pillsnap.report import SCHEMA_PATH
+from tests.forked import HEAVY, forks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,6 +27,7 @@ class DemoProject:
         demo = load_config(ROOT / "config.yaml", {})
         install(demo.exp_dir)
         self.path = path
+        self._hidden = False
         self.exp_dir = path / "exp"
         self.out_dir = self.exp_dir / "export"
         shutil.copytree(demo.exp_dir / "checkpoints", self.exp_dir / "checkpoints")
@@ -66,6 +68,7 @@ class DemoProject:
 
     def hide_module(self, name: str) -> None:
         """Make importing a module fail in the project's runs, as if it were not installed."""
+        self._hidden = True
         plugins = (self.path / "conftest.py").read_text().splitlines()[-1]
         lines = ["import sys", f"sys.modules[{name!r}] = None", plugins]
         (self.path / "conftest.py").write_text("\n".join(lines) + "\n")
@@ -80,6 +83,8 @@ class DemoProject:
         words = list(command)
         if words[0] == "pytest":  # hypothesis takes a second to import, in every worker
             words[1:1] = ["-p", "no:hypothesispytest", "-p", "no:anyio"]
+        if not options:
+            return forks(*HEAVY).run(words, self.path, fork=not self._hidden)
         return subprocess.run(
             [sys.executable, "-m", *words],
             cwd=self.path,

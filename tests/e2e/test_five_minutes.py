@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,11 @@ def gated(run: Run, repository: Path) -> Path:
     return repository
 
 
+def only(pattern: str) -> Callable[[str, list[str]], list[str]]:
+    """What copytree leaves out: all but the files that match."""
+    return lambda _, names: [name for name in names if not fnmatch(name, pattern)]
+
+
 def report(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "exp/export/export_report.json").read_text())
     jsonschema.Draft202012Validator(json.loads(SCHEMA_PATH.read_text())).validate(found)
@@ -139,6 +145,17 @@ def test_beside_tests_of_its_own(run: Run, gated: Path) -> None:
 
 
 def test_what_has_passed_is_run(run: Run, gated: Path) -> None:
+    (gated / "photos").mkdir()
+    shutil.copytree(gated / "scenes/images", gated / "photos/today", ignore=only("000[1-3].png"))
+    shown = block("docs/service.md", "pillsnap infer --inputs").replace("\\\n", "")
+    run(*shlex.split(shown))
+    results = (gated / "results.csv").read_text().splitlines()
+    assert len({line.partition(",")[0] for line in results}) == 1 + 3  # with the head
+    assert len([*(gated / "drawn").rglob("*.*")]) == 3
+    for stage, name in (("detection", "best"), ("classification", "pills")):
+        shutil.copy(gated / f"exp/export/latest_{stage}.onnx", gated / f"{name}.onnx")
+    run(*shlex.split(block("docs/service.md", "pillsnap pipeline --out ship/")))
+    assert (gated / "ship/pillsnap_pipeline.py").exists()
     lines = run("pillsnap", "infer", "--inputs", "val/K-000*/000.png").stdout.splitlines()
     answers = [json.loads(line) for line in lines]
     assert len(answers) == 24
@@ -150,7 +167,9 @@ def test_what_has_passed_is_served(binaries: Path, gated: Path, tmp_path: Path) 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log, command = tmp_path / "log", [str(binaries / "pillsnap"), "serve", "--port", str(port)]
+    shown = block("docs/service.md", "pillsnap serve --port 8000").replace("8000", str(port))
+    log, command = tmp_path / "log", shlex.split(shown)
+    command[0] = str(binaries / command[0])
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
     with log.open("w") as file, client:
         server = subprocess.Popen(command, cwd=gated, stdout=file, stderr=file)

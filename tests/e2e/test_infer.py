@@ -107,8 +107,8 @@ def test_mistakes_are_messages(
     image = str(next((project.images / "single").rglob("000.png")))
     text = tmp_path / "model.onnx"
     text.write_text("no model")
-    with pytest.raises(SystemExit, match="2"):  # what it would not run is no choice
-        run(project, capsys, "--engine", "openvino", "--inputs", image)
+    with pytest.raises(SystemExit, match="2"):  # what it cannot run is no choice
+        run(project, capsys, "--engine", "tvm", "--inputs", image)
     assert "choose from" in capsys.readouterr().err
     for options, message in (
         (("--model", str(text), "--inputs", image), "not a whole ONNX model"),

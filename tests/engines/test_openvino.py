@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import openvino
 import pytest
+from onnx import TensorProto, helper
 
 from pillsnap.config.runtime import Runtime
 from pillsnap.core.errors import EngineError
+from pillsnap.core.modelfiles import sha256_model
 from pillsnap.engines import Batch
+from pillsnap.engines.layouts import LAYOUTS
+from pillsnap.engines.layouts.records import Reading
 from pillsnap.engines.onnxruntime.sessions import open_session
 from pillsnap.engines.openvino import engine as engine_module
 from pillsnap.engines.openvino.engine import (
     OpenvinoAlone,
     OpenvinoEngine,
     compile_model,
+    open_for_use,
     require_as_asked,
 )
 from pillsnap.engines.openvino.proof import Computed
 from tests.engines.test_onnxruntime import save_network
 
-HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+CAPABILITIES = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+HAS_BF16, HAS_FP16 = "BF16" in CAPABILITIES, "FP16" in CAPABILITIES
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +64,7 @@ def test_what_it_computes_in_is_read_from_the_compiled_graph(network: Path) -> N
         "INFERENCE_PRECISION_HINT": "f32",
         "NUM_STREAMS": "1",
     }
-    assert compiled.shape == (None, 3, 4, 4)
+    assert compiled.inputs.shape == (None, 3, 4, 4)
 
 
 @pytest.mark.parametrize("hint", ["bf16", "f16"])
@@ -88,6 +96,95 @@ def test_sizes_that_the_file_does_not_declare_are_refused(network: Path) -> None
         compiled.run(images(1, size=5))
     assert "[1, 3, 5, 5]" in str(refused.value)
     assert "['?', 3, 4, 4]" in str(refused.value)
+
+
+@dataclass
+class File:
+    """A file as an engine is given it."""
+
+    path: Path
+    sha256: str
+
+    def content(self) -> Path:
+        return self.path
+
+
+def save_ir(source: Path, path: Path, *, half: bool = False) -> File:
+    """A model as a graph of OpenVINO's own."""
+    openvino.save_model(openvino.Core().read_model(str(source)), str(path), compress_to_fp16=half)
+    return File(path, sha256_model(path))
+
+
+def test_a_graph_of_its_own_is_run_from_the_bytes_that_were_hashed(
+    network: Path, tmp_path: Path
+) -> None:
+    file = save_ir(network, tmp_path / "network.xml")
+    own = open_for_use(file, "fp32", "cpu", 1)
+    right = compile_model(network, "cpu", 1, "fp32").run(images(3))
+    np.testing.assert_array_equal(own.run(images(3)), right)
+    weights = tmp_path / "network.bin"
+    data = bytearray(weights.read_bytes())
+    data[0] ^= 1
+    weights.write_bytes(data)
+    assert sha256_model(file.path) != file.sha256
+    with pytest.raises(EngineError, match="changed while it was read"):
+        open_for_use(file, "fp32", "cpu", 1)
+    weights.unlink()
+    with pytest.raises(EngineError, match="cannot read the model") as refused:
+        open_for_use(file, "fp32", "cpu", 1)
+    assert "network.xml and network.bin in one folder" in str(refused.value)
+
+
+def test_weights_in_half_precision_are_told_from_arithmetic(network: Path, tmp_path: Path) -> None:
+    file = save_ir(network, tmp_path / "half.xml", half=True)
+    compiled = compile_model(file.path, "cpu", 1, "fp32")
+    assert compiled.computed.lowered_to({"fp16", "bf16"}) == {}
+    precision = compiled.computed.facts("OpenVINO CPU")["precision"]
+    assert precision["compute_nodes_by_type"]["fp16"] == precision["weight_only_nodes"] > 0
+    if not HAS_FP16:  # which would make bfloat16 of it
+        as_half = compile_model(file.path, "cpu", 1, "fp16")
+        assert as_half.options["INFERENCE_PRECISION_HINT"] == "f32"
+        np.testing.assert_array_equal(as_half.run(images(1)), compiled.run(images(1)))
+
+
+def save_odd(path: Path, kind: int, shape: list[str | int]) -> Path:
+    """A model that gives its images twice, as they are and negated."""
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["a"]), helper.make_node("Neg", ["x"], ["b"])],
+        "odd",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info(name, kind, shape) for name in "ab"],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16])
+def test_images_are_fed_as_the_file_takes_them_and_outputs_read_by_layout(
+    tmp_path: Path, kind: int
+) -> None:
+    path = save_odd(tmp_path / "odd.onnx", kind, [2, 4, 4, 3])
+    engine = open_for_use(File(path, ""), "fp32", "cpu", 1)
+    batch = images(3)
+    rounded = batch.astype(helper.tensor_dtype_to_np_dtype(kind)).astype(np.float32)
+    assert engine.input_shape == (2, 3, 4, 4)
+    np.testing.assert_array_equal(engine.run(batch), rounded.transpose(0, 2, 3, 1))
+    assert {name: each.shape for name, each in engine.outputs(batch[:1]).items()} == {
+        "a": (2, 4, 4, 3),
+        "b": (2, 4, 4, 3),
+    }
+    (logits,) = (each for each in LAYOUTS if each.name == "logits")
+    engine.read_by(Reading(logits, ("b",)))
+    flat = -rounded.transpose(0, 2, 3, 1).reshape(3, -1)
+    np.testing.assert_array_equal(engine.run(batch), flat)
+
+
+def test_images_are_fed_to_no_model_of_whole_numbers(tmp_path: Path) -> None:
+    path = save_odd(tmp_path / "odd.onnx", TensorProto.INT32, ["n", 3, 4, 4])
+    with pytest.raises(EngineError, match="takes no images as they are fed") as refused:
+        compile_model(path, "cpu", 1, "fp32").run(images(1))
+    assert "input of int32" in str(refused.value)
 
 
 def test_what_cannot_be_compiled_says_why(network: Path, tmp_path: Path) -> None:

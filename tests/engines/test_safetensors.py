@@ -152,7 +152,7 @@ def test_it_is_found_beside_the_other_format_and_both_are_an_error(tmp_path: Pat
         weights.name,
         "model.safetensors",
     ]
-    assert engine_of(weights) == "torch"
+    assert engine_of(weights, Config(paths=Paths(tmp_path))) == "torch"
     (folder / "classification_best.pt").touch()
     with pytest.raises(CheckpointError, match="there are two classification checkpoints"):
         find_best_checkpoint(Config(paths=Paths(tmp_path)), "classification")

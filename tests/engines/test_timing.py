@@ -128,6 +128,7 @@ def test_figures_of_speed_and_memory() -> None:
     )
     assert found == {
         "contended": False,
+        "kind": None,
         "batch_size": 16,
         "batch_runs": 3,
         "images_per_s": pytest.approx(48 / 9),

@@ -43,21 +43,23 @@ from pillsnap.export import (
 from pillsnap.export.quantize import (
     Calibration,
     Criterion,
+    Loss,
     describe_quantized,
     quantize_once,
-    sensitivity,
 )
 from pillsnap.export.quantize.calibration import choose_images, measure_ranges
 from pillsnap.export.quantize.fp16 import to_fp16
 from pillsnap.export.quantize.graph import COMPUTE, head_nodes
-from pillsnap.export.quantize.groups import group_nodes
 from pillsnap.export.quantize.int8 import (
     STATIC_OPS,
     count_compute,
     quantize_dynamic,
     quantize_static,
 )
-from pillsnap.export.quantize.sensitivity import find_float_nodes, output_error
+from pillsnap.export.quantize.lowering import to_int8_but
+from pillsnap.export.quantize.output_error import output_error
+from pillsnap.export.quantize.sensitivity import find_sensitivity
+from pillsnap.export.quantize.trials import Trials
 from pillsnap.export.reading import graph_sha256
 from pillsnap.pipeline.images import read_image
 from pillsnap.pipeline.preprocess import preprocess
@@ -482,109 +484,34 @@ def test_weights_behind_identity_and_constant_are_quantised(cases: dict[str, Cas
     np.testing.assert_array_equal(run(result, case.images), run(plain, case.images))
 
 
-@pytest.fixture
-def quantised(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What a search asks of quantize_static, one entry a model that it makes."""
-    made: list[dict[str, Any]] = []
-
-    def note(*args: Any, **options: Any) -> onnx.ModelProto:
-        made.append(options)
-        return quantize_static(*args, **options)
-
-    monkeypatch.setattr(sensitivity, "quantize_static", note)
-    return made
-
-
-def test_auto_brings_back_a_detector_whose_head_was_quantised_too(
-    cases: dict[str, Case], quantised: list[dict[str, Any]]
-) -> None:
-    case = replace(cases["detection"], images=cases["detection"].images[:10])
+def test_auto_brings_back_a_detector_whose_head_was_quantised_too(cases: dict[str, Case]) -> None:
+    case = replace(cases["detection"], images=cases["detection"].images[:6])
     ranges, _ = measure_ranges(case.model, case.batches, STATIC_OPS)
-    assert agreement(case, quantize_static(case.model, ranges, exclude=())).unmatched == 1.0
-    judged: list[bool] = []
+    lowering = to_int8_but(case.model, ranges, ())
+    assert agreement(case, lowering.build(())).unmatched == 1.0
+    judged: list[onnx.ModelProto] = []
 
-    def passes(model: onnx.ModelProto) -> bool:
-        judged.append(holds(case, model))
-        return judged[-1]
+    def measure(model: onnx.ModelProto, few: bool) -> Loss:
+        if few:
+            wanted, found = (run(each, case.images[:2]) for each in (case.model, model))
+            return Loss({}, output_error(wanted, found))
+        judged.append(model)
+        found = agreement(case, model)
+        # Half of each tolerance is what must be held.
+        shares = {"unmatched": found.unmatched / 0.06, "iou_delta_p95": found.iou_delta_p95 / 0.16}
+        return Loss(shares)
 
-    model, nodes = find_float_nodes(
-        case.model, ranges, case.batches[:2], passes, exclude=(), budget=24
-    )
+    trials = Trials(lowering, measure)
+    found = find_sensitivity(trials, most_layers=8, most_sets=10)
+    assert found.kept is not None and found.loss is not None and found.loss.holds
+    assert len(judged) <= 11 and trials.measured <= 8 + 2 * 11
+    assert "/decode/columns/Concat" in found.kept_nodes
+    model = lowering.build(found.kept_nodes)
     assert holds(case, model)
-    assert not judged[0]
-    assert len(judged) < len(quantised) <= 24
-    assert "/decode/columns/Concat" in nodes
     low, left = count_compute(model)
-    assert low > 50
-    assert set(left) <= set(nodes)
-    assert quantize_static(case.model, ranges, exclude=nodes) == model
-
-
-def test_auto_ranks_by_what_quantising_alone_costs(cases: dict[str, Case]) -> None:
-    case = cases["classification"]
-    ranges, _ = measure_ranges(case.model, case.batches, STATIC_OPS)
-    nodes = [node.name for node in case.model.graph.node if node.op_type in STATIC_OPS]
-    groups = group_nodes(nodes, 6)
-    probes = case.batches[:2]
-    wanted = np.concatenate([run(case.model, batch) for batch in probes])
-    costs = []
-    for group in sensitivity._rank(case.model, ranges, probes, groups):
-        alone = quantize_static(case.model, ranges, exclude=(), only=groups[group])
-        found = np.concatenate([run(alone, batch) for batch in probes])
-        costs.append(output_error(wanted, found))
-    assert 1 < len(costs) <= 6
-    assert costs == sorted(costs, reverse=True)
-    assert costs[-1] > 0
-
-
-def test_auto_leaves_a_model_alone_that_passes(
-    cases: dict[str, Case], quantised: list[dict[str, Any]]
-) -> None:
-    case = cases["classification"]
-    ranges, _ = measure_ranges(case.model, case.batches, STATIC_OPS)
-    model, nodes = find_float_nodes(case.model, ranges, case.batches[:1], lambda model: True)
-    assert nodes == ()
-    assert len(quantised) == 1
-    assert model == quantize_static(case.model, ranges)
-
-
-def test_auto_frees_no_more_than_it_takes(
-    cases: dict[str, Case], quantised: list[dict[str, Any]]
-) -> None:
-    case = cases["classification"]
-    ranges, _ = measure_ranges(case.model, case.batches, STATIC_OPS)
-
-    held: list[bool] = []
-
-    def passes(model: onnx.ModelProto) -> bool:
-        held.append(len(count_compute(model)[1]) >= 3)
-        return held[-1]
-
-    _, nodes = find_float_nodes(case.model, ranges, case.batches[:4], passes, budget=40)
-    groups = [{*made["only"]} for made in quantised if "only" in made]
-    freed = [{*made["exclude"]} for made in quantised if "only" not in made]
-    assert freed[0] == set()
-    assert freed[1] in groups
-    assert {*nodes} == [tried for tried, held_so in zip(freed, held, strict=True) if held_so][-1]
-    failed = max(
-        (tried for tried, held_so in zip(freed, held, strict=True) if not held_so), key=len
-    )
-    assert failed < {*nodes}
-    assert {*nodes} - failed in groups
-
-
-def test_auto_gives_up_within_its_budget(cases: dict[str, Case]) -> None:
-    case = cases["classification"]
-    ranges, _ = measure_ranges(case.model, case.batches, STATIC_OPS)
-    tried: list[onnx.ModelProto] = []
-
-    def passes(model: onnx.ModelProto) -> bool:
-        tried.append(model)
-        return False
-
-    with pytest.raises(ExportError, match="cannot be quantised"):
-        find_float_nodes(case.model, ranges, case.batches[:1], passes, budget=16)
-    assert 1 < len(tried) <= 10
+    assert low > 30
+    assert set(left) <= set(found.kept_nodes)
+    assert quantize_static(case.model, ranges, exclude=found.kept_nodes) == model
 
 
 @pytest.mark.parametrize("convert", CONVERSIONS, ids=lambda convert: convert.__name__)
@@ -737,7 +664,7 @@ def project(experiment: Experiment, tmp_path: Path) -> Project:
 def test_published_file_says_what_it_is(
     project: Project, precision: str, method: str, ending: str, images: int
 ) -> None:
-    criterion = Criterion("always", lambda model: True)
+    criterion = Criterion("always", lambda model, few: Loss())
     found = project.quantize(precision, method=method, criterion=criterion)
     assert found.path == project.source.path.with_name(f"{project.source.path.stem}-{ending}.onnx")
     assert found.sha256 == hashlib.sha256(found.path.read_bytes()).hexdigest()
@@ -761,6 +688,7 @@ def test_published_file_says_what_it_is(
         "source_sha256": project.source.sha256,
         "calibration_sha256": project.calibration().sha256 if images else "",
         "calibration_images": images,
+        "calibration_method": "minmax" if images else None,
     }
     assert json.loads(json.dumps(told)) == told
     assert describe_quantized(project.source) is None
@@ -791,15 +719,15 @@ def test_another_criterion_or_source_is_another_recipe(project: Project) -> None
     asked: list[str] = []
 
     def criterion(name: str) -> Criterion:
-        def passes(model: onnx.ModelProto) -> bool:
+        def measure(model: onnx.ModelProto, few: bool) -> Loss:
             asked.append(name)
-            return True
+            return Loss()
 
-        return Criterion(name, passes)
+        return Criterion(name, measure)
 
     for name in ("loose", "loose", "tight"):
         project.quantize(method="auto", criterion=criterion(name))
-    assert asked == ["loose", "tight"]
+    assert asked == ["loose", "loose", "tight", "tight"]  # on few images, and on all
     fresh = replace(project, source=export_classification_onnx(project.config, fresh=True))
     found = fresh.quantize()
     assert not found.reused
@@ -807,13 +735,40 @@ def test_another_criterion_or_source_is_another_recipe(project: Project) -> None
 
 
 def test_auto_tells_what_it_left_float(project: Project) -> None:
-    criterion = Criterion("a float head", lambda model: "/fc/Gemm" in count_compute(model)[1])
-    found = project.quantize(method="auto", criterion=criterion)
+    def measure(model: onnx.ModelProto, few: bool) -> Loss:
+        lost = float("/fc/Gemm" not in count_compute(model)[1])
+        return Loss({"float head": lost}, lost)
+
+    found = project.quantize(method="auto", criterion=Criterion("a float head", measure))
     told = describe_quantized(found)
     assert told is not None
     assert "/fc/Gemm" in told["freed"]
     assert "/fc/Gemm" in told["float_nodes"]
     assert told["nodes_low"] >= 1
+    assert told["calibration_method"] == "minmax"
+
+
+def test_nodes_that_fp16_is_told_to_leave_stay_float(project: Project) -> None:
+    found = project.quantize("fp16", exclude=["/fc/Gemm"])
+    told = describe_quantized(found)
+    assert told is not None and told["float_nodes"] == ["/fc/Gemm"]
+    assert project.quantize("fp16").path != found.path
+    with pytest.raises(ExportError, match="the model has no node of this name"):
+        project.quantize("fp16", exclude=["/nowhere"])
+
+
+@pytest.mark.parametrize("method", ["entropy", "percentile"])
+def test_ranges_without_outliers_are_another_file(project: Project, method: str) -> None:
+    def made(config: Config) -> Exported:
+        return replace(project, config=config).quantize()
+
+    quantize = replace(project.config.export.quantize, calibration_method=method)
+    export = replace(project.config.export, quantize=quantize)
+    found = made(replace(project.config, export=export))
+    told = describe_quantized(found)
+    assert told is not None and told["calibration_method"] == method
+    assert told["calibration_images"] == 4
+    assert found.sha256 != made(project.config).sha256
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-100], lambda data: b""])
@@ -878,7 +833,7 @@ def test_other_opsets_are_kept(experiment: Experiment, opset: int) -> None:
     ("options", "message"),
     [
         ({"calibration": None}, "static needs images to calibrate on"),
-        ({"method": "auto"}, "auto needs a criterion to pass"),
+        ({"method": "auto"}, "auto needs a criterion to hold"),
     ],
 )
 def test_what_cannot_be_made_is_refused(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pillsnap.export.quantize.groups import group_nodes
-from pillsnap.export.quantize.sensitivity import output_error
+from pillsnap.export.quantize.output_error import output_error
 
 PATHS = [
     *(f"/model.0/conv/{op}" for op in ("Conv", "Relu")),

@@ -245,6 +245,16 @@ def test_nothing_is_overwritten(detector: Path, capsys: pytest.CaptureFixture[st
     assert ".github/workflows/pillsnap.yml" in init(capsys, "--github", code=2)
 
 
+def test_a_file_in_the_way_of_the_workflow_leaves_nothing_behind(
+    detector: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(".github").write_text("in the way")
+    told = init(capsys, "--detector", detector, "--github", code=2)
+    assert "cannot write" in told and "a file stands where a folder is needed" in told
+    assert not Path("config.yaml").exists()
+    assert Path(".github").read_text() == "in the way"
+
+
 def test_the_workflow_runs_what_was_written_and_lies_at_the_root(
     detector: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.verdict import Verdict
 from pillsnap.config.cells import Cell
-from pillsnap.config.settings import Config, Paths
+from pillsnap.config.settings import Config, Paths, PipelineSettings
 from pillsnap.gate import release
 from pillsnap.report.facts import Release
 
@@ -33,6 +33,9 @@ def test_the_pipeline_in_one_file_is_written_where_every_stage_has_passed(
     assert release.carry_out(config, Release((), {"detection": export}, kept)) == []
     assert (config.out_dir / "latest_detection.onnx").resolve() == export.resolve()
     assert calls == [config] * written
+    on_openvino = replace(config, pipeline=replace(config.pipeline, engine="openvino"))
+    assert release.carry_out(on_openvino, Release((), {"detection": export}, kept)) == []
+    assert calls == [config] * written  # which it does not run
 
 
 def test_whatever_lies_beside_what_is_let_out_fails_no_run(
@@ -63,22 +66,29 @@ CELL = Cell("classification", "onnx", "cpu", "fp32", "smoke")
         ({"skipped": [replace(CELL, precision="int8"), replace(CELL, stage="detection")]}, None),
         ({"verdict": "inconclusive"}, "classification-onnx-cpu-fp32-smoke, inconclusive"),
         ({"checkpoint": b"another"}, "the checkpoint has changed since"),
+        ({"engine": "openvino"}, None),
+        ({"engine": "openvino", "serves": "onnx"}, "it was not judged on onnx, which runs"),
+        ({"engine": "onnx", "serves": "openvino"}, "it was not judged on openvino, which runs"),
+        ({"engine": "tensorrt", "serves": "onnx"}, None),
     ],
 )
 def test_latest_moves_when_the_whole_run_has_passed_the_export(
     tmp_path: Path, changes: dict[str, Any], why: str | None
 ) -> None:
     facts = {"complete": True, "skipped": [], "verdict": "equivalent", "checkpoint": b"x"} | changes
+    engine = facts.get("engine", "onnx")
     checkpoint = tmp_path / "checkpoints/classification_best.pt"
     checkpoint.parent.mkdir()
     checkpoint.write_bytes(b"x")
     export = tmp_path / "classification-tag.onnx"
     reference = {"checkpoint_sha256": sha256(facts["checkpoint"]).hexdigest()}
     outcome = Outcome("s", candidate={"path": str(export)}, reference=reference)
-    result = CellResult(CELL, Verdict(facts["verdict"]), "strict", (outcome,))
+    result = CellResult(
+        replace(CELL, engine=engine), Verdict(facts["verdict"]), "strict", (outcome,)
+    )
     report = {"gate": {"complete": facts["complete"]}, "provenance": {}, "cells": []}
     found = release.decide_release(
-        Config(paths=Paths(tmp_path)),
+        Config(Paths(tmp_path), pipeline=PipelineSettings(engine=facts.get("serves", engine))),
         [result],
         report,
         "name",

@@ -42,7 +42,7 @@ def add_exports(folder: Path, latest: str | None = None) -> None:
 def chosen(config: Config, stage: str, **environ: str) -> tuple[str, str]:
     choice = choose_model(config, stage, environ)
     assert str(config.exp_dir) not in choice.reason
-    return choice.path.name, engine_of(choice.path)
+    return choice.path.name, engine_of(choice.path, config)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -1,4 +1,5 @@
-"""Fixtures of the plugin's tests: each runs without xdist, with -n 0 and with -n 2."""
+"""Fixtures of the plugin's tests: each runs without xdist and with -n 2. That -n 0 gives the report
+of the former is a test of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from tests.plugin.project import Project, Workers, make_project
 
 GITHUB = ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")
 
-WORKERS: dict[str, Workers] = {"none": (), "n0": ("-n", "0"), "n2": ("-n", "2")}
+WORKERS: dict[str, Workers] = {"none": (), "n2": ("-n", "2")}
 
 
 @pytest.fixture(autouse=True)

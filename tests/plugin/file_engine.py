@@ -39,7 +39,7 @@ def install(project: Project, name: str = "files") -> None:
 def register_files(name: str) -> None:
     """The engine, and texts wherever the gate makes or reads an .onnx."""
     candidates.export_onnx = _export  # type: ignore[attr-defined]
-    candidates.describe_onnx = _describe  # type: ignore[attr-defined]
+    candidates.describe_model = _describe  # type: ignore[attr-defined]
     register(Entry(name, _open, reference=_open_reference, diagnosed=True))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from pillsnap.report import SCHEMA_PATH
+from tests.forked import LIGHT, forks
 from tests.plugin.numpy_engine import COLOURS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +58,12 @@ class Project:
 
     def run(self, *args: str, engine: str | None = "numpy") -> pytest.RunResult:
         options = ("--engine", engine) if engine else ()
-        return self.pytester.runpytest_subprocess(*WITHOUT, *options, *args)
+        folder = self.pytester.mkdir(f"base-{len(list(self.path.glob('base-*')))}")
+        words = ("pytest", f"--basetemp={folder}", *WITHOUT, *options, *args)
+        started = time.monotonic()
+        done = forks(*LIGHT).run(words, Path.cwd())
+        lines = (text.splitlines() for text in (done.stdout, done.stderr))
+        return pytest.RunResult(done.returncode, *lines, time.monotonic() - started)
 
     @property
     def report_path(self) -> Path:

@@ -12,13 +12,15 @@ import pytest
 
 from pillsnap.config.selection import Selection
 from pillsnap.core.errors import ConfigError
-from pillsnap.plugin.options import asks_for_gate, repeat_command, select
+from pillsnap.plugin.options import asks_for_gate, select
+from pillsnap.plugin.repeating import repeat_command
 from pillsnap.plugin.state import GATE_OPTIONS
 
 
 def choose(**options: Any) -> Selection:
     given: dict[str, Any] = dict.fromkeys(GATE_OPTIONS)
     flags = ["fresh_export", "gate_strict", "no_reference_cache", "diagnose", "fail_on_regression"]
+    flags += ["sensitivity", "compare_calibration"]
     return select(argparse.Namespace(**{**given, **dict.fromkeys(flags, False), **options}))
 
 
@@ -108,6 +110,19 @@ def test_a_method_of_int8_needs_int8() -> None:
     assert choose(precision=["int8"]).int8_method is None
     with pytest.raises(ConfigError, match="static, dynamic, auto"):
         choose(precision=["int8"], int8_method="fast")
+
+
+def test_sensitivity_is_of_files_that_are_made_here(model: Path) -> None:
+    chosen = choose(precision=["fp16", "int8"], sensitivity=True, compare_calibration=True)
+    assert chosen.sensitivity and chosen.compare_calibration
+    with pytest.raises(ConfigError, match="made here, and none is"):
+        choose(sensitivity=True)
+    named = {"stage": ["classification"], "candidate": [f"classification={model}"]}
+    with pytest.raises(ConfigError, match="made here, and none is"):
+        choose(precision=["int8"], sensitivity=True, **named)
+    for options in ({"precision": ["int8"]}, {"precision": ["fp16"], "sensitivity": True}):
+        with pytest.raises(ConfigError, match="adds a table"):
+            choose(compare_calibration=True, **options)
 
 
 @pytest.mark.parametrize("text", ["model.onnx", "pose=model.onnx", "=model.onnx", ""])

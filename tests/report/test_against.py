@@ -283,6 +283,41 @@ def test_speed_is_worse_beyond_its_spread_on_the_same_machine(
         assert lacking == (["fewer than 5 times were taken"] if "single_runs" in changes else [])
 
 
+@pytest.mark.parametrize("busy", ["old", "new"])
+def test_times_of_a_busy_machine_are_not_compared(busy: str) -> None:
+    slow = {"id": "cell", "performance": {**TIMES, "latency_p50_ms": 900.0, "model_size_mib": 20.0}}
+    first, second = ({**MACHINE, "load": 4.5 if busy == each else 1.0} for each in ("old", "new"))
+    old: dict[str, Any] = {"id": "cell", "performance": TIMES}
+    found = list(speed_changes(old, slow, (first, second), ({}, {})))
+    assert {each.figure for each in found if each.outcome == "worse"} == {"model_size_mib"}
+    reasons = {each.how for each in found if each.outcome == "not compared"}
+    assert reasons == {f"the machine was busy before the {busy} run: 4.5 processes a CPU"}
+    quiet = list(speed_changes(old, slow, (MACHINE, {**MACHINE, "load": 1.0}), ({}, {})))
+    assert "latency_p50_ms" in {each.figure for each in quiet if each.outcome == "worse"}
+
+
+def test_speed_that_only_one_run_has_is_said() -> None:
+    whole, none = {"id": "cell", "performance": TIMES}, {"id": "cell", "performance": None}
+    partly = {
+        "id": "cell",
+        "performance": {**TIMES, "latency_p50_ms": None, "model_size_mib": None},
+    }
+
+    def lacking(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
+        found = speed_changes(old, new, (MACHINE, MACHINE), ({}, {}))
+        return {each.figure: each.how for each in found if each.outcome == "not compared"}
+
+    assert lacking(none, whole) == {"speed, memory, size": "in the new run alone"}
+    assert lacking(whole, none) == {"speed, memory, size": "in the old run alone"}
+    assert lacking(none, none) == lacking(whole, whole) == lacking(partly, partly) == {}
+    assert lacking(whole, partly) == {
+        "latency_p50_ms": "in the old run alone",
+        "model_size_mib": "in the old run alone",
+    }
+    (change,) = speed_changes(none, whole, (MACHINE, MACHINE), ({}, {}))
+    assert str(change) == "cell: speed, memory, size (in the new run alone)"
+
+
 def test_a_run_that_was_disturbed_is_no_slower(tmp_path: Path) -> None:
     result = make_result()
     report = build_report([result], Config(paths=Paths(tmp_path)), facts())

@@ -29,6 +29,7 @@ QUANTIZED = {
     "source_sha256": DIGEST,
     "calibration_sha256": "",
     "calibration_images": 0,
+    "calibration_method": None,
 }
 
 

@@ -23,6 +23,7 @@ from pillsnap.compare.verdict import Breach
 from pillsnap.config.settings import Config, Nms, Paths
 from pillsnap.core.errors import PillsnapError
 from pillsnap.data.datasets import Dataset, Sample
+from pillsnap.data.labels import Box
 from pillsnap.gate.drawing import draw_page
 from pillsnap.gate.finish import Finished
 from pillsnap.pipeline.transforms import Geometry
@@ -185,7 +186,8 @@ def scenes(samples: list[Sample]) -> Columns:
     other[:, [3, 40], :5] += np.float32(0.001)
     other[0, 40, 4] = 0
     geometries = [Geometry(ratio=1.0, left=0, top=0, width=64, height=48)] * 4
-    of_boxes = [replace(sample, label=None, boxes=()) for sample in samples]
+    labels = Box(0, 14 / 64, 14 / 48, 20 / 64, 20 / 48), Box(0, 37 / 64, 25 / 48, 14 / 64, 30 / 48)
+    of_boxes = [replace(sample, label=None, boxes=labels) for sample in samples]
     recorder = DetectionRecorder((8, 16, 32), (64, 64), Nms())
     return recorder.columns(of_boxes, geometries, rows, other)
 
@@ -240,6 +242,8 @@ def test_records_and_images_are_drawn(tmp_path: Path) -> None:
     assert "K-1 99.51 <K-2> 99.51" in text  # the two most probable of the second photo
     assert "tolerance 0.05" in text and "torch's own rounding of the box outputs" in text
     assert "class 0 15 1 6.7 %" in text
+    assert "Change of mAP@0.5:0.95, by class class labelled boxes" in text
+    assert "class 0 8 100 % 87.1 % -13 % 25 %" in text and "small (< 32² px) 8 100 %" in text
 
 
 def test_an_image_that_is_another_by_now_is_not_shown(tmp_path: Path) -> None:

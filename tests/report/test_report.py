@@ -53,8 +53,10 @@ from pillsnap.gate.run import GateRun
 from pillsnap.pipeline.transforms import Geometry
 from pillsnap.report import SCHEMA_PATH, RunFacts, build_report, publish_report
 from pillsnap.report import facts as facts_module
+from pillsnap.report.evidence import Evidence
 from pillsnap.report.lines import WIDTH
 from pillsnap.report.models import Repeated, Report
+from pillsnap.report.page import render_page
 from pillsnap.report.policy import sample_policy, with_class_names
 from pillsnap.report.schema import make_schema
 from pillsnap.report.table import render
@@ -413,7 +415,7 @@ def test_a_report_has_every_key_of_the_contract(config: Config) -> None:
         "environment",
         "provenance",
     }
-    assert report.keys() == keys | {"non_finite", "against"}
+    assert report.keys() == keys | {"non_finite", "against", "cluster"}
     assert report["non_finite"] == {}
     # The top level is the classifier's.
     assert {key: report[key] for key in Repeated.model_fields} == report["stages"]["classification"]
@@ -589,13 +591,15 @@ def test_the_environment_is_that_of_the_configured_gpu(
 
 
 def test_the_environment_names_versions_and_hardware(config: Config) -> None:
-    environment = build_report([], config, facts(threads=3))["environment"]
+    environment = build_report([], config, facts(threads=3, load=0.5))["environment"]
+    assert environment["load"] == 0.5
     assert environment.keys() == {
         "python",
         "platform",
         "cpu",
         "cores",
         "threads",
+        "load",
         "gpu",
         "driver",
         "cuda",
@@ -619,6 +623,7 @@ def test_the_environment_names_versions_and_hardware(config: Config) -> None:
         "onnx",
         "onnxruntime",
         "openvino",
+        "nncf",
         "numpy",
         "pillow",
         "opencv",
@@ -1457,3 +1462,54 @@ def test_which_weights_were_taken_stands_in_report_table_and_reason(tmp_path: Pa
     assert gone.verdict.name == "inconclusive" and choice not in gone.verdict.reason
     alone = judge_cell(run, "classification", reference={"checkpoint_entry": ""})
     assert build_report([alone], run.config, facts())["ckpt_entry"] is None
+
+
+def test_what_was_skipped_for_one_reason_is_one_line(config: Config) -> None:
+    skipped = {f"detection-onnx-auto-{each}-smoke": "no checkpoint" for each in ("fp32", "int8")}
+    skipped["classification-onnx-auto-fp32-smoke"] = "no engine"
+    report = build_report([make_result()], config, facts(skipped=skipped))
+    lines = [line for line in render(report, "report.json") if line.startswith("SKIPPED")]
+    assert lines == [
+        "SKIPPED detection-onnx-auto-fp32-smoke and 1 more: no checkpoint",
+        "SKIPPED classification-onnx-auto-fp32-smoke: no engine",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "why"), [(2, "interrupted before it ended"), (3, "its worker never reported")]
+)
+def test_why_a_shard_is_missing(config: Config, exit_code: int, why: str) -> None:
+    lost = facts(missing=["a-shard"], exit_code=exit_code, complete=False)
+    report = build_report([make_result()], config, lost)
+    assert f"MISSING a-shard: {why}" in render(report, "report.json")
+    page = render_page(report, Evidence(None, lambda stage: None))
+    assert f"a-shard: {why}" in page
+
+
+@pytest.mark.parametrize("breached", [True, False])
+def test_how_lower_precision_is_judged_is_said_once(config: Config, breached: bool) -> None:
+    execution = {
+        "providers": ["CPUExecutionProvider"],
+        "provider_options": {},
+        "placement": {
+            "provider": "CPUExecutionProvider",
+            "compute_nodes": 16,
+            "compute_nodes_on_provider": 16,
+            "other_ops_elsewhere": {},
+        },
+        "precision": {
+            "compute_nodes": 16,
+            "compute_nodes_by_type": {"fp16": 16},
+            "weight_only_nodes": 0,
+        },
+    }
+    breaches = (Breach("mse_mean", 1.0, 1e-6),) if breached else ()
+    result = make_result(verdict="breach" if breached else "within_tolerance", breaches=breaches)
+    (outcome,) = result.outcomes
+    result = replace(
+        result, outcomes=(replace(outcome, candidate={**outcome.candidate, **execution}),)
+    )
+    flat = " ".join(" ".join(render(build_report([result], config, facts()), "p")).split())
+    assert "the candidate is not in float32 and was judged as if it were: 16 compute nodes" in flat
+    assert flat.count("--precision") == 1
+    assert ("try: --precision fp16" in flat) == breached

@@ -21,7 +21,11 @@ BUDGETS = (
 
 
 def performance_figures(
-    timings: Sequence[Mapping[str, Any]], size_bytes: int | None, *, contended: bool
+    timings: Sequence[Mapping[str, Any]],
+    size_bytes: int | None,
+    *,
+    contended: bool,
+    kind: str | None = None,
 ) -> dict[str, Any]:
     """Figures of a cell by name; null where nothing was measured.
 
@@ -30,6 +34,7 @@ def performance_figures(
         size_bytes: of the model's file.
         contended: several workers shared the machine, so that the figures only tell a lower bound
             of the speed.
+        kind: the processor or GPU of a cluster's node that all of them are of.
     """
     runs = [(images, seconds) for timing in timings for images, seconds in timing["runs"]]
     # The last batch of a shard may be smaller.
@@ -43,6 +48,7 @@ def performance_figures(
     both = alone["seconds"] and float32["seconds"]
     return {
         "contended": contended,
+        "kind": kind,
         "batch_size": size,
         "batch_runs": len(batches),
         "images_per_s": _inverse(per_image),

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from pillsnap.config.cells import CLASSIFICATION
-from pillsnap.engines.layouts.records import Array, Expected, Layout, Size, each_output
-from pillsnap.engines.protocol import Batch
+from pillsnap.engines.layouts.records import Array, Expected, Layout, each_output
+from pillsnap.pipeline.layouts import READERS, read_flat
 
 # What the probabilities of an image may miss 1 by: half precision keeps eleven bits of each.
 _SUM = 5e-3
-
-# Below it float32 loses digits, and an exporter's zero has no logarithm.
-LEAST_PROBABILITY = 1e-30
 
 
 def _of_classes(shape: tuple[int, ...], expected: Expected) -> bool:
@@ -22,25 +17,15 @@ def _of_classes(shape: tuple[int, ...], expected: Expected) -> bool:
     return shape[1:2] == (expected.classes,) and set(shape[2:]) <= {1}
 
 
-def _flat(values: Array) -> Batch:
-    flat: Batch = values.reshape(len(values), -1).astype(np.float32)
-    return flat
-
-
 def _are_probabilities(values: Array) -> bool:
-    flat = _flat(values).astype(np.float64)
+    flat = read_flat([values]).astype(np.float64)
     inside = (flat >= 0) & (flat <= 1 + _SUM)
     return bool(inside.all() and (abs(flat.sum(axis=1) - 1) < _SUM).all())
 
 
 def _are_logarithms(values: Array) -> bool:
     with np.errstate(over="ignore"):
-        return _are_probabilities(np.exp(_flat(values).astype(np.float64)))
-
-
-def _logarithms(outputs: Sequence[Array], _: Size) -> Batch:
-    found: Batch = np.log(np.maximum(_flat(outputs[0]), np.float32(LEAST_PROBABILITY)))
-    return found
+        return _are_probabilities(np.exp(read_flat([values]).astype(np.float64)))
 
 
 LAYOUTS = (
@@ -51,7 +36,7 @@ LAYOUTS = (
         "outputs",
         each_output(_of_classes),
         lambda outputs, _: not (_are_probabilities(outputs[0]) or _are_logarithms(outputs[0])),
-        lambda outputs, _: _flat(outputs[0]),
+        READERS["logits"],
     ),
     Layout(
         "probabilities",
@@ -60,7 +45,7 @@ LAYOUTS = (
         "probabilities",
         each_output(_of_classes),
         lambda outputs, _: _are_probabilities(outputs[0]),
-        _logarithms,
+        READERS["probabilities"],
     ),
     Layout(
         "log-probabilities",
@@ -69,6 +54,6 @@ LAYOUTS = (
         "probabilities",
         each_output(_of_classes),
         lambda outputs, _: _are_logarithms(outputs[0]),
-        lambda outputs, _: _flat(outputs[0]),
+        READERS["log-probabilities"],
     ),
 )

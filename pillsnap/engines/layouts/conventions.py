@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pillsnap.config.cells import DETECTION
-from pillsnap.engines.layouts.records import Array, Expected, Layout, Size, each_output
-from pillsnap.engines.protocol import Batch
+from pillsnap.engines.layouts.records import Array, Expected, Layout, each_output
+from pillsnap.pipeline.layouts import CONVENTIONS, READERS
 
 # Boxes in 0..1 may reach over the edge of the image; those in pixels reach far beyond this.
 _NORMALISED = 2.0
@@ -46,17 +46,6 @@ def are_small(boxes: Array) -> bool:
     return bool(np.abs(boxes).max(initial=0.0) <= _NORMALISED)
 
 
-def in_pixels(boxes: Array, size: Size) -> Array:
-    height, width = size
-    return boxes * np.array([width, height, width, height], np.float32)
-
-
-def corners_of(boxes: Array) -> Array:
-    """Of boxes [...,4] as centre and size."""
-    centre, half = boxes[..., :2], boxes[..., 2:] * np.float32(0.5)
-    return np.concatenate([centre - half, centre + half], axis=-1)
-
-
 def raw(*, transposed: bool, objectness: bool, normalised: bool, corners: bool) -> Layout:
     """One convention of ultralytics' `output0`.
 
@@ -87,36 +76,20 @@ def raw(*, transposed: bool, objectness: bool, normalised: bool, corners: bool) 
         ordered = bool((boxes[:, 2:] >= boxes[:, :2]).all())
         return (small, ordered) == (normalised, corners) and are_parts(rows[:, 4:])
 
-    def read(outputs: Sequence[Array], size: Size) -> Batch:
-        rows = rows_of(outputs).astype(np.float32)
-        boxes, parts = rows[..., :4], rows[..., scores:]
-        boxes = in_pixels(boxes, size) if normalised else boxes
-        boxes = boxes if corners else corners_of(boxes)
-        if objectness:
-            parts = parts * rows[..., 4:5]
-        index = parts.argmax(axis=-1)[..., None]
-        best = np.take_along_axis(parts, index, axis=-1)
-        found: Batch = np.concatenate([boxes, best, index.astype(np.float32)], axis=-1)
-        return found
-
-    flags = {
-        "transposed": transposed,
-        "objectness": objectness,
-        "normalised": normalised,
-        "corners": corners,
-    }
-    given = [name for name, is_so in flags.items() if is_so]
+    flags = (transposed, objectness, normalised, corners)
+    given = [name for name, is_so in zip(CONVENTIONS, flags, strict=True) if is_so]
     columns = f"{scores}+classes"
     words = f"[N,boxes,{columns}]" if transposed else f"[N,{columns},boxes]"
     boxes = "corners" if corners else "centre and size"
     words += f", {boxes} {'in 0..1' if normalised else 'in pixels'}"
+    name = "-".join(["output0", *given])
     return Layout(
-        "-".join(["output0", *given]),
+        name,
         DETECTION,
         words,
         "outputs",
         each_output(fits),
         means,
-        read,
-        None if given else "".join(f"[-{name}]" for name in flags),
+        READERS[name],
+        None if given else "".join(f"[-{each}]" for each in CONVENTIONS),
     )

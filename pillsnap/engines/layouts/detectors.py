@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import product
 
-import numpy as np
-
 from pillsnap.config.cells import DETECTION
 from pillsnap.engines.layouts.conventions import (
     are_classes,
     are_small,
-    corners_of,
     finite,
-    in_pixels,
     raw,
     rows_of_boxes,
 )
@@ -22,10 +18,9 @@ from pillsnap.engines.layouts.records import (
     Expected,
     Layout,
     Outputs,
-    Size,
     each_output,
 )
-from pillsnap.engines.protocol import Batch
+from pillsnap.pipeline.layouts import READERS
 
 
 def _all_rows(shape: tuple[int, ...], expected: Expected) -> bool:
@@ -48,10 +43,6 @@ def _rows_in_parts(outputs: Sequence[Array], expected: Expected) -> bool:
     return rows_of_boxes(outputs, expected) and are_small(finite(outputs[0])[:, :4])
 
 
-def _float32(outputs: Sequence[Array], _: Size) -> Batch:
-    return outputs[0].astype(np.float32, copy=False)
-
-
 def _find_parts(outputs: Outputs, _: Expected) -> list[tuple[str, ...]]:
     """Count, boxes, scores and classes of TensorRT's EfficientNMS, by their shapes and types."""
     whole = {name for name, values in outputs.items() if values.dtype.kind in "iu"}
@@ -67,34 +58,6 @@ def _find_parts(outputs: Outputs, _: Expected) -> list[tuple[str, ...]]:
 
 def _ones(*names: list[str]) -> bool:
     return all(len(each) == 1 for each in names)
-
-
-def _read_parts(outputs: Sequence[Array], _: Size) -> Batch:
-    count, boxes, scores, classes = outputs
-    rows = np.concatenate(
-        [part.astype(np.float32) for part in (boxes, scores[..., None], classes[..., None])],
-        axis=-1,
-    )
-    rows[np.arange(rows.shape[1]) >= count.reshape(-1, 1)] = 0
-    return rows
-
-
-def _best_classes(outputs: Sequence[Array], size: Size) -> Batch:
-    """The same without the rows that repeat a box under a class of a lower score."""
-    found = _float32(outputs, size).copy()
-    for rows in found:
-        order = np.argsort(-rows[:, 4], kind="stable")
-        _, first = np.unique(rows[order, :4], axis=0, return_index=True)
-        others = np.ones(len(rows), bool)
-        others[order[first]] = False
-        rows[others] = 0
-    return found
-
-
-def _read_queries(outputs: Sequence[Array], size: Size) -> Batch:
-    rows = outputs[0].astype(np.float32)
-    boxes = corners_of(in_pixels(rows[..., :4], size))
-    return _best_classes([np.concatenate([boxes, rows[..., 4:]], axis=-1)], size)
 
 
 def _find_queries(outputs: Outputs, expected: Expected) -> list[tuple[str, ...]]:
@@ -124,7 +87,7 @@ LAYOUTS = (
         "outputs",
         each_output(_all_rows),
         _rows_in_pixels,
-        _float32,
+        READERS["detections"],
     ),
     *(
         raw(transposed=rows, objectness=factor, normalised=parts, corners=corners)
@@ -137,7 +100,7 @@ LAYOUTS = (
         "boxes",
         _find_few(suppressed=True),
         rows_of_boxes,
-        _float32,
+        READERS["nms"],
     ),
     Layout(
         "end-to-end",
@@ -146,7 +109,7 @@ LAYOUTS = (
         "one-to-one",
         _find_few(suppressed=False),
         rows_of_boxes,
-        _best_classes,
+        READERS["end-to-end"],
     ),
     Layout(
         "queries",
@@ -155,7 +118,7 @@ LAYOUTS = (
         "one-to-one",
         _find_queries,
         _rows_in_parts,
-        _read_queries,
+        READERS["queries"],
     ),
     Layout(
         "efficient-nms",
@@ -164,6 +127,6 @@ LAYOUTS = (
         "boxes",
         _find_parts,
         lambda outputs, expected: are_classes(outputs[3], expected.classes),
-        _read_parts,
+        READERS["efficient-nms"],
     ),
 )

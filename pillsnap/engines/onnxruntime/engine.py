@@ -7,14 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pillsnap.config.settings import Config
 from pillsnap.engines.layouts.records import Outputs, Reading
 from pillsnap.engines.onnxruntime.feeding import input_shape
 from pillsnap.engines.onnxruntime.precision import read_precision
 from pillsnap.engines.onnxruntime.providers import TENSORRT, require_loadable
 from pillsnap.engines.onnxruntime.sessions import Session, open_session
-from pillsnap.engines.protocol import Batch, FindFile, Request
+from pillsnap.engines.protocol import Batch, FindFile, ModelFile, Request
 from pillsnap.engines.timing import Alone, OnnxAlone
-from pillsnap.pipeline.batches import in_fixed_batches
+from pillsnap.pipeline.batches import fixed_batch_size, in_fixed_batches
 
 
 class OnnxEngine:
@@ -30,7 +31,7 @@ class OnnxEngine:
         self.input_shape = None if builds else input_shape(session.ort)
         self._alone = alone
         self._session = session
-        self._run = in_fixed_batches(session.ort, session.run)
+        self._run = in_fixed_batches(fixed_batch_size(session.ort), session.run)
 
     def run(self, batch: Batch) -> Batch:
         return self._run(batch)
@@ -39,7 +40,8 @@ class OnnxEngine:
         return self._session.probe(images)
 
     def read_by(self, reading: Reading) -> None:
-        self._run = in_fixed_batches(self._session.ort, partial(self._session.read, reading))
+        read = partial(self._session.read, reading)
+        self._run = in_fixed_batches(fixed_batch_size(self._session.ort), read)
 
     def alone(self, image: Batch) -> Alone | None:
         return None if self._alone is None else self._alone.measure(image)
@@ -61,3 +63,10 @@ def open_candidate(request: Request, file: FindFile) -> OnnxEngine:
     engine = OnnxEngine(session, alone=OnnxAlone(model.path, *how))
     engine.info["precision"] = read_precision(content, session.options)
     return engine
+
+
+def open_for_use(file: ModelFile, provider: str, threads: int, config: Config) -> OnnxEngine:
+    """A file that runs after the gate; errors are open_session's."""
+    return OnnxEngine(
+        open_session(file.content(), provider, threads, config.session_options, where=file.path)
+    )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pillsnap.config.runtime import Runtime
@@ -31,7 +30,7 @@ from pillsnap.engines.onnxruntime.providers import (
     select_onnx_providers,
 )
 from pillsnap.engines.protocol import Batch
-from pillsnap.pipeline.batches import fixed_batch_size
+from pillsnap.pipeline.batches import filled_up, fixed_batch_size
 
 if TYPE_CHECKING:
     import onnx
@@ -63,8 +62,7 @@ class Session:
 
     def probe(self, images: Batch) -> dict[str, NDArray[Any]]:
         """The same for images that are repeated where the file takes more at once."""
-        size = fixed_batch_size(self.ort) or len(images)
-        return self.outputs(np.repeat(images, -(-size // len(images)), axis=0)[:size])
+        return self.outputs(filled_up(images, fixed_batch_size(self.ort)))
 
     def read(self, reading: Reading, batch: Batch) -> Batch:
         """What candidates give, of a file of that layout."""

@@ -6,24 +6,27 @@ float32 of the file in name alone.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pillsnap.core.errors import EngineError, first_line
+from pillsnap.core.errors import EngineError
+from pillsnap.engines.layouts.records import Outputs, Reading
+from pillsnap.engines.openvino.devices import DEVICES, name_device
+from pillsnap.engines.openvino.feeding import Inputs, inputs_of
 from pillsnap.engines.openvino.proof import Computed, read_computed
-from pillsnap.engines.protocol import Batch, FindFile, Request
+from pillsnap.engines.openvino.reading import Source, read_model, read_source, why
+from pillsnap.engines.protocol import Batch, FindFile, ModelFile, Request
 from pillsnap.engines.timing import Alone, MeasuredAlone, peak_resident_mib, time_run
+from pillsnap.pipeline.batches import filled_up, in_fixed_batches
 
 if TYPE_CHECKING:
     import openvino
-
-# By --provider.
-DEVICES = {"auto": "CPU", "cpu": "CPU", "gpu": "GPU", "npu": "NPU"}
 
 # What the plugin is told of a precision; of int8 the file's own nodes tell.
 HINTS = {"fp32": "f32", "fp16": "f16", "int8": "f32"}
@@ -34,50 +37,52 @@ class Compiled:
     """A model that runs where and as it was asked to.
 
     Attributes:
-        shape: of its input as the file declares it; None where an axis is free.
+        inputs: how images are fed to it.
+        names: of its outputs, in order.
         options: OpenVINO's properties, as they read back.
     """
 
     request: openvino.InferRequest
-    shape: tuple[int | None, ...]
+    inputs: Inputs
+    names: tuple[str, ...]
     device: str
     options: dict[str, str]
     computed: Computed
 
     def run(self, batch: Batch) -> Batch:
-        """[N,3,H,W] float32 to the first output as float32.
+        """[N,3,H,W] float32 to the first output as float32; errors are outputs'."""
+        output: Batch = self.outputs(batch)[self.names[0]].astype(np.float32)
+        return output
+
+    def outputs(self, batch: Batch) -> dict[str, NDArray[Any]]:
+        """Every output for [N,3,H,W] float32, by name.
 
         Raises:
             EngineError: OpenVINO refused the batch, or would have taken one that the file does not
                 declare.
         """
-        # OpenVINO itself takes other sizes than the file declares.
-        if len(self.shape) != 4 or any(
-            own not in (None, given) for own, given in zip(self.shape, batch.shape, strict=True)
-        ):
-            raise EngineError(
-                "the model does not take this batch",
-                got=str(list(batch.shape)),
-                expected=str(["?" if size is None else size for size in self.shape]),
-                hint="export with dynamic_axes: true, or set batch_size and input_shape to the "
-                "file's",
-            )
+        fed = self.inputs.feed(batch)
         try:
-            output: Batch = self.request.infer([batch])[0].astype(np.float32)
+            found = self.request.infer([fed])
         except RuntimeError as error:
             raise EngineError(
-                "OpenVINO cannot run this batch", got=f"{list(batch.shape)}: {_why(error)}"
+                "OpenVINO cannot run this batch", got=f"{list(batch.shape)}: {why(error)}"
             ) from error
-        return output
+        # The request's next answer lies in the same memory.
+        return {name: np.array(found[index]) for index, name in enumerate(self.names)}
+
+    def read(self, reading: Reading, batch: Batch) -> Batch:
+        """What candidates give, of a file of that layout."""
+        return reading.read(self.outputs(batch), (batch.shape[2], batch.shape[3]))
 
 
 def compile_model(
-    model: Path | bytes, provider: str, threads: int, precision: str, where: Path | None = None
+    model: Source, provider: str, threads: int, precision: str, where: Path | None = None
 ) -> Compiled:
     """Compile a model for the device of a provider.
 
     Args:
-        model: an .onnx file, or its content.
+        model: a file, or what read_source gives of it.
         threads: of the CPU; 0 lets OpenVINO choose.
         where: the file behind a content, for the error.
 
@@ -86,12 +91,8 @@ def compile_model(
     """
     import openvino
 
-    place = where if isinstance(model, bytes) else model
-    device, hint = DEVICES[provider], HINTS[precision]
-    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": 1}
-    if device == "CPU" and threads:
-        options["INFERENCE_NUM_THREADS"] = threads
-    core = openvino.Core()
+    place = model if isinstance(model, Path) else where
+    device, core = DEVICES[provider], openvino.Core()
     if device not in {name.partition(".")[0] for name in core.available_devices}:
         raise EngineError(
             f"OpenVINO has no device {device} here",
@@ -100,22 +101,37 @@ def compile_model(
             hint="install the driver of the device",
         )
     try:
-        read = core.read_model(io.BytesIO(model) if isinstance(model, bytes) else str(model))
+        read = read_model(core, model)
+        hint = _hint(core, device, precision, read)
+        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": 1}
+        if device == "CPU" and threads:
+            options["INFERENCE_NUM_THREADS"] = threads
         compiled = core.compile_model(read, device, options)
     except RuntimeError as error:
         raise EngineError(
             "OpenVINO cannot compile this model",
             where=place,
-            got=_why(error),
+            got=why(error),
             hint="check the file with onnx.checker, or export again with --fresh-export",
         ) from error
     computed = read_computed(compiled)
     require_as_asked(compiled.get_property("EXECUTION_DEVICES"), computed, device, precision, place)
-    shape = tuple(
-        size.get_length() if size.is_static else None for size in read.input(0).partial_shape
+    names = tuple(
+        output.any_name if output.names else f"output {index}"
+        for index, output in enumerate(read.outputs)
     )
     kept = {name: _text(compiled.get_property(name)) for name in options}
-    return Compiled(compiled.create_infer_request(), shape, device, kept, computed)
+    return Compiled(compiled.create_infer_request(), inputs_of(read), names, device, kept, computed)
+
+
+def _hint(core: openvino.Core, device: str, precision: str, model: openvino.Model) -> str:
+    """What a device is told of a precision. One without half precision would make bfloat16 of it,
+    but takes weights in half precision into float32."""
+    if precision != "fp16" or "FP16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
+        return HINTS[precision]
+    weights = (each for each in model.get_ops() if each.get_type_name() == "Constant")
+    half = any(each.get_output_element_type(0).get_type_name() == "f16" for each in weights)
+    return HINTS["fp32" if half else precision]
 
 
 def require_as_asked(
@@ -127,7 +143,7 @@ def require_as_asked(
     Args:
         devices: that it runs on; one of several of a kind has a number (GPU.1).
     """
-    lowered = {kind: count for kind, count in computed.by_type.items() if kind in _below(precision)}
+    lowered = computed.lowered_to(_below(precision))
     if [name.partition(".")[0] for name in devices] == [device] and not lowered:
         return
     raise EngineError(
@@ -150,12 +166,6 @@ def _text(value: Any) -> str:
     return value.get_type_name() if hasattr(value, "get_type_name") else str(value)
 
 
-def _why(error: RuntimeError) -> str:
-    """OpenVINO's own reason, which stands below the places in its source."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return first_line(next((line for line in lines if "Exception from" not in line), lines[0]))
-
-
 @dataclass(frozen=True)
 class OpenvinoAlone(MeasuredAlone):
     """A file, and how it is compiled in a process of its own."""
@@ -171,23 +181,46 @@ class OpenvinoAlone(MeasuredAlone):
 
 
 class OpenvinoEngine:
-    """A compiled model, and how to run the same in a process of its own."""
+    """A compiled model, and how to run the same in a process of its own, `alone`.
 
-    def __init__(self, compiled: Compiled, alone: OpenvinoAlone) -> None:
-        name = f"OpenVINO {compiled.device}"
+    A file of one batch size is fed as many as it takes, the last filled up.
+    """
+
+    def __init__(self, compiled: Compiled, alone: OpenvinoAlone | None = None) -> None:
+        name = name_device(compiled.device)
         self.info: dict[str, Any] = {
             "providers": [name],
             "provider_options": {name: compiled.options},
             **compiled.computed.facts(name),
         }
-        self.input_shape = compiled.shape
-        self.run = compiled.run
-        self.alone = alone.measure
+        self.input_shape = compiled.inputs.shape
+        self._alone = alone
+        self._compiled = compiled
+        self._run = in_fixed_batches(self.input_shape[0], compiled.run)
+
+    def run(self, batch: Batch) -> Batch:
+        return self._run(batch)
+
+    def outputs(self, images: Batch) -> Outputs:
+        return self._compiled.outputs(filled_up(images, self.input_shape[0]))
+
+    def read_by(self, reading: Reading) -> None:
+        read = partial(self._compiled.read, reading)
+        self._run = in_fixed_batches(self.input_shape[0], read)
+
+    def alone(self, image: Batch) -> Alone | None:
+        return None if self._alone is None else self._alone.measure(image)
 
 
 def open_candidate(request: Request, file: FindFile) -> OpenvinoEngine:
     """`--engine openvino`; errors are compile_model's."""
     cell, model = request.cell, file()
     how = (cell.provider, request.threads, cell.precision)
-    compiled = compile_model(model.content(), *how, where=model.path)
+    compiled = compile_model(read_source(model), *how, where=model.path)
     return OpenvinoEngine(compiled, OpenvinoAlone(model.path, *how))
+
+
+def open_for_use(file: ModelFile, precision: str, provider: str, threads: int) -> OpenvinoEngine:
+    """A file that runs after the gate; errors are compile_model's."""
+    how = (provider, threads, precision)
+    return OpenvinoEngine(compile_model(read_source(file), *how, where=file.path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,23 @@ _TYPES = {"f32": "fp32", "f16": "fp16", "i8": "int8", "u8": "int8", "f64": "doub
 
 @dataclass(frozen=True)
 class Computed:
-    """Compute nodes of a compiled model by the type that they compute in."""
+    """Compute nodes of a compiled model by the type that they compute in.
+
+    Attributes:
+        by_type: as the plugin says it; of a node whose weights alone are in half precision it is
+            that of the weights.
+        half_weights: how many such nodes there are, whose arithmetic is float32.
+    """
 
     by_type: dict[str, int]
+    half_weights: int = 0
+
+    def lowered_to(self, kinds: Collection[str]) -> dict[str, int]:
+        """Nodes whose arithmetic is of these types, by type."""
+        found = {kind: count for kind, count in self.by_type.items() if kind in kinds}
+        if "fp16" in found:
+            found["fp16"] -= self.half_weights
+        return {kind: count for kind, count in found.items() if count}
 
     def facts(self, provider: str) -> dict[str, Any]:
         """`placement` and `precision` of the report: a model is compiled for one device."""
@@ -34,7 +49,7 @@ class Computed:
             "precision": {
                 "compute_nodes": total,
                 "compute_nodes_by_type": self.by_type,
-                "weight_only_nodes": 0,
+                "weight_only_nodes": self.half_weights,
             },
         }
 
@@ -42,13 +57,17 @@ class Computed:
 def read_computed(compiled: openvino.CompiledModel) -> Computed:
     """From the runtime model: the graph after the plugin's fusions, with the type of every node."""
     found: Counter[str] = Counter()
+    half_weights = 0
     for node in compiled.get_runtime_model().get_ops():
         facts = node.get_rt_info()
         kind = _text(facts["layerType"]).lower().replace("_", "")
         if kind in _COMPUTE:
             precision = _text(facts["runtimePrecision"])
             found[_TYPES.get(precision, precision)] += 1
-    return Computed(dict(sorted(found.items())))
+            # The kernel is named after the type of what comes in beside the weights.
+            kernel = _text(facts["primitiveType"])
+            half_weights += precision == "f16" and kernel.lower().endswith("_f32")
+    return Computed(dict(sorted(found.items())), half_weights)
 
 
 def _text(value: Any) -> str:

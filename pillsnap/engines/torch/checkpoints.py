@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Config
 from pillsnap.core.alternatives import OPENCV, TORCH
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
+from pillsnap.core.fetching import fetched
+from pillsnap.core.filesystems import RemoteError
 from pillsnap.engines.protocol import Transform
 from pillsnap.engines.torch.agreement import require_agreement
 from pillsnap.engines.torch.backbones import data_config, is_yolo
@@ -46,9 +49,12 @@ class Network:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """All checkpoints in a folder, sorted by name; none when it is missing."""
-    files = [path for kind in _SUFFIXES for path in folder.glob(f"*{kind}")]
-    return sorted(path for path in files if path.is_file())
+    """All checkpoints in a folder, sorted by name; none when it is missing, or elsewhere and not
+    listed."""
+    with suppress(OSError, RemoteError):
+        files = [path for path in folder.iterdir() if path.name.endswith(_SUFFIXES)]
+        return sorted(path for path in files if path.is_file())
+    return []
 
 
 def named_checkpoint(config: Config, stage: str) -> Path | None:
@@ -72,7 +78,7 @@ def find_best_checkpoint(config: Config, stage: str) -> Path:
         CheckpointError: both are there.
     """
     paths = checkpoint_paths(config, stage)
-    found = [path for path in paths if path.exists()]
+    found = [path for path in fetched(paths) if path.exists()]
     if len(found) > 1:
         # Copying changes which is the newest, so none can stand for the other.
         raise CheckpointError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.core.errors import CheckpointError, MissingCheckpoint
 from pillsnap.core.placeholders import read_placeholder
+from pillsnap.core.urls import is_url
 from pillsnap.engines.torch.tensorfile import (
     is_safetensors,
     opens_as_safetensors,
@@ -89,7 +90,10 @@ def require_checkpoint(path: Path) -> None:
             hint="put the trained .pt or .safetensors there, or mend the path",
         )
     if path.is_dir():
-        raise CheckpointError("the checkpoint is a folder", where=path, expected=KINDS)
+        what = "the checkpoint is a folder"
+        if is_url(str(path)):
+            what += ", or a page of a web server: give the address that hands out the file"
+        raise CheckpointError(what, where=path, expected=KINDS)
     if not path.is_file():  # opening a pipe waits for ever
         raise CheckpointError("the checkpoint is no regular file", where=path)
     try:

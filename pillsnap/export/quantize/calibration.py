@@ -11,6 +11,7 @@ import numpy as np
 
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import DataError, ExportError, ImageError, PillsnapError
+from pillsnap.core.filesystems import RemoteError
 from pillsnap.core.hashes import sha256_file, sha256_json
 from pillsnap.data.calibration import read_calibration
 from pillsnap.data.datasets import Source, read_dataset
@@ -105,6 +106,8 @@ def choose_images(
             break
         try:
             digest = sha256_file(paths[index])
+        except RemoteError:
+            raise  # and the rest would be asked for in vain
         except PillsnapError:
             missing.append(paths[index])
             continue

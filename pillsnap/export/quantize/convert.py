@@ -2,43 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pillsnap.core.errors import ExportError
-from pillsnap.core.hashes import canonical_json
-from pillsnap.export.quantize.calibration import Calibration, measure_ranges
+from pillsnap.core.hashes import canonical_json, code_sha256, sha256_json
+from pillsnap.export.onnxfile import stage_of
+from pillsnap.export.quantize.calibration import Calibration
 from pillsnap.export.quantize.fp16 import to_fp16
+from pillsnap.export.quantize.histograms import find_ranges
 from pillsnap.export.quantize.int8 import (
     STATIC_OPS,
     count_compute,
     quantize_dynamic,
     quantize_static,
 )
+from pillsnap.export.quantize.lowering import Lowering, to_fp16_but, to_int8_but
 from pillsnap.export.quantize.recipe import Recipe
-from pillsnap.export.quantize.sensitivity import find_float_nodes
+from pillsnap.export.quantize.sensitivity import Tell, find_sensitivity
+from pillsnap.export.quantize.trials import Measure, Trials
 
 if TYPE_CHECKING:
     import onnx
 
-# Images that method auto ranks the parts of a model on; the ranking needs few.
-_PROBES = 4
-
 
 @dataclass(frozen=True)
 class Criterion:
-    """What an INT8 model of method auto must pass.
+    """What layers are kept in float by.
 
     Attributes:
-        name: names all that the judgement depends on, as tolerances and images; a file is reused
-            only under the same name.
-        passes: judges a model, on images that are not verified later.
+        name: names all that a loss depends on beside model and code, as tolerances and images; what
+            was made or measured is reused only under the same name.
+        measure: tells what a model loses, on images that are not verified later.
+        memory: folder in which it is remembered what was measured.
+        tell: is told what a search will take.
     """
 
     name: str
-    passes: Callable[[onnx.ModelProto], bool]
+    measure: Measure
+    memory: Path | None = None
+    tell: Tell | None = None
+
+
+def open_trials(
+    model: onnx.ModelProto,
+    recipe: Recipe,
+    calibration: Calibration,
+    criterion: Criterion,
+) -> tuple[Trials, int]:
+    """Trials of a float32 model in the precision of a recipe, and the number of images that it is
+    calibrated on; errors are find_ranges' and require_nodes'."""
+    images = 0
+    lowering: Lowering
+    if recipe.precision == "fp16":
+        lowering = to_fp16_but(model, recipe.exclude or ())
+    else:
+        method = recipe.calibration_method
+        ranges, images = find_ranges(model, calibration.batches(), STATIC_OPS, method)
+        lowering = to_int8_but(model, ranges, recipe.exclude)
+    memory = criterion.memory
+    if memory is not None:
+        content = [recipe.facts(), sorted(lowering.fixed), criterion.name, code_sha256()]
+        memory /= f"{sha256_json(content)}.json"
+    return Trials(lowering, criterion.measure, memory), images
 
 
 def convert(
@@ -58,23 +85,28 @@ def convert(
     images = 0
     freed: tuple[str, ...] = ()
     if recipe.precision == "fp16":
-        result = to_fp16(model)
+        result = to_fp16(model, exclude=recipe.exclude or ())
     elif recipe.method == "dynamic":
         result = quantize_dynamic(model, exclude=recipe.exclude)
-    else:
+    elif recipe.method == "static":
         assert calibration is not None
-        ranges, images = measure_ranges(model, calibration.batches(), STATIC_OPS)
-        if recipe.method == "static":
-            result = quantize_static(model, ranges, exclude=recipe.exclude)
-        else:
-            assert criterion is not None
-            result, freed = find_float_nodes(
-                model,
-                ranges,
-                list(islice(calibration.batches(), _PROBES)),
-                criterion.passes,
-                exclude=recipe.exclude,
+        method = recipe.calibration_method
+        ranges, images = find_ranges(model, calibration.batches(), STATIC_OPS, method)
+        result = quantize_static(model, ranges, exclude=recipe.exclude)
+    else:
+        assert calibration is not None and criterion is not None
+        trials, images = open_trials(model, recipe, calibration, criterion)
+        found = find_sensitivity(trials, tell=criterion.tell)
+        if found.kept is None:
+            raise ExportError(
+                "the model cannot be quantised: it does not hold with all float that costs "
+                "anything",
+                where=f"the {stage_of(model)} model",
+                got=f"{len(found.layers)} layers, and all but one left float",
+                hint="use --precision fp16, or a wider tolerance for int8",
             )
+        freed = found.kept_nodes
+        result = trials.lowering.build(freed)
     low, left = count_compute(result)
     if not low:
         raise ExportError(

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pillsnap.engines.onnxruntime.precision import captured, element_types
-from pillsnap.export.quantize.graph import decode_nodes, drop_unused_weights, has_weights, tidied
+from pillsnap.export.quantize.graph import (
+    decode_nodes,
+    drop_unused_weights,
+    has_weights,
+    require_nodes,
+    tidied,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -40,7 +46,7 @@ _FLOAT_OPS = frozenset(
 _FLOAT_INPUTS = {"Resize": (1, 2)}
 
 
-def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+def to_fp16(model: onnx.ModelProto, *, exclude: Collection[str] = ()) -> onnx.ModelProto:
     """Convert a float32 model; the argument stays as it is.
 
     Inputs and outputs stay float32, and so do a detector's decoding, operators that break in half
@@ -48,20 +54,33 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Args:
         model: as pillsnap.export writes it: in topological order, every node named.
+        exclude: names of further nodes that stay float.
 
     Returns:
         The same graph, opset, axes and metadata, with Cast nodes where precision changes.
+
+    Raises:
+        ExportError: a name is of no node.
     """
+    require_nodes(model, exclude)
     result = tidied(model)
     types = element_types(result)
-    in_half = _half_nodes(result, types)
+    in_half = half_nodes(result, types, exclude)
     _rewrite(result, types, in_half)
     drop_unused_weights(result.graph)
     return result
 
 
-def _half_nodes(model: onnx.ModelProto, types: dict[str, int]) -> set[str]:
-    """Outputs of the nodes that are to run in float16."""
+def half_nodes(
+    model: onnx.ModelProto, types: Mapping[str, int], exclude: Collection[str]
+) -> set[str]:
+    """Outputs of the nodes that are to run in float16.
+
+    Args:
+        model: tidied.
+        types: of element_types.
+        exclude: as of to_fp16.
+    """
     from onnx import TensorProto, numpy_helper
 
     graph = model.graph
@@ -70,7 +89,7 @@ def _half_nodes(model: onnx.ModelProto, types: dict[str, int]) -> set[str]:
         for tensor in graph.initializer
         if tensor.data_type == TensorProto.FLOAT
     }
-    decoding = set(decode_nodes(model))
+    decoding = {*decode_nodes(model), *exclude}
     bodies = {name for node in graph.node for name in captured(node)}
     half: set[str] = set()
     for node in graph.node:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pillsnap.core.errors import ExportError
 from pillsnap.engines.onnxruntime.precision import captured
 from pillsnap.export.forms import FORMS
 from pillsnap.export.onnxfile import stage_of
@@ -50,6 +51,18 @@ def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(kept)
     return copy
+
+
+def require_nodes(model: onnx.ModelProto, names: Collection[str]) -> None:
+    """Raise ExportError where a name is of no node."""
+    strangers = set(names) - {node.name for node in model.graph.node}
+    if strangers:
+        raise ExportError(
+            "the model has no node of this name",
+            where=f"the {stage_of(model)} model",
+            got=", ".join(sorted(strangers)[:5]),
+            expected="names of nodes, as Netron shows them",
+        )
 
 
 def drop_unused_weights(graph: onnx.GraphProto) -> None:

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 Groups = dict[str, tuple[str, ...]]
 
 
-def group_nodes(names: Sequence[str], most: int) -> Groups:
+def group_nodes(names: Sequence[str], most: int, heavy: Collection[str] = ()) -> Groups:
     """Split nodes by module into `most` groups, or one for each node where there are fewer.
 
     A module is the beginning of a node's name, which TorchScript makes of the path in the torch
-    model: `/model.10` of `/model.10/cv1/conv/Conv`. The largest group is split by the next part of
-    that path until there are enough groups. What would make too many, such as names without a path
-    (the dynamo exporter's), is cut into runs of neighbours.
+    model: `/model.10` of `/model.10/cv1/conv/Conv`. The group of the most heavy nodes, or else of
+    the most nodes, is split by the next part of that path until there are enough groups. What would
+    make too many, such as names without a path (the dynamo exporter's), is cut into runs of
+    neighbours.
 
     Args:
         names: of nodes, in the graph's order; no two are equal.
         most: at least 1.
+        heavy: those of the names that matter most, such as nodes with weights.
 
     Returns:
         The names of each group's nodes, in the order given, by the name of the group.
     """
     groups: Groups = {"": tuple(names)} if names else {}
+    weighty = set(heavy)
+
+    def size(name: str) -> tuple[int, int]:
+        inside = groups[name]
+        return len(weighty.intersection(inside)) if len(inside) > 1 else 0, len(inside)
+
     while len(groups) < most:
-        largest = max(groups, key=lambda name: len(groups[name]), default="")
+        largest = max(groups, key=size, default="")
         if len(groups.get(largest, ())) < 2:
             break
         parts = _runs(_split(groups.pop(largest)), most - len(groups))

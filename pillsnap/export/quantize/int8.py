@@ -7,11 +7,16 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pillsnap.core.errors import ExportError
 from pillsnap.engines.onnxruntime.precision import compute_types
 from pillsnap.export.onnxfile import stage_of
 from pillsnap.export.quantize.calibration import Ranges
-from pillsnap.export.quantize.graph import COMPUTE, drop_unused_weights, head_nodes, tidied
+from pillsnap.export.quantize.graph import (
+    COMPUTE,
+    drop_unused_weights,
+    head_nodes,
+    require_nodes,
+    tidied,
+)
 from pillsnap.export.quantize.silenced import quantising
 
 if TYPE_CHECKING:
@@ -34,7 +39,6 @@ def quantize_static(
     ranges: Ranges,
     *,
     exclude: Collection[str] | None = None,
-    only: Collection[str] | None = None,
 ) -> onnx.ModelProto:
     """Quantise weights per channel and activations per tensor, as QuantizeLinear/DequantizeLinear.
 
@@ -47,15 +51,13 @@ def quantize_static(
         ranges: of measure_ranges, over STATIC_OPS.
         exclude: names of nodes that stay float; None leaves a detector's head and decoding float,
             without which YOLO's mAP is 0: pixels and scores would share one scale of 256 steps.
-        only: if given, no other nodes are quantised.
 
     Raises:
         ExportError: a name is of no node, or ONNX Runtime cannot quantise the model.
     """
-    excluded = _checked(model, exclude)
-    chosen = None if only is None else sorted(_checked(model, only))
+    excluded = checked(model, exclude)
     with quantising(f"the {stage_of(model)} model"):
-        return _with_qdq(model, ranges, excluded, chosen)
+        return _with_qdq(model, ranges, excluded)
 
 
 def quantize_dynamic(
@@ -70,7 +72,7 @@ def quantize_dynamic(
     import onnx
     from onnxruntime import quantization
 
-    excluded = _checked(model, exclude)
+    excluded = checked(model, exclude)
     source = tidied(model)
     with (
         quantising(f"the {stage_of(model)} model"),
@@ -89,24 +91,15 @@ def quantize_dynamic(
         return _cleaned(onnx.load(path), model)
 
 
-def _checked(model: onnx.ModelProto, names: Collection[str] | None) -> frozenset[str]:
-    """Names of nodes, the head's for None."""
+def checked(model: onnx.ModelProto, names: Collection[str] | None) -> frozenset[str]:
+    """Names of nodes that stay float, the head's for None; ExportError for one of no node."""
     if names is None:
         return frozenset(head_nodes(model))
-    strangers = set(names) - {node.name for node in model.graph.node}
-    if strangers:
-        raise ExportError(
-            "the model has no node of this name",
-            where=f"the {stage_of(model)} model",
-            got=", ".join(sorted(strangers)[:5]),
-            expected="names of nodes, as Netron shows them",
-        )
+    require_nodes(model, names)
     return frozenset(names)
 
 
-def _with_qdq(
-    model: onnx.ModelProto, ranges: Ranges, excluded: Collection[str], chosen: list[str] | None
-) -> onnx.ModelProto:
+def _with_qdq(model: onnx.ModelProto, ranges: Ranges, excluded: Collection[str]) -> onnx.ModelProto:
     import numpy as np
     from onnx import shape_inference
     from onnxruntime import quantization
@@ -127,7 +120,7 @@ def _with_qdq(
         quantization.QuantType.QInt8,
         quantization.QuantType.QUInt8,
         TensorsData(CalibrationMethod.MinMax, data),
-        chosen,
+        None,
         sorted(excluded),
         list(STATIC_OPS),
         {},

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pillsnap.config.settings import Config
+from pillsnap.config.settings import CalibrationMethod, Config
 from pillsnap.core.errors import ConfigError, EngineError
 from pillsnap.core.files import file_lock, write_atomic
 from pillsnap.core.hashes import sha256_file
@@ -19,7 +19,8 @@ from pillsnap.export.exporters import Traced
 from pillsnap.export.onnxfile import PREFIX, Exported, exported
 from pillsnap.export.quantize.calibration import Calibration
 from pillsnap.export.quantize.convert import Criterion, convert
-from pillsnap.export.quantize.recipe import Recipe
+from pillsnap.export.quantize.publish_openvino import publish_openvino
+from pillsnap.export.quantize.recipe import NNCF, Recipe
 from pillsnap.export.reading import graph_sha256, read_with_weights
 from pillsnap.export.reuse import Wanted
 from pillsnap.export.runtimes import lower_ir_version
@@ -42,32 +43,46 @@ def quantize_once(
 ) -> Exported:
     """Convert a float32 export, or find the same conversion; one process at a time of each kind.
 
-    The file lies in config.out_dir as <source's name>-<precision>[-<method>].onnx; where another
-    recipe took that name, -2 and so on follow. The same recipe gives the same bytes.
+    The file lies in config.out_dir as <source's name>-<precision>[-<method>].onnx (.xml and .bin
+    of method nncf); where another recipe took that name, -2 and so on follow. The same recipe gives
+    the same bytes.
     `latest_<stage>.onnx` stays what it is.
 
     Args:
         config: the one that the source, in float32, was exported with.
         precision: fp16 or int8.
-        method: of int8: static, dynamic, or auto, which leaves float what must be to pass.
-        calibration: images for the methods static and auto.
+        method: of int8: static, dynamic, auto, which leaves float what must be to pass, or nncf.
+        calibration: images for all methods but dynamic.
         criterion: for auto.
-        exclude: of int8, names of nodes that stay float; see quantize_static.
+        exclude: names of nodes that stay float; see quantize_static and to_fp16.
         marker: a file of this run and recipe: processes that share it agree on `reused`.
 
     Raises:
         ConfigError: something that the method needs is missing.
+        EngineMissing: NNCF is not installed, for the method of that name.
         ExportError: the model cannot be converted, or is not what it should be afterwards.
         PillsnapError: an image cannot be read, or the folder cannot be written.
     """
-    recipe = _recipe(source, precision, method, calibration, criterion, exclude)
+    recipe = make_recipe(
+        source,
+        precision,
+        method,
+        calibration,
+        criterion,
+        exclude,
+        config.export.quantize.calibration_method,
+    )
     key = recipe.key()
     folder = config.out_dir
     label = "-".join(part for part in (stage, precision, recipe.method) if part)
     with file_lock(folder / f".quantize-{label}.lock"):
         wanted = Wanted("quantize_key", key, source.checkpoint)
-        name = re.compile(rf"{re.escape(recipe.stem())}(-\d+)?\.onnx")
+        name = re.compile(rf"{re.escape(recipe.stem())}(-\d+)?{re.escape(recipe.suffix)}")
         found = wanted.marked(marker) or wanted.newest(folder, name)
+        if found is None and recipe.method == NNCF:
+            assert calibration is not None
+            stamp = {**recipe.facts(), "quantize_key": key}
+            found = publish_openvino(folder, recipe, calibration, stamp)
         if found is None:
             model, facts = convert(read_with_weights(source.path), recipe, calibration, criterion)
             lower_ir_version(model)
@@ -80,23 +95,26 @@ def quantize_once(
         return found
 
 
-def _recipe(
+def make_recipe(
     source: Exported,
     precision: str,
     method: str,
     calibration: Calibration | None,
     criterion: Criterion | None,
     exclude: Collection[str] | None,
+    calibration_method: CalibrationMethod,
 ) -> Recipe:
+    """The recipe of a conversion; arguments and ConfigError are quantize_once's."""
     if precision == "fp16":
-        return Recipe(source, precision, "", "", None, "")
+        return Recipe(source, precision, "", "", exclude or (), "")
     if method == "dynamic":
         return Recipe(source, precision, method, "", exclude, "")
     if calibration is None or (method == "auto" and criterion is None):
-        missing = "images to calibrate on" if calibration is None else "a criterion to pass"
+        missing = "images to calibrate on" if calibration is None else "a criterion to hold"
         raise ConfigError(f"INT8 method {method} needs {missing}", where="--int8-method")
     name = criterion.name if criterion is not None and method == "auto" else ""
-    return Recipe(source, precision, method, calibration.sha256, exclude, name)
+    digest = calibration.sha256
+    return Recipe(source, precision, method, digest, exclude, name, calibration_method)
 
 
 def _strides(source: Exported) -> tuple[int, ...]:

@@ -1,143 +1,201 @@
-"""Which nodes must stay float for an INT8 model to hold: a search with a bound on its cost."""
+"""Which layers a model in lower precision must keep in float: what each costs by itself, and the
+smallest set with which the model holds its profile."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pillsnap.core.errors import ExportError
-from pillsnap.engines import Batch
-from pillsnap.export.onnxfile import stage_of
-from pillsnap.export.quantize.calibration import Ranges
-from pillsnap.export.quantize.graph import head_nodes
 from pillsnap.export.quantize.groups import Groups, group_nodes
-from pillsnap.export.quantize.int8 import STATIC_OPS, count_compute, quantize_static
-from pillsnap.export.quantize.run_graph import opened
+from pillsnap.export.quantize.trials import Loss, Trials
 
-if TYPE_CHECKING:
-    import onnx
+# Layers that a model is looked at in, and sets of them that a search runs on all images.
+MOST_LAYERS, MOST_SETS = 32, 64
+
+# A set of at most so many layers is held against all smaller ones of these.
+_SMALL, _POOL = 5, 10
+
+Tell = Callable[[str], None]
 
 
-def find_float_nodes(
-    model: onnx.ModelProto,
-    ranges: Ranges,
-    probes: Sequence[Batch],
-    passes: Callable[[onnx.ModelProto], bool],
+@dataclass(frozen=True)
+class Layer:
+    """Nodes of one module that are lowered or kept together.
+
+    Attributes:
+        name: the beginning of their names.
+        lowered: the loss, on a few images, when nothing else is lowered.
+        kept: the same when everything else is; None where that was not asked for.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    lowered: Loss
+    kept: Loss | None
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What a model's layers cost, and which to keep in float.
+
+    Attributes:
+        layers: in the graph's order; none where nothing need be kept and none were asked for.
+        whole: the loss on all images with every layer lowered.
+        kept: names of the layers of the smallest set that was found to hold, in the graph's order;
+            None where not even one lowered layer holds.
+        loss: with that set, on all images; None where there is none.
+    """
+
+    layers: tuple[Layer, ...]
+    whole: Loss
+    kept: tuple[str, ...] | None
+    loss: Loss | None
+
+    @property
+    def kept_nodes(self) -> tuple[str, ...]:
+        """Names of the nodes of that set, in the graph's order."""
+        chosen = set(self.kept or ())
+        return tuple(name for each in self.layers if each.name in chosen for name in each.nodes)
+
+    @property
+    def by_cost(self) -> tuple[Layer, ...]:
+        """The layers, those that cost most by themselves first."""
+        return tuple(sorted(self.layers, key=lambda layer: -layer.lowered.error))
+
+
+def find_sensitivity(
+    trials: Trials,
     *,
-    exclude: Collection[str] | None = None,
-    budget: int = 48,
-) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """Leave as few nodes float as it takes for a statically quantised model to pass.
+    describe: bool = False,
+    tell: Tell | None = None,
+    most_layers: int = MOST_LAYERS,
+    most_sets: int = MOST_SETS,
+) -> Sensitivity:
+    """Measure what layers cost and search for the smallest set to keep in float.
 
-    Groups of nodes are quantised one at a time and ranked by the error of the output; then the
-    costliest are left float, 1, 2, 4, 8 and so on until the model passes, and bisection takes back
-    what was not necessary. What is found need not be the smallest set, but it has passed.
+    Layers are lowered, and with `describe` also kept, one at a time, on a few images. By each of
+    the two orders the shortest beginning that holds on all images is found by doubling and
+    bisection, then freed of every layer that it does not need, the cheapest first. A set of a few
+    layers is last held against smaller ones of the costliest. The smaller of two sets is that of
+    fewer layers, then of fewer nodes. No model is run twice.
 
     Args:
-        model: float32.
-        ranges: of measure_ranges, over STATIC_OPS.
-        probes: a few preprocessed batches that the ranking is measured on, float32 [N,3,H,W].
-        passes: judges a quantised model. What it looks at should not be what is verified later.
-        exclude: as for quantize_static; these stay float in any case.
-        budget: most models that are built and run, at least 16.
-
-    Returns:
-        The INT8 model that holds, and the names of the nodes that the search left float, in the
-        graph's order.
-
-    Raises:
-        ExportError: it does not hold with every group float that costs anything.
+        describe: measure all layers even where nothing need be kept, alone kept as well.
+        tell: is told what it will take before it starts.
+        most_layers: see group_nodes.
+        most_sets: that are run on all images; when they are used up, the smallest set so far it is.
     """
-    excluded = frozenset(head_nodes(model) if exclude is None else exclude)
-
-    def attempt(freed: Sequence[str]) -> onnx.ModelProto | None:
-        names = {name for group in freed for name in groups[group]}
-        candidate = quantize_static(model, ranges, exclude=excluded | names)
-        return candidate if count_compute(candidate)[0] > 0 and passes(candidate) else None
-
-    groups: Groups = {}
-    found = attempt(())
-    if found is not None:
-        return found, ()
-    names = [
-        node.name
-        for node in model.graph.node
-        if node.op_type in STATIC_OPS and node.name not in excluded
-    ]
-    # What is left of the budget is for doubling and bisection, a bit of the count at a time.
-    groups = group_nodes(names, budget - 2 * budget.bit_length())
-    order = _rank(model, ranges, probes, groups)
-    low, high = 0, 1
-    while (found := attempt(order[:high])) is None:
-        if high >= len(order):
-            raise ExportError(
-                "the model cannot be quantised: it does not hold with all float that costs "
-                "anything",
-                where=f"the {stage_of(model)} model",
-                got=f"{len(order)} groups of nodes left float",
-                hint="use --precision fp16, or a wider tolerance for int8",
-            )
-        low, high = high, min(2 * high, len(order))
-    while high - low > 1:
-        middle = (low + high) // 2
-        tried = attempt(order[:middle])
-        if tried is None:
-            low = middle
-        else:
-            found, high = tried, middle
-    freed = {name for group in order[:high] for name in groups[group]}
-    return found, tuple(name for name in names if name in freed)
-
-
-def _rank(
-    model: onnx.ModelProto, ranges: Ranges, probes: Sequence[Batch], groups: Groups
-) -> list[str]:
-    """Groups by falling error of the output when nothing but the group is quantised, without those
-    that cost nothing."""
-    wanted = _outputs(model, probes)
-    costs = {}
-    for group, names in groups.items():
-        candidate = quantize_static(model, ranges, exclude=(), only=names)
-        costs[group] = output_error(wanted, _outputs(candidate, probes))
-    return sorted((group for group in costs if costs[group] > 0), key=lambda group: -costs[group])
-
-
-def _outputs(model: onnx.ModelProto, probes: Sequence[Batch]) -> Batch:
-    run = opened(model)
-    return np.concatenate([run(batch)[0] for batch in probes])
-
-
-def output_error(reference: Batch, output: Batch) -> float:
-    """A relative squared error, 0 for equal outputs; infinite where `output` is not finite.
-
-    Logits [N,C], centred, since softmax ignores a shift: power of the error over their power.
-
-    Detections [N,boxes,6]: the same of the scores, plus for boxes the squared error of the edges
-    over the area, and the part of other classes, both weighted by the reference's score: a
-    detector's many boxes of background are never looked at.
-    """
-    if not np.isfinite(output).all():
-        return float("inf")
-    wanted, found = reference.astype(np.float64), output.astype(np.float64)
-    if wanted.ndim == 2:
-        wanted -= wanted.mean(axis=1, keepdims=True)
-        found -= found.mean(axis=1, keepdims=True)
-        return _ratio((found - wanted) ** 2, wanted**2)
-    score = wanted[..., 4]
-    area = (wanted[..., 2:4] - wanted[..., 0:2]).clip(1.0).prod(axis=-1)
-    edges = ((found[..., :4] - wanted[..., :4]) ** 2).sum(axis=-1) / area
-    classes = found[..., 5] != wanted[..., 5]
-    return (
-        _ratio((found[..., 4] - score) ** 2, score**2)
-        + _ratio(score * edges, score)
-        + _ratio(score * classes, score)
+    groups = group_nodes(trials.lowering.names, most_layers, trials.lowering.heavy)
+    search = _Search(trials, groups, most_sets)
+    holds = search.holds(())
+    whole = trials.all(())
+    if holds and not describe:
+        return Sensitivity((), whole, (), whole)
+    if tell is not None:
+        tell(_effort(trials.few(()), whole, len(groups), describe, 0 if holds else most_sets))
+    everything = set(trials.lowering.names)
+    layers = tuple(
+        Layer(
+            name,
+            nodes,
+            trials.few(everything - set(nodes)),
+            trials.few(nodes) if describe else None,
+        )
+        for name, nodes in groups.items()
     )
+    kept = () if holds else search.smallest(layers)
+    if kept is None:
+        return Sensitivity(layers, whole, None, None)
+    return Sensitivity(layers, whole, kept, trials.all(search.nodes(kept)))
 
 
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> float:
-    """Sum of one over the sum of the other; 0 where the other has none."""
-    total = float(whole.sum())
-    return float(part.sum()) / total if total > 0 else 0.0
+def _effort(few: Loss, every: Loss, layers: int, describe: bool, sets: int) -> str:
+    """Such as "32 layers: 64 models on a few images, up to 64 on all; at most 310 s"."""
+    alone = layers * (2 if describe else 1)
+    text = f"{layers} layers: {alone} models on a few images"
+    text += f", up to {sets} on all" if sets else ""
+    seconds = alone * few.seconds + sets * (few.seconds + every.seconds)
+    return f"{text}; at most {math.ceil(seconds)} s, less what is known of an earlier run"
+
+
+class _Search:
+    def __init__(self, trials: Trials, groups: Groups, most_sets: int) -> None:
+        self._trials = trials
+        self._groups = groups
+        self._place = {name: index for index, name in enumerate(groups)}
+        self._held: dict[frozenset[str], bool] = {}
+        self._left = most_sets
+
+    def nodes(self, layers: Collection[str]) -> set[str]:
+        return {node for layer in layers for node in self._groups[layer]}
+
+    def holds(self, layers: Collection[str]) -> bool:
+        """Whether the model holds with these layers in float; no where no more may be asked."""
+        key = frozenset(layers)
+        if key not in self._held and self._left > 0:
+            self._left -= 1
+            self._held[key] = self._trials.holds(self.nodes(layers))
+        return self._held.get(key, False)
+
+    def smallest(self, layers: Sequence[Layer]) -> tuple[str, ...] | None:
+        costly = [layer.name for layer in sorted(layers, key=lambda each: -each.lowered.error)]
+        orders = [costly]
+        if all(layer.kept is not None for layer in layers):
+            orders.append([layer.name for layer in sorted(layers, key=_when_kept)])
+        found = [
+            self._without_needless(beginning, order)
+            for order in orders
+            if (beginning := self._beginning(order)) is not None
+        ]
+        if not found:
+            return None
+        best = min(found, key=self._size)
+        while len(best) > 1 and (smaller := self._smaller(best, layers, orders)) is not None:
+            best = smaller
+        return tuple(sorted(best, key=self._place.__getitem__))
+
+    def _size(self, layers: Collection[str]) -> tuple[int, int]:
+        return len(layers), len(self.nodes(layers))
+
+    def _beginning(self, order: Sequence[str]) -> list[str] | None:
+        """The shortest beginning of an order that holds, as far as doubling and bisection tell."""
+        low, high, most = 0, 1, len(order) - 1
+        while not self.holds(order[:high]):
+            if high >= most:
+                return None
+            low, high = high, min(2 * high, most)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.holds(order[:middle]) else (middle, high)
+        return list(order[:high])
+
+    def _without_needless(self, chosen: list[str], order: Sequence[str]) -> list[str]:
+        for layer in sorted(chosen, key=order.index, reverse=True):
+            rest = [each for each in chosen if each != layer]
+            if rest and self.holds(rest):
+                chosen = rest
+        return chosen
+
+    def _smaller(
+        self, best: Sequence[str], layers: Sequence[Layer], orders: Sequence[Sequence[str]]
+    ) -> list[str] | None:
+        """A set of one layer less that holds, of those that are worth a try."""
+        if len(best) > _SMALL:
+            return None
+        share = _POOL // len(orders)
+        pool = list(dict.fromkeys([*(name for order in orders for name in order[:share]), *best]))
+        cost = {layer.name: layer.lowered.error for layer in layers}
+
+        def by_cost(found: tuple[str, ...]) -> float:
+            return -sum(cost[name] for name in found)
+
+        tries: Iterator[tuple[str, ...]] = combinations(pool, len(best) - 1)
+        tries = iter(sorted(tries, key=by_cost))
+        return next((list(found) for found in tries if self.holds(found)), None)
+
+
+def _when_kept(layer: Layer) -> tuple[float, float]:
+    assert layer.kept is not None
+    return layer.kept.share, layer.kept.error

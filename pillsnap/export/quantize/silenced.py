@@ -1,4 +1,4 @@
-"""ONNX Runtime's quantiser without its noise and side effects."""
+"""Quantisers without their noise and side effects."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pillsnap.core.errors import ExportError, PillsnapError, first_line
 
 
 @contextlib.contextmanager
-def quantising(where: object) -> Iterator[None]:
-    """Run ONNX Runtime's quantiser in this block: log lines, prints and warnings are kept back. For
-    the ExportError in place of whatever it raises, `where` is what is quantised."""
+def quantising(where: object, who: str = "ONNX Runtime") -> Iterator[None]:
+    """Run a quantiser in this block: log lines, prints and warnings are kept back. For the
+    ExportError in place of whatever it raises, `where` is what is quantised, and `who` it is."""
     root, level = logging.getLogger(), logging.root.manager.disable
     # logging.warning() gives a root logger without handlers one that prints, and it stays.
     silent = logging.NullHandler()
@@ -28,7 +28,7 @@ def quantising(where: object) -> Iterator[None]:
         raise
     except Exception as error:  # it raises ValueError, TypeError, AssertionError and onnx's own
         raise ExportError(
-            "ONNX Runtime cannot quantise the model",
+            f"{who} cannot quantise the model",
             where=where,
             got=first_line(error),
             hint="leave the named nodes float, or take --precision fp16",

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from pillsnap.config.cells import STAGES
@@ -88,8 +89,11 @@ def _write(files: dict[Path, str]) -> None:
             got="a file that is there already",
             hint="move it away, write elsewhere with --out, or give a class map with --class-map",
         )
-    for path, text in files.items():
-        write_atomic(path, text.encode())
+    with ExitStack() as undo:  # all of them, or none
+        for path, text in files.items():
+            write_atomic(path, text.encode())
+            undo.callback(path.unlink)
+        undo.pop_all()
 
 
 def _command(out: Path, stages: list[str]) -> str:

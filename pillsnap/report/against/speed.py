@@ -25,6 +25,10 @@ GROWTH = {
 # Median and 95th percentile of a time, how many there are, and what must be equal.
 _TIMES = (("latency", "single_runs", None), ("batch_latency", "batch_runs", "batch_size"))
 
+# Processes for each CPU, before a run, above which times are not the model's alone. Own tests that
+# are just over leave about 1.
+BUSY = 1.5
+
 # Of what is measured on another of these, nothing is the model's.
 _MACHINE = ("cpu", "cores", "gpu")
 
@@ -35,7 +39,7 @@ def speed_changes(
     machines: tuple[Mapping[str, Any], Mapping[str, Any]],
     fastest: tuple[Mapping[str, float], Mapping[str, float]],
 ) -> Iterator[Change]:
-    """Every figure of speed, memory and size that both cells have.
+    """Every figure of speed, memory and size that a cell has; what one alone has is not compared.
 
     Args:
         machines: `environment` of the old and of the new report.
@@ -43,15 +47,27 @@ def speed_changes(
     """
     cell, before, after = new["id"], old["performance"], new["performance"]
     if before is None or after is None:
+        if before is not after:
+            yield _of_one(cell, "speed, memory, size", before, after)
         return
     other = [name for name in _MACHINE if machines[0].get(name) != machines[1].get(name)]
+    if before.get("kind") != after.get("kind"):  # older reports are of one machine
+        other.append("kind of node")
     why = f"another machine: {', '.join(other)}" if other else ""
     if not why and (before["contended"] or after["contended"]):
         why = "workers shared the machine"
+    for when, machine in zip(("old", "new"), machines, strict=True):
+        # Reports of earlier versions do not say.
+        if not why and (machine.get("load") or 0.0) > BUSY:
+            why = (
+                f"the machine was busy before the {when} run: {machine['load']:.2g} processes a CPU"
+            )
     for name, runs, equal in _TIMES:
         median, slow = f"{name}_p50_ms", f"{name}_p95_ms"
         values = before[median], after[median]
         if None in values:
+            if values != (None, None):
+                yield _of_one(cell, median, *values)
             continue
         reason = why
         if not reason and equal is not None and before[equal] != after[equal]:
@@ -71,6 +87,8 @@ def speed_changes(
     for name, (part, spare) in GROWTH.items():
         values = before[name], after[name]
         if None in values:
+            if values != (None, None):
+                yield _of_one(cell, name, *values)
             continue
         if why and name != "model_size_mib":
             yield Change(cell, name, *values, "not compared", why)
@@ -78,3 +96,10 @@ def speed_changes(
         worse = after[name] > part * before[name] + spare
         better = before[name] > part * after[name] + spare
         yield Change(cell, name, *values, outcome(worse, better), "")
+
+
+def _of_one(cell: str, figure: str, before: Any, after: Any) -> Change:
+    """What one of the runs alone has; `before` or `after` is None."""
+    old, new = (value if isinstance(value, float) else None for value in (before, after))
+    which = "new" if before is None else "old"
+    return Change(cell, figure, old, new, "not compared", f"in the {which} run alone")

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from pillsnap.report.models.against import Against
 from pillsnap.report.models.cells import Cell
+from pillsnap.report.models.cluster import Cluster
 from pillsnap.report.models.runs import Environment, Gate, Provenance
 from pillsnap.report.models.stages import Repeated, Stage
 from pillsnap.report.models.values import by_stage
@@ -25,6 +26,7 @@ class Report(Repeated):
     stages: dict[str, Stage | None] = Field(json_schema_extra=by_stage)
     cells: list[Cell]
     gate: Gate
+    cluster: Cluster | None
     against: Against | None
     environment: Environment
     provenance: Provenance

@@ -15,6 +15,7 @@ from pillsnap.report.models.diagnosis import Diagnosis
 from pillsnap.report.models.execution import Batching, Execution, Layout, Performance
 from pillsnap.report.models.figures import METRICS, Exactness
 from pillsnap.report.models.graphs import Graph
+from pillsnap.report.models.sensitivity import Sensitivity
 from pillsnap.report.models.values import Count, Natural, Numbers, Part, Rate, StageName, one_of
 
 Nothing = Annotated[dict[str, Any], Field(max_length=0)]
@@ -57,7 +58,7 @@ class Quantized(Part):
     """How the file of lower precision was made; null for float32 and for files made elsewhere"""
 
     precision: Literal["fp16", "int8"]
-    method: Literal["", "static", "dynamic", "auto"]
+    method: Literal["", "static", "dynamic", "auto", "nncf"]
     size_bytes: Natural
     nodes_low: Count = Field(
         description="Nodes with weights, or of matrix products, that run in fewer bits"
@@ -68,6 +69,9 @@ class Quantized(Part):
     source_sha256: str
     calibration_sha256: str
     calibration_images: Count
+    calibration_method: Literal["minmax", "entropy", "percentile"] | None = Field(
+        description="How ranges were found on them; null where none were, or NNCF has its own way"
+    )
 
 
 class Accuracy(Part):
@@ -120,6 +124,9 @@ class Cell(Part):
     )
     diagnosis: Diagnosis | None = Field(
         description="Where and why the candidate differs; null where the cell was not diagnosed"
+    )
+    sensitivity: Sensitivity | None = Field(
+        description="Which layers to keep in float; null where --sensitivity did not ask"
     )
     # Made elsewhere: by the file's own metadata, by an engine.
     quantized: SkipValidation[Quantized | None]

@@ -96,6 +96,9 @@ class Performance(Part):
         description="Several workers shared the machine: the figures tell little, and no budget is "
         "judged"
     )
+    kind: str | None = Field(
+        description="Processor or GPU of the cluster's node that was timed; null on one machine"
+    )
     batch_size: Natural | None = Field(description="Images of the batches that were timed")
     batch_runs: Count
     images_per_s: Size = Field(description="In such batches, after the first")

@@ -54,6 +54,10 @@ class Environment(Part):
     cpu: str | None
     cores: int | None
     threads: Natural
+    load: float | None = Field(
+        description="Processes that ran or waited in the minute before the run, whoever's they "
+        "were, for each CPU of the machine; null where that is not known"
+    )
     gpu: str | None
     driver: str | None
     cuda: str | None

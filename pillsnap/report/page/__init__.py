@@ -8,10 +8,12 @@ from typing import Any
 from pillsnap.core.files import write_atomic
 from pillsnap.core.printable import printable
 from pillsnap.report.against.changes import Comparison, shown_value
+from pillsnap.report.clusters import cluster_lines
 from pillsnap.report.evidence import Evidence
 from pillsnap.report.lines import one_line
 from pillsnap.report.page import charts
 from pillsnap.report.page.view import verdict_in_words, view_cells
+from pillsnap.report.table import skipped_alike, why_missing
 
 
 def page_beside(report: Path) -> Path:
@@ -49,8 +51,11 @@ def render_page(report: dict[str, Any], evidence: Evidence) -> str:
         report=report,
         words=verdict_in_words(report),
         views=view_cells(report, evidence),
+        why_missing=why_missing(report["gate"]),
+        skipped=skipped_alike(report["gate"]),
         plot=charts,
         back=None if against is None else Comparison.from_dict(against),
         value=shown_value,
+        cluster=list(cluster_lines(report.get("cluster"))),
         stages=[stage for stage in report["stages"].values() if stage is not None],
     )

@@ -151,6 +151,39 @@ def depth_curve(found: Mapping[str, Any]) -> Chart | None:
     return chart
 
 
+def trade_curve(
+    title: str, x: str, points: Sequence[tuple[float, float, str]], margin: float
+) -> Chart | None:
+    """What is lost over what it costs, point by point; None of fewer than two.
+
+    Args:
+        points: what stands at the x axis, share of a tolerance, and name of the point.
+        margin: the share up to which a set of layers holds.
+    """
+    if len(points) < 2:
+        return None
+    most = max(place for place, _, _ in points)
+    shares = [share for _, share, _ in points if 0 < share < math.inf]
+    _, _, scale, ticks = _log_axis([*shares, margin, 1.0], BOTTOM, TOP)
+    chart = Chart(title, "", x, "part of a tolerance that is lost", [], ticks)
+    chart.x_ticks = [
+        (_linear(LEFT, RIGHT, step / 4), f"{most * step / 4:.3g}") for step in range(5)
+    ]
+    places = [
+        (_linear(LEFT, RIGHT, place / most), TOP if share == math.inf else scale(share))
+        for place, share, _ in points
+    ]
+    chart.paths["curve"] = "M" + "L".join(f"{across:.4g} {up:.4g}" for across, up in places)
+    chart.marks = [(*place, name) for place, (_, _, name) in zip(places, points, strict=True)]
+    chart.rules.append((LEFT, scale(1.0), RIGHT, scale(1.0), "limit"))
+    chart.rules.append((LEFT, scale(margin), RIGHT, scale(margin), "rounding"))
+    chart.legend = [("limit", "tolerance"), ("rounding", "must be held"), ("mark", "a set")]
+    chart.text = f"{title}: " + "; ".join(
+        f"{name} {place:.3g}, lost {share:.2g}" for place, share, name in points
+    )
+    return chart
+
+
 def _some(points: NDArray[Any]) -> list[list[float]]:
     order = np.argsort(-np.abs(points[:, 0] - points[:, 1]), kind="stable")
     first, rest = order[: MOST_POINTS // 3], order[MOST_POINTS // 3 :]

@@ -28,7 +28,7 @@ _COLUMNS = {**ClassificationRecorder.drift, **DetectionRecorder.drift}
 MOST_IMAGES = 2_000
 
 # Sides of a square, in pixels of the image, below which COCO calls an object small, or medium.
-_SIZES = {"small (< 32² px)": 32.0, "medium (< 96² px)": 96.0, "large": np.inf}
+SIZES = {"small (< 32² px)": 32.0, "medium (< 96² px)": 96.0, "large": np.inf}
 
 # Classes that a table names: those with the most boxes without a partner.
 MOST_CLASSES = 12
@@ -124,7 +124,7 @@ def _parts(table: NDArray[Any]) -> tuple[list[Part], list[Part]]:
     ]
     classes.sort(key=lambda part: (-part.alone, -part.boxes))
     sizes, below = [], 0.0
-    for name, side in _SIZES.items():
+    for name, side in SIZES.items():
         sizes.append(_part(name, table[(table[:, 1] >= below) & (table[:, 1] < side)]))
         below = side
     return classes[:MOST_CLASSES], [part for part in sizes if part.boxes]

@@ -16,7 +16,9 @@ from pillsnap.report.evidence import NO_RECORDS, Evidence
 from pillsnap.report.findings import diagnosis_texts
 from pillsnap.report.page.charts import Chart, depth_curve
 from pillsnap.report.page.columns import Part, boxes_of, confidences, error_histograms
+from pillsnap.report.page.deltas import Delta, map_deltas
 from pillsnap.report.page.samples import Shown, worst_samples
+from pillsnap.report.page.tradeoff import Tradeoff, view_tradeoff
 from pillsnap.report.rows import circumstances
 from pillsnap.report.table import explanations
 
@@ -31,7 +33,8 @@ _WORDS = {
     "within_tolerance": "The candidate drifts from the reference, and every figure holds its "
     "tolerance.",
     "breach": "The candidate does not answer as the reference does: {} outside the tolerances.",
-    "inconclusive": "Nothing can be said of {}: not measured, or a reference without signal.",
+    "inconclusive": "Nothing can be said of {}: not measured whole, or its reference proves "
+    "nothing.",
 }
 
 
@@ -66,6 +69,8 @@ class CellView:
     shown: list[Shown] = field(default_factory=list)
     flips: list[tuple[str, int, int, float | None]] = field(default_factory=list)
     parts: dict[str, list[Part]] = field(default_factory=dict)
+    deltas: dict[str, list[Delta]] = field(default_factory=dict)
+    tradeoff: Tradeoff | None = None
 
     @property
     def tightest(self) -> Row | None:
@@ -114,15 +119,17 @@ def view_cells(report: Mapping[str, Any], evidence: Evidence) -> list[CellView]:
             _rows(cell, non_finite),
             [text for text in why if text],
             [text for text in circumstances(cell) if text],
+            tradeoff=view_tradeoff(cell),
         )
-        _draw(view, evidence, most if index < MOST_SHOWN else 0)
+        _draw(view, report, evidence, most if index < MOST_SHOWN else 0)
         views.append(view)
     return sorted(views, key=lambda view: -SEVERITY.index(view.cell["verdict"]))
 
 
-def _draw(view: CellView, evidence: Evidence, most: int) -> None:
+def _draw(view: CellView, report: Mapping[str, Any], evidence: Evidence, most: int) -> None:
     """What the records, as far as they are there, and the diagnosis show."""
     cell, metrics = view.cell, view.cell["metrics"]
+    nms, seed = report["stages"][cell["stage"]]["postprocess"]["nms"], report["provenance"]["seed"]
     records = evidence.records(cell)
     if records is not None:
         try:
@@ -133,6 +140,7 @@ def _draw(view: CellView, evidence: Evidence, most: int) -> None:
             if boxes is not None:
                 view.charts.append(boxes[0])
                 view.parts = {"class": boxes[1], "size": boxes[2]}
+                view.deltas = map_deltas(records, max_detections=nms["max_detections"], seed=seed)
             view.shown = worst_samples(cell, records, evidence, most)
         except NO_RECORDS as error:
             view.notes.append(f"the records of this cell cannot be drawn: {error}")
