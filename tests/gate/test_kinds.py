@@ -64,7 +64,9 @@ def scaled(model: onnx.ModelProto) -> onnx.ModelProto:
     return change(model, names[len(names) // 2], lambda weights: weights * 1.002)
 
 
-@pytest.mark.parametrize("name", ["yolov8n-rtdetr", "yolov8n-worldv2"])
+@pytest.mark.parametrize(
+    "name", ["yolov8n-rtdetr", pytest.param("yolov8n-worldv2", marks=pytest.mark.slow)]
+)
 def test_pillsnap_s_own_export_of_it_is_equivalent(
     bench: MakeBench, save: Callable[[onnx.ModelProto], Path], name: str
 ) -> None:
@@ -92,6 +94,23 @@ def test_ultralytics_export_of_it_is_equivalent(
     verdict, found = of.judge(save(model))
     assert (verdict.name, found["name"]) == ("equivalent", layout)
     assert of.judge(save(scaled(model)))[0].name == "breach"
+
+
+@pytest.mark.slow
+def test_the_head_that_is_chosen_is_the_one_that_is_held_to(
+    bench: MakeBench, save: Callable[[onnx.ModelProto], Path], tmp_path: Path
+) -> None:
+    many = bench("yolo26n")
+    detection = replace(many.config.detection, head="one_to_one")
+    config = replace(many.config, detection=detection)
+    one = Bench(config, DETECTION, many.batch)
+    files = [export_onnx(each, DETECTION).path for each in (many.config, config)]
+    for of, own, other in ((many, *files), (one, *reversed(files))):
+        assert of.judge(own)[0].name == "equivalent"
+        assert of.judge(other)[0].name == "breach"
+    native = save(export_natively(many.config, tmp_path, nms=False))
+    held = Bench(config, DETECTION, many.batch, one_to_one=True)
+    assert held.judge(native)[0].name == "equivalent"
 
 
 def test_a_run_judges_it_without_strides(bench: MakeBench, tmp_path: Path) -> None:
