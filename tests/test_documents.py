@@ -112,7 +112,7 @@ def test_every_command_asks_for_what_is_there(
         given, unknown = pytestconfig._parser.parse_known_and_unknown_args(words)
         assert not unknown
         select(given)
-        marks = {*MODES, "proof"} if given.markexpr else set[str]()
+        marks = {*MODES, "proof", "slow or not slow"} if given.markexpr else set[str]()
         assert named_modes(given.markexpr or "smoke") <= {*MODES} and (
             not given.markexpr or given.markexpr in marks
         )
