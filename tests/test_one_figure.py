@@ -45,7 +45,7 @@ print(in_words("kl_mean", certified({"bad": 1, "all": 9}, profiles.strict)["kl_m
 cell = dict.fromkeys(
     (
         *("accuracy", "execution", "layout", "batching", "graph", "quantized", "performance"),
-        "diagnosis",
+        *("diagnosis", "sensitivity"),
     )
 )
 cell |= {"id": "c", "stage": "classification", "verdict": "equivalent", "samples": 9}

@@ -35,11 +35,16 @@ def heed_interrupts() -> None:
 
 @dataclass
 class Project:
-    """A folder with config, images and a conftest that registers the numpy engine."""
+    """A folder with config, images and a conftest that registers the numpy engine.
+
+    Attributes:
+        fork: whether sessions find pillsnap imported, see tests/forked.py.
+    """
 
     pytester: pytest.Pytester
     path: Path
     settings: dict[str, Any]
+    fork: bool = True
 
     def write_config(self) -> None:
         (self.path / "config.yaml").write_text(yaml.safe_dump(self.settings))
@@ -61,7 +66,7 @@ class Project:
         folder = self.pytester.mkdir(f"base-{len(list(self.path.glob('base-*')))}")
         words = ("pytest", f"--basetemp={folder}", *WITHOUT, *options, *args)
         started = time.monotonic()
-        done = forks(*LIGHT).run(words, Path.cwd())
+        done = forks(*LIGHT).run(words, Path.cwd(), fork=self.fork)
         lines = (text.splitlines() for text in (done.stdout, done.stderr))
         return pytest.RunResult(done.returncode, *lines, time.monotonic() - started)
 

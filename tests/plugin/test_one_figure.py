@@ -40,6 +40,7 @@ def test_one_more_line_is_a_key_judged_certified_and_shown(project: Project) -> 
     project.write_fault(FAULT)
     hooks = project.path / "conftest.py"
     hooks.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{LINE}{hooks.read_text()}")
+    project.fork = False  # its line comes before pillsnap is imported
     args = ("-m", "smoke", "--stage", "classification")
     result = project.run(*args)
     assert result.ret == 1

@@ -22,6 +22,7 @@ def without_times(report: dict[str, Any]) -> dict[str, Any]:
         del cell["seconds"], cell["performance"]
     for key in ("run", "started_at_utc"):
         del report["provenance"][key]
+    del report["environment"]["load"]
     return report
 
 
