@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
@@ -19,6 +20,12 @@ _VERSIONS = (
 )
 
 _ABSENT = (404, 410)
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Of an OSError."""
+
+# That a web server may keep silent.
+_SILENCE_S = 30
 
 
 class RemoteError(DataError):
@@ -41,7 +48,14 @@ def open_file_system(url: str) -> Any:
 def _opened(root: str, thread: int | None, process: int) -> Any:
     import fsspec
 
-    return fsspec.core.url_to_fs(root)[0]
+    options: dict[str, Any] = {}
+    if root.startswith("http"):
+        import aiohttp
+
+        # In place of five minutes for all of a file, however large.
+        timeout = aiohttp.ClientTimeout(sock_connect=_SILENCE_S, sock_read=_SILENCE_S)
+        options["client_kwargs"] = {"timeout": timeout}
+    return fsspec.core.url_to_fs(root, **options)[0]
 
 
 def is_folder(info: Mapping[str, Any]) -> bool:

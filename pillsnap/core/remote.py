@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from pillsnap.core.filesystems import (
+    DISK_FULL,
     is_folder,
     open_file_system,
     put_in_words,
@@ -196,7 +197,7 @@ class RemotePath(PosixPath):
         except Exception as error:  # each protocol's package has its own
             if says_absent(error):
                 raise self._absent() from None
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise  # of the disk that is written to
             raise put_in_words(error, self.url, self.origin.place) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,9 +14,12 @@ def cluster_lines(cluster: dict[str, Any] | None) -> Iterator[str]:
     nodes = cluster["nodes"]
     shares = ", ".join(f"{node['name']} {node['shards']:,}" for node in nodes)
     yield f"cluster: {_count(len(nodes), 'node')}; shards: {shares}"
-    lost = Counter((loss["node"], loss["reason"]) for loss in cluster["losses"])
-    for (node, reason), count in lost.items():
-        yield f"cluster: {_count(count, 'shard')} of {node} lost and run again: {reason}"
+    lost: dict[tuple[str, str], list[str]] = {}
+    for loss in cluster["losses"]:
+        lost.setdefault((loss["node"], loss["reason"]), []).append(loss["shard"])
+    for (node, reason), shards in lost.items():
+        runs = f"{_count(len(shards), 'run')} of {_count(len({*shards}), 'shard')}"
+        yield f"cluster: {runs} lost on {node}: {reason}"
     for node in nodes:
         if node["differences"]:
             yield f"warning: {node['name']} runs other code: {', '.join(node['differences'])}"

@@ -67,7 +67,7 @@ def cluster(**changes: Any) -> dict[str, Any]:
         "cells": {"c": {"shards": 1, "execution": None}},
     }
     other = {**node, "name": "b", "shards": 0, "cells": {}, **changes}
-    losses = [{"shard": "s", "node": "b", "reason": "its node is gone"}]
+    losses = [{"shard": "s", "node": "b", "reason": "its node is gone"}] * 2
     return {"ray": "2.60.0", "nodes": [node, other], "losses": losses}
 
 
@@ -83,7 +83,7 @@ def test_the_report_has_the_nodes_and_what_was_lost(tmp_path: Path) -> None:
     check(report)
     text = " ".join(" ".join(render(report, None)).split())
     assert "cluster: 2 nodes; shards: a 1, b 0" in text
-    assert "1 shard of b lost and run again: its node is gone" in text
+    assert "2 runs of 1 shard lost on b: its node is gone" in text
     assert "warning: b runs other code: torch 2.8 (driver 2.9)" in text
     assert "warning: b was not used: no module named ray" in text
     assert "several kinds of node timed it, each judged by itself: fast 5 images/s; slow" in text

@@ -17,6 +17,10 @@ LOCAL = "local"
 
 _CONNECT_S = 10
 
+# How a client of HTTP/2 begins, and what each side sends first (RFC 9113, 3.4).
+_SETTINGS = b"\x04"
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0" * 5
+
 
 def connect(address: str) -> None:
     """Make this process the driver of a cluster.
@@ -52,7 +56,8 @@ def connect(address: str) -> None:
             where="--ray",
             got=f"{address}: {first_line(error)}",
             expected="host:port of a cluster's head, auto, or local",
-            hint="ray start --head starts one; --ray local takes this machine",
+            hint="ray start --head starts one, --ray local takes this machine; where its nodes ask "
+            "for a token, set RAY_AUTH_MODE=token, and where they do not, disabled",
         ) from error
     finally:
         if main:  # Ray's would turn a termination into SystemExit inside a test
@@ -60,7 +65,14 @@ def connect(address: str) -> None:
 
 
 def _knock(address: str) -> None:
-    """Raise OSError where nothing listens at host:port, which Ray would try for minutes."""
+    """Raise OSError where nothing at host:port speaks HTTP/2, as Ray does, which would try for
+    minutes."""
     host, _, port = address.rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    if not host or not port.isdecimal():
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S) as opened:
+        if os.environ.get("RAY_USE_TLS", "0") == "0":
+            opened.sendall(_HTTP2)
+            frame = opened.recv(9)
+            if frame[3:4] != _SETTINGS:
+                raise OSError("what answers there is no Ray cluster")
