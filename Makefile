@@ -14,6 +14,7 @@ gate: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	$(RUN) pytest -n 2 -q
+	$(MAKE) test-ray
 
 # With a Ray cluster of two nodes.
 test-ray: $(VENV)/.ready

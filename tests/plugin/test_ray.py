@@ -133,7 +133,8 @@ def test_the_report_is_that_of_one_machine_and_names_nodes(
     assert [node["differences"] for node in nodes] == [[], []]
     assert sum(node["shards"] for node in nodes) == 7 // 2 + 1 + 24 // 2 + 12 // 4 + 2
     assert "cluster: 2 nodes; shards: " in " ".join(result.outlines)
-    assert report["cells"][0]["performance"]["kind"] == nodes[0]["cpu"]
+    # One of them may have done all before the other's workers stood.
+    assert report["cells"][0]["performance"]["kind"] in {node["cpu"] for node in nodes}
 
 
 def test_a_node_that_dies_in_the_middle_costs_a_repetition(

@@ -60,7 +60,9 @@ class Pool:
         """Every node that is alive, the driver's first."""
         import ray
 
+        own = ray.get_runtime_context().get_node_id()
         alive = [node for node in ray.nodes() if node["Alive"]]
+        alive.sort(key=lambda node: (node["NodeID"] != own, node["NodeID"]))
         names = [node["NodeManagerHostname"] for node in alive]
         found = []
         for node in alive:
