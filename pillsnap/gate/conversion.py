@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pillsnap.compare.loading import Load
@@ -24,7 +24,7 @@ from pillsnap.export.quantize import (
     quantize_once,
     require_opened,
 )
-from pillsnap.gate.losses import CPU, Labelled, Losses
+from pillsnap.gate.losses import CPU, Labelled, Losses, NothingToLose
 
 log = open_log(__name__)
 
@@ -54,7 +54,20 @@ class Conversion:
     run_dir: Path
 
     def __call__(self, source: Exported) -> Exported:
-        """The converted file; errors are require_opened's, quantize_once's and choose_images'."""
+        """The converted file; errors are require_opened's, quantize_once's and choose_images'.
+
+        Where images do not show what method auto keeps layers by, it is static: the cell says of
+        its reference what these say.
+        """
+        try:
+            return self._convert(source)
+        except NothingToLose as error:
+            if self.method != "auto":
+                raise
+            log.warning("int8 method static in place of auto: %s", " ".join(str(error).split()))
+            return replace(self, method="static")._convert(source)
+
+    def _convert(self, source: Exported) -> Exported:
         cell, settings = self.cell, self.config.export.quantize
         int8 = cell.precision == "int8"
         if int8:

@@ -34,6 +34,10 @@ CPU = "cpu"
 FEW = 16
 
 
+class NothingToLose(DataError):
+    """Images on which the reference has no signal, or that cannot be read."""
+
+
 @dataclass(frozen=True)
 class Losses:
     """Measures models of a stage on images that the run does not verify.
@@ -78,7 +82,7 @@ class Losses:
         """What a model loses on the first images, or on all of them.
 
         Raises:
-            DataError: the reference shows nothing on them that could be lost.
+            NothingToLose: the reference shows nothing on them that could be lost.
         """
         config, reference = self.config, self.reference.reference
         task, samples = task_of(self.stage), self.samples[:FEW] if few else self.samples
@@ -106,7 +110,7 @@ class Losses:
             )
             nothing = figures.no_signal or ""
         if compared.columns is None or nothing:
-            raise DataError(
+            raise NothingToLose(
                 "the images to calibrate on do not show what lower precision costs",
                 where=f"{len(samples)} images of {self.stage}",
                 got=nothing,

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
+import torch
 
 from pillsnap.config.load import load_config
 from pillsnap.config.selection import Selection
 from pillsnap.core.errors import DataError
 from pillsnap.core.hashes import sha256_file
+from pillsnap.demo.drugs import DRUGS
 from pillsnap.export import export_onnx
 from pillsnap.export.quantize.int8 import count_compute
 from pillsnap.export.quantize.trials import MARGIN
 from pillsnap.gate.losses import FEW
 from pillsnap.gate.run import GateRun
 from tests.e2e.demo_project import DemoProject
+from tests.small_models import make_classifier
 
 INT8 = ("--precision", "int8", "--sensitivity", "-q")
 
@@ -105,6 +109,17 @@ def test_images_that_show_nothing_are_a_problem_of_their_own(
     model = onnx.load(export_onnx(run.config, "classification").path)
     with pytest.raises(DataError, match="none of them can be read"):
         losses.measure(model, False)
+
+
+def test_of_a_reference_without_signal_auto_is_static(small: DemoProject) -> None:
+    model = make_classifier(small.settings["classification"]["backbone"], len(DRUGS))
+    path = small.exp_dir / "checkpoints/classification_best.pt"
+    torch.save(model.state_dict(), path)
+    run = open_run(small)
+    (cell,) = (each for each in run.plan.cells() if each.mode == "smoke")
+    conversion = run.sides.conversion(cell, run.sides.reference(cell))
+    made = replace(conversion, method="auto")(export_onnx(run.config, "classification"))
+    assert "-int8-static" in made.path.name
 
 
 @pytest.mark.slow
