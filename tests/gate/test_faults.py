@@ -25,10 +25,14 @@ from pillsnap.gate.run import GateRun
 def judge(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., CellResult]:
     """The gate's judgement of one stage, by the path every run takes, less pytest."""
 
-    def judge(stage: str, candidate: Path | None = None, engine: str = "onnx") -> CellResult:
+    def judge(
+        stage: str, candidate: Path | None = None, engine: str = "onnx", samples: int = 32
+    ) -> CellResult:
         candidates = {} if candidate is None else {stage: candidate}
         selection = Selection(stages=(stage,), engines=(engine,), candidates=candidates)
-        run = GateRun(config, selection, threads=1, run_dir=tmp_path_factory.mktemp("run"))
+        compare = replace(config.compare, sample_count=samples)
+        own = replace(config, export=replace(config.export, compare=compare))
+        run = GateRun(own, selection, threads=1, run_dir=tmp_path_factory.mktemp("run"))
         (result,) = judge_mode(run, "smoke")
         return result
 
@@ -97,7 +101,7 @@ def test_every_weight_tensor_off_by_one_percent_is_a_breach(
     for name in names:
         model = copy_of(healthy["classification"])
         change(next(t for t in float_weights(model) if t.name == name), lambda w: w * 1.01)
-        result = judge("classification", save(model))
+        result = judge("classification", save(model), samples=4)
         if result.verdict.name != "breach":
             passed.append((name, result.verdict.name, result.metrics["prob_err_max"]))
     assert passed == []
@@ -116,7 +120,7 @@ def test_detector_with_two_dead_heads_is_a_breach(
     assert len(tensors) >= 12
     for tensor in tensors:
         change(tensor, np.zeros_like)
-    result = judge("detection", save(model))
+    result = judge("detection", save(model), samples=8)
     assert result.verdict.name == "breach"
     strides = {breach.where for breach in result.verdict.breaches}
     assert {f"stride {(8, 16, 32)[head]}" for head in dead} <= strides
