@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,20 @@ def config(one_torch_thread: None, tmp_path_factory: pytest.TempPathFactory) -> 
     demo = load_config(ROOT / "config.yaml", {})
     install(demo.exp_dir)
     return replace(demo, export=replace(demo.export, out_dir=tmp_path_factory.mktemp("export")))
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[[Any], Path]:
+    """Saves an onnx.ModelProto as the candidate of a test."""
+
+    def save(model: Any) -> Path:
+        import onnx
+
+        path = tmp_path / "candidate.onnx"
+        onnx.save(model, path)
+        return path
+
+    return save
 
 
 @pytest.fixture(scope="session")

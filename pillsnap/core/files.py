@@ -33,6 +33,9 @@ FILE_MODE, FOLDER_MODE = 0o664, 0o775
 _NO_REPLACING = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EEXIST}
 _NO_SYNCING = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Of an OSError."""
+
 _HINTS = {
     errno.ENOSPC: "free some space on that disk, or write elsewhere",
     errno.EDQUOT: "free some of your quota, or write elsewhere",
@@ -78,8 +81,10 @@ def replace_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
                 _sync(temp)
             _rename(temp, path)
     except OSError as error:
-        # An error that names another file was about something else than this writing.
-        if error.filename is not None and os.fspath(error.filename) != str(temp):
+        # An error that names another file was about something else than this writing. Of a copy the
+        # file that was read is named first, whichever of the two it is about.
+        copied = error.errno in DISK_FULL and str(error.filename2) == str(temp)
+        if error.filename is not None and os.fspath(error.filename) != str(temp) and not copied:
             raise
         raise unwritable(path, error) from error
     if sync:

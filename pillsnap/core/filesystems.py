@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import threading
@@ -20,9 +19,6 @@ _VERSIONS = (
 )
 
 _ABSENT = (404, 410)
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Of an OSError."""
 
 # That a web server may keep silent.
 _SILENCE_S = 30

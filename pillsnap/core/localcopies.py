@@ -13,7 +13,7 @@ from pathlib import Path
 from pillsnap.core.boundedfolder import BoundedFolder
 from pillsnap.core.errors import PillsnapError
 from pillsnap.core.files import file_lock, replace_atomic
-from pillsnap.core.filesystems import DISK_FULL, RemoteError
+from pillsnap.core.filesystems import RemoteError
 from pillsnap.core.hashes import sha256_json
 from pillsnap.core.urls import masked
 
@@ -83,15 +83,6 @@ def keep_copy(
                         _require_whole(temp, size, url)
     except RemoteError:
         raise
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise RemoteError(
-            "no copy of it can be kept here",
-            where=origin.folder,
-            got=error.strerror,
-            hint=f"make room, or lower data.remote_cache_gib; it is of {masked(url)}",
-        ) from error
     except PillsnapError as error:
         raise RemoteError(
             "no copy of it can be kept here", where=masked(url), details=[error]

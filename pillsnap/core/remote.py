@@ -16,8 +16,8 @@ from pathlib import Path, PosixPath
 from typing import Any
 from urllib.parse import quote, unquote
 
+from pillsnap.core.files import DISK_FULL
 from pillsnap.core.filesystems import (
-    DISK_FULL,
     is_folder,
     open_file_system,
     put_in_words,

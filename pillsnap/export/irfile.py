@@ -16,7 +16,7 @@ from pillsnap.core.modelfiles import model_files
 from pillsnap.core.placeholders import read_placeholder
 from pillsnap.core.regularfiles import open_regular
 from pillsnap.engines.openvino.reading import read_ir, read_model, why
-from pillsnap.export.onnxfile import Exported, params_million
+from pillsnap.export.onnxfile import Exported, origin_told, params_million
 from pillsnap.export.safety import require_size
 from pillsnap.export.stages import PREFIX, Shape, Signature, require_stage, stage_in
 from pillsnap.export.suppression import Suppression, decide
@@ -51,10 +51,7 @@ def _exported(path: Path, model: openvino.Model, sha256: str, entries: dict[str,
         opset=0,
         dynamic_axes=_shape(model.input(0))[:1] == (None,),
         params_million=params_million(entries) or round(sum(sizes) / 1e6, 6),
-        version_tag=entries.get(PREFIX + "version_tag", ""),
-        exported_at_utc=entries.get(PREFIX + "exported_at_utc", ""),
-        git_sha=entries.get(PREFIX + "git_sha", ""),
-        checkpoint_sha256=entries.get(PREFIX + "checkpoint_sha256", ""),
+        **origin_told(entries),
         checkpoint=None,
         metadata=entries,
         reused=False,

@@ -124,10 +124,7 @@ def exported(
         opset=opset_of(model),
         dynamic_axes=_shape(inputs_of(model)[0])[:1] == (None,),
         params_million=params_million(metadata) or _weights_million(model),
-        version_tag=metadata.get(PREFIX + "version_tag", ""),
-        exported_at_utc=metadata.get(PREFIX + "exported_at_utc", ""),
-        git_sha=metadata.get(PREFIX + "git_sha", ""),
-        checkpoint_sha256=metadata.get(PREFIX + "checkpoint_sha256", ""),
+        **origin_told(metadata),
         checkpoint=checkpoint,
         metadata=metadata,
         reused=reused,
@@ -156,6 +153,12 @@ def _signature(model: onnx.ModelProto) -> Signature:
 def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
     dims = value.type.tensor_type.shape.dim
     return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
+
+
+def origin_told(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Exported's fields of what pillsnap has written into a file; "" of what it has not."""
+    names = ("version_tag", "exported_at_utc", "git_sha", "checkpoint_sha256")
+    return {name: metadata.get(PREFIX + name, "") for name in names}
 
 
 def params_million(metadata: Mapping[str, str]) -> float | None:

@@ -55,15 +55,6 @@ def exports(config: Config) -> Iterator[FreshExports]:
         yield exports
 
 
-@pytest.fixture
-def save(tmp_path: Path) -> Callable[[onnx.ModelProto], Path]:
-    def save(model: onnx.ModelProto) -> Path:
-        onnx.save(model, tmp_path / "candidate.onnx")
-        return tmp_path / "candidate.onnx"
-
-    return save
-
-
 def test_a_file_is_opened_as_the_cells_is_but_for_what_is_given(
     subject_of: MakeSubject, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,16 +47,6 @@ def healthy(config: Config) -> dict[str, onnx.ModelProto]:
     }
 
 
-@pytest.fixture
-def save(tmp_path: Path) -> Callable[[onnx.ModelProto], Path]:
-    def save(model: onnx.ModelProto) -> Path:
-        path = tmp_path / "candidate.onnx"
-        onnx.save(model, path)
-        return path
-
-    return save
-
-
 def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

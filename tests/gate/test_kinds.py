@@ -50,15 +50,6 @@ def bench(config: Config, tmp_path_factory: pytest.TempPathFactory) -> MakeBench
     return get
 
 
-@pytest.fixture
-def save(tmp_path: Path) -> Callable[[onnx.ModelProto], Path]:
-    def save(model: onnx.ModelProto) -> Path:
-        onnx.save(model, tmp_path / "candidate.onnx")
-        return tmp_path / "candidate.onnx"
-
-    return save
-
-
 def scaled(model: onnx.ModelProto) -> onnx.ModelProto:
     names = layers(model)
     return change(model, names[len(names) // 2], lambda weights: weights * 1.002)

@@ -69,16 +69,6 @@ def native(small: Config, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     return export
 
 
-@pytest.fixture
-def save(tmp_path: Path) -> Save:
-    def save(model: onnx.ModelProto) -> Path:
-        path = tmp_path / "candidate.onnx"
-        onnx.save(model, path)
-        return path
-
-    return save
-
-
 PLAIN: dict[str, Any] = {}
 NMS = {"nms": True, "conf": 0.1, "iou": 0.6}
 

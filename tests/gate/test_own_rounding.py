@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -17,6 +18,7 @@ from pillsnap.config.settings import Classification, Config, Data
 from pillsnap.config.validation import Validation
 from pillsnap.export import export_onnx
 from pillsnap.gate.ledger import judge_mode
+from pillsnap.gate.own_rounding import RUNS, _rounded_anew
 from pillsnap.gate.run import GateRun
 from tests.small_models import Experiment
 
@@ -108,3 +110,14 @@ def test_a_file_that_is_less_exact_there_alone_breaches(own: Config, tmp_path: P
     found = breaches(result)
     assert found["logits_exactness"] > 8
     assert result.verdict.name == "breach"
+
+
+def test_a_runs_luck_is_not_torchs_rounding() -> None:
+    image = np.random.default_rng(1).random((1, 3, 4, 5), np.float32)
+    runs = _rounded_anew(image)
+    assert runs.shape == (RUNS, 3, 4, 5) and runs.dtype == np.float32
+    assert np.array_equal(runs[:1], image)
+    for other in runs[1:]:
+        assert not np.array_equal(other, image[0])
+        np.testing.assert_array_max_ulp(other, image[0], maxulp=2)
+    assert len({run.tobytes() for run in runs}) == RUNS

@@ -6,8 +6,6 @@ import json
 import secrets
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.demo_project import DemoProject
-from tests.plugin.project import WITHOUT, Project, heed_interrupts
+from tests.plugin.cut_off import RUN, start, wait_for_outcomes
+from tests.plugin.project import Project
 from tests.plugin.ray_nodes import Nodes, two_nodes
 from tests.plugin.test_runs import without_times
 
@@ -54,7 +53,6 @@ def fault(stage, batch, output):
     return drift(output, batch)
 """
 KILLED, OUT_OF_MEMORY = "os.kill(os.getpid(), 9)", "raise MemoryError"
-RUN = ("-m", "full", "--threads", "1")
 SHARDS = 12 // 2 + 24 // 2
 
 
@@ -284,22 +282,3 @@ def test_the_demo_on_this_machine(
         for cell in node["cells"].values()
     ]
     assert len(proofs) >= 2 and all(proofs)
-
-
-def start(project: Project, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pytest", *WITHOUT, *RUN, "--engine", "numpy", *options]
-    return subprocess.Popen(
-        command,
-        cwd=project.path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=heed_interrupts,
-    )
-
-
-def wait_for_outcomes(project: Project, count: int) -> None:
-    """Wait until so many shards have yielded something."""
-    runs, deadline = project.path / "exp" / "runs", time.monotonic() + 60
-    while len(list(runs.glob("*/outcomes/*.json"))) < count and time.monotonic() < deadline:
-        time.sleep(0.02)

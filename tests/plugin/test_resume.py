@@ -6,13 +6,13 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.plugin.project import WITHOUT, Project, Workers, heed_interrupts
+from tests.plugin.cut_off import RUN, outcomes, start, wait_for_outcomes
+from tests.plugin.project import Project, Workers
 from tests.plugin.test_runs import without_times
 
 KILLS = 20
@@ -30,7 +30,6 @@ def fault(stage, batch, output):
     return output
 """
 
-RUN = ("-m", "full", "--threads", "1")
 SHARDS = 12 // 2 + 24 // 2
 
 
@@ -44,18 +43,6 @@ def slow(project: Project) -> Path:
     return calls
 
 
-def start(project: Project, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pytest", *WITHOUT, *RUN, "--engine", "numpy", *options]
-    return subprocess.Popen(
-        command,
-        cwd=project.path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=heed_interrupts,
-    )
-
-
 def kill(process: subprocess.Popen[bytes]) -> bool:
     """SIGKILL to the run and its workers; whether it was still going."""
     going = process.poll() is None
@@ -63,17 +50,6 @@ def kill(process: subprocess.Popen[bytes]) -> bool:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(60)
     return going
-
-
-def outcomes(project: Project) -> int:
-    return len(list((project.path / "exp" / "runs").glob("*/outcomes/*.json")))
-
-
-def wait_for_outcomes(project: Project, count: int) -> None:
-    deadline = time.monotonic() + 60
-    while outcomes(project) < count and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert outcomes(project) >= count
 
 
 def test_after_kills_at_any_moment_the_report_is_that_of_a_run_in_one_go(

@@ -21,6 +21,30 @@ from pillsnap.engines.torch.trainer import Facts, Sides
 _ROUNDED = 0.005
 
 
+def another_architecture(found: str, key: str, configured: str, path: Path) -> CheckpointError:
+    """The error of a checkpoint of another architecture than config's key says."""
+    return CheckpointError(
+        f"the checkpoint is a {found}, config says {configured}",
+        where=path,
+        got=found,
+        expected=f"{configured} ({key})",
+        hint=f"set {key}: {found}, or use the right checkpoint",
+    )
+
+
+def another_head(
+    what: str, classes: object, key: str, configured: int, path: Path
+) -> CheckpointError:
+    """The error of a detector or classifier of another number of classes."""
+    return CheckpointError(
+        f"{what} of {classes} classes, config says {configured}",
+        where=path,
+        got=f"{classes} classes",
+        expected=f"{configured} ({key})",
+        hint=f"set {key}: {classes}, or use the right checkpoint",
+    )
+
+
 @dataclass(frozen=True)
 class Difference:
     """One thing that checkpoint and configuration tell differently.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillsnap.config.settings import Classification
 from pillsnap.core.errors import CheckpointError, first_line
+from pillsnap.engines.torch.agreement import another_architecture
 from pillsnap.engines.torch.torchfile.objects import entries_of
 from pillsnap.engines.torch.trainer import Facts, training_arguments
 
@@ -142,13 +143,7 @@ def require_architecture(settings: Classification, content: object, path: Path) 
     if found is None:
         return
     if _current(found) != _current(settings.backbone):
-        raise CheckpointError(
-            f"the checkpoint is a {found}, config says {settings.backbone}",
-            where=path,
-            got=found,
-            expected=f"{settings.backbone} (classification.backbone)",
-            hint=f"set classification.backbone: {found}, or use the right checkpoint",
-        )
+        raise another_architecture(found, "classification.backbone", settings.backbone, path)
 
 
 def settle_pooling(

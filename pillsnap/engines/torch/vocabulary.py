@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pillsnap.core.errors import CheckpointError
 
-if TYPE_CHECKING:
-    pass
-
 # What half precision may take from a length of 1.
 _LENGTH = 5e-2
-
 
 _WORLD = "WorldModel"
 

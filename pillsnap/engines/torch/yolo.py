@@ -15,6 +15,7 @@ from pillsnap.config.settings import Detection
 from pillsnap.core.alternatives import ULTRALYTICS
 from pillsnap.core.errors import CheckpointError
 from pillsnap.core.printable import printable
+from pillsnap.engines.torch.agreement import another_architecture, another_head
 from pillsnap.engines.torch.network import (
     broken_network,
     cells_of,
@@ -148,19 +149,8 @@ def require_detection_head(model: Any, path: Path) -> Any:
 
 def _require_settings(settings: Detection, model: Any, head: Any, path: Path) -> None:
     if head.nc != settings.num_classes:
-        raise CheckpointError(
-            f"detector of {head.nc} classes, config says {settings.num_classes}",
-            where=path,
-            got=f"{head.nc} classes",
-            expected=f"{settings.num_classes} (detection.num_classes)",
-            hint=f"set detection.num_classes: {head.nc}, or use the right checkpoint",
-        )
+        key = "detection.num_classes"
+        raise another_head("detector", head.nc, key, settings.num_classes, path)
     found = architecture(model)
     if found and plain_name(found) != plain_name(settings.model):
-        raise CheckpointError(
-            f"the checkpoint is a {found}, config says {settings.model}",
-            where=path,
-            got=found,
-            expected=f"{settings.model} (detection.model)",
-            hint=f"set detection.model: {found}, or use the right checkpoint",
-        )
+        raise another_architecture(found, "detection.model", settings.model, path)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillsnap.config.settings import Classification
 from pillsnap.core.alternatives import ULTRALYTICS
-from pillsnap.core.errors import CheckpointError
+from pillsnap.engines.torch.agreement import another_architecture, another_head
 from pillsnap.engines.torch.network import broken_network, class_names, try_network
 from pillsnap.engines.torch.pickled import CLASSIFIERS
 from pillsnap.engines.torch.safe_load import LoadedModel, Origin, require_finite
@@ -79,18 +79,7 @@ def _logits_of(model: Any) -> torch.nn.Module:
 def _require_settings(settings: Classification, model: Any, path: Path) -> None:
     found, classes = architecture(model), count_classes(model)
     if found and plain_name(found) != plain_name(settings.backbone):
-        raise CheckpointError(
-            f"the checkpoint is a {found}, config says {settings.backbone}",
-            where=path,
-            got=found,
-            expected=f"{settings.backbone} (classification.backbone)",
-            hint=f"set classification.backbone: {found}, or use the right checkpoint",
-        )
+        raise another_architecture(found, "classification.backbone", settings.backbone, path)
     if classes != settings.num_classes:
-        raise CheckpointError(
-            f"classifier of {classes} classes, config says {settings.num_classes}",
-            where=path,
-            got=f"{classes} classes",
-            expected=f"{settings.num_classes} (classification.num_classes)",
-            hint=f"set classification.num_classes: {classes}, or use the right checkpoint",
-        )
+        key = "classification.num_classes"
+        raise another_head("classifier", classes, key, settings.num_classes, path)
