@@ -19,14 +19,14 @@ VERSION_TAG = r"\d{8}-\d{6}-(?:[0-9a-f]{7}|nogit)"
 
 
 def utc_now() -> datetime:
-    """The current time in UTC, whole seconds; SOURCE_DATE_EPOCH (seconds) fixes it.
+    """The current time in UTC; SOURCE_DATE_EPOCH (seconds) fixes it.
 
     Raises:
         ConfigError: SOURCE_DATE_EPOCH is set to something that is not a time.
     """
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if not text:
-        return datetime.now(UTC).replace(microsecond=0)
+        return datetime.now(UTC)
     try:
         return datetime.fromtimestamp(int(text), UTC)
     except (ValueError, OverflowError, OSError) as error:

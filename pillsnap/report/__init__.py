@@ -63,7 +63,8 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
         },
         "provenance": {
             "run": facts.run,
-            "started_at_utc": f"{facts.started:%Y-%m-%dT%H:%M:%SZ}",
+            # Two runs may begin within a second, and the newer one decides.
+            "started_at_utc": f"{facts.started:%Y-%m-%dT%H:%M:%S.%fZ}",
             **facts.checkout.as_dict(),
             "command": facts.command,
             "config": str(config.source),

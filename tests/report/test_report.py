@@ -265,7 +265,7 @@ def make_result(
 def facts(**changes: Any) -> RunFacts:
     values: dict[str, Any] = {
         "run": "20250131-235959-nogit-abc123",
-        "started": datetime(2025, 1, 31, 23, 59, 59, tzinfo=UTC),
+        "started": datetime(2025, 1, 31, 23, 59, 59, 250, tzinfo=UTC),
         "command": "pytest -m smoke",
         "checkout": Checkout("nogit"),
         "threads": 2,
@@ -429,7 +429,7 @@ def test_a_report_has_every_key_of_the_contract(config: Config) -> None:
     assert report["ckpt_path"] == "/exp/best.pt"
     assert report["exported_at_utc"] == "2025-01-31T23:59:59Z"
     assert report["postprocess"]["applied_in"] == "python_common"
-    assert report["provenance"]["started_at_utc"] == "2025-01-31T23:59:59Z"
+    assert report["provenance"]["started_at_utc"] == "2025-01-31T23:59:59.000250Z"
     assert report["provenance"]["models_sha256"] == {result.cell.id: DIGEST for result in results}
     assert report["provenance"]["checkpoints_sha256"] == {
         "detection": DIGEST,
