@@ -67,6 +67,8 @@ def test_breach_is_diagnosed(
 
 
 def test_with_both_stages_the_pipeline_is_shared_out(project: DemoProject, faulty: Path) -> None:
+    project.settings["export"]["compare"]["sample_count"] = 8
+    project.write_config()
     done = project.run(*GATE[:-2], f"--candidate=classification={faulty}")
     assert done.returncode == 1, done.stdout
     cells = {cell["stage"]: cell["diagnosis"] for cell in project.report()["cells"]}

@@ -15,7 +15,7 @@ from tests.plugin.cut_off import RUN, outcomes, start, wait_for_outcomes
 from tests.plugin.project import Project, Workers
 from tests.plugin.test_runs import without_times
 
-KILLS = 20
+KILLS = 12
 
 # Slow enough to be killed in the middle; its drift makes a report of many digits.
 SLOW = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,6 +16,9 @@ from pillsnap.gate.cluster.worker import Worker, describe_machine
 
 Fate = Callable[[int, str | None], str | None]
 """Why a worker is lost with a shard, or when it starts; None where it is not."""
+
+# Nodes are counted again before that.
+_IDLE_S = 20
 
 
 class InlinePool:
@@ -36,6 +40,7 @@ class InlinePool:
         self._kept: list[bytes] = []
         self._workers: dict[int, Worker | tuple[int, Seat]] = {}
         self._calls: deque[tuple[int, bytes | None]] = deque()
+        self._busy = time.monotonic()
 
     def nodes(self) -> list[Node]:
         return self.alive
@@ -61,7 +66,9 @@ class InlinePool:
 
     def wait(self, seconds: float) -> list[Event]:
         if not self._calls:
+            assert time.monotonic() < self._busy + _IDLE_S, "a shard is waited for that nobody runs"
             return []
+        self._busy = time.monotonic()
         worker, call = self._calls.popleft()
         job: Job | None = None if call is None else pickle.loads(call)
         shard = None if job is None else job.shard.id
