@@ -46,8 +46,10 @@ class FinalBoxRecorder(DetectionRecorder):
     their score: those below the threshold are left out on both sides.
 
     box_err_px and score_err are the largest error over the pairs of each stride; no anchor is known
-    to change its class.
+    to change its class. lost float32: boxes that one side lacks, over the boxes of both.
     """
+
+    drift = {**DetectionRecorder.drift, "unmatched_rate": "lost"}
 
     def __init__(
         self,
@@ -108,6 +110,8 @@ class FinalBoxRecorder(DetectionRecorder):
         ref_boxes = restore(ref, kept, geometries)
         cand_boxes = restore(cand, given, geometries)
         matches = [match_boxes(a, b) for a, b in zip(ref_boxes, cand_boxes, strict=True)]
+        both = np.array([len(a) + len(b) for a, b in zip(ref_boxes, cand_boxes, strict=True)])
+        found = np.array([2 * len(match.pairs) for match in matches])
         errors = np.zeros((2, len(ref), len(self._strides)), np.float32)
         for index, match in enumerate(matches):
             pairs = self._pairs(match, (ref[index], kept[index]), (cand[index], given[index]))
@@ -118,6 +122,7 @@ class FinalBoxRecorder(DetectionRecorder):
         return {
             "box_err_px": errors[0],
             "score_err": errors[1],
+            "lost": ((both - found) / np.maximum(both, 1)).astype(np.float32),
             "class_flips": np.zeros(len(ref), np.int64),
             "class_flip_gap": np.zeros_like(errors[0]),
             "ref_strides": np.stack([self._count(indices) for indices in kept]),

@@ -20,6 +20,9 @@ from pillsnap.export.forms import FORMS, same_shape
 
 Declared = tuple[int | str | None, ...]
 
+# What infer and the service run at once by default.
+_USUAL = 16
+
 
 def try_free_axes(
     candidate: Stopwatch,
@@ -31,7 +34,8 @@ def try_free_axes(
     strides: tuple[int, ...],
 ) -> dict[str, Any] | None:
     """Run a candidate on images of a batch: one alone, some in batches of two and of another prime
-    number, and where height and width are free at another size.
+    number, of a file of another exporter also more than the cell and infer run at once, and where
+    height and width are free at another size.
 
     Args:
         ref, cand: what both sides answered in the batch.
@@ -51,7 +55,11 @@ def try_free_axes(
     if declared is None:
         return None
     size = (batch.array.shape[2], batch.array.shape[3])
-    sizes = _batch_sizes(len(cand)) if _is_free(declared[0]) else ()
+    sizes: tuple[int, ...] = ()
+    if _is_free(declared[0]):
+        # Others' files may answer no more images than they were exported for.
+        foreign = candidate.info.get("layout") is not None
+        sizes = _batch_sizes(len(cand)) + ((max(len(cand), _USUAL) + 1,) if foreign else ())
     other = _other_size(declared, size, max(strides, default=None))
     if not sizes and other == size:
         return None

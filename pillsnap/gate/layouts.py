@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from pillsnap.compare.tasks import task_of
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError
 from pillsnap.engines.layouts import PLAIN
-from pillsnap.engines.layouts.records import Outputs, Reading, TakesLayouts
+from pillsnap.engines.layouts.records import Array, Outputs, Reading, Size, TakesLayouts
 from pillsnap.engines.protocol import Batch, Engine, Reference
 from pillsnap.export import Exported
 from pillsnap.export.forms import FORMS
@@ -35,7 +36,8 @@ def set_layout(
         asked: a value of `--layout`, if one is given.
 
     Returns:
-        For the report: `name`, `words`, `outputs` that are read, `compared`, see Layout; `plain`,
+        For the report: `name`, `words`, `outputs` that are read, `others`, `compared`, see Layout;
+        `plain`,
         whether the first output is what pillsnap's own files give; `asked`;
         `batch_size`, which batches are filled up to, None for a free one; `nms`, thresholds that
         the reference's boxes are held to, of a file that leaves boxes out. None of a file of
@@ -60,21 +62,33 @@ def set_layout(
     reading, outputs = find_reading(
         exported, stage, run, classes=classes, size=size, boxes=boxes, asked=asked
     )
-    engine.read_by(reading)
     nms = None
     if reading.layout.compared in ("boxes", "one-to-one"):
-        most = reading.read(outputs, size).shape[1]
+        # One that gives fewer than is configured drops boxes that are wanted.
+        most = max(config.nms.max_detections, reading.read(outputs, size).shape[1])
         nms = replace(config.nms, **_thresholds(exported, reading), max_detections=most)
+    engine.read_by(reading if nms is None else _in_rows(reading, nms.max_detections))
     return {
         "name": reading.layout.name,
         "words": reading.layout.words,
         "outputs": list(reading.names),
+        "others": [name for name in outputs if name not in reading.names],
         "compared": reading.layout.compared,
         "plain": reading.layout.name in PLAIN and reading.names == (next(iter(outputs)),),
         "asked": asked is not None,
         "batch_size": None if exported.dynamic_axes else next(iter(outputs.values())).shape[0],
         "nms": None if nms is None else asdict(nms),
     }
+
+
+def _in_rows(reading: Reading, most: int) -> Reading:
+    """Read boxes [N,K,6] as [N,most,6], whatever K is in a batch: zeros behind them."""
+
+    def read(outputs: Sequence[Array], size: Size) -> Batch:
+        rows = reading.layout.read(outputs, size)[:, :most]
+        return np.pad(rows, ((0, 0), (0, most - rows.shape[1]), (0, 0)))
+
+    return replace(reading, layout=replace(reading.layout, read=read))
 
 
 def _thresholds(exported: Exported, reading: Reading) -> dict[str, Any]:

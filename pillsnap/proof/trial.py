@@ -150,9 +150,7 @@ def judge_injection(
     outcomes = [run.run(shard).as_dict() for shard in shards]
     results = {}
     for profile in PROFILES:
-        ledger = Ledger(
-            GateRun(_with_profile(config, profile), selection, threads=threads, run_dir=run.run_dir)
-        )
+        ledger = Ledger(replace(run, config=_with_profile(config, profile)))
         ledger.expect(f"[{shard.id}]" for shard in shards)
         for outcome in outcomes:
             ledger.add(outcome if graph else {**outcome, "graph": None})

@@ -10,7 +10,7 @@ from pillsnap.compare.outcome import Outcome
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.tasks import task_of
 from pillsnap.config.cells import Cell
-from pillsnap.config.settings import Compare, Config
+from pillsnap.config.settings import Compare, Config, Nms
 from pillsnap.data.datasets import listed
 from pillsnap.data.sampling import BOXED
 from pillsnap.engines import find_entry
@@ -87,17 +87,36 @@ def notes(
                 "checkpoint, preprocessing, NMS and class map could not be checked"
             )
         yield from _of_runtime(result.cell.stage, outcome.candidate)
-    if result.layout is not None and result.layout["nms"] is not None:
-        yield (
-            f"{result.cell.stage}: the candidate leaves boxes out by itself; infer and the "
-            "service, which do so by export.postprocess.nms, do not run it"
-        )
+    if result.layout is not None:
+        yield from _of_layout(result.cell.stage, result.layout, config.nms)
     yield from _of_precision(result)
     providers = outcome.candidate.get("providers") if outcome is not None else None
     cell = result.cell
     may_fall_back = cell.provider == "auto" and "auto" in find_entry(cell.engine).gpu
     if may_fall_back and providers and "CUDAExecutionProvider" not in providers:
         yield f"provider auto fell back to {', '.join(providers)}"
+
+
+def _of_layout(stage: str, layout: Mapping[str, Any], nms: Nms) -> Iterator[str]:
+    """What a file answers beyond what is compared, and otherwise than config says."""
+    if layout["others"]:
+        yield (
+            f"{stage}: of the file's outputs {', '.join(layout['outputs'])} is verified, and not "
+            f"{', '.join(layout['others'])}"
+        )
+    if layout["compared"] != "boxes":
+        return
+    inside = Nms(**layout["nms"])
+    differing = [
+        f"{word} {getattr(inside, key):.3g} ({key}: {getattr(nms, key):.3g})"
+        for word, key in (("conf", "conf_threshold"), ("IoU", "iou_threshold"))
+        if getattr(inside, key) != getattr(nms, key)
+    ]
+    if differing:
+        yield (
+            f"{stage}: both sides are held to the file's own NMS, which keeps other boxes than "
+            f"export.postprocess.nms: {', '.join(differing)}; what runs the file gives those"
+        )
 
 
 def _of_runtime(stage: str, candidate: Mapping[str, Any]) -> Iterator[str]:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from pillsnap.compare.loading import Prepared
 from pillsnap.compare.result import CellResult
+from pillsnap.compare.verdict import BATCH
 from pillsnap.config.cells import CLASSIFICATION, DETECTION, Cell
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config, Nms, Postprocess
@@ -384,14 +385,53 @@ def run_gate(config: Config, stage: str, file: Path, folder: Path) -> CellResult
 def test_a_run_says_how_the_file_was_read_and_tries_its_free_axes(
     small: Config, native: Callable[..., bytes], save: Save, tmp_path: Path
 ) -> None:
-    options = {"nms": True, "dynamic": True, "batch": 8}
+    options = {"nms": True, "dynamic": True, "batch": 32}
     file = save(onnx.load_from_string(native(**options)))
     result = run_gate(small, DETECTION, file, tmp_path / "run")
     assert result.verdict.name == "equivalent", result.verdict.reason
     assert result.batching is not None and result.graph is not None
-    assert result.batching["batch_sizes"] == [4, 1, 2, 3]
+    # More than infer and the service run at once by default.
+    assert result.batching["batch_sizes"] == [4, 1, 2, 3, 17]
     assert result.batching["input_sizes"] == [[256, 256], [288, 320]]
     assert max(result.batching["drift"].values()) < 1e-2
     assert "layout nms" in result.graph["reason"]
     said = list(notes(result, result.outcomes[0], small, {}))
-    assert any("leaves boxes out by itself" in each for each in said)
+    assert any("conf 0.25 (conf_threshold: 0.3), IoU 0.7 (iou_threshold: 0.5)" in s for s in said)
+
+
+def test_a_file_that_answers_no_more_images_than_it_was_exported_for_breaches(
+    small: Config, native: Callable[..., bytes], save: Save, tmp_path: Path
+) -> None:
+    """Its axis N is free, and images from the ninth on have no boxes."""
+    file = save(onnx.load_from_string(native(nms=True, dynamic=True, batch=8)))
+    result = run_gate(small, DETECTION, file, tmp_path / "run")
+    (breach,) = result.verdict.breaches
+    assert (breach.figure, breach.where) == ("unmatched_rate", BATCH)
+
+
+def test_an_nms_that_keeps_fewer_boxes_than_configured_breaches(
+    detector: Bench, native: Callable[..., bytes], save: Save
+) -> None:
+    model = onnx.load_from_string(native(**NMS))
+    model.graph.node[-1].output[0] = "all"
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.array([value]), name)
+        for name, value in (("first", 0), ("end", 1), ("axis", 1))
+    )
+    cut = helper.make_node("Slice", ["all", "first", "end", "axis"], [model.graph.output[0].name])
+    model.graph.node.append(cut)
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 1
+    verdict, layout = detector.judge(save(model))
+    assert verdict.name == "breach" and "unmatched_rate" in verdict.reason
+    assert layout["nms"]["max_detections"] == detector.config.nms.max_detections
+
+
+def test_outputs_that_are_not_compared_are_named(
+    small: Config, native: Callable[..., bytes], save: Save, tmp_path: Path
+) -> None:
+    model = onnx.load_from_string(native(**NMS))
+    raw = next(node.input[0] for node in model.graph.node if node.op_type == "Transpose")
+    model.graph.output.insert(0, helper.make_tensor_value_info(raw, TensorProto.FLOAT, None))
+    result = run_gate(small, DETECTION, save(model), tmp_path / "run")
+    said = list(notes(result, result.outcomes[0], small, {}))
+    assert any(f"is verified, and not {raw}" in each or "and not output0" in each for each in said)

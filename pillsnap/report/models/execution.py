@@ -59,6 +59,7 @@ class Layout(Part):
     name: str = Field(description="As --layout takes it")
     words: str = Field(description="Shape and meaning of its outputs")
     outputs: list[str] = Field(description="Names of those that are read")
+    others: list[str] = Field(description="Names of those that are not, and not compared")
     compared: Literal["outputs", "probabilities", "boxes", "one-to-one"] = Field(
         description="probabilities: figures of logits are of their logarithms. boxes, one-to-one: "
         "raw outputs are not to be had, and what raw_*, class_flip_gap and exactness say of every "
