@@ -6,7 +6,7 @@ boxes that both sides have.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,7 +49,7 @@ class FinalBoxRecorder(DetectionRecorder):
     to change its class. lost float32: boxes that one side lacks, over the boxes of both.
     """
 
-    drift = {**DetectionRecorder.drift, "unmatched_rate": "lost"}
+    drift: Mapping[str, str] = {**DetectionRecorder.drift, "unmatched_rate": "lost"}
 
     def __init__(
         self,
