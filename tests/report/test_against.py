@@ -415,3 +415,25 @@ def test_the_page_has_what_got_worse(runs: Runs) -> None:
     lost = Comparison(None, None, problem="no report in <here> has a cell of this run")
     page = read(render_page({**report, "against": lost.as_dict()}, NONE)).text
     assert "no report in <here> has a cell of this run" in page
+
+
+def test_settings_of_what_one_run_alone_has_are_not_listed(runs: Runs) -> None:
+    both = runs.add("both", boxes(), photos(LOGITS))
+    one = runs.add("one", photos(LOGITS))
+    for old, new in ((both, one), (one, both)):
+        found = runs.compare(old, new)
+        assert [str(each) for each in found.settings if not each.unchanged] == []
+        assert any(each.name.startswith("data_fingerprint.classif") for each in found.settings)
+        which = "new" if new is both else "old"
+        assert f"cell (in the {which} run alone)" in str(found.of("not compared")[0])
+
+
+def test_that_nothing_could_be_compared_is_the_last_line(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = runs.add("old", photos(LOGITS)), runs.add("newer", boxes())
+    assert main([str(old), str(new), "--fail-on-regression"]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    run = json.loads(old.read_text())["provenance"]["run"]
+    assert text.endswith(f"against run {run}: nothing could be compared")
+    assert "got worse" not in text
