@@ -43,8 +43,9 @@ NOT_RUN = {
     "pillsnap gate -m full --provider cuda": "GPUs of a cluster; tests/plugin/test_ray.py has none",
 }
 # What a command of the gate stands for, made here.
-FILES = ("model.onnx", "best.onnx", "mine.yaml", "REPORT", "DIR")
+FILES = ("model.onnx", "best.onnx", "mine.yaml", "DIR")
 IR = "best_openvino_model"
+REPORTS = "REPORT"
 
 
 def anchors(document: Path) -> set[str]:
@@ -103,10 +104,11 @@ def test_every_command_asks_for_what_is_there(
     elif words[0] == "pillsnap" and words[1] != "gate":
         assert words[1] in COMMANDS
     else:
-        (tmp_path / IR).mkdir()
+        for name in (IR, REPORTS):
+            (tmp_path / name).mkdir()
         for name in (*FILES, f"{IR}/best.xml", f"{IR}/best.bin"):
             (tmp_path / name).touch()
-        for name in (*FILES, IR):
+        for name in (*FILES, IR, REPORTS):
             command = re.sub(rf"(?<=[= ]){re.escape(name)}\b", str(tmp_path / name), command)
         words = shlex.split(command)[2 if words[0] == "pillsnap" else 1 :]
         given, unknown = pytestconfig._parser.parse_known_and_unknown_args(words)

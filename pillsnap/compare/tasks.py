@@ -65,11 +65,13 @@ class Finishing:
         make: the network's answer to a result an image: probabilities [classes], or the boxes [k,6]
             that are left, in input pixels.
         distance: of two results of an image.
+        unit: of that, as in "0.2 boxes an image".
     """
 
     name: str
     make: Callable[[Nms], Finish]
     distance: Callable[[Any, Any], float]
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,12 @@ DETECTION_TASK = Task(
     labels=("labelled", "truth_count", "truth"),
     accuracy=MAP,
     hard=False,
-    finishing=Finishing("nms", _keep_boxes, lambda a, b: box_distance(a, b, match_boxes(a, b))),
+    finishing=Finishing(
+        "nms",
+        _keep_boxes,
+        lambda a, b: box_distance(a, b, match_boxes(a, b)),
+        "boxes an image",
+    ),
     recorders={"boxes": _record_final_boxes, "one-to-one": _record_one_to_one},
 )
 
@@ -225,6 +232,7 @@ CLASSIFICATION_TASK = Task(
         "softmax",
         lambda nms: lambda answer: list(softmax(answer)),
         lambda a, b: float(np.abs(a - b).sum()),
+        "of probability an image",
     ),
     recorders={"probabilities": lambda reference, nms: ProbabilityRecorder()},
 )

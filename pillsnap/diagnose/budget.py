@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 State = Any
@@ -39,13 +39,15 @@ class Budget:
         total: the difference of the candidate's pipeline from the reference's.
         percent: of it by stage, in order; they add up to 100, and one that takes back what others
             add is negative. None where there is no difference.
+        unit: of the total, as in "0.2 boxes an image".
     """
 
     total: float
     percent: dict[str, float] | None
+    unit: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        return {"total": self.total, "percent": self.percent}
+        return asdict(self)
 
 
 def share_difference(

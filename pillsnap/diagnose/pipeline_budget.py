@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,8 @@ def pipeline_budget(
         _stage("classifier", _classifying, classifier.reference, classifier.candidate),
         _stage("softmax", _finishing, classifier.reference.finish, classifier.candidate.finish),
     ]
-    return share_difference(stages, detector.images, _distance)
+    budget = share_difference(stages, detector.images, _distance)
+    return replace(budget, unit="boxes and probabilities an image")
 
 
 def _stage(name: str, make: Callable[[Any], Callable[[Any], Any]], ours: Any, theirs: Any) -> Stage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,10 +101,10 @@ def error_budget(
 
     budget = share_difference([*stages, finish], subject.images, distance)
     if budget.percent is not None:
-        return budget
+        return replace(budget, unit=finishing.unit)
     raw = share_difference(stages, subject.images, answer_distance)
     percent = None if raw.percent is None else {**raw.percent, finish.name: 0.0}
-    return Budget(raw.total, percent)
+    return Budget(raw.total, percent, "times the noise of healthy exports")
 
 
 def network_stages(

@@ -47,7 +47,8 @@ def select(given: argparse.Namespace) -> Selection:
         given: every option by its name; None, or False for a flag, where it is not given.
 
     Raises:
-        ConfigError: a value is not one of the choices, or two options exclude each other.
+        PillsnapError: a value is not one of the choices, two options exclude each other, or what
+            --against names is no report.
     """
     default = Selection()
     method, reference, save_reference = given.int8_method, given.reference, given.save_reference
@@ -164,17 +165,23 @@ def _choices(
 
 
 def _against(text: str | None, fails: bool) -> Path | None:
-    path = None if text is None else Path(text).expanduser().absolute()
-    if path is None and fails:
+    if text is None and fails:
         raise ConfigError(
             "there is nothing to have got worse than",
             where="--fail-on-regression",
             hint="add --against=REPORT, or leave it out",
         )
-    if path is not None and not path.exists():
+    if text is None:
+        return None
+    path = Path(text).expanduser().absolute()
+    if not text or not path.exists():
         raise ConfigError(
             "there is no such report, nor a folder of them", where="--against", got=text
         )
+    if not path.is_dir():  # what is none is not to be found out when all is measured
+        from pillsnap.report.against.earlier import read_earlier
+
+        read_earlier(path)
     return path
 
 

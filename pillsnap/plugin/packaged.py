@@ -19,25 +19,34 @@ _HERE = ("-p", "pillsnap.plugin", "--pyargs", "--rootdir=.", "--confcutdir=.")
 _OWN = ("-o", "python_functions=test_", "-o", "usefixtures=")
 
 # pytest would look for tests and its ini file in a path that stands by itself.
-_PATHS = ("config", "reference", "save-reference")
+_PATHS = ("config", "reference", "save-reference", "against")
 
 
 def main(argv: Sequence[str]) -> int:
     """Options and exit codes are pytest's; without a gate mode in -m it is smoke."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-m", default="")
     for name in _PATHS:
         parser.add_argument(f"--{name}", dest=name)
-    given, others = parser.parse_known_args(argv)
+    try:
+        given, others = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:  # an option without its value
+        return _refuse(error)
     markers = given.m or "smoke"
     if not asks_for_gate(markers):
-        error = ConfigError(
-            "no item of the gate has these marks",
-            where="-m",
-            got=markers,
-            expected=f"one of {', '.join(MODES)}, or several with or",
+        return _refuse(
+            ConfigError(
+                "no item of the gate has these marks",
+                where="-m",
+                got=markers,
+                expected=f"one of {', '.join(MODES)}, or several with or",
+            )
         )
-        print(f"ERROR: {error}", file=sys.stderr)
-        return int(pytest.ExitCode.USAGE_ERROR)
     paths = [f"--{name}={path}" for name in _PATHS if (path := getattr(given, name)) is not None]
-    return int(pytest.main([*_HERE, *_OWN, "-m", markers, *paths, *others, PACKAGED_ITEM]))
+    # The item stands first: an option whose value was forgotten at the end is not to take it.
+    return int(pytest.main([*_HERE, *_OWN, PACKAGED_ITEM, "-m", markers, *paths, *others]))
+
+
+def _refuse(error: Exception) -> int:
+    print(f"ERROR: {error}", file=sys.stderr)
+    return int(pytest.ExitCode.USAGE_ERROR)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -89,11 +90,14 @@ def build_report(results: Sequence[CellResult], config: Config, facts: RunFacts)
 
 def publish_report(report: dict[str, Any], config: Config, name: str) -> Path:
     """Write reports/<name>.json and export_report.json, each whole or not; returns the latter."""
-    text = printable_json(json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
+    text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)
+    # Names of files need not be Unicode, and readers of JSON refuse half a surrogate pair: what is
+    # escaped is the name's text.
+    text = re.sub("[\ud800-\udfff]", lambda found: rf"\\u{ord(found[0]):04x}", text)
+    text = f"{printable_json(text)}\n"
     latest = config.out_dir / "export_report.json"
     for path in (config.out_dir / "reports" / f"{name}.json", latest):
-        # Names of files need not be Unicode; the replacement is JSON's own escape.
-        write_atomic(path, text.encode(errors="backslashreplace"))
+        write_atomic(path, text.encode())
     return latest
 
 

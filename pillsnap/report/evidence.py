@@ -109,7 +109,7 @@ def find_evidence(report: Mapping[str, Any], path: Path) -> Evidence:
     its images by the configuration that it names."""
     origin = report["provenance"]
     config = None
-    with suppress(PillsnapError):  # moved, or another machine's
+    with suppress(PillsnapError, ValueError):  # moved, another machine's, or no path
         config = load_config(Path(origin["config"]))
 
     @cache
@@ -128,4 +128,7 @@ def find_evidence(report: Mapping[str, Any], path: Path) -> Evidence:
 def _folder(places: Sequence[Path], name: str) -> Path | None:
     if name in ("", "..") or "/" in name or "\0" in name:
         return None
-    return next((place / name for place in places if (place / name / "records").is_dir()), None)
+    try:
+        return next((place / name for place in places if (place / name / "records").is_dir()), None)
+    except OSError:
+        return None  # too long to be one

@@ -26,7 +26,8 @@ def diagnosis_texts(cell: dict[str, Any]) -> list[str]:
         shared = None if alike and part == "budget" else found[part]
         if shared is not None and shared["percent"] is not None:
             shares = ", ".join(f"{k} {v:.0f} %" for k, v in shared["percent"].items())
-            texts.append(f"difference {of} ({shared['total']:.2g}): {shares}")
+            total = f"{shared['total']:.2g} {shared['unit']}"
+            texts.append(f"difference {of} ({total}): {shares}")
     if alike:
         texts.append(f"finding: {found['causes']['in_words']}")
         if cell["verdict"] == "breach":

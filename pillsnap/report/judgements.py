@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import StrictBool
+from pydantic import StrictBool, ValidationError
 from pydantic.dataclasses import dataclass
 
 from pillsnap.compare.verdict import Breach, concerns_outputs
@@ -54,11 +54,25 @@ class Judgement:
 NO_REPORT = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
-def no_report(path: Path, error: Exception) -> PillsnapError:
+def no_report(path: Path, error: Exception, what: str = "this is no report") -> PillsnapError:
     """What to raise for one of NO_REPORT."""
-    return PillsnapError(
-        "this is no report", where=path, got=first_line(error), expected="an export_report.json"
-    )
+    place = str(path)
+    if isinstance(error, ValidationError) and (keys := error.errors()[0]["loc"]):
+        place += f": {'.'.join(map(str, keys))}"
+    return PillsnapError(what, where=place, got=in_words(error), expected="an export_report.json")
+
+
+def in_words(error: Exception) -> str:
+    """What one of NO_REPORT says, for those who do not read Python."""
+    if isinstance(error, ValidationError):
+        return error.errors()[0]["msg"]
+    if isinstance(error, KeyError):
+        return f"no key {error.args[0]}"
+    if isinstance(error, RecursionError):
+        return "values nested too deep"
+    # Of JSON and texts a ValueError is said in words.
+    said = first_line(error)
+    return said if isinstance(error, ValueError) else f"a value that does not fit ({said})"
 
 
 def judgements_of(report: Mapping[str, Any], name: str) -> list[Judgement]:

@@ -59,13 +59,7 @@ def read_report(path: Path) -> dict[str, Any]:
             f"the report cannot be read: {error.strerror}", where=path, hint="run pillsnap gate"
         ) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise PillsnapError(
-            "this is no report of this version of pillsnap",
-            where=f"{path}: {'.'.join(map(str, first['loc']))}",
-            got=first["msg"],
-            expected="an export_report.json",
-        ) from None
+        raise no_report(path, error, "this is no report of this version of pillsnap") from None
     except NO_REPORT as error:
         raise no_report(path, error) from None
     return report

@@ -108,14 +108,13 @@ def explanations(cell: dict[str, Any]) -> list[str]:
     if cell["verdict"] != "breach" or not cell["breaches"]:
         return []
     breaches = [Breach(**breach) for breach in cell["breaches"]]
-    needed = ", ".join(
-        # A number that is not finite is null in the report.
-        dict.fromkeys(
-            f"{breach.figure} {math.inf if breach.value is None else breach.value:.3g}"
-            for breach in breaches
-            if breach.where != BUDGET
-        )
-    )
+    takes: dict[str, float] = {}  # of strides, which share a tolerance, the largest
+    for breach in breaches:
+        if breach.where != BUDGET:
+            # A number that is not finite is null in the report.
+            value = math.inf if breach.value is None else breach.value
+            takes[breach.figure] = max(value, takes.get(breach.figure, value))
+    needed = ", ".join(f"{figure} {value:.3g}" for figure, value in takes.items())
     held = cell["looser_profile"]
     looser = f"profile {held} would have held" if held else "no looser profile would have held"
     texts = []

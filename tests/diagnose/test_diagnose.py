@@ -585,6 +585,7 @@ class TestWhole:
         assert found["problems"] == []
         assert found["layers"]["places"][0]["node"] == "/fc/Gemm"
         assert found["budget"]["percent"] == {"preprocess": 0, "network": 100, "softmax": 0}
+        assert found["budget"]["unit"] == "of probability an image"
         assert found["causes"]["kind"] == "weights"
         done = subprocess.run(
             [sys.executable, "-I", found["repro"]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_breach_is_diagnosed(
     assert "first layer that differs: Gemm /fc/Gemm (fc), relative error 0.0" in text
     total = found["budget"]["total"]
     shares = "preprocess 0 %, network 100 %, softmax 0 %"
-    assert f"difference by stage ({total:.2g}): {shares}" in text
+    assert f"difference by stage ({total:.2g} of probability an image): {shares}" in text
     assert "cause: weights: 1 differ from the checkpoint's (fc.weight)" in text
     assert str(script) in done.stdout.split()  # to be copied, however long it is
     summary = (project.path / "summary.md").read_text()
@@ -84,7 +85,10 @@ def test_with_both_stages_the_pipeline_is_shared_out(project: DemoProject, fault
         "softmax",
     ]
     assert percent["classifier"] > 95
-    assert "difference of both stages together (" in " ".join(done.stdout.split())
+    text = " ".join(done.stdout.split())
+    assert re.search(
+        r"difference of both stages together \([\d.e-]+ boxes and probabilities an image\): p", text
+    )
 
 
 def test_healthy_cell_is_diagnosed_on_demand_only(project: DemoProject) -> None:

@@ -12,11 +12,12 @@ def test_what_got_worse_since_an_earlier_report_fails_a_run_that_passes(project:
     project.write_config()
     reports = project.path / "exp" / "export" / "reports"
     earlier = project.path / "earlier.json"
-    earlier.write_text("{}")
-    # That it is no report is shown, and fails nothing that is not asked to fail.
-    assert project.run("-m", "smoke", f"--against={earlier}").ret == 0
+    # That a folder has none is shown, and fails nothing.
+    options = ("-m", "smoke", f"--against={reports}", "--fail-on-regression")
+    reports.mkdir(parents=True)
+    assert project.run(*options).ret == 0
     first = project.report()
-    assert first["against"]["problem"].startswith(f"this is no report where: {earlier}")
+    assert first["against"]["problem"].startswith(f"no report in {reports} has a cell")
     earlier.write_bytes(project.report_path.read_bytes())
     # The same again, spread over workers: the newest report that fits is the first one.
     result = project.run("-m", "smoke", "-n", "2", f"--against={reports}", "--fail-on-regression")

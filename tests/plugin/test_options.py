@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pillsnap.config.selection import Selection
-from pillsnap.core.errors import ConfigError
+from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.plugin.options import asks_for_gate, select
 from pillsnap.plugin.repeating import repeat_command
 from pillsnap.plugin.state import GATE_OPTIONS
@@ -237,6 +237,12 @@ def test_a_regression_needs_an_earlier_report_that_is_there(tmp_path: Path) -> N
         choose(fail_on_regression=True)
     with pytest.raises(ConfigError, match="no such report, nor a folder"):
         choose(against=str(tmp_path / "nowhere.json"))
+    with pytest.raises(ConfigError, match="no such report, nor a folder"):
+        choose(against="")
+    half = tmp_path / "half.json"
+    half.write_text('{"cells": [')
+    with pytest.raises(PillsnapError, match=f"(?s)this is no report.*{half}"):
+        choose(against=str(half))
     # Neither is part of what a run is of, by which --resume finds it.
     assert repr(choose(against=str(tmp_path), fail_on_regression=True)) == repr(choose())
 

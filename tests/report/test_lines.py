@@ -6,6 +6,7 @@ from typing import Any
 
 from pillsnap.report.findings import diagnosis_lines
 from pillsnap.report.rows import _graph, _read
+from pillsnap.report.table import explanations
 
 COMPARED: dict[str, Any] = {
     "compared_with": {"exporter": "dynamo", "opset": 18, "sha256": "0" * 64, "reused": True},
@@ -32,6 +33,34 @@ def test_the_first_five_differences_are_named_and_all_counted() -> None:
     assert _graph(same) == f"graph: identical to a fresh export ({by})"
     without = {**dict.fromkeys(COMPARED), "reason": "a golden bundle"}
     assert _graph(without) == "graph not compared: a golden bundle"
+
+
+def test_a_difference_that_is_shared_out_has_its_unit() -> None:
+    budget = {"total": 0.24, "unit": "boxes an image", "percent": {"network": 100.0, "nms": 0.0}}
+    found = {**dict.fromkeys(("layers", "causes", "pipeline", "repro")), "budget": budget}
+    cell = {"verdict": "breach", "diagnosis": {**found, "problems": []}}
+    assert diagnosis_lines(cell) == [
+        "  difference by stage (0.24 boxes an image): network 100 %, nms 0 %"
+    ]
+
+
+def test_what_a_breach_would_take_is_said_once_a_figure() -> None:
+    breaches = [
+        {"figure": figure, "value": value, "limit": 8.0, "where": where}
+        for figure, value, where in (
+            *(("box_exactness", value, "stride") for value in (4880.0, 7400.0, 5050.0)),
+            ("raw_box_err_px", 3.0, "stride 8"),
+            ("raw_box_err_px", None, "stride 16"),
+            ("latency_p95_ms", 5.0, "budget"),
+        )
+    ]
+    cell = {
+        **{"verdict": "breach", "breaches": breaches, "profile": "strict", "precision": "fp32"},
+        **{"looser_profile": None, "likely_causes": ["x"], "worst_samples": [], "execution": None},
+    }
+    assert explanations(cell)[0].endswith(
+        "; it would take box_exactness 7.4e+03, raw_box_err_px inf"
+    )
 
 
 def test_what_avoids_a_cause_stands_behind_it() -> None:

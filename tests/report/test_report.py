@@ -59,6 +59,7 @@ from pillsnap.report.models import Repeated, Report
 from pillsnap.report.page import render_page
 from pillsnap.report.policy import sample_policy, with_class_names
 from pillsnap.report.schema import make_schema
+from pillsnap.report.show import read_report
 from pillsnap.report.table import render
 from tests.core.distributions import register_distribution
 from tests.engines.test_onnxruntime import save_network
@@ -693,7 +694,7 @@ def test_names_that_are_no_unicode_can_be_published(config: Config) -> None:
     name = b"K-1/\xff.png".decode(errors="surrogateescape")
     report = build_report([make_result(ids=(name, "b.png"))], config, facts())
     path = publish_report(report, config, "name")
-    assert json.loads(path.read_text(encoding="utf-8"))["cells"][0]["worst_samples"][0] == name
+    assert read_report(path)["cells"][0]["worst_samples"][0] == r"K-1/\udcff.png"
 
 
 def test_what_lies_beside_the_report_does_not_cost_it(config: Config) -> None:

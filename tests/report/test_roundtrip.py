@@ -10,6 +10,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic_core import from_json
 
 from pillsnap.config.settings import Config, Export, Paths
 from pillsnap.report import _finite, publish_report
@@ -43,3 +44,12 @@ def test_a_published_report_reads_back_as_it_was(content: dict[str, Any]) -> Non
         config = Config(Paths(Path(folder)), export=Export(out_dir=Path(folder)))
         path = publish_report(report, config, "law")
         assert json.loads(path.read_text(encoding="utf-8")) == report
+
+
+def test_a_name_that_is_no_unicode_is_text_that_every_reader_takes(tmp_path: Path) -> None:
+    config = Config(Paths(tmp_path), export=Export(out_dir=tmp_path))
+    name = "caf\udce9 \ud83d\ude00 \U0001f600 \\"
+    content = {name: [name]}
+    path = publish_report(content, config, "names")
+    shown = "caf\\udce9 \\ud83d\\ude00 \U0001f600 \\"
+    assert from_json(path.read_bytes()) == json.loads(path.read_bytes()) == {shown: [shown]}

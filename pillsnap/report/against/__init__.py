@@ -23,7 +23,7 @@ from pillsnap.report.evidence import NO_RECORDS, Evidence
 __all__ = ["Comparison", "compare_reports"]
 
 # Of the map of what is null in its place.
-_METRIC = re.compile(r"cells\[(\d+)\]\.metrics\.(\w+)")
+METRIC = re.compile(r"cells\[(\d+)\]\.metrics\.(\w+)")
 
 Report = Mapping[str, Any]
 
@@ -31,10 +31,8 @@ Report = Mapping[str, Any]
 def compare_reports(
     old: Report, new: Report, path: Path, before: Evidence, after: Evidence
 ) -> Comparison:
-    """The new report beside the old one, which lies at `path`.
-
-    Raises one of NO_REPORT where the old one is none.
-    """
+    """The new report beside the old one, which lies at `path`; of both, what against/checked.py
+    says is so."""
     cells = [{cell["id"]: cell for cell in _restored(report)} for report in (old, new)]
     changes: list[Change] = []
     for name, cell in cells[1].items():
@@ -78,7 +76,7 @@ def _restored(report: Report) -> list[dict[str, Any]]:
     """The cells, with the numbers that are null for not being finite."""
     cells = [{**cell, "metrics": dict(cell["metrics"])} for cell in report["cells"]]
     for place, value in report["non_finite"].items():
-        found = _METRIC.fullmatch(place)
+        found = METRIC.fullmatch(place)
         if found is not None:
             cells[int(found[1])]["metrics"][found[2]] = float(value)
     return cells

@@ -81,8 +81,12 @@ class Comparison:
     @property
     def regressed(self) -> bool:
         """Whether something got worse, or nothing could be compared though a report was named."""
-        compared = any(change.outcome != "not compared" for change in self.changes)
-        return bool(self.of("worse")) or (self.report is not None and not compared)
+        return bool(self.of("worse")) or (self.report is not None and not self.compared)
+
+    @property
+    def compared(self) -> bool:
+        """Whether anything could be."""
+        return any(change.outcome != "not compared" for change in self.changes)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -110,6 +114,8 @@ class Comparison:
     @property
     def summary(self) -> str:
         """Such as "nothing got worse, 2 better, 14 the same, 3 not compared"."""
+        if not self.compared:
+            return "nothing could be compared"
         better, same, without = (len(self.of(each)) for each in OTHERS)
         worse = len(self.of("worse"))
         verdict = f"{worse} got worse" if worse else "nothing got worse"

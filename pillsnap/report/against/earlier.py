@@ -1,4 +1,4 @@
-"""Earlier reports: read, and the newest one of a folder that fits."""
+"""Reports to compare: read, and the newest one of a folder that fits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pillsnap.core.errors import PillsnapError, first_line
 from pillsnap.core.logrecords import open_log
 from pillsnap.core.printable import printable
 from pillsnap.report.against import Comparison, compare_reports
+from pillsnap.report.against.settings import list_settings
 from pillsnap.report.evidence import Evidence, find_evidence
-from pillsnap.report.judgements import NO_REPORT, no_report
+from pillsnap.report.judgements import NO_REPORT, in_words, no_report
 from pillsnap.report.reading import list_reports, read_bounded
 
 log = open_log(__name__)
@@ -21,10 +22,14 @@ Report = dict[str, Any]
 
 
 def read_earlier(path: Path) -> Report:
-    """A report, maybe of another version of pillsnap; raises PillsnapError where it is none."""
+    """A report, maybe of another version of pillsnap, of which whatever is compared is of its type;
+    raises PillsnapError where it is none."""
+    from pillsnap.report.against.checked import Compared
+
     try:
         report = json.loads(read_bounded(path))
-        _cells(report)
+        Compared.model_validate(report)
+        list_settings(report, report)  # may be nested too deep
     except OSError as error:
         raise PillsnapError("the report cannot be read", where=path, got=error.strerror) from None
     except NO_REPORT as error:
@@ -34,11 +39,13 @@ def read_earlier(path: Path) -> Report:
 
 def compare_with(old: Report, new: Report, path: Path, after: Evidence) -> Comparison:
     """A report beside an earlier one, which lies at `path`, with what is left of both runs; raises
-    PillsnapError where that one is none."""
+    PillsnapError where their values fit their types, and not one another."""
     try:
         return compare_reports(old, new, path, find_evidence(old, path), after)
     except NO_REPORT as error:
-        raise no_report(path, error) from None
+        raise PillsnapError(
+            "the reports cannot be compared", where=path, got=in_words(error)
+        ) from None
 
 
 def find_earlier(folder: Path, new: Report) -> Path | None:
@@ -53,7 +60,7 @@ def find_earlier(folder: Path, new: Report) -> Path | None:
             passed = old["gate"]["complete"] and old["gate"]["exit_code"] == 0
             if passed and common > most and old["provenance"]["run"] != run:
                 best, most = folder / name, common
-        except (PillsnapError, *NO_REPORT) as error:
+        except PillsnapError as error:
             log.info("%s is no report: %.200s", printable(name), first_line(error))
         if most == len(cells):
             break

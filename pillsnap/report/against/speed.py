@@ -53,7 +53,8 @@ def speed_changes(
     other = [name for name in _MACHINE if machines[0].get(name) != machines[1].get(name)]
     if before.get("kind") != after.get("kind"):  # older reports are of one machine
         other.append("kind of node")
-    why = f"another machine: {', '.join(other)}" if other else ""
+    # Neither memory, which is of a process of its own, nor files are a matter of load.
+    elsewhere = why = f"another machine: {', '.join(other)}" if other else ""
     if not why and (before["contended"] or after["contended"]):
         why = "workers shared the machine"
     for when, machine in zip(("old", "new"), machines, strict=True):
@@ -90,8 +91,8 @@ def speed_changes(
             if values != (None, None):
                 yield _of_one(cell, name, *values)
             continue
-        if why and name != "model_size_mib":
-            yield Change(cell, name, *values, "not compared", why)
+        if elsewhere and name != "model_size_mib":
+            yield Change(cell, name, *values, "not compared", elsewhere)
             continue
         worse = after[name] > part * before[name] + spare
         better = before[name] > part * after[name] + spare

@@ -42,6 +42,7 @@ class Budget(Part):
     """Shapley values of the stages in the final difference"""
 
     total: float | None
+    unit: str = Field(description='Of the total, as in "0.2 boxes an image"')
     percent: Numbers | None = Field(description="By stage; null where nothing differs")
 
 

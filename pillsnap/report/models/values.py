@@ -2,7 +2,7 @@
 
 Keys are checked whenever a report is built; values are described, for readers and for tests, and
 written as they are: a figure outside its bounds must not cost a run of hours its report, and a name
-of a file need not be Unicode.
+of a file need not be Unicode (it is written with its bytes escaped).
 """
 
 from __future__ import annotations

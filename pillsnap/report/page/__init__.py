@@ -27,9 +27,10 @@ def write_page(report: dict[str, Any], path: Path, evidence: Evidence) -> None:
 
 
 def render_page(report: dict[str, Any], evidence: Evidence) -> str:
-    """The page as HTML; whatever is markup in names and messages is shown as text."""
+    """The page as HTML; whatever is markup in names and messages is shown as text. Raises one of
+    NO_REPORT where the report is none."""
     # At the end of a run: collection does without templates.
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
     from markupsafe import Markup
 
     def shown(value: object) -> object:
@@ -47,15 +48,18 @@ def render_page(report: dict[str, Any], evidence: Evidence) -> str:
         finalize=shown,
     )
     against = report["against"]
-    return environment.get_template("page.html").render(
-        report=report,
-        words=verdict_in_words(report),
-        views=view_cells(report, evidence),
-        why_missing=why_missing(report["gate"]),
-        skipped=skipped_alike(report["gate"]),
-        plot=charts,
-        back=None if against is None else Comparison.from_dict(against),
-        value=shown_value,
-        cluster=list(cluster_lines(report.get("cluster"))),
-        stages=[stage for stage in report["stages"].values() if stage is not None],
-    )
+    try:
+        return environment.get_template("page.html").render(
+            report=report,
+            words=verdict_in_words(report),
+            views=view_cells(report, evidence),
+            why_missing=why_missing(report["gate"]),
+            skipped=skipped_alike(report["gate"]),
+            plot=charts,
+            back=None if against is None else Comparison.from_dict(against),
+            value=shown_value,
+            cluster=list(cluster_lines(report.get("cluster"))),
+            stages=[stage for stage in report["stages"].values() if stage is not None],
+        )
+    except UndefinedError as error:
+        raise LookupError(error.message) from error
