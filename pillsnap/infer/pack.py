@@ -61,7 +61,7 @@ def _approved(config: Config, stage: str, path: Path) -> Exported:
     found = describe_onnx(path, stage)
     judged = ReportIndex(config.out_dir / "reports").judgements(found.sha256)
     standings = [
-        find_standing(judged, stage, provider, config.runtime)
+        find_standing(judged, stage, provider, config.runtime, found.weights)
         for provider in dict.fromkeys(str(each.provider) for each in judged)
         if provider.endswith("ExecutionProvider")
     ]

@@ -1,0 +1,87 @@
+"""`pillsnap infer` and `pillsnap pipeline` over small files of other exporters."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+from PIL import Image
+
+from pillsnap.core.hashes import sha256_file
+from pillsnap.infer import __main__ as infer
+from tests.infer.test_foreign_onnx import save_constant
+from tests.report.report_folder import Reports
+
+
+class Project:
+    """A folder with a config, an image, and reports that judge what a test says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.out_dir = folder / "exp/export"
+        (self.out_dir / "reports").mkdir(parents=True)
+        self.reports = Reports(self.out_dir / "reports")
+        shape = [1, 3, 32, 32]
+        settings = {
+            "paths": {"exp_dir": "exp"},
+            "detection": {"model": "yolo11n", "num_classes": 2},
+            "classification": {"backbone": "test_resnet", "num_classes": 5},
+            "data": {"class_map": "class_map.json"},
+            "export": {"input_shape": {"detection": shape, "classification": shape}},
+        }
+        codes = {f"K-{number:06}": number for number in range(5)}
+        (folder / "class_map.json").write_text(json.dumps(codes))
+        self.config = folder / "config.yaml"
+        self.config.write_text(yaml.safe_dump(settings))
+        self.image = folder / "image.png"
+        Image.fromarray(np.full((32, 32, 3), 128, np.uint8)).save(self.image)
+
+    def infer(self, *options: str | os.PathLike[str]) -> int:
+        how = ["--config", self.config, "--inputs", self.image, "--threads", "1", *options]
+        return infer.main([str(each) for each in how])
+
+    def classifier(self, name: str, *, beside: bool = False) -> Path:
+        """One that always answers class 1, with its weights in NAME.data where asked for."""
+        rows = np.array([[0.0, 9.0, 0.0, 0.0, 0.0]])
+        path = save_constant(self.folder / name, rows, [1, "classes"])
+        if beside:
+            weights = f"{name}.data"
+            onnx.save(
+                onnx.load(path),
+                path,
+                save_as_external_data=True,
+                location=weights,
+                size_threshold=0,
+            )
+        return path
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_a_report_vouches_for_the_weights_beside_the_file_that_it_judged(
+    project: Project, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = project.classifier("pills.onnx", beside=True)
+    beside = path.with_name("pills.onnx.data")
+    project.reports.add(
+        "equivalent", sha256=sha256_file(path), weights={beside.name: sha256_file(beside)}
+    )
+    codes = []
+    for changes in (False, True):
+        if changes:
+            data = beside.read_bytes()
+            one, nine = np.float32(9).tobytes(), np.float32(0).tobytes()
+            beside.write_bytes(data.replace(one + nine, nine + one, 1))
+        assert project.infer("--model", path) == 0
+        codes.append(json.loads(capsys.readouterr().out)["code"])
+        assert ("does not stand behind the classification model" in caplog.text) is changes
+    assert codes == ["K-000001", "K-000002"]
+    assert "98.json: of other weights in the files beside it" in caplog.text
