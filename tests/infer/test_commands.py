@@ -12,8 +12,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from pillsnap.core.errors import EngineError, PillsnapError
 from pillsnap.core.hashes import sha256_file
 from pillsnap.infer import __main__ as infer
+from pillsnap.infer.pack import main as pack
 from tests.infer.test_foreign_onnx import save_constant
 from tests.report.report_folder import Reports
 
@@ -85,3 +87,38 @@ def test_a_report_vouches_for_the_weights_beside_the_file_that_it_judged(
         assert ("does not stand behind the classification model" in caplog.text) is changes
     assert codes == ["K-000001", "K-000002"]
     assert "98.json: of other weights in the files beside it" in caplog.text
+
+
+def test_a_folder_that_shipped_before_is_left_whole_where_a_model_cannot_be_packed(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is written before all is checked, and nothing is renamed before all is written."""
+    path, ship = project.classifier("pills.onnx"), project.folder / "ship"
+    project.reports.add("equivalent", sha256=sha256_file(path))
+    packing = ["--config", str(project.config), "--model", str(path), "--out"]
+    assert pack([*packing, str(ship)]) == 0
+    assert Path(capsys.readouterr().out.strip()) == ship / "pillsnap_pipeline.py"
+    shipped = contents(ship)
+    assert sorted(shipped) == ["classification-pills.onnx", "pillsnap_pipeline.py"]
+    assert shipped["classification-pills.onnx"] == path.read_bytes()
+
+    path = project.classifier("pills.onnx", beside=True)
+    beside = path.with_name("pills.onnx.data")
+    weights = {beside.name: sha256_file(beside)}
+    project.reports.add("equivalent", sha256=sha256_file(path), weights=weights)
+    for folder in (ship, project.folder / "new"):
+        with pytest.raises(EngineError, match="takes models in one file"):
+            pack([*packing, str(folder)])
+    assert contents(ship) == shipped
+    assert not (project.folder / "new").exists()
+
+    project.classifier("pills.onnx")
+    (ship / "classification-pills.onnx").unlink()
+    (ship / "classification-pills.onnx").mkdir()  # no file can be renamed over it
+    with pytest.raises(PillsnapError, match="cannot write"):
+        pack([*packing, str(ship)])
+    assert (ship / "pillsnap_pipeline.py").read_bytes() == shipped["pillsnap_pipeline.py"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
