@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import yaml
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from pillsnap.core.errors import EngineError, PillsnapError
@@ -122,3 +123,46 @@ def test_a_folder_that_shipped_before_is_left_whole_where_a_model_cannot_be_pack
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_detector_gives_each_image_as_many_rows_as_it_has_boxes(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """NMS inside, one image at a time, [1,K,6]: the brighter the image, the more boxes."""
+    path, photos = save_counting(project.folder / "boxes.onnx"), project.folder / "photos"
+    photos.mkdir()
+    for value in (0, 128, 255):
+        photo = Image.fromarray(np.full((32, 32, 3), value, np.uint8))
+        photo.save(photos / f"{value:03}.png")
+    for batch in ("1", "3"):
+        given = ("--model", path, "--batch", batch, "--inputs", photos / "*.png")
+        assert project.infer(*given) == 0
+        found = [json.loads(line)["boxes"] for line in capsys.readouterr().out.splitlines()]
+        assert [len(boxes) for boxes in found] == [0, 1, 3]
+
+
+def save_counting(path: Path) -> Path:
+    """A detector of up to three boxes, as many as three times an image's mean."""
+    rows = np.array([[[4.0 * n, 4.0, 4.0 * n + 8, 20.0, 0.9 - n / 10, 1.0] for n in range(3)]])
+    values = {"three": [3.1], "nought": [0], "axis": [1], "rows": rows}
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["mean", "three"], ["many"]),
+        helper.make_node("Cast", ["many"], ["count"], to=TensorProto.INT64),
+        helper.make_node("Slice", ["rows", "nought", "count", "axis"], ["output"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "counting",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 32, 32])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, "boxes", 6])],
+        [
+            numpy_helper.from_array(
+                np.array(value, np.int64 if name in ("nought", "axis") else np.float32), name
+            )
+            for name, value in values.items()
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
