@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from pillsnap.core.errors import PillsnapError, first_line
@@ -21,18 +22,24 @@ def model_files(path: Path) -> tuple[Path, ...]:
 
 
 def sha256_model(path: Path) -> str:
-    """SHA-256 of the bytes of all files of a model, in hex; PillsnapError where one cannot be
-    read."""
-    digest = hashlib.sha256()
+    """SHA-256 of a model, in hex: sha256_of the digests of all its files; PillsnapError where one
+    cannot be read."""
+    digests = []
     for each in model_files(path):
         try:
             with open_regular(each) as file:
-                while part := file.read(1 << 20):
-                    digest.update(part)
+                digests.append(hashlib.file_digest(file, "sha256").digest())
         except (OSError, ValueError) as error:  # the latter of a name with a NUL
             reason = getattr(error, "strerror", None) or first_line(error)
             raise PillsnapError("cannot read the model", where=each, got=reason) from error
-    return digest.hexdigest()
+    return sha256_of(digests)
+
+
+def sha256_of(digests: Sequence[bytes]) -> str:
+    """SHA-256 of a model, in hex, whose files have these: that of its only one, else that of them
+    all one after another. Each has 32 bytes, so that no byte can go from one file to the next and
+    leave it as it was."""
+    return (digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()).hex()
 
 
 def named_model(path: Path) -> Path:

@@ -98,6 +98,7 @@ def _approvals(
             str(outcome.candidate["path"]),
             str(outcome.candidate["sha256"]),
             str(outcome.candidate["providers"][0]),
+            tuple(sorted(outcome.candidate.get("weights_sha256", {}).items())),
         )
         for result in results
         for outcome in result.outcomes
@@ -106,10 +107,10 @@ def _approvals(
     found, index = [], ReportIndex(config.out_dir / "reports")
     # Its name is of this run alone: what is repeated is to give the same report.
     of_run = judgements_of(report, "this run")
-    for stage, path, sha256, provider in files:
+    for stage, path, sha256, provider, weights in files:
         earlier = index.judgements(sha256, but=f"{name}.json")
         judged = [*earlier, *(each for each in of_run if each.sha256 == sha256)]
-        standing = find_standing(judged, stage, provider, config.runtime)
+        standing = find_standing(judged, stage, provider, config.runtime, dict(weights))
         reason = None if standing.approved else standing.reason
         found.append(Approval(stage, path, sha256, provider, standing.approved, reason))
     return tuple(found)

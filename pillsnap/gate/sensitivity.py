@@ -20,6 +20,7 @@ from pillsnap.export.quantize import Tell
 from pillsnap.export.quantize.convert import open_trials
 from pillsnap.export.quantize.histograms import find_ranges
 from pillsnap.export.quantize.int8 import STATIC_OPS, quantize_static
+from pillsnap.export.quantize.int8_openvino import outputs_of
 from pillsnap.export.quantize.lists import write_lists
 from pillsnap.export.quantize.recipe import Recipe
 from pillsnap.export.quantize.sensitivity import Sensitivity, find_sensitivity
@@ -130,9 +131,10 @@ class _Analysis:
     def _lists(self, trials: Trials, found: Sensitivity) -> dict[str, str]:
         modules, chosen = _modules(trials), found.kept_nodes
         stay = {*trials.lowering.fixed, *chosen}
-        nodes = [node.name for node in trials.lowering.model.graph.node if node.name in stay]
+        model = trials.lowering.model
+        nodes = [node.name for node in model.graph.node if node.name in stay]
         paths = _distinct(modules[name] for name in chosen)
-        return write_lists(self.cell.precision, nodes, paths)
+        return write_lists(self.cell.precision, nodes, paths, outputs_of(model))
 
     def _trade(
         self, trials: Trials, found: Sensitivity, losses: Losses

@@ -179,7 +179,7 @@ def _warn_of_breach(config: Config, stage: str, opened: Opened) -> None:
     """Say so where reports judged this very file and do not come to a pass where it runs now."""
     facts, reports = opened.version, ReportIndex(config.out_dir / "reports")
     judged = reports.judgements(facts["sha256"])
-    standing = find_standing(judged, stage, facts["provider"], config.runtime)
+    standing = find_standing(judged, stage, facts["provider"], config.runtime, opened.weights)
     if judged and not standing.approved:
         log.warning("the gate does not stand behind the %s model: %s", stage, standing.reason)
 

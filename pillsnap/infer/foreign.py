@@ -62,7 +62,8 @@ def _judged(config: Config, stage: str, described: Exported, outputs: Outputs) -
     reports = ReportIndex(config.out_dir / "reports")
     judged = reports.judgements(described.sha256)
     for each in sorted(judged, key=lambda each: each.started, reverse=True):
-        if each.verdict in PASSING and each.layout is not None:
+        same = each.weights == described.weights
+        if same and each.verdict in PASSING and each.layout is not None:
             name, *names = each.layout
             layout = next((known for known in layouts_of(stage) if known.name == name), None)
             # Engines may name the outputs of a file otherwise.

@@ -8,20 +8,20 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from pillsnap.config.cells import CLASSIFICATION, DETECTION, STAGES
 from pillsnap.config.load import find_config, load_config, read_environment
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError, MissingCheckpoint
-from pillsnap.core.files import write_atomic
+from pillsnap.core.files import replace_atomic
 from pillsnap.core.modelfiles import EXPORTED
 from pillsnap.export import Exported, describe_onnx
 from pillsnap.export.reading import read_bytes
 from pillsnap.infer.choice import choose_model
-from pillsnap.infer.standalone import write_standalone
+from pillsnap.infer.standalone import FILE_NAME, make_standalone
 from pillsnap.report.index import ReportIndex
 from pillsnap.report.standing import find_standing
 
@@ -49,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         models[stage] = _approved(config, stage, path)
     if not models:
         raise MissingCheckpoint("there is no model to ship", hint="name one: --model, --detector")
-    packed = {stage: _copy(stage, model, arguments.out) for stage, model in models.items()}
-    print(write_standalone(config, packed, arguments.out))
+    print(_write(config, models, arguments.out))
     return 0
 
 
@@ -61,7 +60,7 @@ def _approved(config: Config, stage: str, path: Path) -> Exported:
     found = describe_onnx(path, stage)
     judged = ReportIndex(config.out_dir / "reports").judgements(found.sha256)
     standings = [
-        find_standing(judged, stage, provider, config.runtime)
+        find_standing(judged, stage, provider, config.runtime, found.weights)
         for provider in dict.fromkeys(str(each.provider) for each in judged)
         if provider.endswith("ExecutionProvider")
     ]
@@ -76,11 +75,24 @@ def _approved(config: Config, stage: str, path: Path) -> Exported:
     )
 
 
-def _copy(stage: str, model: Exported, folder: Path) -> Exported:
-    """The model in the folder, of the bytes that were described; both may be best.onnx."""
+def _write(config: Config, models: Mapping[str, Exported], folder: Path) -> Path:
+    """The models, of the bytes that were described, and the program beside them. Nothing gets its
+    name before all of it is there: where this fails, what a folder shipped before still runs."""
+    names = {stage: _name(stage, model) for stage, model in models.items()}
+    program = make_standalone(config, models, names)
+    path = folder / FILE_NAME
+    with ExitStack() as written:  # which are renamed last to first
+        written.enter_context(replace_atomic(path)).write_bytes(program)
+        for stage, model in models.items():
+            target = folder.resolve() / names[stage]
+            if target != model.path:
+                content = model.content()
+                data = content if isinstance(content, bytes) else read_bytes(content)
+                written.enter_context(replace_atomic(target)).write_bytes(data)
+    return path
+
+
+def _name(stage: str, model: Exported) -> str:
+    """Of the model's file in the folder: both may be best.onnx."""
     name = model.path.name
-    path = folder.resolve() / (name if name.startswith(stage) else f"{stage}-{name}")
-    if path != model.path:
-        content = model.content()
-        write_atomic(path, content if isinstance(content, bytes) else read_bytes(content))
-    return replace(model, path=path)
+    return name if name.startswith(stage) else f"{stage}-{name}"

@@ -40,7 +40,7 @@ _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("pipeline/images.py", None),
     ("pipeline/softmax.py", None),
     ("pipeline/twostage.py", None),
-    ("pipeline/batches.py", ("_MOST_IMAGES", "fixed_batch_size", "in_fixed_batches")),
+    ("pipeline/batches.py", ("_MOST_IMAGES", "fixed_batch_size", "in_fixed_batches", "_joined")),
     ("engines/onnxruntime/feeding.py", ("_TYPES", "run_session", "_channels_last", "_why_not")),
     ("infer/standalone_main.py", None),
 )
@@ -71,11 +71,26 @@ def publish_standalone(config: Config) -> Path | None:
 def write_standalone(config: Config, models: Mapping[str, Exported], folder: Path) -> Path:
     """Write pillsnap_pipeline.py for these models, by stage, into the folder where they lie; errors
     are publish_standalone's."""
+    path = folder / FILE_NAME
+    write_atomic(path, make_standalone(config, models, {}))
+    return path
+
+
+def make_standalone(
+    config: Config, models: Mapping[str, Exported], names: Mapping[str, str]
+) -> bytes:
+    """The content of pillsnap_pipeline.py for these models, by stage; errors are
+    publish_standalone's, but for the writing.
+
+    Args:
+        names: of the models beside it, by stage, where they are others than where they lie now.
+    """
     for stage, model in models.items():
         require_same_settings(config, stage, model)
-    path = folder / FILE_NAME
-    write_atomic(path, assemble(freeze(config, models)).encode())
-    return path
+    frozen = freeze(config, models)
+    for stage, name in names.items():
+        frozen["stages"][stage]["file"] = name
+    return assemble(frozen).encode()
 
 
 def _released(link: Path, stage: str) -> Exported:

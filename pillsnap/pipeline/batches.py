@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,6 +48,16 @@ def in_fixed_batches(size: int | None, run: Callable[[Batch], Batch]) -> Callabl
         missing = -len(batch) % size
         filled = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
         parts = [run(filled[start : start + size]) for start in range(0, len(filled), size)]
-        return np.concatenate(parts)[: len(batch)]
+        return _joined(parts)[: len(batch)]
 
     return run_parts
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    """Parts [n,...] as one; of boxes [n,K,6], of which a file with NMS inside gives each image as
+    many as it has, the fewer are filled up with zeros, as other such files do."""
+    if len({part.shape[1:] for part in parts}) > 1 and {part.ndim for part in parts} == {3}:
+        most = max(part.shape[1] for part in parts)
+        missing = (((0, 0), (0, most - part.shape[1]), (0, 0)) for part in parts)
+        parts = [np.pad(part, each) for part, each in zip(parts, missing, strict=True)]
+    return np.concatenate(parts)

@@ -20,6 +20,7 @@ class Judgement:
     Attributes:
         report: its name, printable.
         sha256: of the file.
+        weights: SHA-256 of the files beside it that hold its weights, by name.
         started: when its run began, ISO 8601 with Z.
         whole: whether that run came to its end.
         provider: what the file ran on, ONNX Runtime's name of it; None where that is not known.
@@ -34,6 +35,7 @@ class Judgement:
 
     report: str
     sha256: str
+    weights: dict[str, str]
     started: str
     whole: StrictBool
     cell: str
@@ -91,6 +93,7 @@ def judgements_of(report: Mapping[str, Any], name: str) -> list[Judgement]:
         judgement = Judgement(
             report=name,
             sha256=sha256,
+            weights=origin.get("weights_sha256", {}).get(cell["id"], {}),
             started=origin["started_at_utc"],
             whole=report["gate"]["complete"],
             cell=cell["id"],

@@ -6,7 +6,7 @@ say, until data, configuration (tolerances are part of it) or checkpoint are oth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pillsnap.config.runtime import Runtime
@@ -24,7 +24,11 @@ class Standing:
 
 
 def find_standing(
-    judged: Sequence[Judgement], stage: str, provider: str, runtime: Runtime
+    judged: Sequence[Judgement],
+    stage: str,
+    provider: str,
+    runtime: Runtime,
+    weights: Mapping[str, str] | None,
 ) -> Standing:
     """Whether what was judged approves a file as a stage's model on a provider.
 
@@ -33,12 +37,15 @@ def find_standing(
 
     Args:
         runtime: how it will optimise.
+        weights: SHA-256 of the files beside it that hold its weights, by name: with others it is
+            another model. None: any, of a caller that takes no such file in the end.
     """
     off = tuple(sorted(runtime.disabled_optimizers))
     mine = [
         each
         for each in judged
-        if each.stage == stage
+        if weights in (None, each.weights)
+        and each.stage == stage
         and (each.provider == provider or (each.provider is None and each.verdict == "breach"))
         and (each.whole or each.verdict == "breach")
         and each.level in (None, runtime.graph_optimization_level)
@@ -47,6 +54,9 @@ def find_standing(
     newest = max((each.started for each in mine), default=None)
     latest = [each for each in mine if each.started == newest]
     if not latest:
+        for each in judged:
+            if weights not in (None, each.weights):
+                return Standing(False, f"{each.report}: of other weights in the files beside it")
         without = f" without {', '.join(off)}" if off else ""
         return Standing(False, f"no report of the gate has passed it on {provider}{without}")
     for each in latest:

@@ -49,7 +49,8 @@ def look_up(
     reports: ReportIndex, stage: str, sha256: str, provider: str, runtime: Runtime
 ) -> Standing:
     """Whether the gate stands behind this very file, on a provider as ONNX Runtime names it and
-    with these options, and by which report it does or does not; the log says so too."""
-    standing = find_standing(reports.judgements(sha256), stage, provider, runtime)
+    with these options, and by which report it does or does not; the log says so too. The caller
+    takes no weights in other files, which can change between two looks: see Opened.whole."""
+    standing = find_standing(reports.judgements(sha256), stage, provider, runtime, None)
     log.info("%s model %s: %s", stage, sha256[:12], standing.reason)
     return standing

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
+import yaml
 
 from pillsnap.config.load import load_config
 from pillsnap.config.selection import Selection
@@ -134,8 +135,7 @@ def test_a_detector_that_int8_breaks_holds_on_images_that_its_set_was_not_chosen
     assert done.returncode == 1, done.stdout + done.stderr
     found = sensitivity(small, "detection-onnx-auto-int8-smoke")
     assert found["whole"]["share"] > 1 >= found["loss"]["share"] / MARGIN
-    nodes = found["lists"]["nodes"].splitlines()
-    small.settings["export"]["quantize"].update(nodes_to_exclude=nodes)
+    small.settings["export"]["quantize"].update(yaml.safe_load(found["lists"]["nodes"]))
     small.write_config()
     done = small.run(
         "pytest", "-m", "coverage", "--precision", "int8", "--stage", "detection", "-q"

@@ -137,7 +137,13 @@ def test_a_file_with_weights_beside_it_is_read_without_them(tmp_path: Path) -> N
         ({"double": 1, "fp32": 2}, 0, "2 in fp32, 1 in double", False),
         ({"fp32": 25, "int8": 65}, 0, "65 in int8, 25 in fp32", True),
         ({"fp16": 3}, 0, "in fp16", True),
-        ({"fp32": 16}, 9, "in fp32 (9 with quantised weights)", True),
+        ({"fp32": 16}, 9, "in fp32 (9 with weights alone in fewer bits)", True),
+        (
+            {"fp16": 88, "fp32": 2},  # of OpenVINO, whose file may be of half precision
+            88,
+            "88 in fp16, 2 in fp32 (88 with weights alone in fewer bits)",
+            True,
+        ),
     ],
 )
 def test_types_in_words(by_type: dict[str, int], weights: int, words: str, lower: bool) -> None:

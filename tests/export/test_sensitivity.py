@@ -7,16 +7,19 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pillsnap.export.quantize.calibration import measure_ranges
+from pillsnap.config.load import load_config
+from pillsnap.export.quantize import int8_openvino
+from pillsnap.export.quantize.calibration import Calibration, measure_ranges
 from pillsnap.export.quantize.groups import group_nodes
 from pillsnap.export.quantize.int8 import STATIC_OPS, count_compute
-from pillsnap.export.quantize.int8_openvino import no_telemetry
+from pillsnap.export.quantize.int8_openvino import no_telemetry, outputs_of, quantize_openvino
 from pillsnap.export.quantize.lists import write_lists
 from pillsnap.export.quantize.lowering import Lowering, to_fp16_but, to_int8_but
 from pillsnap.export.quantize.output_error import output_error
@@ -24,6 +27,7 @@ from pillsnap.export.quantize.run_graph import opened
 from pillsnap.export.quantize.sensitivity import Sensitivity, find_sensitivity
 from pillsnap.export.quantize.trials import Loss, Trials
 
+ROOT = Path(__file__).resolve().parents[2]
 LAYERS = 7
 IMAGES = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(np.float32)
 
@@ -183,7 +187,8 @@ def test_what_was_measured_is_known_in_the_next_run(tmp_path: Path) -> None:
 def kept_by(subject: Subject) -> tuple[Sensitivity, dict[str, str]]:
     found = find_sensitivity(subject.trials(), most_layers=LAYERS)
     assert found.kept
-    return found, write_lists("int8", found.kept_nodes, ["body.b0"])
+    outputs = outputs_of(subject.lowering.model)
+    return found, write_lists("int8", found.kept_nodes, ["body.b0"], outputs)
 
 
 def test_onnx_runtime_takes_the_list_as_it_is_written(tmp_path: Path) -> None:
@@ -215,22 +220,55 @@ def test_nncf_takes_the_list_as_it_is_written() -> None:
         dataset = nncf.Dataset([{"input": IMAGES[:1]}])
         options = eval(f"dict({lists['nncf']})", {"nncf": nncf})
         made = nncf.quantize(model, dataset, subset_size=1, **options)
-        # A name that is of no node is refused, so that those of the list are some.
-        with pytest.raises(nncf.ValidationError):
-            nncf.quantize(model, dataset, ignored_scope=nncf.IgnoredScope(names=["/nowhere"]))
     assert set(count_compute(made)[1]) >= set(found.kept_nodes)
     assert count_compute(made)[0] > 0
 
 
+@pytest.mark.parametrize("kept", [["/body/b1/Conv"], ["/body/b1/Conv", "/head/MatMul"]])
+def test_nncf_takes_the_list_for_a_model_of_openvino_too(tmp_path: Path, kept: list[str]) -> None:
+    """There the name is of the biases' addition, or of the output: "/body/b1/Conv/WithoutBiases"
+    and "logits" are what multiplies."""
+    openvino, nncf = pytest.importorskip("openvino"), pytest.importorskip("nncf")
+    model, path = chained(), tmp_path / "model.onnx"
+    model.graph.node[1].input.append("bias")
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(6, np.float32), "bias"))
+    onnx.save(model, path)
+    text = write_lists("int8", kept, [], outputs_of(model))["nncf"]
+    with no_telemetry():
+        options = eval(f"dict({text})", {"nncf": nncf})
+        dataset = nncf.Dataset([IMAGES[:1]])
+        for source in (openvino.Core().read_model(path), openvino.convert_model(path)):
+            made = nncf.quantize(source, dataset, subset_size=1, **options)
+            compute = [n for n in made.get_ops() if n.get_type_name() in int8_openvino._COMPUTE]
+            low = [int8_openvino._is_low(node) for node in compute]
+            assert (len(low), low.count(False)) == (LAYERS, len(kept))
+    calibration = Calibration((Path("any"),), lambda _: IMAGES[0], "")
+    _, counts, left = quantize_openvino(model, calibration, exclude=kept)
+    assert (counts["nodes_low"], len(left)) == (LAYERS - len(kept), len(kept))
+
+
+def test_the_nodes_are_pasted_into_the_configuration(tmp_path: Path) -> None:
+    names = ["/a/Conv", "node: 1", "#2", 'a "b" \\', "é", "- c", "3"]
+    settings = (ROOT / "config.yaml").read_text()
+    for precision, key in (("int8", "nodes_to_exclude"), ("fp16", "fp16_nodes_to_exclude")):
+        text = write_lists(precision, names, [], {})["nodes"]
+        (line,) = (line for line in settings.splitlines() if line.strip().startswith(f"{key}:"))
+        path = tmp_path / "config.yaml"
+        path.write_text(settings.replace(line, indent(text, "    ")))
+        found = load_config(path, {}).export.quantize
+        assert getattr(found, key) == tuple(names)
+        assert write_lists(precision, [], [], {})["nodes"] == ""
+
+
 def test_the_other_lists_are_text_in_their_tools_syntax() -> None:
-    lists = write_lists("fp16", ["/a/Conv", "/b/Gemm"], ["a", "b"])
-    assert lists["nodes"] == "/a/Conv\n/b/Gemm" and lists["torch"] == "a\nb"
+    lists = write_lists("fp16", ["/a/Conv", "/b/Gemm"], ["a", "b"], {})
+    assert lists["torch"] == "a\nb"
     assert lists["trtexec"] == (
         "--fp16 --precisionConstraints=obey '--layerPrecisions=/a/Conv:fp32,/b/Gemm:fp32'"
     )
     assert "nncf" not in lists
     assert eval(f"dict({lists['onnxruntime']})", {}) == {"node_block_list": ["/a/Conv", "/b/Gemm"]}
-    assert write_lists("int8", [], [])["trtexec"] == "--int8 --precisionConstraints=obey"
+    assert write_lists("int8", [], [], {})["trtexec"] == "--int8 --precisionConstraints=obey"
 
 
 def test_layers_are_split_where_most_weights_are() -> None:

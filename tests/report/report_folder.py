@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Reports:
             "breaches": [DRIFT] if verdict == "breach" else [],
             "level": "ORT_ENABLE_ALL",
             "off": [],
+            "weights": {},
             **changes,
         }
         name, stage = f"{facts['precision']}-{mode}", facts["stage"]
@@ -77,6 +79,7 @@ class Reports:
                 "data_sha256": {stage: facts["data"]},
                 "checkpoints_sha256": {stage: facts["checkpoint"]},
                 "models_sha256": {name: facts["sha256"]},
+                "weights_sha256": {name: facts["weights"]},
                 "data_fingerprint": {name: facts["content"]},
             },
         }
@@ -94,8 +97,10 @@ class Reports:
         provider: str = CPU,
         stage: str = "classification",
         runtime: Runtime = Runtime(),  # noqa: B008
+        weights: Mapping[str, str] | None = None,
     ) -> Standing:
-        return find_standing(ReportIndex(self.folder).judgements(SHA), stage, provider, runtime)
+        judged = ReportIndex(self.folder).judgements(SHA)
+        return find_standing(judged, stage, provider, runtime, weights)
 
     @property
     def approved(self) -> bool:

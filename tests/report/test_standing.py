@@ -28,6 +28,17 @@ def test_without_a_report_nothing_is_approved(reports: Reports) -> None:
     assert not Reports(reports.folder / "none").approved
 
 
+def test_a_file_with_other_weights_beside_it_is_another(reports: Reports) -> None:
+    reports.add("breach", "full", weights={"w.bin": "b" * 64})
+    reports.add("equivalent", weights={"w.bin": "a" * 64})
+    assert reports.standing(weights={"w.bin": "a" * 64}).approved
+    found = reports.standing(weights={"w.bin": "b" * 64})
+    assert found == Standing(False, "98.json: fp32-full, breach")
+    for weights in ({"w.bin": "c" * 64}, {"v.bin": "a" * 64}, {}):
+        found = reports.standing(weights=weights)
+        assert found == Standing(False, "97.json: of other weights in the files beside it")
+
+
 @pytest.mark.parametrize("verdict", ["breach", "inconclusive"])
 def test_the_newest_report_decides(reports: Reports, verdict: str) -> None:
     reports.add("within_tolerance")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pillsnap.core.errors import EngineError, first_line
-from pillsnap.core.modelfiles import IR, model_files
+from pillsnap.core.modelfiles import IR, model_files, sha256_of
 from pillsnap.engines.protocol import ModelFile
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Ir(NamedTuple):
     @property
     def sha256(self) -> str:
         """As sha256_model's of the files."""
-        return hashlib.sha256(self.graph + self.weights).hexdigest()
+        return sha256_of([hashlib.sha256(each).digest() for each in self])
 
 
 Source = Path | bytes | Ir

@@ -58,6 +58,8 @@ def quantize_openvino(
     with quantising(f"the {stage_of(model)} model", "NNCF"), no_telemetry():
         import nncf
 
+        last = outputs_of(model)
+        named = {*excluded, *(each for name in excluded for each in last.get(name, ()))}
         source = read_model(openvino.Core(), model.SerializeToString())
         images = list(calibration.batches())
         result = nncf.quantize(
@@ -67,7 +69,7 @@ def quantize_openvino(
             subset_size=len(images),
             ignored_scope=nncf.IgnoredScope(
                 # Of nodes that became one with others nothing is left to name.
-                names=sorted(_names_of(source, excluded)),
+                names=sorted(_names_of(source, named)),
                 validate=False,
             ),
         )
@@ -75,6 +77,15 @@ def quantize_openvino(
     left = tuple(sorted(node.get_friendly_name() for node in compute if not _is_low(node)))
     counts = {"nodes_low": len(compute) - len(left), "calibration_images": len(images)}
     return result, counts, left
+
+
+def outputs_of(model: onnx.ModelProto) -> dict[str, list[str]]:
+    """Outputs of the graph, by the node that gives them: OpenVINO calls it by them."""
+    outputs = {output.name for output in model.graph.output}
+    last = {
+        node.name: [name for name in node.output if name in outputs] for node in model.graph.node
+    }
+    return {name: found for name, found in last.items() if found}
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class ComputePrecision(Part):
         "those whose activations and weights both are dequantised"
     )
     weight_only_nodes: Count = Field(
-        description="Those whose weights are quantised and multiplied as floats"
+        description="Those whose weights alone have fewer bits than they are multiplied in"
     )
 
 
