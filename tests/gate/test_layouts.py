@@ -18,10 +18,11 @@ from pillsnap.compare.result import CellResult
 from pillsnap.config.cells import CLASSIFICATION, DETECTION, Cell
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config, Nms, Postprocess
-from pillsnap.core.errors import CheckpointError, WrongCandidate
+from pillsnap.core.errors import CheckpointError, ConfigError, WrongCandidate
 from pillsnap.data.datasets import Sample
 from pillsnap.engines.torch.engine import open_reference
-from pillsnap.export import export_onnx
+from pillsnap.export import describe_model, export_onnx
+from pillsnap.gate.layouts import set_layout
 from pillsnap.gate.ledger import judge_mode
 from pillsnap.gate.run import GateRun
 from pillsnap.pipeline.transforms import Geometry
@@ -374,6 +375,35 @@ def test_a_checkpoint_without_a_one_to_one_head_cannot_be_held_to_one(detector: 
         open_reference(replace(detector.request, one_to_one=True))
 
 
+@pytest.mark.parametrize(
+    ("stage", "right", "wrong"),
+    [
+        (DETECTION, "detections", ("nms", "end-to-end", "output0", "detections:other")),
+        (CLASSIFICATION, "logits", ("probabilities", "log-probabilities", "logits:other")),
+    ],
+)
+def test_an_export_of_pillsnap_is_of_no_other_layout(
+    small: Config, request: pytest.FixtureRequest, stage: str, right: str, wrong: tuple[str, ...]
+) -> None:
+    bench = request.getfixturevalue({DETECTION: "detector", CLASSIFICATION: "classifier"}[stage])
+    file = export_onnx(small, stage).path
+    verdict, layout = bench.judge(file, layout=right)
+    assert (verdict.name, layout) == ("equivalent", None)
+    for each in wrong:
+        with pytest.raises(WrongCandidate, match=f"the file is not of layout {each}"):
+            bench.judge(file, layout=each)
+
+
+def test_an_engine_that_reads_no_layouts_is_asked_for_none(
+    classifier: Bench, save: Save, small: Config
+) -> None:
+    file = describe_model(save(bare_classifier(classifier.config)), CLASSIFICATION)
+    reference = classifier.reference
+    with pytest.raises(ConfigError, match="in one way only"):
+        set_layout(reference.engine, file, small, CLASSIFICATION, reference, "logits")
+    assert set_layout(reference.engine, file, small, CLASSIFICATION, reference, None) is None
+
+
 def run_gate(config: Config, stage: str, file: Path, folder: Path) -> CellResult:
     selection = Selection(stages=(stage,), candidates={stage: file})
     run = GateRun(config, selection, threads=1, run_dir=folder, contended=True)
@@ -395,3 +425,14 @@ def test_a_run_says_how_the_file_was_read_and_tries_its_free_axes(
     assert "layout nms" in result.graph["reason"]
     said = list(notes(result, result.outcomes[0], small, {}))
     assert any("leaves boxes out by itself" in each for each in said)
+    assert not any("by name" in each for each in said)
+
+
+def test_names_that_cannot_be_read_are_noted(classifier: Bench, save: Save, tmp_path: Path) -> None:
+    model = bare_classifier(classifier.config)
+    for key, value in (("author", "Ultralytics"), ("names", "{1: 'a'}")):
+        model.metadata_props.add(key=key, value=value)
+    result = run_gate(classifier.config, CLASSIFICATION, save(model), tmp_path / "run")
+    assert result.verdict.name == "equivalent", result.verdict.reason
+    said = " ".join(notes(result, result.outcomes[0], classifier.config, {}))
+    assert "not compared by name: the names of its classes cannot be read ({1: 'a'})" in said
