@@ -42,7 +42,7 @@ def require_named_fit(
         DataError: the class map cannot be read.
     """
     entries = exported.metadata
-    if entries.get("author") != "Ultralytics":
+    if not _is_of_ultralytics(exported):
         return
     names, settings = _names(entries.get("names")), getattr(config, stage)
     if names:
@@ -58,6 +58,24 @@ def require_named_fit(
     free = isinstance(dynamic, Mapping) and dynamic.get("dynamic")
     if isinstance(size, list) and not free:
         _require(exported, "image size", size, wanted)
+
+
+def unchecked_names(exported: Exported, config: Config, class_names: Sequence[str]) -> str | None:
+    """Why the names that a file has could not be held to the reference's; None where they were, or
+    it has none. Raises DataError where the class map cannot be read."""
+    entry = exported.metadata.get("names")
+    if not (entry and _is_of_ultralytics(exported)):
+        return None
+    names = _names(entry)
+    if not names:
+        return f"the names of its classes cannot be read ({printable(entry, 60)})"
+    if class_names or _mapped_names(config, names):
+        return None
+    return f"nothing here names classes as it does ({_shown([*enumerate(names)])})"
+
+
+def _is_of_ultralytics(exported: Exported) -> bool:
+    return exported.metadata.get("author") == "Ultralytics"
 
 
 def _mapped_names(config: Config, names: Sequence[str]) -> Sequence[str]:
@@ -101,11 +119,16 @@ def _require(exported: Exported, what: str, found: object, expected: object) -> 
 
 
 def _names(text: str | None) -> list[str]:
-    """Names by index; [] where the entry is missing or holds something else."""
+    """Names by index, of a list or of a dict whose keys may be text; [] where the entry is missing
+    or holds something else."""
     found = _literal(text)
-    if not isinstance(found, dict) or found.keys() != {*range(len(found))}:
+    if isinstance(found, list | tuple):
+        found = dict(enumerate(found))
+    if not isinstance(found, dict):
         return []
-    return [str(found[index]) for index in range(len(found))]
+    by_index = {str(key): name for key, name in found.items()}
+    indices = [str(index) for index in range(len(found))]
+    return [str(by_index[key]) for key in indices] if by_index.keys() == {*indices} else []
 
 
 def _literal(text: str | None) -> Any:

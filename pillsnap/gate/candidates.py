@@ -14,7 +14,7 @@ from pillsnap.engines.timing import Stopwatch
 from pillsnap.export import Exported, describe_model, export_onnx
 from pillsnap.export.provenance import has_claims, require_fit
 from pillsnap.export.quantize import describe_quantized
-from pillsnap.export.ultralytics import require_named_fit
+from pillsnap.export.ultralytics import require_named_fit, unchecked_names
 from pillsnap.gate.layouts import set_layout
 
 
@@ -51,7 +51,8 @@ def open_candidate(
 
     candidate = Stopwatch(entry.open(request, find))
     for file in files:
-        candidate.info = {**_describe(file), **candidate.info}
+        names = unchecked_names(file, request.config, reference.class_names)
+        candidate.info = {**_describe(file), "unchecked_names": names, **candidate.info}
     _require_precision(candidate.info, cell.precision)
     for file in files:
         candidate.info["layout"] = set_layout(

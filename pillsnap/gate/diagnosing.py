@@ -31,14 +31,14 @@ def diagnose_cells(run: GateRun, results: Sequence[CellResult]) -> dict[str, dic
         What `diagnose` gives, by cell id.
     """
     found: dict[str, dict[str, Any]] = {}
-    wanted = [result for result in results if _is_wanted(run, result)]
+    wanted = [result for result in results if is_wanted(run, result)]
     tasks: dict[Cell, Task] = {}
     for result in filter(_can_run, results) if wanted else ():
         try:
             tasks[result.cell] = _task(run, result)
         except PillsnapError as error:
             if result in wanted:
-                found[result.cell.id] = _nothing(problem_of(error))
+                found[result.cell.id] = no_diagnosis(problem_of(error))
     cells = [(tasks[result.cell],) for result in wanted if result.cell in tasks]
     pairs = [
         tuple(tasks[each.cell] for each in pair)
@@ -50,7 +50,7 @@ def diagnose_cells(run: GateRun, results: Sequence[CellResult]) -> dict[str, dic
     answers = run_jobs(again, [*cells, *pairs])
     for job in cells:
         answer = answers[job]
-        found[job[0].cell.id] = answer.value or _nothing(answer.problem)
+        found[job[0].cell.id] = answer.value or no_diagnosis(answer.problem)
     for pair in pairs:
         for part in (found[task.cell.id] for task in pair if task.cell.id in found):
             if pair in answers and answers[pair].value is None:
@@ -60,7 +60,8 @@ def diagnose_cells(run: GateRun, results: Sequence[CellResult]) -> dict[str, dic
     return found
 
 
-def _is_wanted(run: GateRun, result: CellResult) -> bool:
+def is_wanted(run: GateRun, result: CellResult) -> bool:
+    """Whether diagnose_cells diagnoses a cell."""
     if not _can_run(result):
         return False
     breached = result.verdict.name == "breach" and (
@@ -103,6 +104,7 @@ def _pairs(results: Sequence[CellResult]) -> Iterator[tuple[CellResult, CellResu
             yield detector, classifier
 
 
-def _nothing(problem: str) -> dict[str, Any]:
+def no_diagnosis(problem: str) -> dict[str, Any]:
+    """What the report says of a cell whose diagnosis came to nothing."""
     empty = dict.fromkeys(("layers", "budget", "pipeline", "causes", "repro"))
     return {"samples": [], **empty, "problems": [problem], "seconds": 0.0}

@@ -21,6 +21,7 @@ from pillsnap.gate.looking_further import look_further
 from pillsnap.gate.release import carry_out, decide_release
 from pillsnap.gate.run import GateRun
 from pillsnap.report import RunFacts, build_report, publish_report
+from pillsnap.report.facts import Release
 from pillsnap.report.keeping import prune_reports
 
 log = open_log(__name__)
@@ -148,15 +149,18 @@ def finish(
         stopped=stopped,
     )
     facts = replace(facts, exit_code=code, against=None if back is None else back.as_dict())
-    release = decide_release(
-        run.config,
-        results,
-        build_report(results, run.config, facts),
-        name,
-        skipped=ledger.unmeasured(),
-        candidates=run.selection.candidates,
-    )
-    facts = replace(facts, release=release)
+
+    def release_of(facts: RunFacts) -> Release:
+        return decide_release(
+            run.config,
+            results,
+            build_report(results, run.config, facts),
+            name,
+            skipped=ledger.unmeasured(),
+            candidates=run.selection.candidates,
+        )
+
+    facts = replace(facts, release=release_of(facts))
     report = build_report(results, run.config, facts)
     if complete:
         _publish_bundle(run, results)
@@ -168,18 +172,21 @@ def finish(
         return Finished(
             results, build_report(results, run.config, facts), code, name, None, str(error)
         )
-    warnings = carry_out(run.config, release)
     prune_reports(run.config.out_dir, run.config.export.reports_kept, f"{name}.json")
-    # From here on verdicts, report and exit code stand, whatever a diagnosis runs into. A run that
-    # was broken off is not kept waiting for one.
-    further = look_further(run, results, facts, tell) if complete else facts
+    # From here on the verdicts stand, whatever a diagnosis runs into. A run that was broken off is
+    # not kept waiting for one.
+    further, warnings = look_further(run, results, facts, tell) if complete else (facts, [])
+    if further.complete != complete:
+        further = replace(further, exit_code=INTERRUPTED)
+        further = replace(further, release=release_of(further))
     if further != facts:
         report = build_report(results, run.config, further)
         try:
             publish_report(report, run.config, name)
         except PillsnapError as error:
             log.warning("the report stays without diagnosis and sensitivity: %s", error)
-    return Finished(results, report, code, name, path, warnings=warnings)
+    warnings += carry_out(run.config, further.release)
+    return Finished(results, report, further.exit_code, name, path, warnings=warnings)
 
 
 def _publish_bundle(run: GateRun, results: Sequence[CellResult]) -> None:

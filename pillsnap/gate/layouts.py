@@ -10,7 +10,7 @@ import numpy as np
 
 from pillsnap.compare.tasks import task_of
 from pillsnap.config.settings import Config
-from pillsnap.core.errors import EngineError
+from pillsnap.core.errors import ConfigError, EngineError
 from pillsnap.engines.layouts import PLAIN
 from pillsnap.engines.layouts.records import Array, Outputs, Reading, Size, TakesLayouts
 from pillsnap.engines.protocol import Batch, Engine, Reference
@@ -30,24 +30,34 @@ def set_layout(
 ) -> dict[str, Any] | None:
     """Find a file's layout, and have its engine read it so.
 
-    Files of pillsnap's own are as their form says.
+    Files of pillsnap's own are as their form says, and refused where another layout is asked for.
 
     Args:
         asked: a value of `--layout`, if one is given.
 
     Returns:
         For the report: `name`, `words`, `outputs` that are read, `others`, `compared`, see Layout;
-        `plain`,
-        whether the first output is what pillsnap's own files give; `asked`;
-        `batch_size`, which batches are filled up to, None for a free one; `nms`, thresholds that
-        the reference's boxes are held to, of a file that leaves boxes out. None of a file of
-        pillsnap's, and of an engine that reads no layouts.
+        `plain`, whether the first output is what pillsnap's own files give; `asked`; `batch_size`,
+        which batches are filled up to, None for a free one; `nms`, thresholds that the reference's
+        boxes are held to, of a file that leaves boxes out. None of a file of pillsnap's, and of an
+        engine that reads no layouts.
 
     Raises:
-        WrongCandidate, ConfigError: as find_reading.
+        WrongCandidate: as find_reading.
+        ConfigError: as find_reading; or a layout is asked of an engine that reads none.
         EngineError: the file does not run.
     """
-    if has_claims(exported) or stage not in FORMS or not isinstance(engine, TakesLayouts):
+    if stage not in FORMS or not isinstance(engine, TakesLayouts):
+        if asked is not None:
+            raise ConfigError(
+                "the engine reads its files in one way only",
+                where="--layout",
+                got=f"{stage}={asked}",
+                hint="leave it out, or name another --engine",
+            )
+        return None
+    own = has_claims(exported)
+    if own and asked is None:
         return None
     size, strides = reference.transform.input_size, reference.strides
     _, classes = task_of(stage).model(config)
@@ -62,6 +72,8 @@ def set_layout(
     reading, outputs = find_reading(
         exported, stage, run, classes=classes, size=size, boxes=boxes, asked=asked
     )
+    if own:
+        return None
     nms = None
     if reading.layout.compared in ("boxes", "one-to-one"):
         # One that gives fewer than is configured drops boxes that are wanted.

@@ -32,22 +32,24 @@ from pillsnap.gate.run import GateRun
 _STEPS = 6
 
 
+def sensitive_cells(results: Sequence[CellResult]) -> list[Cell]:
+    """The cells that analyse_cells looks at: those in lower precision."""
+    cells = [result.cell for result in results]
+    return [cell for cell in cells if cell.precision != "fp32" and not cell.hard]
+
+
 def analyse_cells(
     run: GateRun, results: Sequence[CellResult], tell: Tell
-) -> dict[str, dict[str, Any]]:
-    """By cell id, what report.models.sensitivity says, of every cell in lower precision. What goes
-    wrong is a problem of that cell, whatever it is."""
-    found: dict[Cell, dict[str, Any]] = {}
-    by_id = {}
-    for cell in (result.cell for result in results):
-        if cell.precision == "fp32" or cell.hard:
-            continue
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What report.models.sensitivity says of every one of sensitive_cells, by the cell's id, each
+    as soon as it is found. What goes wrong is a problem of that cell, whatever it is."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for cell in sensitive_cells(results):
         # In INT8 engine and provider change nothing: it is measured with ONNX Runtime on the CPU.
-        alike = next((each for each in found if _file(each) == _file(cell)), None)
-        if alike is None:
-            found[cell] = _analyse(run, cell, tell)
-        by_id[cell.id] = found[cell if alike is None else alike]
-    return by_id
+        file = _file(cell)
+        if file not in found:
+            found[file] = _analyse(run, cell, tell)
+        yield cell.id, found[file]
 
 
 def _file(cell: Cell) -> tuple[str, ...]:
@@ -65,10 +67,15 @@ def _analyse(run: GateRun, cell: Cell, tell: Tell) -> dict[str, Any]:
         facts = _Analysis(run, cell, tell_of_cell).as_dict()
     except Exception as error:  # the verdict stands whatever ONNX Runtime, onnx and the rest raise
         facts = {"problem": first_line(error)}
-    empty = dict.fromkeys(("whole", "kept", "loss", "lists", "problem"))
+    return no_sensitivity() | facts | {"seconds": time.perf_counter() - started}
+
+
+def no_sensitivity(problem: str | None = None) -> dict[str, Any]:
+    """What the report says of a cell of which nothing was found."""
+    empty = dict.fromkeys(("whole", "kept", "loss", "lists"))
     lists: dict[str, list[Any]] = {"layers": [], "trade": [], "calibrations": []}
-    counts = {"margin": MARGIN, "images": 0, "all_images": 0, "measured": 0}
-    return empty | lists | counts | facts | {"seconds": time.perf_counter() - started}
+    counts = {"margin": MARGIN, "images": 0, "all_images": 0, "measured": 0, "seconds": 0.0}
+    return empty | lists | counts | {"problem": problem}
 
 
 @dataclass(frozen=True)

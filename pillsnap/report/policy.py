@@ -86,6 +86,8 @@ def notes(
                 f"{result.cell.stage}: the candidate has no metadata of pillsnap, so that its "
                 "checkpoint, preprocessing, NMS and class map could not be checked"
             )
+        if (why := outcome.candidate.get("unchecked_names")) is not None:
+            yield f"{result.cell.stage}: the candidate's classes were not compared by name: {why}"
         yield from _of_runtime(result.cell.stage, outcome.candidate)
     if result.layout is not None:
         yield from _of_layout(result.cell.stage, result.layout, config.nms)

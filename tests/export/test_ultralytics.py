@@ -13,7 +13,7 @@ from onnx import ModelProto, parser
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import WrongCandidate
 from pillsnap.export.onnxfile import Exported, exported
-from pillsnap.export.ultralytics import require_named_fit
+from pillsnap.export.ultralytics import require_named_fit, unchecked_names
 from tests.small_models import Experiment
 
 NAMES = ("round", "oval", "long")
@@ -57,6 +57,10 @@ def test_what_fits_is_accepted_and_what_says_nothing(detector: Config) -> None:
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
+        ({"names": ["capsule"]}, r"another number of classes.*got: +1 .*expected: 3"),
+        ({"names": ["oval", "round", "long"]}, r"in another order.*0 oval, 1 round\n"),
+        ({"names": ("round", "oval", "square")}, r"are others.*2 square.*2 long"),
+        ({"names": {"1": "round", "0": "oval", "2": "long"}}, r"in another order.*0 oval, 1 r"),
         ({"names": {0: "pill"}}, r"another number of classes.*got: +1 .*expected: 3"),
         (
             {"names": {0: "oval", 1: "round", 2: "long"}},
@@ -72,6 +76,27 @@ def test_what_does_not_fit_is_named(detector: Config, entries: dict[str, Any], w
     with pytest.raises(WrongCandidate, match=f"(?s){words}") as caught:
         require(detector, **entries)
     assert "best.onnx" in str(caught.value)
+
+
+def test_names_that_cannot_be_read_or_compared_are_said(detector: Config, tmp_path: Path) -> None:
+    def said(names: Any, known: tuple[str, ...] = NAMES, **entries: Any) -> str | None:
+        return unchecked_names(described(**{**FITS, "names": names, **entries}), detector, known)
+
+    by_text = {str(index): name for index, name in enumerate(NAMES)}
+    for names in (FITS["names"], by_text, [*NAMES], NAMES, ""):
+        assert said(names) is None
+        require(detector, names=names)
+    for names in ("{", {1: "a"}, {0: "a", "0": "b"}, "lambda: 0", 3):
+        words = said(names)
+        assert words is not None and f"cannot be read ({names})" in words
+        assert said(names, author="others") is None
+    words = said([*NAMES], ())
+    assert words is not None and "0 round, 1 oval, 2 long" in words
+    class_map = tmp_path / "class_map.json"
+    class_map.write_text(json.dumps({"oval": 0, "round": 1, "long": 2}))
+    config = replace(detector, data=replace(detector.data, class_map=class_map))
+    config = replace(config, classification=replace(config.classification, num_classes=3))
+    assert unchecked_names(described(**FITS), config, ()) is None
 
 
 def test_a_classifier_s_names_are_held_to_the_class_map(

@@ -22,7 +22,7 @@ from pillsnap.config.settings import Config
 from pillsnap.diagnose import FreshExports
 from pillsnap.export import export_onnx
 from pillsnap.export.onnxfile import PREFIX
-from pillsnap.gate.diagnosing import _is_wanted
+from pillsnap.gate.diagnosing import is_wanted
 from pillsnap.gate.graph import LISTED, check_graph
 from pillsnap.gate.ledger import judge_mode
 from pillsnap.gate.run import GateRun
@@ -58,7 +58,7 @@ def judge(small: Config, tmp_path: Path) -> Judge:
         (result,) = judge_mode(run, "smoke")
         assert result.verdict.name != "inconclusive", result.verdict.reason
         assert result.graph is not None
-        wanted = _is_wanted(run, result)
+        wanted = is_wanted(run, result)
         assert wanted is any(each.figure != GRAPH for each in result.verdict.breaches)
         return result
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -19,10 +20,11 @@ from pillsnap.compare.verdict import BATCH
 from pillsnap.config.cells import CLASSIFICATION, DETECTION, Cell
 from pillsnap.config.selection import Selection
 from pillsnap.config.settings import Config, Nms, Postprocess
-from pillsnap.core.errors import CheckpointError, WrongCandidate
+from pillsnap.core.errors import CheckpointError, ConfigError, WrongCandidate
 from pillsnap.data.datasets import Sample
 from pillsnap.engines.torch.engine import open_reference
-from pillsnap.export import export_onnx
+from pillsnap.export import describe_model, export_onnx
+from pillsnap.gate.layouts import set_layout
 from pillsnap.gate.ledger import judge_mode
 from pillsnap.gate.run import GateRun
 from pillsnap.pipeline.transforms import Geometry
@@ -375,6 +377,35 @@ def test_a_checkpoint_without_a_one_to_one_head_cannot_be_held_to_one(detector: 
         open_reference(replace(detector.request, one_to_one=True))
 
 
+@pytest.mark.parametrize(
+    ("stage", "right", "wrong"),
+    [
+        (DETECTION, "detections", ("nms", "end-to-end", "output0", "detections:other")),
+        (CLASSIFICATION, "logits", ("probabilities", "log-probabilities", "logits:other")),
+    ],
+)
+def test_an_export_of_pillsnap_is_of_no_other_layout(
+    small: Config, request: pytest.FixtureRequest, stage: str, right: str, wrong: tuple[str, ...]
+) -> None:
+    bench = request.getfixturevalue({DETECTION: "detector", CLASSIFICATION: "classifier"}[stage])
+    file = export_onnx(small, stage).path
+    verdict, layout = bench.judge(file, layout=right)
+    assert (verdict.name, layout) == ("equivalent", None)
+    for each in wrong:
+        with pytest.raises(WrongCandidate, match=f"the file is not of layout {each}"):
+            bench.judge(file, layout=each)
+
+
+def test_an_engine_that_reads_no_layouts_is_asked_for_none(
+    classifier: Bench, save: Save, small: Config
+) -> None:
+    file = describe_model(save(bare_classifier(classifier.config)), CLASSIFICATION)
+    reference = classifier.reference
+    with pytest.raises(ConfigError, match="in one way only"):
+        set_layout(reference.engine, file, small, CLASSIFICATION, reference, "logits")
+    assert set_layout(reference.engine, file, small, CLASSIFICATION, reference, None) is None
+
+
 def run_gate(config: Config, stage: str, file: Path, folder: Path) -> CellResult:
     selection = Selection(stages=(stage,), candidates={stage: file})
     run = GateRun(config, selection, threads=1, run_dir=folder, contended=True)
@@ -397,6 +428,7 @@ def test_a_run_says_how_the_file_was_read_and_tries_its_free_axes(
     assert "layout nms" in result.graph["reason"]
     said = list(notes(result, result.outcomes[0], small, {}))
     assert any("conf 0.25 (conf_threshold: 0.3), IoU 0.7 (iou_threshold: 0.5)" in s for s in said)
+    assert not any("by name" in each for each in said)
 
 
 def test_a_file_that_answers_no_more_images_than_it_was_exported_for_breaches(
@@ -426,6 +458,26 @@ def test_an_nms_that_keeps_fewer_boxes_than_configured_breaches(
     assert layout["nms"]["max_detections"] == detector.config.nms.max_detections
 
 
+def test_a_file_without_padding_is_read_whatever_its_rows_are(
+    detector: Bench, native: Callable[..., bytes], save: Save
+) -> None:
+    """[1,K,6], K boxes of an image: of the noise that tells the layout there are none."""
+    model = onnx.load_from_string(native(**NMS))
+    model.graph.node[-1].output[0] = "all"
+    body = onnx.parser.parse_graph(
+        "g (float[1,M,6] all) => (float[1,K,6] rows) {"
+        "one = Constant<value_ints = [0]>() rows_of = Squeeze(all, one)"
+        "at = Constant<value_int = 4>() scores = Gather<axis = 1>(rows_of, at)"
+        "none = Constant<value_float = 0.0>() found = Greater(scores, none)"
+        "kept = Compress<axis = 0>(rows_of, found) rows = Unsqueeze(kept, one) }"
+    )
+    model.graph.node.extend(body.node)
+    model.graph.output[0].CopyFrom(body.output[0])
+    verdict, layout = detector.judge(save(model))
+    assert (verdict.name, verdict.reason) == ("equivalent", "")
+    assert layout["nms"]["max_detections"] == detector.config.nms.max_detections
+
+
 def test_outputs_that_are_not_compared_are_named(
     small: Config, native: Callable[..., bytes], save: Save, tmp_path: Path
 ) -> None:
@@ -435,3 +487,13 @@ def test_outputs_that_are_not_compared_are_named(
     result = run_gate(small, DETECTION, save(model), tmp_path / "run")
     said = list(notes(result, result.outcomes[0], small, {}))
     assert any(f"is verified, and not {raw}" in each or "and not output0" in each for each in said)
+
+
+def test_names_that_cannot_be_read_are_noted(classifier: Bench, save: Save, tmp_path: Path) -> None:
+    model = bare_classifier(classifier.config)
+    for key, value in (("author", "Ultralytics"), ("names", "{1: 'a'}")):
+        model.metadata_props.add(key=key, value=value)
+    result = run_gate(classifier.config, CLASSIFICATION, save(model), tmp_path / "run")
+    assert result.verdict.name == "equivalent", result.verdict.reason
+    said = " ".join(notes(result, result.outcomes[0], classifier.config, {}))
+    assert "not compared by name: the names of its classes cannot be read ({1: 'a'})" in said

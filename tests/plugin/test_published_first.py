@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,9 +39,78 @@ def test_what_is_published_stands_whatever_ends_a_diagnosis(
     install(project, "onnx")
     model = project.path / "model.onnx"
     model.write_text("1.5")
-    options = ("-m", "smoke", "--engine", "onnx", f"--candidate=classification={model}")
+    options = (f"--candidate=classification={model}",)
+    diagnosing = project.path / "exp" / "diagnosing"
+    ended, output, published = _end(project, number, diagnosing, *options)
+    assert ended == code, output
+    report = project.report()
+    gate = report["gate"]
+    assert (gate["verdict"], gate["exit_code"], gate["complete"]) == ("breach", 1, True)
+    if code == 1:
+        assert "gate: breach, complete, exit code 1" in output
+        assert "warning: the diagnosis was interrupted" in output
+        assert "not diagnosed: interrupted before it was finished" in output
+        assert "Traceback" not in output
+        for cell in report["cells"]:
+            assert bool(cell["diagnosis"]) is (cell["verdict"] == "breach")
+            cell["diagnosis"] = None
+    assert report == published
+    _wait_for_end(int(diagnosing.read_text()))
+
+
+# Stands for a search that takes its time.
+SEARCHES = """
+import pathlib, time
+import pillsnap.gate.sensitivity as sensitivity
+from pillsnap.gate.conversion import Conversion
+Conversion.__call__ = lambda conversion, source: source
+def analyse(run, cell, tell):
+    if cell.stage == "detection":
+        return sensitivity.no_sensitivity("none of this test")
+    (run.config.exp_dir / "searching").touch()
+    time.sleep(600)
+sensitivity._analyse = analyse
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("asked", ["--sensitivity", "--diagnose"])
+def test_what_was_asked_for_and_is_broken_off_makes_a_run_incomplete(
+    project: Project, number: signal.Signals, asked: str
+) -> None:
+    install(project, "onnx")
+    conftest = project.path / "conftest.py"
+    conftest.write_text(conftest.read_text() + SEARCHES)
+    started = {"--sensitivity": "searching", "--diagnose": "diagnosing"}[asked]
+    path = project.path / "exp" / started
+    ended, output, published = _end(project, number, path, "--precision", "int8", asked)
+    assert ended == 2, output
+    assert (published["gate"]["exit_code"], published["gate"]["complete"]) == (0, True)
+    report = project.report()
+    assert (report["gate"]["exit_code"], report["gate"]["complete"]) == (2, False)
+    assert "INCOMPLETE, exit code 2" in output
+    assert "was interrupted" in output
+    assert "Traceback" not in output
+    assert not any(each["approved"] for each in report["gate"]["approvals"])
+    said = "interrupted before it was finished"
+    for cell in report["cells"]:
+        if asked == "--diagnose":
+            assert cell["diagnosis"]["problems"] == [said]
+        else:  # what was found before stays
+            found = "none of this test" if cell["stage"] == "detection" else said
+            assert cell["sensitivity"]["problem"] == found
+            words = f"which layers to keep in float is not known: {found}"
+            assert words in " ".join(output.split())
+
+
+def _end(
+    project: Project, number: signal.Signals, started: Path, *options: str
+) -> tuple[int, str, dict[str, Any]]:
+    """End a run by a signal once a file is there: its exit code, what it showed, and the report as
+    it was before."""
+    command = (sys.executable, "-m", "pytest", *WITHOUT, "-m", "smoke", "--engine", "onnx")
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *WITHOUT, *options],
+        [*command, *options],
         cwd=project.path,
         env=in_children(project.path / "child", HANGS),
         stdout=subprocess.PIPE,
@@ -49,25 +119,17 @@ def test_what_is_published_stands_whatever_ends_a_diagnosis(
         preexec_fn=heed_interrupts,
     )
     try:
-        diagnosing = project.path / "exp" / "diagnosing"
         end = time.monotonic() + 60
-        while not diagnosing.exists():
+        while not started.exists():
             assert process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.02)
-        published = project.report_path.read_bytes()
+        published = project.report()
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == code, output
-    assert project.report_path.read_bytes() == published
-    gate = project.report()["gate"]
-    assert (gate["verdict"], gate["exit_code"], gate["complete"]) == ("breach", 1, True)
-    if code == 1:
-        assert "gate: breach, complete, exit code 1" in output
-        assert "Traceback" not in output
-    _wait_for_end(int(diagnosing.read_text()))
+    return process.returncode, output, published
 
 
 def _wait_for_end(pid: int) -> None:
