@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pillsnap.config.settings import Nms
+
 if TYPE_CHECKING:
     import onnx
 
@@ -31,6 +33,16 @@ class Suppression:
 
     conf_threshold: float | None
     iou_threshold: float | None
+
+
+def other_thresholds(inside: Suppression | Nms, nms: Nms) -> str:
+    """Such as "conf 0.25 (conf_threshold: 0.3)": what an NMS inside has otherwise than configured;
+    "" where nothing is known to be."""
+    return ", ".join(
+        f"{word} {found:.3g} ({key}: {wanted:.3g})"
+        for word, key in (("conf", "conf_threshold"), ("IoU", "iou_threshold"))
+        if (found := getattr(inside, key)) not in (None, wanted := getattr(nms, key))
+    )
 
 
 def find_suppression(model: onnx.ModelProto) -> Suppression | None:

@@ -6,14 +6,18 @@ from dataclasses import dataclass
 
 from pillsnap.config.settings import Config
 from pillsnap.core.errors import EngineError
+from pillsnap.core.logrecords import open_log
 from pillsnap.engines import Engine
 from pillsnap.engines.layouts import layouts_of
 from pillsnap.engines.layouts.records import Outputs, Reading, TakesLayouts
 from pillsnap.engines.torch.checkpoints import stage_transform
 from pillsnap.export import Exported
 from pillsnap.export.native import find_reading, noise
+from pillsnap.export.suppression import other_thresholds
 from pillsnap.report.index import ReportIndex
 from pillsnap.report.standing import PASSING
+
+log = open_log(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,9 @@ def read_foreign(config: Config, stage: str, described: Exported, engine: Engine
         classes = getattr(config, stage).num_classes
         reading, _ = find_reading(described, stage, lambda _: outputs, classes=classes, size=size)
     engine.read_by(reading)
+    inside = described.suppression if reading.layout.compared == "boxes" else None
+    if inside is not None and (others := other_thresholds(inside, config.nms)):
+        log.warning("the NMS in %s keeps the boxes, by %s", described.path.name, others)
     return Foreign(reading, _final_above(config, reading))
 
 

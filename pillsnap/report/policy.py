@@ -16,6 +16,7 @@ from pillsnap.data.sampling import BOXED
 from pillsnap.engines import find_entry
 from pillsnap.engines.precision import is_lower, types_in_words
 from pillsnap.export.runtimes import least_runtime
+from pillsnap.export.suppression import other_thresholds
 from pillsnap.report.remarks import sample_notes
 
 # Figures that list classes, and the keys of their indices by what they are of.
@@ -108,16 +109,10 @@ def _of_layout(stage: str, layout: Mapping[str, Any], nms: Nms) -> Iterator[str]
         )
     if layout["compared"] != "boxes":
         return
-    inside = Nms(**layout["nms"])
-    differing = [
-        f"{word} {getattr(inside, key):.3g} ({key}: {getattr(nms, key):.3g})"
-        for word, key in (("conf", "conf_threshold"), ("IoU", "iou_threshold"))
-        if getattr(inside, key) != getattr(nms, key)
-    ]
-    if differing:
+    if others := other_thresholds(Nms(**layout["nms"]), nms):
         yield (
             f"{stage}: both sides are held to the file's own NMS, which keeps other boxes than "
-            f"export.postprocess.nms: {', '.join(differing)}; what runs the file gives those"
+            f"export.postprocess.nms: {others}; what runs the file gives those"
         )
 
 

@@ -172,6 +172,21 @@ def test_final_boxes_go_through_no_nms_again(
     assert not result["truncated"]
 
 
+def test_thresholds_of_a_file_that_are_not_the_configured_ones_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = with_nms(save_constant(tmp_path / "m.onnx", np.array([[BOX]]), [1, "boxes", 6]))
+    model = onnx.load(path)
+    inside = {"most": np.array([9]), "iou": np.float32([0.7]), "conf": np.float32([0.25])}
+    for name, value in inside.items():
+        model.graph.node[-1].input.append(name)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    onnx.save(model, path)
+    open_model(CONFIG, "detection", path, provider="cpu", threads=1, engine="onnx")
+    own = CONFIG.nms
+    assert f"conf 0.25 (conf_threshold: {own.conf_threshold}), IoU 0.7 (iou" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("name", "provider", "words"),
     [
