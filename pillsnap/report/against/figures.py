@@ -77,7 +77,7 @@ def _changes(
     if pairs is not None:
         with suppress(*NO_RECORDS):  # gone, or of a version that recorded less
             judged = compare_pairs(name, *pairs, most, seed)
-    if judged is None and name in ACCURACY:
+    if judged is None and (name in ACCURACY or not _is_counted(find_figure(name), old, new)):
         yield Change(
             new["id"], name, *values, "not compared", "other samples, or no records of both"
         )
@@ -113,6 +113,13 @@ def _by_bounds(figure: Figure, old: Mapping[str, Any], new: Mapping[str, Any]) -
     ratio = after / before if before else np.inf if after else 1.0
     how = f"{ratio:.3g} times the other, noise aside; up to {UNPAIRED_RATIO:g} is no difference"
     return Judged(ratio > UNPAIRED_RATIO, ratio < 1 / UNPAIRED_RATIO, how)
+
+
+def _is_counted(figure: Figure, *cells: Mapping[str, Any]) -> bool:
+    """Whether cells say of how many a rate is; reports of earlier versions may not."""
+    of = figure.certified
+    names = () if of is None else (*of.failures, *of.trials)
+    return all(name in cell["metrics"] for cell in cells for name in names)
 
 
 def _size(value: float) -> float:
