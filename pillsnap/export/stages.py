@@ -15,6 +15,9 @@ PREFIX = "pillsnap."
 # The stage by what ultralytics' exports call their task.
 ULTRALYTICS_TASKS = {"detect": DETECTION, "classify": CLASSIFICATION}
 
+# By which commands that run both models take one.
+_OPTIONS = {DETECTION: "--detector", CLASSIFICATION: "--model"}
+
 Shape = tuple[int | None, ...]
 
 
@@ -64,7 +67,10 @@ def require_stage(signature: Signature, stage: str, path: Path) -> None:
     hint = f"give an .onnx that pillsnap exported for {stage}"
     if found in FORMS:
         what = f"this model is for {found}, not for {stage}"
-        hint = f"give it as --candidate {found}={path}"
+        hint = (
+            f"give it as the {found} model: --candidate {found}={path} of pillsnap gate, "
+            f"{_OPTIONS[found]} of infer and pipeline"
+        )
     shapes = (
         f"{name} [{','.join('?' if size is None else str(size) for size in shape)}]"
         for name, shape in signature.outputs.items()

@@ -166,3 +166,19 @@ def save_counting(path: Path) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, path)
     return path
+
+
+@pytest.mark.parametrize("command", ["infer", "pipeline"])
+def test_a_model_under_the_option_of_the_other_is_told_its_own(
+    project: Project, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    path = project.classifier("pills.onnx")
+    if command == "infer":
+        assert project.infer("--mode", "combo", "--model", path, "--detector", path) == 2
+        told = capsys.readouterr().err
+    else:
+        with pytest.raises(EngineError) as refused:
+            pack(["--config", str(project.config), "--detector", str(path), "--out", "ship"])
+        told = str(refused.value)
+    assert "is for classification, not for detection" in told
+    assert "--model of infer and pipeline" in told

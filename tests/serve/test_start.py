@@ -18,7 +18,7 @@ from PIL import Image
 
 from pillsnap.config.load import load_config
 from pillsnap.config.settings import Config
-from pillsnap.core.errors import EngineError, PillsnapError
+from pillsnap.core.errors import ConfigError, EngineError, PillsnapError
 from pillsnap.serve.__main__ import main as serve
 from pillsnap.serve.service import create_app
 from tests.e2e.demo_project import DemoProject
@@ -76,6 +76,11 @@ def test_a_server_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(PillsnapError, match="uvicorn is not installed"):
         serve([])
+
+
+def test_a_configuration_that_is_missing_is_named_by_the_option_that_gave_it() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)no such config file.*--config.*nope\.yaml"):
+        serve(["--config", "nope.yaml", "--version"])
 
 
 def test_what_was_chosen_and_why_is_logged_and_shown(passed: DemoProject, tmp_path: Path) -> None:
