@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from pillsnap.compare.result import CellResult
 from pillsnap.compare.verdict import GRAPH
@@ -22,8 +22,10 @@ from pillsnap.config.settings import Config
 from pillsnap.diagnose import FreshExports
 from pillsnap.export import export_onnx
 from pillsnap.export.onnxfile import PREFIX
+from pillsnap.export.reading import graph_sha256
 from pillsnap.gate.diagnosing import is_wanted
-from pillsnap.gate.graph import LISTED, check_graph
+from pillsnap.gate.finish import _publish_bundle
+from pillsnap.gate.graph import ALTERED, LISTED, check_graph
 from pillsnap.gate.ledger import judge_mode
 from pillsnap.gate.run import GateRun
 from pillsnap.proof.onnx_edits import add_constant, change_all, insert_after
@@ -137,8 +139,10 @@ def test_a_file_of_another_exporter_may_be_another_graph(
 def test_other_versions_may_export_another_graph(judge: Judge, exported: onnx.ModelProto) -> None:
     (versions,) = (e.value for e in exported.metadata_props if e.key == PREFIX + "versions")
     other = json.dumps({**json.loads(versions), "torch": "2.1.0"})
-    result = judge(with_entries(cut_off(exported), versions=other))
+    model = cut_off(exported)
+    result = judge(with_entries(model, versions=other, graph_sha256=graph_sha256(model)))
     assert result.verdict.name == "equivalent"
+    assert result.graph is not None and result.graph["altered"] is False
     assert result.graph is not None and result.graph["own"]
     (torch,) = result.graph["made_otherwise"]
     assert torch.startswith("torch 2.1.0, here ")
@@ -150,9 +154,49 @@ def test_a_file_in_half_precision_is_not_compared(judge: Judge, exported: onnx.M
     half = convert_float_to_float16(exported, keep_io_types=True, disable_shape_infer=True)
     of_half = judge(half, precisions=("fp16",)).graph
     assert of_half is not None and "fp16 has another graph" in of_half["reason"]
-    passing_for_float = judge(half).graph
-    assert passing_for_float is not None and "lower precision" in passing_for_float["reason"]
-    assert passing_for_float["compared_with"] is None
+    # What says that it is pillsnap's export in float32 is held to it; what says nothing is not.
+    passing = judge(half)
+    assert passing.verdict.name == "breach"
+    assert GRAPH in {each.figure for each in passing.verdict.breaches}
+    del half.metadata_props[:]
+    foreign = judge(half).graph
+    assert foreign is not None and "lower precision" in foreign["reason"]
+    assert foreign["compared_with"] is None
+
+
+def test_a_node_in_half_precision_hides_no_change(judge: Judge, exported: onnx.ModelProto) -> None:
+    model = cut_off(exported)
+    half = add_constant(model, "half", np.ones((1, 3, 1, 1), np.float16))
+    for node in (
+        helper.make_node("Cast", [model.graph.input[0].name], ["fp16/x"], to=TensorProto.FLOAT16),
+        helper.make_node("Conv", ["fp16/x", half], ["fp16/y"], name="fp16/conv"),
+    ):
+        model.graph.node.append(node)
+    model.graph.output.append(helper.make_tensor_value_info("fp16/y", TensorProto.FLOAT16, None))
+    result = judge(model)
+    assert result.execution is not None
+    assert "fp16" in result.execution["precision"]["compute_nodes_by_type"]
+    assert result.verdict.name == "breach"
+    assert {each.figure for each in result.verdict.breaches} == {GRAPH}
+
+
+@pytest.mark.parametrize("how", ["versions", "bundle"])
+def test_a_graph_that_is_not_its_own_metadata_s_was_altered(
+    judge: Judge, exported: onnx.ModelProto, small: Config, tmp_path: Path, how: str
+) -> None:
+    chosen: dict[str, Any] = {}
+    if how == "bundle":
+        saving = Selection(stages=("classification",), save_reference=tmp_path / "bundle")
+        run = GateRun(small, saving, threads=1, run_dir=tmp_path / "saving")
+        _publish_bundle(run, judge_mode(run, "smoke"))
+        chosen = {"reference": tmp_path / "bundle"}
+    versions = json.dumps({"torch": "2.1.0"}) if how == "versions" else None
+    entries = {} if versions is None else {"versions": versions}
+    healthy = judge(with_entries(exported, **entries), **chosen)
+    assert healthy.verdict.name == "equivalent"
+    assert healthy.graph is not None and healthy.graph["altered"] is False
+    (breach,) = judge(cut_off(exported), **chosen).verdict.breaches
+    assert (breach.figure, breach.where) == (GRAPH, ALTERED)
 
 
 def facts_of(config: Config, path: Path, opset: int = 17) -> tuple[Path, dict[str, Any]]:

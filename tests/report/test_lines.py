@@ -18,6 +18,7 @@ COMPARED: dict[str, Any] = {
     ],
     "made_otherwise": ["torch 2.8.0, here 2.14.1"],
     "own": True,
+    "altered": False,
     "reason": None,
 }
 

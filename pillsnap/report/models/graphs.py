@@ -44,4 +44,9 @@ class Graph(Part):
         description="Whether the file claims to be pillsnap's own: without made_otherwise a "
         "difference is a breach then"
     )
-    reason: str | None = Field(description="Why it was not compared, all else null")
+    altered: bool | None = Field(
+        description="Whether the graph is not, to the byte, the one that pillsnap's metadata in "
+        "it have the SHA-256 of: where it is not identical to a fresh export, a breach; "
+        "null where that is not known"
+    )
+    reason: str | None = Field(description="Why it was not compared, all else but `altered` null")
