@@ -114,7 +114,7 @@ def _failure(error: Exception, checkpoint: Path, opset: int, exporter: str) -> E
         return ExportError(
             f"the {exporter} exporter failed",
             where=checkpoint,
-            got=first_line(error),
+            got=first_line(error.__cause__ or error),
             hint=other,
         )
     added = re.search(r"added in version (\d+)", text)
