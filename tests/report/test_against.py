@@ -251,9 +251,23 @@ MACHINE = {"cpu": "one", "cores": 2, "gpu": None, "threads": 2}
     [
         ({}, {}, {}),
         ({"latency_p50_ms": 14.9, "batch_latency_p50_ms": 160.0}, {}, {}),  # busier
-        ({"latency_p50_ms": 15.1}, {"threads": 1}, {"latency_p50_ms": "worse"}),
-        ({"batch_latency_p50_ms": 170.0}, {}, {"batch_latency_p50_ms": "worse"}),
-        ({"latency_p50_ms": 7.0, "latency_p95_ms": 7.5}, {}, {"latency_p50_ms": "better"}),
+        (
+            {"latency_p50_ms": 15.1, "batch_latency_p50_ms": 111.0},
+            {"threads": 1},
+            {"latency_p50_ms": "worse"},
+        ),
+        ({"latency_p50_ms": 15.1, "batch_latency_p50_ms": 109.0}, {}, {}),  # for half a second
+        ({"latency_p50_ms": 24.1}, {}, {"latency_p50_ms": "worse"}),
+        (
+            {"latency_p50_ms": 11.1, "batch_latency_p50_ms": 170.0},
+            {},
+            {"batch_latency_p50_ms": "worse"},
+        ),
+        (
+            {"latency_p50_ms": 7.0, "latency_p95_ms": 7.5, "batch_latency_p50_ms": 90.0},
+            {},
+            {"latency_p50_ms": "better"},
+        ),
         ({"peak_memory_mib": 117.0}, {}, {}),
         ({"peak_memory_mib": 119.0}, {}, {"peak_memory_mib": "worse"}),
         ({"model_size_mib": 5.0}, {}, {"model_size_mib": "better"}),
@@ -327,7 +341,8 @@ def test_a_run_that_was_disturbed_is_no_slower(tmp_path: Path) -> None:
     outcomes.mkdir()
     evidence = Evidence(tmp_path, lambda stage: None)
     assert evidence.fastest(report["cells"][0]) == {}
-    slow = {"id": "cell", "performance": {**TIMES, "latency_p50_ms": 20.0}}
+    longer = {"latency_p50_ms": 20.0, "batch_latency_p50_ms": 120.0}
+    slow = {"id": "cell", "performance": {**TIMES, **longer}}
     for quick, expected in ((2, "same"), (0, "worse")):
         seconds = [0.01] * quick + [0.02] * (10 - quick)
         outcome = Outcome("x", timing={"alone": {"seconds": seconds}, "runs": [[16, 0.2], [3, 0]]})

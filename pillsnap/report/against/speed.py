@@ -13,6 +13,9 @@ SPARE = 1.25
 # And, where single times are there, its fastest tenth above so many times the other's median: what
 # disturbs a machine leaves some runs alone.
 UNDISTURBED = 1.1
+# A machine may be slow for the half second that one kind of time is taken in: the other kind, of
+# one image or of batches, is to be slower by UNDISTURBED as well, or this one by so much.
+BY_ITSELF = 2.0
 # Fewer times than these say nothing of their spread.
 FEWEST = 5
 # By how much memory and files may grow without a word, in parts and in MiB.
@@ -81,6 +84,7 @@ def speed_changes(
         worse, better = (
             one[median] > SPARE * other[slow]
             and least.get(name, math.inf) > UNDISTURBED * other[median]
+            and (one[median] > BY_ITSELF * other[slow] or _slower_too(one, other, name))
             for one, other, least in ((after, before, fastest[1]), (before, after, fastest[0]))
         )
         how = f"must be {SPARE:g} times the 95th percentile of the other"
@@ -97,6 +101,15 @@ def speed_changes(
         worse = after[name] > part * before[name] + spare
         better = before[name] > part * after[name] + spare
         yield Change(cell, name, *values, outcome(worse, better), "")
+
+
+def _slower_too(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool:
+    """Whether a cell's other kind of time is longer as well, or was not taken on both sides."""
+    (median,) = (f"{each}_p50_ms" for each, *_ in _TIMES if each != name)
+    values = one[median], other[median]
+    if None in values or one["batch_size"] != other["batch_size"]:
+        return True
+    return bool(values[0] > UNDISTURBED * values[1])
 
 
 def _of_one(cell: str, figure: str, before: Any, after: Any) -> Change:
