@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 
 from pillsnap.compare import Recorder
 from pillsnap.compare.loading import Prepared
+from pillsnap.config.settings import Serve
 from pillsnap.core.errors import EngineError, WrongCandidate, first_line
 from pillsnap.engines.protocol import Batch, RunsAtOtherSizes
 from pillsnap.engines.timing import Stopwatch
 from pillsnap.export.forms import FORMS, same_shape
 
 Declared = tuple[int | str | None, ...]
-
-# What infer and the service run at once by default.
-_USUAL = 16
 
 
 def try_free_axes(
@@ -57,9 +55,11 @@ def try_free_axes(
     size = (batch.array.shape[2], batch.array.shape[3])
     sizes: tuple[int, ...] = ()
     if _is_free(declared[0]):
-        # Others' files may answer no more images than they were exported for.
+        # Others' files may answer no more images than they were exported for; the service and infer
+        # run so many by default.
         foreign = candidate.info.get("layout") is not None
-        sizes = _batch_sizes(len(cand)) + ((max(len(cand), _USUAL) + 1,) if foreign else ())
+        more = (max(len(cand), Serve.batch_size) + 1,) if foreign else ()
+        sizes = _batch_sizes(len(cand)) + more
     other = _other_size(declared, size, max(strides, default=None))
     if not sizes and other == size:
         return None

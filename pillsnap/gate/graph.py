@@ -74,7 +74,8 @@ def check_graph(
     except Exception as error:  # whatever a foreign file makes of onnx and the exporter
         altered = None
         with suppress(Exception):
-            altered = _is_altered(describe_onnx(Path(info["path"]), cell.stage))
+            path = Path(info["path"])
+            altered = _is_altered(describe_onnx(path, cell.stage), read_onnx(path))
         return _not_compared(problem_of(error), altered)
 
 
@@ -118,6 +119,7 @@ def _compare(
         raise PillsnapError(
             "a golden bundle stands for the checkpoint, which a fresh export would be made from"
         )
+    altered = _is_altered(described, candidate)
     exporter = exporter_of(candidate)
     fresh = export_like(
         config,
@@ -144,18 +146,19 @@ def _compare(
         "differences": [each.as_dict() for each in differences[:LISTED]],
         "made_otherwise": made_otherwise(described, fresh) if own else _by(candidate, healthy),
         "own": own,
-        "altered": _is_altered(described),
+        "altered": altered,
         "reason": None,
     }
 
 
-def _is_altered(described: Exported) -> bool | None:
-    """Whether a file of pillsnap's has not the graph, to the byte, that its metadata have the
-    SHA-256 of; None where they have none, or weights lie beside it, which are no part of that."""
+def _is_altered(described: Exported, model: onnx.ModelProto) -> bool | None:
+    """Whether a file of pillsnap's, read as `model`, has not the graph, to the byte, that its
+    metadata have the SHA-256 of; None where they have none, or weights lie beside it, which are no
+    part of that."""
     told = described.metadata.get(PREFIX + "graph_sha256")
     if not (told and has_claims(described)) or described.weights:
         return None
-    return told != graph_sha256(read_onnx(described.path))
+    return told != graph_sha256(model)
 
 
 def _by(candidate: onnx.ModelProto, healthy: onnx.ModelProto) -> list[str]:

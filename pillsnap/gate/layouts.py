@@ -18,6 +18,7 @@ from pillsnap.export import Exported
 from pillsnap.export.forms import FORMS
 from pillsnap.export.native import find_reading
 from pillsnap.export.provenance import has_claims
+from pillsnap.pipeline.batches import with_rows
 
 
 def set_layout(
@@ -97,8 +98,7 @@ def _in_rows(reading: Reading, most: int) -> Reading:
     """Read boxes [N,K,6] as [N,most,6], whatever K is in a batch: zeros behind them."""
 
     def read(outputs: Sequence[Array], size: Size) -> Batch:
-        rows = reading.layout.read(outputs, size)[:, :most]
-        return np.pad(rows, ((0, 0), (0, most - rows.shape[1]), (0, 0)))
+        return with_rows(reading.layout.read(outputs, size)[:, :most], most)
 
     return replace(reading, layout=replace(reading.layout, read=read))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.load import find_config, load_config, read_environment
-from pillsnap.config.settings import Config
+from pillsnap.config.settings import Config, Serve
 from pillsnap.core.errors import ConfigError, PillsnapError
 from pillsnap.core.logrecords import open_log
 from pillsnap.core.modelfiles import named_model
@@ -70,7 +70,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help=".onnx, a folder of OpenVINO, or a checkpoint; default: as the service chooses it",
     )
     add("--inputs", required=True, nargs="+", help="images, or quoted globs with {a,b} and **")
-    add("--batch", type=int, default=16, help="images, or crops, in one forward pass")
+    usual = Serve.batch_size
+    add("--batch", type=int, default=usual, help="images, or crops, in one forward pass")
     add("--mode", choices=("single", "combo"), help="default: pipeline.mode of the config")
     add("--detector", type=Path, help="combo: the detector; default: as the service chooses it")
     add("--output", type=Path, help="results.jsonl or .csv; default: JSON lines on the terminal")

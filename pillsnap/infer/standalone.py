@@ -40,7 +40,10 @@ _SOURCES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("pipeline/images.py", None),
     ("pipeline/softmax.py", None),
     ("pipeline/twostage.py", None),
-    ("pipeline/batches.py", ("_MOST_IMAGES", "fixed_batch_size", "in_fixed_batches", "_joined")),
+    (
+        "pipeline/batches.py",
+        ("_MOST_IMAGES", "fixed_batch_size", "in_fixed_batches", "_joined", "with_rows"),
+    ),
     ("engines/onnxruntime/feeding.py", ("_TYPES", "run_session", "_channels_last", "_why_not")),
     ("infer/standalone_main.py", None),
 )

@@ -58,6 +58,10 @@ def _joined(parts: Sequence[Batch]) -> Batch:
     many as it has, the fewer are filled up with zeros, as other such files do."""
     if len({part.shape[1:] for part in parts}) > 1 and {part.ndim for part in parts} == {3}:
         most = max(part.shape[1] for part in parts)
-        missing = (((0, 0), (0, most - part.shape[1]), (0, 0)) for part in parts)
-        parts = [np.pad(part, each) for part, each in zip(parts, missing, strict=True)]
+        parts = [with_rows(part, most) for part in parts]
     return np.concatenate(parts)
+
+
+def with_rows(boxes: Batch, most: int) -> Batch:
+    """Boxes [N,K,6] with zeros behind them as [N,most,6]; K is at most that."""
+    return np.pad(boxes, ((0, 0), (0, most - boxes.shape[1]), (0, 0)))

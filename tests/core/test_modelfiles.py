@@ -20,7 +20,9 @@ def test_bytes_that_move_between_graph_and_weights_make_another_model(tmp_path: 
     one = save(tmp_path / "one.xml", b"<net/>", b"<!---->1234")
     two = save(tmp_path / "two.xml", b"<net/><!---->", b"1234")
     assert sha256_model(one) != sha256_model(two)
-    for path in (one, two):
+    other = save(tmp_path / "other.xml", b"<net/>", b"<!---->1235")
+    assert sha256_model(other) != sha256_model(one)
+    for path in (one, two, other):
         assert read_ir(path).sha256 == sha256_model(path)
 
 
