@@ -35,7 +35,9 @@ def test_the_wheel_holds_every_file_that_is_no_code() -> None:
     files = {
         path
         for path in (ROOT / "pillsnap").rglob("*.*")
-        if path.is_file() and path.suffix not in (".py", ".pyc") and "training" not in path.parts
+        if path.is_file()
+        and path.suffix != ".py"
+        and not {"__pycache__", "training"}.intersection(path.parts)
     }
     assert {path.name for path in files} >= {"page.html", "style.css", "report.schema.json"}
     assert files <= found

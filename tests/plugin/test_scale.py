@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -294,8 +296,17 @@ def test_a_cache_that_cannot_be_written_costs_no_run(project: Project, workers: 
 # ---------------------------------------------------------------------------- workers on a GPU
 
 
+@pytest.fixture
+def all_cpus() -> Iterator[None]:
+    """Also for a worker of these tests, which has its own."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    yield
+    os.sched_setaffinity(0, own)
+
+
 def test_gpu_memory_bounds_the_workers_of_n_auto(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    all_cpus: None, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.settings["runtime"] = {"cuda": {"device_id": 1}}
     project.write_config()
