@@ -71,8 +71,12 @@ class Forks:
 
 
 def _of_python() -> dict[str, str]:
-    """What Python and the loader of libraries read when a process starts, and never again."""
-    return {name: value for name, value in os.environ.items() if name.startswith(("PYTHON", "LD_"))}
+    """What Python and the loader of libraries read when a process starts, and never again; less the
+    folder that cv2 adds where it is imported."""
+    found = {name: text for name, text in os.environ.items() if name.startswith(("PYTHON", "LD_"))}
+    folders = found.pop("LD_LIBRARY_PATH", "").split(":")
+    found["LD_LIBRARY_PATH"] = ":".join(folder for folder in folders if "/cv2/" not in folder)
+    return found
 
 
 def _serve(modules: Sequence[str]) -> None:
