@@ -37,8 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _keep_to_own_cpus() -> None:
-    """Each worker, and what it starts, on CPUs of its own: sessions that each take all of them spend
-    a third of their time waiting for each other's threads."""
+    """Each worker, and what it starts, on CPUs of its own: of sessions that each take all of them,
+    a third of the time is waiting for each other's threads."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None:
         workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
