@@ -60,7 +60,7 @@ def circumstances(cell: dict[str, Any]) -> Iterator[str]:
     if cell["execution"] is not None:
         yield _placed(**cell["execution"])
     if cell["layout"] is not None:
-        yield _read(cell["layout"])
+        yield _read(cell["layout"], metrics)
     if cell["batching"] is not None and cell["batching"]["drift"] is not None:
         yield _batched(cell["batching"], metrics, _shown(cell))
     if cell["graph"] is not None:
@@ -113,9 +113,9 @@ def _placed(placement: dict[str, Any], precision: dict[str, Any] | None, **_: An
     return f"{text}; elsewhere: {', '.join(others)}" if others else text
 
 
-def _read(found: dict[str, Any]) -> str:
+def _read(found: dict[str, Any], metrics: dict[str, Any]) -> str:
     """Such as "layout nms (output0): compared after NMS, conf 0.25, IoU 0.7, at most 300; raw
-    outputs are not to be had"."""
+    outputs are not to be had, and no box is of stride 8"."""
     text = f"layout {found['name']} ({', '.join(found['outputs'])})"
     if found["compared"] == "probabilities":
         text += ": compared by probabilities"
@@ -127,6 +127,9 @@ def _read(found: dict[str, Any]) -> str:
         text += f": compared after NMS, conf {inside['conf_threshold']:.3g}, IoU "
         text += f"{inside['iou_threshold']:.3g}, at most {inside['max_detections']}; raw outputs "
         text += "are not to be had"
+    unseen = [row for row in metrics.get("per_stride", ()) if not row["reference_boxes"]]
+    if found["nms"] is not None and unseen:
+        text += f", and no box is of stride {', '.join(str(row['stride']) for row in unseen)}"
     if found["batch_size"] is not None:
         size = found["batch_size"]
         text += "; one image at a time" if size == 1 else f"; batches filled up to {size}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from pillsnap.proof.healthy import settle_batchnorm
 
 CLASSES = 3
 
+# Scores of a head before the sigmoid, by class.
+_CENTRES, _SPREAD = (-4.0, -5.0, -6.0), 1.5
+
 
 def make_family(config: Config, folder: Path, name: str, side: int) -> Config:
     """A detector of three classes, saved there; the configuration for it, whose threshold no score
@@ -39,7 +43,7 @@ def make_family(config: Config, folder: Path, name: str, side: int) -> Config:
     photos = _photos(config, side)
     settle_batchnorm(model, np.split(photos, 2))
     if "rtdetr" in name:
-        _settle_queries(model.model[-1])
+        _settle_queries(model, photos)
     elif "world" not in name:
         _settle_heads(model, photos)
     model.names = {index: f"pill{index}" for index in range(CLASSES)}
@@ -47,8 +51,11 @@ def make_family(config: Config, folder: Path, name: str, side: int) -> Config:
     checkpoint.parent.mkdir(parents=True)
     torch.save({"model": model, "train_args": {}}, checkpoint)
     with torch.inference_mode():
-        scores = raw_boxes(model)(torch.from_numpy(photos))[..., 4]
-    conf = _widest_gap(scores.flatten().numpy())
+        boxes = raw_boxes(model)(torch.from_numpy(photos)).numpy()
+    scores = np.sort(boxes[..., 4], axis=None)
+    # Few boxes, lest half precision move one over it; where no others are seen, of every stride.
+    most = 16 if getattr(model.model[-1], "one2one_cv2", None) else 64
+    conf = _widest_gap(scores[-len(scores) // most : -len(scores) // (4 * most)])
     shapes = replace(config.export.input_shape, detection=(1, 3, side, side))
     nms = Postprocess(Nms(conf_threshold=conf, iou_threshold=0.7, max_detections=300))
     return replace(
@@ -103,37 +110,62 @@ def _settle_heads(model: Any, photos: Batch) -> None:
     one_to_one = [*(getattr(head, "one2one_cv2", None) or ())]
     scores = [*head.cv3, *(getattr(head, "one2one_cv3", None) or ())]
     boxes, cells = [*head.cv2, *one_to_one], torch.eye(head.reg_max)[2 % head.reg_max]
-    answers: dict[Any, Any] = {}
-    hooks = [
-        layers[-1].register_forward_hook(lambda layer, _, found: answers.update({layer: found}))
-        for layers in (*scores, *boxes)
-    ]
-    with torch.no_grad():
-        model(torch.from_numpy(photos))
-        for layers in (*scores, *boxes):
-            last, found = layers[-1], answers[layers[-1]]
-            if layers in scores:
-                spread, centre = 1.5, torch.tensor([-4.0, -5.0, -6.0])
-            elif head.reg_max == 1:
-                spread, centre = 0.1, torch.full((4,), 2.3 if layers in one_to_one else 2.0)
-            else:  # of a distribution over distances
-                spread, centre = 0.5, cells.mul(6.0).repeat(4)
-            last.weight.mul_(spread / found.std())
-            last.bias.copy_(centre - (found.mean((0, 2, 3)) - last.bias) * spread / found.std())
-    for hook in hooks:
-        hook.remove()
+    answers = _answers(model, photos, [layers[-1] for layers in (*scores, *boxes)])
+    for layers, found in zip((*scores, *boxes), answers, strict=True):
+        channels = found.movedim(1, -1)
+        if layers in scores:
+            _settle(layers[-1], channels, _SPREAD, torch.tensor(_CENTRES))
+        elif head.reg_max == 1:
+            centre = torch.full((4,), 2.3 if layers in one_to_one else 2.0)
+            _settle(layers[-1], channels, 0.1, centre)
+        else:  # of a distribution over distances
+            _settle(layers[-1], channels, 0.5, cells.mul(6.0).repeat(4))
 
 
-def _settle_queries(head: Any) -> None:
-    """Boxes that move away from where their queries stand, as those of a fresh head do not."""
+def _settle_queries(model: Any, photos: Batch) -> None:
+    """Boxes that move away from where their queries stand, as those of a fresh head do not; scores
+    that tell queries apart, and few high ones."""
     import torch
 
+    head = model.model[-1]
     for layers in (head.enc_bbox_head, *head.dec_bbox_head):
-        torch.nn.init.normal_(layers.layers[-1].weight, 0.0, 0.02)
+        torch.nn.init.normal_(layers.layers[-1].weight, 0.0, 0.01)
+    with torch.no_grad():  # of a quarter of the image, as objects are, and not of a twentieth
+        head.dec_bbox_head[-1].layers[-1].bias[2:] = 1.5
+    for layer in (head.enc_score_head, head.dec_score_head[-1]):  # which choose, and are told
+        (found,) = _answers(model, photos, [layer])
+        _settle(layer, found, _SPREAD, torch.tensor(_CENTRES))
 
 
-def _widest_gap(scores: Batch) -> float:
-    """Of the better scores, the middle between two that are farthest apart."""
-    known = np.sort(scores)[-len(scores) // 16 : -len(scores) // 64]
+def _answers(model: Any, photos: Batch, layers: Sequence[Any]) -> list[Any]:
+    """What layers of a model answer to photos."""
+    import torch
+
+    answers: dict[Any, Any] = {}
+    hooks = [
+        layer.register_forward_hook(lambda layer, _, found: answers.update({layer: found}))
+        for layer in layers
+    ]
+    with torch.inference_mode():
+        model(torch.from_numpy(photos))
+    for hook in hooks:
+        hook.remove()
+    return [answers[layer] for layer in layers]
+
+
+def _settle(layer: Any, answers: Any, spread: float, centre: Any) -> None:
+    """Have a layer that answers [..., channels] do so with that deviation around those values."""
+    import torch
+
+    by = spread / answers.std()
+    with torch.no_grad():
+        mean = answers.flatten(0, -2).mean(0)
+        layer.weight.mul_(by)
+        layer.bias.copy_(centre - (mean - layer.bias) * by)
+
+
+def _widest_gap(values: Batch) -> float:
+    """The middle between the two that are farthest apart."""
+    known = np.sort(values)
     place = int(np.argmax(np.diff(known)))
     return round(float(known[place : place + 2].mean()), 4)

@@ -118,20 +118,6 @@ def test_a_run_judges_it_without_strides(bench: MakeBench, tmp_path: Path) -> No
     assert result.batching is not None and len(result.batching["input_sizes"]) == 2
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"dynamic": True}, {"simplify": True}, {"opset": 19}])
-def test_a_large_rt_detr_with_any_option(
-    bench: MakeBench,
-    save: Callable[[onnx.ModelProto], Path],
-    tmp_path: Path,
-    options: dict[str, object],
-) -> None:
-    of = bench("rtdetr-l", one_to_one=True)
-    model = export_natively(of.config, tmp_path, **options)
-    assert of.judge(save(model))[0].name == "equivalent"
-    assert of.judge(save(scaled(model)))[0].name == "breach"
-
-
 @pytest.mark.parametrize("embeddings", ["random", "of other classes"])
 def test_a_yolo_world_without_a_vocabulary_is_refused(
     bench: MakeBench, tmp_path: Path, embeddings: str

@@ -83,17 +83,23 @@ def test_what_avoids_a_cause_stands_behind_it() -> None:
 
 
 def test_a_row_says_how_a_file_was_read_and_what_was_compared_of_it() -> None:
-    layout: dict[str, Any] = {"name": "output0", "outputs": ["output0"], "compared": "outputs"}
-    layout |= {"nms": None, "batch_size": None}
-    assert _read(layout) == "layout output0 (output0)"
-    assert _read({**layout, "batch_size": 8}).endswith("; batches filled up to 8")
-    assert _read({**layout, "batch_size": 1}).endswith("; one image at a time")
-    parts = {**layout, "name": "probabilities", "outputs": ["y"], "compared": "probabilities"}
-    assert _read(parts) == "layout probabilities (y): compared by probabilities"
+    seen = {
+        "per_stride": [{"stride": 8, "reference_boxes": 0}, {"stride": 16, "reference_boxes": 2}]
+    }
+
+    def read(**parts: Any) -> str:
+        layout = {"name": "output0", "outputs": ["output0"], "compared": "outputs", "nms": None}
+        return _read({**layout, "batch_size": None, **parts}, seen)
+
+    assert read() == "layout output0 (output0)"
+    assert read(batch_size=8).endswith("; batches filled up to 8")
+    assert read(batch_size=1).endswith("; one image at a time")
+    parts = {"name": "probabilities", "outputs": ["y"], "compared": "probabilities"}
+    assert read(**parts) == "layout probabilities (y): compared by probabilities"
     inside = {"conf_threshold": 0.25, "iou_threshold": 0.7, "max_detections": 300}
-    one = {**layout, "name": "end-to-end", "compared": "one-to-one", "nms": inside}
-    assert ": compared by the one-to-one head, conf 0.25, at most 300; raw" in _read(one)
-    assert _read({**layout, "name": "nms", "compared": "boxes", "nms": inside}) == (
+    one = read(name="end-to-end", compared="one-to-one", nms=inside)
+    assert ": compared by the one-to-one head, conf 0.25, at most 300; raw" in one
+    assert read(name="nms", compared="boxes", nms=inside) == (
         "layout nms (output0): compared after NMS, conf 0.25, IoU 0.7, at most 300; raw outputs "
-        "are not to be had"
+        "are not to be had, and no box is of stride 8"
     )
