@@ -60,7 +60,7 @@ FAMILIES = {
     "yolov8n-rtdetr": QUERIES,
     "rtdetr-l": QUERIES,
 }
-QUICK = [("demo", SLIM), ("yolov8n", NMS | HALF), ("yolov8n-rtdetr", HALF)]
+QUICK = [("demo", SLIM), ("yolov8n", NMS | HALF)]
 
 
 @dataclass
