@@ -6,6 +6,8 @@ RUN    := $(VENV)/bin/python -m
 # Nothing is ever downloaded at run time, nor installed behind the user's back.
 export YOLO_OFFLINE := true
 export YOLO_AUTOINSTALL := false
+# What one process has compiled no other compiles again; there are hundreds in the tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: gate test test-ray bench lint typecheck format clean
 

@@ -39,7 +39,7 @@ def slow(project: Project) -> Path:
     project.settings["export"]["compare"].update(shard_size=2)
     project.write_config()
     calls = project.path / "calls"
-    project.write_fault(SLOW.format(calls=str(calls), seconds=0.12))
+    project.write_fault(SLOW.format(calls=str(calls), seconds=0.08))
     return calls
 
 
@@ -61,7 +61,7 @@ def test_after_kills_at_any_moment_the_report_is_that_of_a_run_in_one_go(
     killed = 0
     for number in range(KILLS):
         process = start(project, "--resume", *(("-n", "2") if number % 2 else ()))
-        time.sleep(clock.uniform(0.3, 2.2))
+        time.sleep(clock.uniform(0.3, 1.6))
         killed += kill(process)
     assert killed >= KILLS // 2  # the others were done before
     result = project.run(*RUN, "--resume")
