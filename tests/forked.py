@@ -54,14 +54,14 @@ class Forks:
             listener.bind(f"\0{self._address}")
             listener.listen()
             number = listener.fileno()
-            command = [sys.executable, "-P", "-m", "tests.forked", self._address, str(number)]
+            command = [sys.executable, "-m", "tests.forked", self._address, str(number)]
             # It ends with its standard input, which ends with this process.
             self._process = subprocess.Popen(
                 [*command, *modules],
+                cwd=_STAND_IN.parents[1],
                 stdin=subprocess.PIPE,
                 pass_fds=[number],
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(_STAND_IN.parents[1])},
             )
 
     def run(
@@ -98,7 +98,9 @@ def _serve(address: str, listener: socket.socket, modules: Sequence[str]) -> Non
         quiet_ultralytics()
     for name in modules:
         import_module(name)
+    # Another interpreter would not have found these.
     sys.path.remove(str(_STAND_IN.parents[1]))
+    del sys.modules["tests"], sys.modules["tests.stand_in"]
     from execnet import gateway_io
 
     stand_in = [sys.executable, "-I", "-S", str(_STAND_IN), address, gateway_io.popen_bootstrapline]

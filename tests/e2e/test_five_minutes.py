@@ -140,7 +140,7 @@ def test_beside_tests_of_its_own(run: Run, gated: Path) -> None:
     (gated / "pytest.ini").write_text(PYTEST_INI)
     assert "4 passed, " in run("python", "-m", "pytest", "-m", "smoke", "--threads=1").stdout
     assert report(gated)["provenance"]["command"].startswith("pytest -m smoke")
-    run("python", "-m", "pytest", "-m", "coverage", "-n", "1", "--stage", "classification")
+    run("python", "-m", "pytest", "-m", "coverage", "-n", "2", "--stage", "classification")
     assert [cell["mode"] for cell in report(gated)["cells"]] == ["coverage"]
 
 

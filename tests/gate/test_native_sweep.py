@@ -60,6 +60,8 @@ FAMILIES = {
     "yolov8n-rtdetr": QUERIES,
     "rtdetr-l": QUERIES,
 }
+# The others breach in half precision by their random weights alone, whoever exports them.
+HOLD_IN_HALF = ("demo", "yolov8n")
 QUICK = [("demo", SLIM), ("yolov8n", NMS | HALF)]
 
 
@@ -191,9 +193,9 @@ def test_a_healthy_detector_raises_no_alarm(
     verdict = of.judge(of.export(options), options)
     if "quantize" not in options:
         assert verdict == "equivalent"
-    elif of.trained:
+    elif name in HOLD_IN_HALF:
         assert verdict == "within_tolerance"
-    else:  # random weights may be worse in half than its profile allows, whoever exports them
+    else:
         own, figures = of.own_half
         found = of.bench(options).metrics
         # Of queries ultralytics' file has the boxes in half precision as well.
@@ -268,7 +270,13 @@ def tally() -> Iterator[Tally]:
         assert not moved or sum(seen) >= 0.9 * len(seen)
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
+# Where a healthy file breaches, a fault that breaches says nothing.
+BROKEN = [
+    case for case in CASES if case.values[0] in HOLD_IN_HALF or "quantize" not in case.values[1]
+]
+
+
+@pytest.mark.parametrize(("name", "options"), BROKEN)
 def test_a_fault_in_a_detector_breaches(
     family: Callable[[str], Family], tally: Tally, name: str, options: dict[str, Any]
 ) -> None:
