@@ -17,14 +17,13 @@ from pillsnap.compare.detection import DetectionRecorder, box_columns, keep_indi
 from pillsnap.compare.exactness import Exact, OutputPart, PartError, measure_errors
 from pillsnap.compare.matching import Matches, match_boxes
 from pillsnap.compare.records import Array, Columns
-from pillsnap.config.settings import Nms
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
 from pillsnap.pipeline.transforms import Geometry
 
 
 @dataclass(frozen=True)
-class _Pairs:
+class Pairs:
     """The boxes of one image that both sides have.
 
     Attributes:
@@ -42,25 +41,14 @@ class FinalBoxRecorder(DetectionRecorder):
     """DetectionRecorder's columns, of a candidate that gives [N,K,6] after its own NMS, padded
     with zeros. The NMS of the reference has the same thresholds, and is the common one.
 
-    Of a one-to-one head, whose rows are `above_threshold` or not, the best rows are given whatever
-    their score: those below the threshold are left out on both sides.
-
     box_err_px and score_err are the largest error over the pairs of each stride; no anchor is known
     to change its class. lost float32: boxes that one side lacks, over the boxes of both.
     """
 
     drift: Mapping[str, str] = {**DetectionRecorder.drift, "unmatched_rate": "lost"}
 
-    def __init__(
-        self,
-        strides: Sequence[int],
-        shape: tuple[int, int],
-        params: Nms,
-        *,
-        above_threshold: bool = False,
-    ) -> None:
-        super().__init__(strides, shape, params)
-        self._least = self._nms.conf_threshold if above_threshold else -np.inf
+    _least = -np.inf
+    """The score above which what the candidate gives is a box."""
 
     def as_candidate(self, output: Batch) -> Batch:
         """What the NMS keeps, padded with zeros to as many as it may keep."""
@@ -78,7 +66,7 @@ class FinalBoxRecorder(DetectionRecorder):
         """Of the boxes that both sides have. The reference's own error is of all anchors in play
         before NMS, of scores in all strides: a few values may have next to none by luck."""
         pairs = [self._pair(ours, theirs) for ours, theirs in zip(ref, cand, strict=True)]
-        play = [np.flatnonzero(rows[:, 4] > self._nms.conf_threshold) for rows in ref]
+        play = [self._in_play(rows, found) for rows, found in zip(ref, pairs, strict=True)]
         strides, own = (
             np.concatenate(each)
             for each in ([p.strides for p in pairs], [self._stride_of(rows) for rows in play])
@@ -131,23 +119,32 @@ class FinalBoxRecorder(DetectionRecorder):
             **box_columns(samples, geometries, ref_boxes, cand_boxes, matches),
         }
 
-    def _pair(self, ref: Batch, cand: Batch) -> _Pairs:
+    def _pair(self, ref: Batch, cand: Batch) -> Pairs:
         """The pairs of an image's boxes [A,7] and [K,6], in input pixels."""
         kept, given = keep_indices(ref, self._nms), self._given(cand)
         match = match_boxes(ref[kept, :6], cand[given, :6])
         return self._pairs(match, (ref, kept), (cand, given))
 
+    def _in_play(self, rows: Batch, pairs: Pairs) -> NDArray[np.int64]:
+        """Indices of the anchors [A,7] whose rounding is the reference's own."""
+        return np.flatnonzero(rows[:, 4] > self._nms.conf_threshold)
+
     def _given(self, rows: Batch) -> NDArray[np.int64]:
-        """Indices of the rows [K,6] that are boxes, not padding: all but zeros, and finite."""
-        boxes = np.isfinite(rows).all(axis=1) & rows.any(axis=1)
-        return np.flatnonzero(boxes & (rows[:, 4] > np.float32(self._least)))
+        """Indices of the rows [K,6] that are boxes."""
+        high = rows[:, 4] > np.float32(self._least)
+        return np.intersect1d(self._finite(rows), np.flatnonzero(high))
+
+    def _finite(self, rows: Batch) -> NDArray[np.int64]:
+        """Indices of the rows [K,6] that are no padding, which is of zeros."""
+        found: NDArray[np.int64] = np.flatnonzero(np.isfinite(rows).all(axis=1) & rows.any(axis=1))
+        return found
 
     def _pairs(
         self,
         match: Matches,
         ref: tuple[Batch, NDArray[np.int64]],
         cand: tuple[Batch, NDArray[np.int64]],
-    ) -> _Pairs:
+    ) -> Pairs:
         """The pairs of boxes that were matched.
 
         Args:
@@ -163,7 +160,7 @@ class FinalBoxRecorder(DetectionRecorder):
                 tied = np.flatnonzero(tied & (ref[0][:, 5] == kept[5]))
                 apart = np.abs(ref[0][tied, :4] - box).max(axis=1)
                 anchors[index] = tied[np.argmin(apart)]
-        return _Pairs(anchors, rows, self._stride_of(anchors))
+        return Pairs(anchors, rows, self._stride_of(anchors))
 
 
 def _take(values: Array, indices: Sequence[NDArray[np.int64]]) -> Array:

@@ -13,6 +13,7 @@ import numpy as np
 
 from pillsnap.compare import Recorder
 from pillsnap.compare.accuracy import MAP, TOP1, Measure
+from pillsnap.compare.best_boxes import BestBoxRecorder, BestQueryRecorder
 from pillsnap.compare.classification import ClassificationRecorder
 from pillsnap.compare.detection import DetectionRecorder, keep_indices
 from pillsnap.compare.figures import Figures
@@ -21,7 +22,7 @@ from pillsnap.compare.figures.detection import detection_figures
 from pillsnap.compare.final_boxes import FinalBoxRecorder
 from pillsnap.compare.matching import box_distance, match_boxes
 from pillsnap.compare.probabilities import ProbabilityRecorder
-from pillsnap.compare.queries import FinalQueryRecorder, QueryRecorder
+from pillsnap.compare.queries import QueryRecorder
 from pillsnap.compare.records import Columns
 from pillsnap.config.figures import Figure, figures_of
 from pillsnap.config.settings import Config, Nms, Shape
@@ -165,8 +166,8 @@ def _record_final_boxes(reference: Reference, nms: Nms) -> Recorder:
 
 
 def _record_one_to_one(reference: Reference, nms: Nms) -> Recorder:
-    of = FinalBoxRecorder if reference.strides else FinalQueryRecorder
-    return of(reference.strides, reference.transform.input_size, nms, above_threshold=True)
+    of = BestBoxRecorder if reference.strides else BestQueryRecorder
+    return of(reference.strides, reference.transform.input_size, nms)
 
 
 def _measure_boxes(

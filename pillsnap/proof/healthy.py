@@ -177,6 +177,7 @@ def settle_batchnorm(model: Any, batches: Iterable[Batch]) -> None:
 
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_running_stats()
             module.momentum = None  # a plain average over the batches
     model.train()
     with torch.no_grad():

@@ -121,13 +121,17 @@ def _read(found: dict[str, Any], metrics: dict[str, Any]) -> str:
         text += ": compared by probabilities"
     elif found["compared"] == "one-to-one":
         text += f": compared by the one-to-one head, conf {found['nms']['conf_threshold']:.3g}"
-        text += f", at most {found['nms']['max_detections']}; raw outputs are not to be had"
+        text += f", at most {found['nms']['max_detections']}; raw outputs are of these alone"
     elif found["nms"] is not None:
         inside = found["nms"]
         text += f": compared after NMS, conf {inside['conf_threshold']:.3g}, IoU "
         text += f"{inside['iou_threshold']:.3g}, at most {inside['max_detections']}; raw outputs "
         text += "are not to be had"
-    unseen = [row for row in metrics.get("per_stride", ()) if not row["reference_boxes"]]
+    unseen = [
+        row
+        for row in metrics.get("per_stride", ())
+        if not (row["reference_boxes"] or row["raw_box_err_px"])
+    ]
     if found["nms"] is not None and unseen:
         text += f", and no box is of stride {', '.join(str(row['stride']) for row in unseen)}"
     if found["batch_size"] is not None:

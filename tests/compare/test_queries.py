@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pillsnap.compare.best_boxes import BestQueryRecorder
 from pillsnap.compare.matching import match_boxes
-from pillsnap.compare.queries import FinalQueryRecorder, QueryRecorder
+from pillsnap.compare.queries import QueryRecorder
 from pillsnap.config.settings import Nms
 from pillsnap.data.datasets import Sample
 from pillsnap.pipeline.transforms import Geometry
@@ -42,7 +43,7 @@ def test_another_order_is_no_difference(rows: np.ndarray) -> None:
     assert found["box_err_px"].tolist() == found["score_err"].tolist() == [[0], [0]]
     assert found["class_flips"].tolist() == [0, 0]
     exact = rows[:, order[::-1]].astype(np.float64)
-    for recorder in (QueryRecorder((), SIZE, NMS), FinalQueryRecorder((), SIZE, NMS)):
+    for recorder in (QueryRecorder((), SIZE, NMS), BestQueryRecorder((), SIZE, NMS)):
         assert {error.reference for error in recorder.errors(exact, rows, rows[:, order, :6])} == {
             0
         }

@@ -1,4 +1,4 @@
-"""Models of several families with random weights, as settled as those of a training."""
+"""Models of several families: trained for minutes, or random and as settled as after a training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pillsnap.compare.loading import load_batches
+from pillsnap.compare.loading import Prepared, load_batches
 from pillsnap.compare.tasks import read_samples
 from pillsnap.config.cells import CLASSIFICATION, DETECTION
 from pillsnap.config.settings import Classification, Config, Nms, Postprocess
@@ -20,6 +20,7 @@ from pillsnap.engines.torch.raw_boxes import raw_boxes
 from pillsnap.engines.torch.yolo import quiet_ultralytics
 from pillsnap.pipeline.transforms import LetterboxTransform
 from pillsnap.proof.healthy import settle_batchnorm
+from tests.gate.training import train
 
 CLASSES = 3
 
@@ -27,9 +28,12 @@ CLASSES = 3
 _CENTRES, _SPREAD = (-4.0, -5.0, -6.0), 1.5
 
 
-def make_family(config: Config, folder: Path, name: str, side: int) -> Config:
+def make_family(
+    config: Config, folder: Path, name: str, side: int, *, trained: bool = False
+) -> Config:
     """A detector of three classes, saved there; the configuration for it, whose threshold no score
-    comes near: else half precision would move some over it."""
+    comes near: else half precision would move some over it. The photos that it is trained on are
+    those that a Bench holds candidates to."""
     quiet_ultralytics()
     import torch
     from ultralytics.nn import tasks
@@ -40,12 +44,16 @@ def make_family(config: Config, folder: Path, name: str, side: int) -> Config:
     model: Any = build(f"{name}.yaml", nc=CLASSES, verbose=False)
     if "world" in name:  # as an encoder of texts gives them
         model.txt_feats = torch.nn.functional.normalize(model.txt_feats, dim=-1)
-    photos = _photos(config, side)
-    settle_batchnorm(model, np.split(photos, 2))
-    if "rtdetr" in name:
-        _settle_queries(model, photos)
-    elif "world" not in name:
-        _settle_heads(model, photos)
+    prepared = _photos(config, side, 4 if trained else 8)
+    photos = prepared.array
+    if trained:
+        train(model, prepared, CLASSES)
+    else:
+        settle_batchnorm(model, np.split(photos, 2))
+        if "rtdetr" in name:
+            _settle_queries(model, photos)
+        elif "world" not in name:
+            _settle_heads(model, photos)
     model.names = {index: f"pill{index}" for index in range(CLASSES)}
     checkpoint = folder / name / "checkpoints" / "detection_best.pt"
     checkpoint.parent.mkdir(parents=True)
@@ -53,9 +61,9 @@ def make_family(config: Config, folder: Path, name: str, side: int) -> Config:
     with torch.inference_mode():
         boxes = raw_boxes(model)(torch.from_numpy(photos)).numpy()
     scores = np.sort(boxes[..., 4], axis=None)
-    # Few boxes, lest half precision move one over it; where no others are seen, of every stride.
-    most = 16 if getattr(model.model[-1], "one2one_cv2", None) else 64
-    conf = _widest_gap(scores[-len(scores) // most : -len(scores) // (4 * most)])
+    # Few boxes, lest half precision move one over it.
+    few = scores[-len(scores) // 64 : -len(scores) // 256]
+    conf = _widest_gap(scores[(scores > 0.3) & (scores < 0.95)] if trained else few)
     shapes = replace(config.export.input_shape, detection=(1, 3, side, side))
     nms = Postprocess(Nms(conf_threshold=conf, iou_threshold=0.7, max_detections=300))
     return replace(
@@ -95,10 +103,10 @@ def make_yolo_classifier(config: Config, folder: Path) -> Config:
     return moved
 
 
-def _photos(config: Config, side: int) -> Batch:
-    samples = [sample for sample in read_samples(config, DETECTION) if sample.boxes != ()][:8]
-    (batch,) = load_batches(samples, LetterboxTransform(side, side), len(samples))
-    return batch.array
+def _photos(config: Config, side: int, count: int) -> Prepared:
+    samples = [sample for sample in read_samples(config, DETECTION) if sample.boxes != ()][:count]
+    (batch,) = load_batches(samples, LetterboxTransform(side, side), count)
+    return batch
 
 
 def _settle_heads(model: Any, photos: Batch) -> None:

@@ -83,9 +83,9 @@ def test_what_avoids_a_cause_stands_behind_it() -> None:
 
 
 def test_a_row_says_how_a_file_was_read_and_what_was_compared_of_it() -> None:
-    seen = {
-        "per_stride": [{"stride": 8, "reference_boxes": 0}, {"stride": 16, "reference_boxes": 2}]
-    }
+    rows = ((8, 0, 0.0), (16, 2, 0.0), (32, 0, 1e-5))
+    names = ("stride", "reference_boxes", "raw_box_err_px")
+    seen = {"per_stride": [dict(zip(names, row, strict=True)) for row in rows]}
 
     def read(**parts: Any) -> str:
         layout = {"name": "output0", "outputs": ["output0"], "compared": "outputs", "nms": None}
@@ -98,7 +98,9 @@ def test_a_row_says_how_a_file_was_read_and_what_was_compared_of_it() -> None:
     assert read(**parts) == "layout probabilities (y): compared by probabilities"
     inside = {"conf_threshold": 0.25, "iou_threshold": 0.7, "max_detections": 300}
     one = read(name="end-to-end", compared="one-to-one", nms=inside)
-    assert ": compared by the one-to-one head, conf 0.25, at most 300; raw" in one
+    assert (
+        ": compared by the one-to-one head, conf 0.25, at most 300; raw outputs are of these" in one
+    )
     assert read(name="nms", compared="boxes", nms=inside) == (
         "layout nms (output0): compared after NMS, conf 0.25, IoU 0.7, at most 300; raw outputs "
         "are not to be had, and no box is of stride 8"
