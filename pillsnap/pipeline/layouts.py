@@ -58,14 +58,16 @@ def read_raw(
 def read_best_classes(
     outputs: Sequence[NDArray[Any]], size: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """Rows of boxes without those that repeat a box under a class of a lower score."""
+    """Rows of boxes without those that repeat a box under another class of a lower score. What
+    repeats box and class stays: no head without faults gives it."""
     found = read_rows(outputs, size).copy()
     for rows in found:
         order = np.argsort(-rows[:, 4], kind="stable")
-        _, first = np.unique(rows[order, :4], axis=0, return_index=True)
-        others = np.ones(len(rows), bool)
-        others[order[first]] = False
-        rows[others] = 0
+        others = np.zeros(len(rows), bool)
+        for columns, is_other in (([0, 1, 2, 3, 5], True), ([0, 1, 2, 3], False)):
+            _, first = np.unique(rows[order][:, columns], axis=0, return_index=True)
+            others[order[first]] = is_other
+        rows[others & np.isfinite(rows).all(axis=1)] = 0
     return found
 
 

@@ -12,6 +12,7 @@ import pytest
 from pillsnap.core.errors import ConfigError, WrongCandidate
 from pillsnap.engines.layouts import LAYOUTS, choose_layout, require_layout
 from pillsnap.engines.layouts.records import Expected, Reading
+from pillsnap.pipeline.layouts import READERS
 
 SIZE = (64, 96)
 BOXES = 96 + 24 + 6
@@ -206,6 +207,20 @@ def test_boxes_after_an_nms_are_told_by_their_number_and_its_operator() -> None:
     ):
         of = Expected(2, SIZE, boxes, suppresses, one_to_one)
         assert choose(outputs, of).layout.name == name
+
+
+def test_a_box_under_a_second_class_is_no_other_and_a_box_given_twice_is() -> None:
+    one, low = [4, 4, 20, 20, 0.9, 1], [30, 30, 50, 60, 0.4, 0]
+    second, wrong = [*one[:4], 0.8, 0], [*one[:4], np.nan, 0]
+
+    def read(*rows: list[float]) -> np.ndarray:
+        return READERS["end-to-end"]([np.array([rows], np.float32)], SIZE)[0]
+
+    gone = np.zeros(6)
+    np.testing.assert_allclose(read(second, low, one), [gone, low, one])
+    np.testing.assert_allclose(read(one, one, low), [one, one, low])
+    np.testing.assert_allclose(read(one, second, second), [one, gone, second])
+    np.testing.assert_allclose(read(one, wrong), [one, wrong])
 
 
 def test_the_four_outputs_of_efficient_nms_are_one_layout() -> None:
