@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from pillsnap.compare import noise
 from pillsnap.compare.exactness import Exact, PartError
-from pillsnap.compare.final_boxes import FinalBoxRecorder, Pairs
+from pillsnap.compare.final_boxes import FinalBoxRecorder, Pairs, Rows
 from pillsnap.compare.matching import Matches
-from pillsnap.compare.row_pairs import farthest, nearest_rows
+from pillsnap.compare.row_pairs import farthest, in_order_of, nearest_rows
 from pillsnap.config.settings import Nms
 from pillsnap.engines import Batch
 
@@ -27,12 +27,7 @@ class BestBoxRecorder(FinalBoxRecorder):
         super().__init__(strides, shape, params)
         self._least = self._nms.conf_threshold
 
-    def _pairs(
-        self,
-        match: Matches,
-        ref: tuple[Batch, NDArray[np.int64]],
-        cand: tuple[Batch, NDArray[np.int64]],
-    ) -> Pairs:
+    def _pairs(self, match: Matches, ref: Rows, cand: Rows) -> Pairs:
         boxes = super()._pairs(match, ref, cand)
         anchors = _best(ref[0], np.arange(len(ref[0])), boxes.anchors)
         rows = _best(cand[0], self._finite(cand[0]), boxes.rows)
@@ -57,8 +52,7 @@ class BestQueryRecorder(BestBoxRecorder):
     """The same of boxes that are of queries."""
 
     def errors(self, exact: Exact, ref: Batch, cand: Batch) -> list[PartError]:
-        ordered = [right[nearest_rows(ours, right)] for ours, right in zip(ref, exact, strict=True)]
-        return super().errors(np.stack(ordered), ref, cand)
+        return super().errors(in_order_of(ref, exact), ref, cand)
 
     def _chosen_by_chance(self, ours: Batch, theirs: Batch) -> NDArray[np.bool_]:
         """And the few pairs that are farthest apart: queries are chosen by scores not given."""

@@ -21,6 +21,9 @@ from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
 from pillsnap.pipeline.transforms import Geometry
 
+Rows = tuple[Batch, NDArray[np.int64]]
+"""All rows of one side of an image, and indices of those that were matched."""
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -139,18 +142,13 @@ class FinalBoxRecorder(DetectionRecorder):
         found: NDArray[np.int64] = np.flatnonzero(np.isfinite(rows).all(axis=1) & rows.any(axis=1))
         return found
 
-    def _pairs(
-        self,
-        match: Matches,
-        ref: tuple[Batch, NDArray[np.int64]],
-        cand: tuple[Batch, NDArray[np.int64]],
-    ) -> Pairs:
+    def _pairs(self, match: Matches, ref: Rows, cand: Rows) -> Pairs:
         """The pairs of boxes that were matched.
 
         Args:
-            ref, cand: rows of an image, and indices of those that were matched. Which of two that
-                overlap and have one score an NMS keeps is chance: the candidate's box is held to
-                the nearest of the reference's that have the score of the matched one.
+            ref, cand: which of two rows that overlap and have one score an NMS keeps is chance: the
+                candidate's box is held to the nearest of the reference's that have the score of the
+                matched one.
         """
         rows, anchors = cand[1][match.pairs[:, 1]], ref[1][match.pairs[:, 0]].copy()
         for index, (row, anchor) in enumerate(zip(rows, anchors, strict=True)):

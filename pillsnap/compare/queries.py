@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pillsnap.compare.detection import DetectionRecorder
 from pillsnap.compare.exactness import Exact, PartError
 from pillsnap.compare.records import Columns
-from pillsnap.compare.row_pairs import farthest, nearest_rows
+from pillsnap.compare.row_pairs import farthest, in_order_of
 from pillsnap.data.datasets import Sample
 from pillsnap.engines import Batch
 from pillsnap.pipeline.transforms import Geometry
@@ -27,23 +27,18 @@ class QueryRecorder(DetectionRecorder):
     farthest apart, whose boxes after NMS count as all do."""
 
     def errors(self, exact: Exact, ref: Batch, cand: Batch) -> list[PartError]:
-        right, cand = _in_order_of(ref, exact), _in_order_of(ref, cand)
+        right, cand = in_order_of(ref, exact), in_order_of(ref, cand)
         kept = ~(_farthest(ref, right) | _farthest(cand, right))
         return super().errors(right[kept][None], ref[kept][None], cand[kept][None])
 
     def columns(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], ref: Batch, cand: Batch
     ) -> Columns:
-        return super().columns(samples, geometries, ref, _in_order_of(ref, cand))
+        return super().columns(samples, geometries, ref, in_order_of(ref, cand))
 
     def _raw_columns(self, ref: Batch, cand: Batch) -> Columns:
         spared = _farthest(ref, cand)[..., None]
         return super()._raw_columns(ref, np.where(spared, ref[..., :6], cand))
-
-
-def _in_order_of(ref: Batch, other: NDArray[Any]) -> NDArray[Any]:
-    """Rows [N,Q,6+] of each image where the rows [N,Q,7] are that they are nearest to."""
-    return np.stack([b[nearest_rows(a, b)] for a, b in zip(ref, other, strict=True)])
 
 
 def _farthest(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:

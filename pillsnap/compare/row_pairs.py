@@ -32,6 +32,11 @@ def nearest_rows(ref: Batch, other: NDArray[Any]) -> NDArray[np.int64]:
     return order
 
 
+def in_order_of(ref: Batch, other: NDArray[Any]) -> NDArray[Any]:
+    """Rows [N,Q,6+] of each image where the rows [N,Q,7] are that they are nearest to."""
+    return np.stack([b[nearest_rows(a, b)] for a, b in zip(ref, other, strict=True)])
+
+
 def farthest(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
     """The few pairs of an image [Q] that are farthest apart, of rows [Q,6+] at the same places."""
     apart = _apart(one, other)
